@@ -1,0 +1,57 @@
+"""The types at the joints: what models, losses, search and training pass to each other.
+
+Axes, the same letters everywhere (docstrings, jaxtyping, einsum):
+  B sentences   S source positions   T target positions   V vocabulary or classes   K beam
+  E width       H heads              G devices            R replicas                *pos any position axes
+
+A model is a NamedTuple of pure functions and `logits = head o features`. The split is what lets a shortlist, a
+loss in chunks of the vocabulary or a map of representations exist without touching a model.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+# The four special ids, the same in every vocabulary (Kim & Rush's code has the same four).
+PAD, UNK, BOS, EOS = 0, 1, 2, 3
+
+
+class UserError(Exception):
+    """What the user can mend: one line that names the file or value, the line number if any, and the remedy."""
+
+
+class Batch(NamedTuple):
+    """What one training step reads. Labels and weights have the position axes of the model's features."""
+
+    inputs: Any  # for the model only; translation: (source [B,S], target_in [B,T])
+    labels: Any  # [*pos] ids to predict
+    weights: Any  # [*pos] 1 counts, 0 is padding; a weighted corpus multiplies its sentence weight in
+
+
+class Model(NamedTuple):
+    """A classifier or language model."""
+
+    init: Callable  # (key) -> params
+    features: Callable  # (params, inputs, keys [B] | None) -> [*pos, E]; keys None: no dropout
+    head: Callable  # (params, features, ids=None) -> [*pos, V], or [*pos, len(ids)] for a subset of the vocabulary
+
+
+class Translator(NamedTuple):
+    """A Model that can also decode one token at a time. Memory exists once per sentence; only the state has a beam axis.
+
+    `step` repeated gives the features that `features` computes in one call; the contract tests hold every model to it.
+    """
+
+    init: Callable
+    features: Callable
+    head: Callable
+    start: Callable  # (params, source [B,S], length) -> (memory, state), leaves [B,...]; length: steps at most, static
+    step: Callable  # (params, token [B,K], memory, state [B,K,...]) -> (features [B,K,E], attention [B,K,S] | None, state)
+
+
+class Hypotheses(NamedTuple):
+    """Translations of B sentences, best first, always. An impossible slot has score -inf and no tokens."""
+
+    tokens: Any  # [B,K,T] without BOS; EOS ends a finished one, PAD after it
+    scores: Any  # [B,K] log-probability under the length rule, nats
+    log_probs: Any  # [B,K] plain sum of token log-probabilities (EOS included), nats
+    finished: Any  # [B,K] False: cut at the length limit

@@ -1,0 +1,222 @@
+"""What can be set: frozen dataclasses, each field with its unit and meaning. No logic but checks, no hidden defaults.
+
+The command line is made from these (tyro reads the string under a field as its help), checkpoints store them as JSON,
+and compiled functions are cached on them.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+ComputeType = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class LSTMConfig:
+    """The paper's attentional LSTM (Luong et al. 2015, "global general" with input feeding). Defaults: its 2x500 student."""
+
+    layers: int = 2
+    """Layers of the encoder and of the decoder."""
+    size: int = 500
+    """Width of embeddings, hidden states and attentional vectors."""
+    bidirectional: bool = False
+    """Encode forwards and backwards and sum the two (the paper: forwards only)."""
+    attention: bool = True
+    """Luong's general attention; without it the decoder reads the last encoder state only."""
+    input_feeding: bool = True
+    """Feed the attentional vector of one step to the next."""
+    start_from_encoder: bool = True
+    """Start the decoder from the encoder's last states; otherwise from zeros."""
+    dropout: float = 0.3
+    """Rate on the inputs of layers 2 and up and on the attentional vector."""
+    init_scale: float = 0.1
+    """Parameters start uniform in [-init_scale, init_scale]."""
+    compute: ComputeType = "float32"
+    """Type of matrix products and activations; parameters and losses stay float32."""
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """An encoder-decoder Transformer (Vaswani et al. 2017). Defaults: a small one, pre-norm."""
+
+    encoder_layers: int = 3
+    """Encoder layers."""
+    decoder_layers: int = 3
+    """Decoder layers."""
+    width: int = 256
+    """Width of embeddings and residual stream."""
+    heads: int = 4
+    """Attention heads; must divide the width."""
+    feed_forward: int = 1024
+    """Inner width of the position-wise layers."""
+    norm: Literal["pre", "post"] = "pre"
+    """Layer norm before each sub-layer (and once at the end), or after each residual sum as in 2017."""
+    biases: bool = True
+    """Biases in the linear layers."""
+    activation: Literal["relu", "gelu", "swish"] = "relu"
+    """Activation of the position-wise layers."""
+    tied: Literal["none", "target", "all"] = "all"
+    """Embeddings shared: none, target input with output, or source too (needs one joint vocabulary)."""
+    scale_embeddings: bool = True
+    """Multiply embeddings by sqrt(width)."""
+    output_bias: bool = False
+    """A bias on the vocabulary logits (Marian has one)."""
+    dropout: float = 0.1
+    """Rate on embeddings and on every sub-layer's output."""
+    attention_dropout: float = 0.0
+    """Rate on attention weights."""
+    activation_dropout: float = 0.0
+    """Rate inside the position-wise layers."""
+    compute: ComputeType = "float32"
+    """Type of matrix products and activations; parameters, norms and losses stay float32."""
+
+
+ModelConfig = LSTMConfig | TransformerConfig
+
+
+@dataclass(frozen=True)
+class VocabularyConfig:
+    """How text becomes ids."""
+
+    kind: Literal["sentencepiece", "words"] = "sentencepiece"
+    """Subwords learned from raw text, or the most frequent words and <unk> as in the paper."""
+    size: int = 8000
+    """Entries, the four special ones included (words: the paper's 50k is size 50004)."""
+    joint: bool = True
+    """One sentencepiece vocabulary for both languages (words are always separate)."""
+    algorithm: Literal["bpe", "unigram"] = "bpe"
+    """Sentencepiece's algorithm."""
+    tokenizer: Literal["refuse_raw", "pretokenised", "13a", "intl", "char"] = "refuse_raw"
+    """Words only: the text is already tokenised, or the sacrebleu tokenizer to apply; raw text is refused unless this says so."""
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """Where sentence pairs come from; see corpus.py for the forms a path may take."""
+
+    path: str = ""
+    """A directory with train/valid/test.<lang> files, a TSV, JSONL or Parquet file, or a hub name; empty: the embedded language."""
+    source: str = "en"
+    """Source language: a file suffix, a column or a key of the `translation` feature."""
+    target: str = "de"
+    """Target language, likewise."""
+    source_file: str = ""
+    """With target_file: two named files instead of a path (the training split)."""
+    target_file: str = ""
+    """See source_file."""
+    hub_config: str = ""
+    """Configuration of a hub data set, if it has several."""
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """How sentence pairs become batches of few static shapes. Batches never depend on the number of devices."""
+
+    tokens: int = 2048
+    """Target tokens in a batch, padding included; 0: count sentences instead."""
+    sentences: int = 0
+    """Sentences in a batch, whatever their length (the paper: 64 or 128); needs tokens = 0."""
+    buckets: int = 3
+    """Number of static shapes, thus of compilations of the training step."""
+    max_source: int = 50
+    """Longest source of a training pair, in ids; longer pairs are dropped and counted."""
+    max_target: int = 50
+    """Longest target of a training pair, in ids without BOS and EOS."""
+    data_seed: int = 0
+    """Fixes the order: a permutation is a function of this and the epoch."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The loss axis of the table. The corpus axis is a directory, not a loss."""
+
+    name: str = "nll"
+    """An entry of losses.LOSSES: nll, word_kd."""
+    label_smoothing: float = 0.0
+    """Mass spread evenly over the vocabulary in the gold term."""
+    alpha: float = 0.5
+    """Weight of the teacher's term; the gold term has 1 - alpha (the paper: 0.5)."""
+    temperature: float = 1.0
+    """Divides both models' logits in the teacher's term (the paper: 1)."""
+    temperature_scaling: Literal["hinton", "none", "inverse"] = "hinton"
+    """The teacher's term is multiplied by T^2 (Hinton et al. 2015), by 1, or by 1/T^2 (Abnar et al.'s code)."""
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """The optimiser and its learning rate."""
+
+    name: Literal["sgd", "adam"] = "adam"
+    """SGD as in the paper, or Adam."""
+    learning_rate: float = 1e-3
+    """The peak rate (the paper's SGD: 1.0, fine-tuning 0.1)."""
+    schedule: Literal["constant", "paper", "inverse_sqrt", "cosine"] = "inverse_sqrt"
+    """paper: halve after every epoch from decay_from_epoch on, or once validation perplexity has risen."""
+    warmup_steps: int = 400
+    """Steps of linear warm-up (not under `paper`)."""
+    decay_from_epoch: int = 9
+    """paper: the first epoch (counted from 1) after which the rate decays."""
+    decay_factor: float = 0.5
+    """paper: the factor."""
+    b1: float = 0.9
+    """Adam."""
+    b2: float = 0.98
+    """Adam."""
+    epsilon: float = 1e-9
+    """Adam."""
+    clip_norm: float = 5.0
+    """Global norm of the normalised gradient; 0: no clipping."""
+    normalise: Literal["tokens", "sentences"] = "tokens"
+    """What the summed gradient is divided by; the paper divides by sentences, and its rates and clipping depend on it."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run; the model, the corpus and the vocabulary are beside it."""
+
+    loss: LossConfig = LossConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    batch: BatchConfig = BatchConfig()
+    epochs: int = 10
+    """Passes over the training corpus at most."""
+    max_steps: int = 0
+    """Updates at most; 0: no limit beside epochs."""
+    seed: int = 0
+    """Fixes initialisation and dropout."""
+    accumulate: int = 1
+    """Microbatches per update; the result is that of the whole batch."""
+    average_decay: float = 0.0
+    """Exponential moving average of the weights, used for validation and saved; 0: off."""
+    validate_every: int = 0
+    """Updates between validations; 0: once an epoch."""
+    validate_bleu: bool = False
+    """Also translate the validation set greedily; then BLEU, not loss, picks the best checkpoint."""
+    patience: int = 0
+    """Validations without improvement before an early stop; 0: never."""
+    keep: int = 1
+    """Checkpoints of past validations kept beside best and last, for averaging."""
+    devices: int = 0
+    """Devices to train on; 0: all."""
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Beam search rules (DESIGN: bound-based stop, 2K candidates). Beam 1 without length rule is greedy."""
+
+    beam: int = 5
+    """Hypotheses kept, and returned."""
+    length_rule: Literal["none", "power", "gnmt"] = "none"
+    """Scores are log p, log p / L^a, or log p / ((5+L)/6)^a; L counts the tokens with EOS. The paper: none."""
+    length_alpha: float = 1.0
+    """The exponent a, not negative."""
+    stop: Literal["bound", "first_k_finished"] = "bound"
+    """Stop a sentence when no live hypothesis can still enter the best K, or as soon as K have finished."""
+    max_length_a: float = 1.5
+    """At most a*x + b tokens (EOS included) for a source of x tokens."""
+    max_length_b: float = 10.0
+    """See max_length_a."""
+    min_length_a: float = 0.0
+    """At least a*x + b tokens before EOS."""
+    min_length_b: float = 0.0
+    """See min_length_a."""
+    forbid_unk: bool = False
+    """Never produce <unk>."""
