@@ -196,11 +196,15 @@ class TrainConfig:
     """Checkpoints of past validations kept beside best and last, for averaging."""
     devices: int = 0
     """Devices to train on; 0: all."""
+    save_minutes: float = 10.0
+    """Save everything needed to go on at least this often, beside the saves at validations."""
+    log_every: int = 20
+    """Updates between lines of metrics.jsonl."""
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Beam search rules (DESIGN: bound-based stop, 2K candidates). Beam 1 without length rule is greedy."""
+    """The rules of the beam search. Beam 1 without a length rule is greedy decoding."""
 
     beam: int = 5
     """Hypotheses kept, and returned."""

@@ -1,0 +1,50 @@
+# make demo    the study at smoke scale: teacher, students, table, plots (minutes on two cores)
+# make test    the tests; make test-all: the slow ones too
+# make lint    what the tests of style say; make format: mend it
+# make clean   remove the virtual environment and caches; results stay
+#
+# Each does its own set-up. Another interpreter: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+READY := $(VENV)/.ready-$(VERSION)
+
+.PHONY: help setup demo test test-all lint format clean
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+setup: $(READY)
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "error: $(PYTHON) is $(or $(VERSION),not there), Python 3.11 or later is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "setting up $(VENV) for Python $(VERSION) (once, some minutes)" >&2
+	@$(PYTHON) -m venv --clear $(VENV) || \
+		{ echo "error: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/python -m experiments.kim_rush_2016 --scale smoke
+
+test: $(READY)
+	$(BIN)/python -m pytest -q -m "not slow" --durations=10
+
+test-all: $(READY)
+	$(BIN)/python -m pytest -q --durations=20
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

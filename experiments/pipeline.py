@@ -1,0 +1,184 @@
+"""Stages: each is made once, whole, and says how. The flow of a study is files, one way.
+
+A stage's identity is the hash of its name, its settings, the contents of its inputs and the format version, so arms that
+need the same thing share it, and changed settings make another directory instead of a stale one. It is filled in
+`<name>-<identity>.partial` (kept when killed, for stages that can go on), gets a manifest with the hash of every file, and
+then its name. Done means that the manifest is there and its hashes verify, not that a file exists.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from seqkd_jax import checkpoint, files, progress
+from seqkd_jax.base import UserError
+
+FORMAT = 1  # raise it when stages made by older code must not be used any more
+MANIFEST = "manifest.json"
+
+
+class NotMade(Exception):
+    """A stage was only looked up, and is not there."""
+
+
+def stage(
+    name: str,
+    settings: Any,
+    inputs: Mapping[str, Path],
+    make: Callable[[Path], object] | None,
+    root: Path | str,
+    *,
+    resumable: bool = False,
+    version: int = 1,
+) -> Path:
+    """The finished directory of a stage, made now if it is not there yet.
+
+    settings: everything that decides the result beside the inputs (dataclass, NamedTuple or JSON values). inputs: results of
+    earlier stages, or files. make: fills the directory it is given; with `resumable` it finds there what a killed run left,
+    otherwise an empty one. None: only look, and raise NotMade. version: of `make`'s own format. A second process that wants
+    the same stage waits for the first. UserError: a finished stage is damaged, an input is missing.
+    """
+    root = Path(root).absolute()
+    hashes = {key: content_hash(path) for key, path in sorted(inputs.items())}
+    identity = {"name": name, "settings": canonical(settings), "inputs": hashes, "format": FORMAT, "version": version}
+    directory = root / f"{name}-{files.sha256_json(identity)[:12]}"
+    if not _done(directory):
+        if make is None:
+            raise NotMade(str(directory))
+        with _lock(directory, name):
+            if not _done(directory):  # another process may have made it meanwhile
+                _make(directory, identity, make, resumable)
+                return directory
+    if make is not None:
+        progress.log(f"[{name}] done before ({directory.name})")
+    return directory
+
+
+def content_hash(path: Path | str) -> str:
+    """What stands for an input in an identity: the hash of a stage's files (its manifest knows them), or of a file or tree."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such input; check the path")
+    if (path / MANIFEST).is_file():
+        return files.sha256_json(read_manifest(path)["files"])
+    return files.sha256_tree(path)
+
+
+def canonical(value: Any) -> Any:
+    """Settings as JSON values that name their types, so that equal fields of two kinds of model differ."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: canonical(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **fields}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {"type": type(value).__name__, **canonical(value._asdict())}
+    if isinstance(value, Mapping):
+        return {str(key): canonical(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(inner) for inner in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"settings hold {value!r} of {type(value).__name__}; only plain values have an identity")
+
+
+def read_manifest(directory: Path | str) -> dict:
+    """The manifest of a finished stage."""
+    return files.read_json(Path(directory) / MANIFEST)
+
+
+def verify(directory: Path) -> None:
+    """UserError, naming the file and the remedy, unless a finished stage holds just what its manifest says."""
+    recorded = read_manifest(directory)["files"]
+    found = set(files.tree(directory)) - {MANIFEST}
+    for name in sorted(found ^ set(recorded)):
+        state = "is not in its manifest" if name in found else "is missing"
+        raise UserError(f"{directory}: damaged, {name} {state}; delete the directory to make it again")
+    for name, digest in recorded.items():
+        if files.sha256_file(directory / name) != digest:
+            raise UserError(f"{directory}: damaged, {name} has changed; delete the directory to make it again")
+
+
+def provenance() -> dict:
+    """What runs: command, commit, versions."""
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return {"command": command, "commit": commit(), "versions": checkpoint.versions()}
+
+
+@functools.cache
+def commit() -> str:
+    """The commit of this code, "+ changes" if files differ from it; "unknown" outside of a repository."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        found = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{found} + changes" if changed.strip() else found
+
+
+_verified: set[tuple[str, int]] = set()  # (directory, time of its manifest): hashed once in a process
+
+
+def _done(directory: Path) -> bool:
+    manifest = directory / MANIFEST
+    if not manifest.is_file():
+        return False
+    known = str(directory), manifest.stat().st_mtime_ns
+    if known not in _verified:
+        verify(directory)
+        _verified.add(known)
+    return True
+
+
+def _make(directory: Path, identity: dict, make: Callable[[Path], object], resumable: bool) -> None:
+    if directory.exists():
+        raise UserError(f"{directory}: not a finished stage, it has no {MANIFEST}; delete it to make it again")
+    name, work = identity["name"], directory.with_name(f"{directory.name}.partial")
+    resumed = resumable and work.exists()
+    if work.exists() and not resumable:
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    (work / MANIFEST).unlink(missing_ok=True)  # of a run killed just before the renaming
+    progress.log(f"[{name}] {'goes on' if resumed else 'starts'} ({directory.name})")
+    start = time.monotonic()
+    make(work)
+    seconds = time.monotonic() - start
+    _drop_unfinished(work)
+    hashes = {file: files.sha256_file(work / file) for file in files.tree(work)}
+    manifest = {**identity, "files": hashes, **provenance(), "seconds": round(seconds, 3), "resumed": resumed}
+    files.write_json(work / MANIFEST, manifest)
+    files.fsync_tree(work)
+    os.rename(work, directory)
+    files.fsync(directory.parent)
+    _verified.add((str(directory), (directory / MANIFEST).stat().st_mtime_ns))
+    progress.log(f"[{name}] made in {progress.duration(seconds)}")
+
+
+def _drop_unfinished(work: Path) -> None:
+    """Remove what killed writers left beside whole files: it is in no manifest."""
+    listed = set(files.tree(work))
+    for path in [path for path in work.rglob("*") if path.is_file()]:
+        if path.relative_to(work).as_posix() not in listed:
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _lock(directory: Path, name: str) -> Iterator[None]:
+    """One process at a time; the lock goes with its process, however that ends."""
+    path = directory.parent / ".locks" / directory.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.log(f"[{name}] waits: another process is making it ({directory.name})")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

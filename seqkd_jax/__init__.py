@@ -1,0 +1,19 @@
+"""Sequence-level knowledge distillation (Kim & Rush 2016) in JAX.
+
+Read it in this order; each module uses only earlier ones.
+
+  base        the axes, and the types that models, losses, search and training pass to each other
+  config      everything that can be set
+  files       atomic files, hashes                     progress     bars, quiet logs, the count of compilations
+  vocab       text <-> ids                             language     the embedded language, all its probabilities known
+  corpus      data sets -> sentence pairs              batches      sentence pairs -> batches of few static shapes
+  models      LSTM, Transformer: pure functions        losses       written for one position, lifted by vmap
+  search      beam search, greedy                      checkpoint   a directory that describes itself
+  translate   sentences in, n-best out                 train        one step, one pmap, one fit
+  evaluate    BLEU, perplexity, p(t = mode)            distill      hypotheses -> a distilled corpus
+  cli         the command `seqkd`
+
+The study itself is `experiments/kim_rush_2016.py`: a table of corpora, losses and starting points.
+"""
+
+__version__ = "0.1.0"

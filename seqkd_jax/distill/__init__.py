@@ -1,0 +1,26 @@
+"""From a teacher to a distilled corpus: n-best lists, a choice among them, a corpus with a card. Uses `translate`.
+
+Sequence-level distillation is no loss but another corpus: Seq-KD takes the teacher's best translation of every training
+source, Seq-Inter the one of its n-best list nearest to the reference (Kim & Rush 2016, sections 3.2 and 3.3).
+
+  lists      the teacher's n-best lists, in shards written atomically; what is there whole is not made again
+  selection  one hypothesis of a list, under a rule of SELECTIONS
+  corpus     train.<source> and train.<target> line by line beside the original, scores, filters, a card
+"""
+
+from seqkd_jax.distill.corpus import FilterConfig, write_corpus
+from seqkd_jax.distill.lists import Candidate, NBest, n_best, read_n_best
+from seqkd_jax.distill.selection import SELECTIONS, Choice, choose, kim_rush
+
+__all__ = [
+    "SELECTIONS",
+    "Candidate",
+    "Choice",
+    "FilterConfig",
+    "NBest",
+    "choose",
+    "kim_rush",
+    "n_best",
+    "read_n_best",
+    "write_corpus",
+]

@@ -1,0 +1,178 @@
+"""Files a reader sees whole or not at all, and their hashes. The bottom of the tree: no jax, imports only base.
+
+Everything a stage makes goes through here. A file: temporary name, fsync, rename, fsync of the directory. A directory:
+filled beside its place as `.<name>.new`; an older one steps aside as `.<name>.old` while the new one moves in, and
+whoever reads in between, or after a kill in between, finds the old one (`existing`, `recover`).
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from seqkd_jax.base import UserError
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Write a file atomically; missing parent directories are made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    fsync(path.parent)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text atomically; line ends stay as they are."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write JSON a person can read, atomically. NaN and infinity are refused (they are not JSON): write None."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """The value in a JSON file; UserError if the file is missing or not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        line = getattr(error, "lineno", 1)
+        raise UserError(f"{path}, line {line}: not JSON ({error}); delete it and make it again") from None
+
+
+def json_line(value: Any) -> str:
+    """One line of JSONL, its end included."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_jsonl(path: Path | str) -> list[Any]:
+    """The values of a JSONL file; a last line without its end, which a killed writer left, does not count."""
+    values = []
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith("\n"):
+                break
+            try:
+                values.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}, line {number}: not JSON ({error}); delete the line") from None
+    return values
+
+
+def remove(path: Path | str) -> None:
+    """Remove a file or a directory, which is gone at once for a reader; nothing there is fine."""
+    path = Path(path)
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    going = _beside(path, "new")  # a name that readers leave out and the next writer clears
+    shutil.rmtree(going, ignore_errors=True)
+    os.rename(path, going)
+    shutil.rmtree(going)
+
+
+@contextlib.contextmanager
+def new_directory(directory: Path | str) -> Iterator[Path]:
+    """Fill the yielded path; on a clean exit it takes the place of `directory` whole, on an error it is removed."""
+    directory = recover(directory)
+    temporary, aside = _beside(directory, "new"), _beside(directory, "old")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(temporary, ignore_errors=True)  # what a killed writer left
+    temporary.mkdir()
+    try:
+        yield temporary
+        fsync_tree(temporary)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    if directory.exists():
+        os.rename(directory, aside)
+    os.rename(temporary, directory)
+    fsync(directory.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def existing(directory: Path | str) -> Path:
+    """The path to read `directory` from: itself, or the old one that a killed writer moved aside. Changes nothing."""
+    directory = Path(directory)
+    aside = _beside(directory, "old")
+    return aside if aside.exists() and not directory.exists() else directory
+
+
+def recover(directory: Path | str) -> Path:
+    """Undo what a killed writer left: the old directory moves back, or goes if the new one is in place."""
+    directory = Path(os.path.abspath(directory))
+    aside = _beside(directory, "old")
+    if aside.exists():
+        if directory.exists():
+            shutil.rmtree(aside)
+        else:
+            os.rename(aside, directory)
+    return directory
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Hexadecimal SHA-256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """SHA-256 of a JSON value, whatever the order of its keys."""
+    return sha256_bytes(json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False).encode("utf-8"))
+
+
+def sha256_file(path: Path | str) -> str:
+    """SHA-256 of a file's bytes, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_tree(path: Path | str) -> str:
+    """SHA-256 of a file, or of the names and contents of all files under a directory; unfinished ones are left out."""
+    path = Path(path)
+    if path.is_file():
+        return sha256_file(path)
+    return sha256_json({name: sha256_file(path / name) for name in tree(path)})
+
+
+def tree(directory: Path | str) -> list[str]:
+    """Relative names ("/" between parts) of all files under a directory, sorted; unfinished ones are left out."""
+    directory = Path(directory)
+    names = [file.relative_to(directory) for file in directory.rglob("*") if file.is_file()]
+    return sorted(name.as_posix() for name in names if not any(_unfinished(part) for part in name.parts))
+
+
+def fsync(path: Path | str) -> None:
+    """Make a file's content, or a directory's entries, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(directory: Path | str) -> None:
+    """fsync every file and directory under `directory`, itself last."""
+    for parent, _, names in os.walk(directory, topdown=False):
+        for name in names:
+            fsync(os.path.join(parent, name))
+        fsync(parent)
+
+
+def _beside(directory: Path, suffix: str) -> Path:
+    return directory.with_name(f".{directory.name}.{suffix}")
+
+
+def _unfinished(name: str) -> bool:
+    return name.startswith(".") and name.endswith((".new", ".old"))

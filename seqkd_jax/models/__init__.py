@@ -1,0 +1,47 @@
+"""Models as NamedTuples of pure functions. Only this package imports flax.
+
+Adding a model: one file with a `build_…` function, one configuration dataclass, one entry here; the contract tests then hold it
+to `step` repeated = `features`, invariance to padding and neighbours, and dropout keyed by row.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from seqkd_jax.base import Translator
+from seqkd_jax.config import LSTMConfig, ModelConfig, TransformerConfig
+from seqkd_jax.models.lstm import build_lstm
+from seqkd_jax.models.transformer import build_transformer
+
+
+class Entry(NamedTuple):
+    """A kind of model: its configuration and how to build it."""
+
+    config: type
+    build: Callable  # (config, source_size, target_size) -> Translator
+
+
+MODELS: dict[str, Entry] = {
+    "lstm": Entry(LSTMConfig, build_lstm),
+    "transformer": Entry(TransformerConfig, build_transformer),
+}
+
+
+def kind_of(config: ModelConfig) -> str:
+    """The name in MODELS that a configuration belongs to."""
+    return next(name for name, entry in MODELS.items() if type(config) is entry.config)
+
+
+@functools.cache
+def build(config: ModelConfig, source_size: int, target_size: int) -> Translator:
+    """The translator of a configuration; equal configurations share one, and with it every compiled function."""
+    return MODELS[kind_of(config)].build(config, source_size, target_size)
+
+
+def parameter_count(model) -> int:
+    """Number of parameters, found without allocating them."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(jax.eval_shape(model.init, key)))

@@ -1,0 +1,107 @@
+"""A scan over time whose weight gradients are one matrix product over all steps.
+
+Reverse-mode through `lax.scan` adds a full-size weight gradient to an accumulator at every step: for a 2x500 LSTM that
+is more memory traffic than arithmetic. Every use of a weight here is `linear(name, x)`, so the backward scan only needs to
+emit the gradient of each product's *output*; the weight's own gradient follows from the stacked inputs and outputs in
+one large product after the loop, as in cuDNN's recurrent kernels.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Weight(NamedTuple):
+    """One product of a scan's body: x @ kernel + bias."""
+
+    kernel: jax.Array  # [I,O] with x [B,I] or [B,K,I]; or [B,I,O], a matrix a row (attention), with x [B,K,I]
+    bias: jax.Array | None = None  # [O]
+
+
+def apply_weight(weight: Weight, x):
+    """x @ kernel + bias: what `linear` means outside a scan."""
+    product = x @ weight.kernel
+    return product if weight.bias is None else product + jnp.expand_dims(weight.bias, tuple(range(product.ndim - 1)))
+
+
+@jax.custom_vjp
+def _probed(weight, x, probe):
+    """apply_weight. The probe is not read: it is where the backward pass leaves the gradient of the output."""
+    return apply_weight(weight, x)
+
+
+def _probed_backward(weight, gradient):
+    return None, gradient @ jnp.swapaxes(weight.kernel, -1, -2), gradient
+
+
+_probed.defvjp(lambda weight, x, probe: (apply_weight(weight, x), weight), _probed_backward)
+
+
+def _weight_gradient(weight: Weight, x, gradient) -> Weight:
+    """The gradient of a weight from its inputs [T,B,(K,)I] and the gradients of its outputs [T,B,(K,)O] at all steps."""
+    if weight.kernel.ndim == 3:
+        kernel = jnp.einsum("tbki,tbko->bio", x, gradient, preferred_element_type=jnp.float32)
+    else:
+        flat_x, flat_gradient = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
+        kernel = jnp.einsum("ni,no->io", flat_x, flat_gradient, preferred_element_type=jnp.float32)
+    bias = None if weight.bias is None else gradient.reshape(-1, gradient.shape[-1]).sum(0).astype(weight.bias.dtype)
+    return Weight(kernel.astype(weight.kernel.dtype), bias)
+
+
+def scan_products(body: Callable, weights: dict[str, Weight], carry, xs):
+    """`lax.scan` of `body(linear, carry, x) -> (carry, y)` where `linear(name, x)` applies `weights[name]`, each once.
+
+    Values and gradients are those of the plain scan, to rounding. The body may close over what is not differentiated only.
+    """
+
+    @jax.custom_vjp
+    def run(weights, carry, xs):
+        return jax.lax.scan(lambda c, x: body(lambda name, v: apply_weight(weights[name], v), c, x), carry, xs)
+
+    def forward(weights, carry, xs):
+        def probed(probes, carry, xs):
+            def step(carry, scanned):
+                (x, probe), seen = scanned, {}
+
+                def linear(name, v):
+                    seen[name] = v
+                    return _probed(weights[name], v, probe[name])
+
+                carry, y = body(linear, carry, x)
+                return carry, (y, seen)
+
+            carry, (ys, seen) = jax.lax.scan(step, carry, (xs, probes))
+            return (carry, ys), seen
+
+        probes = _zero_probes(body, weights, carry, xs)
+        outputs, pullback, seen = jax.vjp(probed, probes, carry, xs, has_aux=True)
+        return outputs, (pullback, seen, weights)
+
+    def backward(residuals, gradient):
+        pullback, seen, weights = residuals
+        probes, carry, xs = pullback(gradient)
+        return {name: _weight_gradient(w, seen[name], probes[name]) for name, w in weights.items()}, carry, xs
+
+    run.defvjp(forward, backward)
+    return run(weights, carry, xs)
+
+
+def _zero_probes(body, weights, carry, xs):
+    """Zeros [T,...] shaped as the output of every product in the body."""
+
+    def outputs(weights, carry, x):
+        products = {}
+
+        def linear(name, v):
+            products[name] = apply_weight(weights[name], v)
+            return products[name]
+
+        body(linear, carry, x)
+        return products
+
+    first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs)
+    steps = jax.tree.leaves(xs)[0].shape[0]
+    shapes = jax.eval_shape(outputs, weights, carry, first)
+    return jax.tree.map(lambda s: jnp.zeros((steps, *s.shape), s.dtype), shapes)

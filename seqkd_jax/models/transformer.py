@@ -1,0 +1,314 @@
+"""An encoder-decoder Transformer (Vaswani et al. 2017), pre- or post-norm.
+
+Training and decoding share every sub-layer. Attention to the source takes queries [B,Q,E] against keys and values that
+`start` computes once per sentence: in training Q are the target positions T, in decoding the beam K, so the memory is
+never tiled. Only self-attention differs: over a causal mask in training, over a cache of the beam's own in decoding.
+
+Positions are Marian's (tensor2tensor's): sines in the first half, cosines in the second, frequencies from 1 to 1/10000
+inclusive, counted from 0. With norm="post", activation="swish", tied="all" and output_bias=True, the model is Marian's, so
+its weights fit; a fused kernel is the query, key and value kernels side by side. Norms have epsilon 1e-5.
+
+Parameters are float32. Under compute="bfloat16" products and activations are bfloat16; norms, softmax and logits are not.
+"""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from seqkd_jax.base import PAD, Translator, UserError
+from seqkd_jax.config import TransformerConfig
+from seqkd_jax.models.layers import dropout, fold_keys
+
+ACTIVATIONS = {"relu": nn.relu, "gelu": partial(nn.gelu, approximate=False), "swish": nn.swish}
+
+Keys = Key[Array, "B"] | None
+
+
+class Memory(NamedTuple):
+    """What decoding reads of a source sentence, once per sentence."""
+
+    keys_values: tuple[Float[Array, "B 2 H S D"], ...]  # of each decoder layer's attention to the source
+    mask: Bool[Array, "B 1 1 S"]  # True where there is a word
+
+
+class State(NamedTuple):
+    """What decoding carries: leaves [B,K,...] (as `start` returns them, [B,...])."""
+
+    keys_values: tuple[
+        Float[Array, "*BK 2 H T D"], ...
+    ]  # of each decoder layer's self-attention, zeros beyond `position`
+    position: Int[Array, "*BK"]  # tokens read so far
+
+
+def _sinusoids(position, width: int):
+    """Position encodings [*pos,E] of integers [*pos], float32."""
+    half = width // 2
+    frequency = jnp.exp(jnp.arange(half, dtype=jnp.float32) * (-math.log(10_000) / max(half - 1, 1)))
+    angle = position[..., None].astype(jnp.float32) * jnp.expand_dims(frequency, tuple(range(position.ndim)))
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+def _attention_weights(scores, mask):
+    """Softmax over the last axis in float32. A row of which nothing may be seen gets finite, even weights."""
+    return jax.nn.softmax(jnp.where(mask, scores.astype(jnp.float32), jnp.finfo(jnp.float32).min), axis=-1)
+
+
+def _linear(config: TransformerConfig, size: int, scale: float = 1.0) -> nn.Dense:
+    """A product [*pos,I] -> [*pos,size] in the compute type; Glorot uniform with its variance times `scale`."""
+    initial = nn.initializers.variance_scaling(scale, "fan_avg", "uniform")
+    return nn.Dense(size, config.biases, dtype=config.compute, param_dtype=jnp.float32, kernel_init=initial)
+
+
+def _norm() -> nn.LayerNorm:
+    return nn.LayerNorm(epsilon=1e-5, dtype=jnp.float32, use_fast_variance=False)
+
+
+class Attention(nn.Module):
+    """Multi-head attention, its projections fused where their input is the same: to itself, or to another sequence."""
+
+    config: TransformerConfig
+    to_itself: bool
+
+    def setup(self):
+        config, width = self.config, self.config.width
+        # All parts of the fused kernels start as in fairseq: Glorot of an ExE kernel, its variance halved.
+        if self.to_itself:
+            self.query_key_value = _linear(config, 3 * width)
+        else:
+            self.query, self.key_value = _linear(config, width, 1 / 2), _linear(config, 2 * width, 3 / 4)
+        self.output = _linear(config, width)
+
+    def itself(self, x, mask, keys: Keys):
+        """All positions at once: x [B,T,E], mask broadcastable to [B,H,T,T]."""
+        query, key, value = jnp.moveaxis(self._heads(self.query_key_value(x), 3), 1, 0)
+        return self._attend(query, key, value, mask, keys)[0]
+
+    def project(self, encoded):
+        """Keys and values [B,2,H,S,D] of another sequence [B,S,E], for `other`."""
+        return self._heads(self.key_value(encoded), 2)
+
+    def other(self, x, keys_values, mask, keys: Keys):
+        """x [B,Q,E] to the keys and values of its row: output [B,Q,E] and weights [B,H,Q,S]. Q: target positions or beam."""
+        query = self._heads(self.query(x), 1)[:, 0]
+        return self._attend(query, keys_values[:, 0], keys_values[:, 1], mask, keys)
+
+    def next(self, x, cache, position):
+        """One position: x [B,K,E] attends to its own past, cache [B,K,2,H,T,D], and itself. Returns output and cache."""
+        rows, beam, _ = x.shape
+        steps = jnp.arange(cache.shape[-2])
+        query_key_value = self.query_key_value(x).reshape(rows, beam, 3, self.config.heads, 1, -1)
+        query, new = query_key_value[:, :, 0], query_key_value[:, :, 1:]
+        at = position[:, :, None] == steps[None, None]  # [B,K,T]
+        cache = jnp.where(at[:, :, None, None, :, None], new, cache)
+        past = steps[None, None] <= position[:, :, None]
+        scores = jnp.einsum("bkhqd,bkhtd->bkhqt", query * self._scale(), cache[:, :, 0])
+        weights = _attention_weights(scores, past[:, :, None, None]).astype(x.dtype)
+        attended = jnp.einsum("bkhqt,bkhtd->bkhqd", weights, cache[:, :, 1])
+        return self.output(attended.reshape(rows, beam, -1)), cache
+
+    def _attend(self, query, key, value, mask, keys):
+        """[B,H,Q,D] to [B,H,S,D]: output [B,Q,E] and weights [B,H,Q,S]."""
+        weights = _attention_weights(jnp.einsum("bhqd,bhsd->bhqs", query * self._scale(), key), mask)
+        dropped = dropout(weights.astype(value.dtype), self.config.attention_dropout, keys)
+        attended = jnp.einsum("bhqs,bhsd->bqhd", dropped, value)
+        return self.output(attended.reshape(*attended.shape[:2], -1)), weights
+
+    def _heads(self, x, parts):
+        """[B,S,parts*E] -> [B,parts,H,S,D]."""
+        return jnp.transpose(x.reshape(*x.shape[:2], parts, self.config.heads, -1), (0, 2, 3, 1, 4))
+
+    def _scale(self):
+        return (self.config.width // self.config.heads) ** -0.5
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with an activation between, the same at every position."""
+
+    config: TransformerConfig
+
+    def setup(self):
+        self.inner, self.outer = _linear(self.config, self.config.feed_forward), _linear(self.config, self.config.width)
+
+    def __call__(self, x, keys: Keys):
+        inner = ACTIVATIONS[self.config.activation](self.inner(x))
+        return self.outer(dropout(inner, self.config.activation_dropout, keys))
+
+
+class Residual(nn.Module):
+    """What surrounds a sub-layer: x + f(norm(x)), or norm(x + f(x)); dropout on f's output."""
+
+    config: TransformerConfig
+
+    def setup(self):
+        self.norm = _norm()
+
+    def before(self, x):
+        return self.norm(x).astype(x.dtype) if self.config.norm == "pre" else x
+
+    def after(self, x, y, keys: Keys):
+        x = x + dropout(y, self.config.dropout, keys)
+        return x if self.config.norm == "pre" else self.norm(x).astype(x.dtype)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward."""
+
+    config: TransformerConfig
+
+    def setup(self):
+        self.attention = Attention(self.config, to_itself=True)
+        self.feed_forward = FeedForward(self.config)
+        self.attention_residual, self.feed_forward_residual = Residual(self.config), Residual(self.config)
+
+    def __call__(self, x, mask, keys: Keys):
+        site = partial(fold_keys, keys)
+        y = self.attention.itself(self.attention_residual.before(x), mask, site(0))
+        x = self.attention_residual.after(x, y, site(1))
+        y = self.feed_forward(self.feed_forward_residual.before(x), site(2))
+        return self.feed_forward_residual.after(x, y, site(3))
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, attention to the source, feed-forward: over all target positions, or the next one of each hypothesis."""
+
+    config: TransformerConfig
+
+    def setup(self):
+        self.attention = Attention(self.config, to_itself=True)
+        self.source_attention = Attention(self.config, to_itself=False)
+        self.feed_forward = FeedForward(self.config)
+        self.attention_residual, self.source_residual = Residual(self.config), Residual(self.config)
+        self.feed_forward_residual = Residual(self.config)
+
+    def __call__(self, x, causal, keys_values, mask, keys: Keys):
+        y = self.attention.itself(self.attention_residual.before(x), causal, fold_keys(keys, 0))
+        return self._rest(self.attention_residual.after(x, y, fold_keys(keys, 1)), keys_values, mask, keys)[0]
+
+    def next(self, x, cache, position, keys_values, mask):
+        """x [B,K,E] -> the same, weights on the source [B,H,K,S], cache."""
+        y, cache = self.attention.next(self.attention_residual.before(x), cache, position)
+        return *self._rest(self.attention_residual.after(x, y, None), keys_values, mask, None), cache
+
+    def _rest(self, x, keys_values, mask, keys: Keys):
+        site = partial(fold_keys, keys)
+        y, weights = self.source_attention.other(self.source_residual.before(x), keys_values, mask, site(2))
+        x = self.source_residual.after(x, y, site(3))
+        y = self.feed_forward(self.feed_forward_residual.before(x), site(4))
+        return self.feed_forward_residual.after(x, y, site(5)), weights
+
+
+class TransformerTranslator(nn.Module):
+    """The parameters, and the pure functions of base.Translator as methods."""
+
+    config: TransformerConfig
+    source_size: int
+    target_size: int
+
+    def setup(self):
+        config = self.config
+
+        def embedding(name, size):
+            initial = nn.initializers.normal(config.width**-0.5)
+            return self.param(name, initial, (size, config.width), jnp.float32)
+
+        self.target_embedding = embedding("target_embedding", self.target_size)
+        shared = config.tied == "all"
+        self.source_embedding = self.target_embedding if shared else embedding("source_embedding", self.source_size)
+        untied = config.tied == "none"
+        self.output_kernel = embedding("output_kernel", self.target_size) if untied else self.target_embedding
+        if config.output_bias:
+            self.bias = self.param("output_bias", nn.initializers.zeros, (self.target_size,), jnp.float32)
+        self.encoder = [EncoderLayer(config) for _ in range(config.encoder_layers)]
+        self.decoder = [DecoderLayer(config) for _ in range(config.decoder_layers)]
+        final = _norm if config.norm == "pre" else lambda: lambda x: x  # pre-norm layers end without a norm
+        self.encoder_norm, self.decoder_norm = final(), final()
+
+    def features(self, inputs, keys: Keys = None) -> Float[Array, "B T E"]:
+        """Teacher-forced last layer of (source [B,S], target_in [B,T]); keys [B]: with dropout."""
+        source, target_in = inputs
+        memory = self._encode(source, fold_keys(keys, 0))
+        steps = jnp.arange(target_in.shape[1])
+        causal = (steps[:, None] >= steps[None])[None, None]
+        keys = fold_keys(keys, 1)
+        x = self._embed(self.target_embedding, target_in, steps[None], fold_keys(keys, 0))
+        for index, (layer, keys_values) in enumerate(zip(self.decoder, memory.keys_values, strict=True), start=1):
+            x = layer(x, causal, keys_values, memory.mask, fold_keys(keys, index))
+        return self.decoder_norm(x).astype(x.dtype)
+
+    def head(self, features: Float[Array, "*pos E"], ids=None) -> Float[Array, "*pos V"]:
+        """Logits in float32; with ids, of these entries of the vocabulary only."""
+        kernel = self.output_kernel if ids is None else self.output_kernel[ids]
+        kernel = kernel.astype(self.config.compute)
+        logits = jnp.einsum("...e,ve->...v", features, kernel, preferred_element_type=jnp.float32)
+        if not self.config.output_bias:
+            return logits
+        bias = self.bias if ids is None else self.bias[ids]
+        return logits + jnp.expand_dims(bias, tuple(range(logits.ndim - 1)))
+
+    def start(self, source: Int[Array, "B S"], length: int) -> tuple[Memory, State]:
+        """Memory, and an empty state with room for `length` steps."""
+        config, rows = self.config, source.shape[0]
+        shape = (rows, 2, config.heads, length, config.width // config.heads)
+        caches = tuple(jnp.zeros(shape, config.compute) for _ in self.decoder)
+        return self._encode(source, None), State(caches, jnp.zeros(rows, jnp.int32))
+
+    def step(self, token: Int[Array, "B K"], memory: Memory, state: State):
+        """The next position of all K hypotheses: features [B,K,E], the last layer's weights on the source [B,K,S], state."""
+        x = self._embed(self.target_embedding, token, state.position, None)
+        caches = []
+        for layer, cache, keys_values in zip(self.decoder, state.keys_values, memory.keys_values, strict=True):
+            x, weights, cache = layer.next(x, cache, state.position, keys_values, memory.mask)
+            caches.append(cache)
+        features = self.decoder_norm(x).astype(x.dtype)
+        return features, weights.mean(axis=1), State(tuple(caches), state.position + 1)
+
+    def _encode(self, source, keys: Keys) -> Memory:
+        mask = (source != PAD)[:, None, None]
+        x = self._embed(self.source_embedding, source, jnp.arange(source.shape[1])[None], fold_keys(keys, 0))
+        for index, layer in enumerate(self.encoder, start=1):
+            x = layer(x, mask, fold_keys(keys, index))
+        x = self.encoder_norm(x).astype(x.dtype)
+        return Memory(tuple(layer.source_attention.project(x) for layer in self.decoder), mask)
+
+    def _embed(self, embedding, tokens, position, keys: Keys):
+        """[B,T] tokens at positions [B,T] or [1,T] -> [B,T,E]."""
+        scale = math.sqrt(self.config.width) if self.config.scale_embeddings else 1.0
+        embedded = embedding[tokens] * scale + _sinusoids(position, self.config.width)
+        return dropout(embedded.astype(self.config.compute), self.config.dropout, keys)
+
+
+def _check(config: TransformerConfig, source_size: int, target_size: int) -> None:
+    """Raise UserError for a configuration that is no model."""
+    if config.width % 2 or config.width % config.heads:
+        raise UserError(f"transformer: width {config.width} must be even and a multiple of heads ({config.heads})")
+    if config.decoder_layers < 1 or config.encoder_layers < 0:
+        layers = f"{config.encoder_layers} encoder and {config.decoder_layers} decoder layers"
+        raise UserError(f"transformer: {layers}; at least one decoder layer is needed")
+    if config.tied == "all" and source_size != target_size:
+        sizes = f"{source_size} source and {target_size} target entries"
+        raise UserError(
+            f"transformer: tied=all needs one joint vocabulary, got {sizes}; take tied=target or joint=True"
+        )
+    for name in ("dropout", "attention_dropout", "activation_dropout"):
+        if not 0 <= getattr(config, name) < 1:
+            raise UserError(f"transformer: {name} is {getattr(config, name)}; it must be at least 0 and below 1")
+
+
+def build_transformer(config: TransformerConfig, source_size: int, target_size: int) -> Translator:
+    """The translator for vocabularies of these sizes; UserError if the configuration does not fit them."""
+    _check(config, source_size, target_size)
+    module = TransformerTranslator(config, source_size, target_size)
+    return Translator(
+        init=lambda key: module.init(
+            key, (jnp.zeros((1, 1), jnp.int32), jnp.zeros((1, 1), jnp.int32)), method="features"
+        ),
+        features=partial(module.apply, method="features"),
+        head=partial(module.apply, method="head"),
+        start=partial(module.apply, method="start"),
+        step=partial(module.apply, method="step"),
+    )

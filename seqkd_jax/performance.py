@@ -1,0 +1,155 @@
+"""What a computation costs and what the machine can do: matrix products, memory. Read by training, studies and reports.
+
+FLOPs are those of matrix products and convolutions, counted exactly on the traced program; the yardstick is a chain of
+matrix products timed on the same machine. So "share of peak" says how much of the time is arithmetic that is needed.
+"""
+
+import functools
+import math
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+CHAIN = 4  # products in a timed program
+
+
+@functools.cache
+def matrix_peak(size: int = 0, repeats: int = 7) -> float:
+    """FLOP/s of one device on float32 matrix products of size x size: the median over repeats; measured once a process.
+
+    size 0: 1024 on a CPU, 8192 elsewhere. The default precision counts, as it does in training.
+    """
+    size = size or (1024 if jax.default_backend() == "cpu" else 8192)
+    factors = (np.random.default_rng(0).normal(size=(2, size, size)) / math.sqrt(size)).astype(np.float32)
+    left, right = jax.device_put((factors[0], factors[1]), jax.local_devices()[0])
+
+    @jax.jit
+    def matrix_chain(left, right):
+        for _ in range(CHAIN):
+            left = left @ right
+        return left
+
+    jax.block_until_ready(matrix_chain(left, right))
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(matrix_chain(left, right))
+        seconds.append(time.perf_counter() - start)
+    return 2 * CHAIN * size**3 / statistics.median(seconds)
+
+
+def count_flops(function: Callable, *arguments: Any) -> float:
+    """FLOPs of the matrix products in one call, over all devices; traced, neither compiled nor run.
+
+    Arguments: arrays or jax.ShapeDtypeStructs. A multiply-add is two. A scan counts its length, a branch its dearest side,
+    a while loop one turn, because nothing says how many there will be.
+    """
+    return _of_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _of_jaxpr(jaxpr) -> float:
+    return sum(_of_equation(equation) for equation in jaxpr.eqns)
+
+
+def _of_equation(equation) -> float:
+    name, parameters = equation.primitive.name, equation.params
+    if name == "dot_general":
+        (contracted, _), _ = parameters["dimension_numbers"]
+        shape = equation.invars[0].aval.shape
+        return 2.0 * _size(equation.outvars[0]) * math.prod(shape[axis] for axis in contracted)
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape
+        outputs = parameters["dimension_numbers"].rhs_spec[0]  # which axis of the kernel has the output features
+        return 2.0 * _size(equation.outvars[0]) * math.prod(kernel) / kernel[outputs]
+    inner = [_of_jaxpr(jaxpr) for jaxpr in _inner(parameters)]
+    if name == "cond":
+        return max(inner)
+    return sum(inner) * _times(name, parameters)
+
+
+def _inner(parameters: dict) -> list:
+    """The programs inside an equation, whatever its primitive: jit, scan, while, custom_vjp, remat, shard_map, ..."""
+    values = [value for parameter in parameters.values() for value in _as_tuple(parameter)]
+    values = [getattr(value, "jaxpr", value) for value in values]  # closed -> open
+    return [value for value in values if hasattr(value, "eqns")]
+
+
+def _as_tuple(value: Any) -> tuple:
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _times(name: str, parameters: dict) -> int:
+    """How often, over all devices, the program inside runs."""
+    if name == "scan":
+        return parameters["length"]
+    if name == "shard_map":
+        return parameters["mesh"].size
+    if name == "xla_pmap":  # older JAX; there pmap is not a shard_map
+        return parameters["global_axis_size"]
+    return 1
+
+
+def _size(variable) -> int:
+    return math.prod(variable.aval.shape)
+
+
+class Memory(NamedTuple):
+    """Bytes on one device while training."""
+
+    parameters: int
+    gradients: int  # twice the parameters when accumulating: the sum, and the microbatch's own
+    optimiser: int  # its moments
+    average: int  # moving average of the weights
+    teacher: int
+    activations: int  # what the backward pass reads; an estimate, the compiler may share, fuse or recompute
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self)
+
+
+def training_memory(
+    init: Callable,
+    loss: Callable,
+    batch: Any,
+    *,
+    moments: int,
+    average: bool = False,
+    accumulate: int = 1,
+    teacher_bytes: int = 0,
+) -> Memory:
+    """Bytes that training a model takes on a device, from shapes alone.
+
+    init: key -> params. loss: (params, batch) -> anything to differentiate its sum. batch: the (abstract) microbatch of one
+    device. moments: arrays the optimiser keeps a parameter (SGD 0, Adam 2).
+    """
+    params = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
+    weights = tree_bytes(params)
+    return Memory(
+        parameters=weights,
+        gradients=weights * (2 if accumulate > 1 else 1),
+        optimiser=weights * moments,
+        average=weights if average else 0,
+        teacher=teacher_bytes,
+        activations=residual_bytes(loss, params, batch),
+    )
+
+
+def residual_bytes(loss: Callable, params: Any, batch: Any) -> int:
+    """Bytes that the forward pass stores for the backward pass of (params, batch) -> loss, as traced."""
+    closed = jax.make_jaxpr(lambda params, batch: jax.tree.leaves(jax.vjp(lambda p: loss(p, batch), params)[1]))(
+        params, batch
+    )
+    given = set(closed.jaxpr.invars) | set(closed.jaxpr.constvars)  # there anyway
+    stored = {var for var in closed.jaxpr.outvars if hasattr(var, "count") or not hasattr(var, "val")} - given
+    return sum(_size(var) * var.aval.dtype.itemsize for var in stored)
+
+
+def tree_bytes(tree: Any) -> int:
+    """Bytes of the arrays, or ShapeDtypeStructs, of a tree."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

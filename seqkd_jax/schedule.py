@@ -1,0 +1,40 @@
+"""Learning rates, computed on the host and given to the compiled step as a number.
+
+The paper's rule (harvardnlp/seq2seq-attn): from an epoch on, or once validation perplexity has risen, the rate decays after
+*every* further epoch; the flag is sticky.
+"""
+
+import math
+from typing import NamedTuple
+
+from seqkd_jax.base import UserError
+from seqkd_jax.config import OptimiserConfig
+
+
+class Decay(NamedTuple):
+    """What the paper's rule remembers from epoch to epoch."""
+
+    factor: float = 1.0  # on the peak rate
+    decaying: bool = False
+    previous_loss: float = math.inf  # validation, nats per token
+
+
+def after_epoch(config: OptimiserConfig, decay: Decay, epoch: int, loss: float) -> Decay:
+    """The decay after validation at the end of `epoch` (counted from 1)."""
+    decaying = decay.decaying or epoch >= config.decay_from_epoch or loss > decay.previous_loss
+    return Decay(decay.factor * (config.decay_factor if decaying else 1.0), decaying, loss)
+
+
+def learning_rate(config: OptimiserConfig, step: int, total: int, decay: Decay) -> float:
+    """The rate of update number `step` (counted from 1) of `total`."""
+    warmup = min(1.0, step / max(config.warmup_steps, 1))
+    if config.schedule == "paper":
+        return config.learning_rate * decay.factor
+    if config.schedule == "constant":
+        return config.learning_rate * warmup
+    if config.schedule == "inverse_sqrt":
+        return config.learning_rate * min(warmup, math.sqrt(max(config.warmup_steps, 1) / step))
+    if config.schedule == "cosine":
+        done = (step - config.warmup_steps) / max(total - config.warmup_steps, 1)
+        return config.learning_rate * (warmup if done <= 0 else 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+    raise UserError(f"unknown schedule {config.schedule!r}: one of constant, paper, inverse_sqrt, cosine")

@@ -1,0 +1,286 @@
+"""Text to ids and back. After the corpus is read and before it is batched.
+
+Two kinds: subwords that sentencepiece learns from raw text, and the most frequent words of tokenised text with <unk>
+for the rest (Kim & Rush 2016). A `Vocabulary` is a NamedTuple of functions beside the bytes of its file; their hash is
+its fingerprint, which every checkpoint carries, so that another vocabulary is refused by name.
+"""
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+from seqkd_jax import files
+from seqkd_jax.base import BOS, EOS, PAD, UNK, UserError
+from seqkd_jax.config import VocabularyConfig
+
+SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")  # in the order of their ids
+FORMAT = 1  # of vocabulary.json
+
+
+class Vocabulary(NamedTuple):
+    """One language's, or one shared by both. Two are the same if their fingerprints are."""
+
+    name: str  # of its file
+    size: int  # entries, the four special ones included
+    encode: Callable[[str], list[int]]  # one line -> ids without BOS and EOS; what is unknown is UNK
+    decode: Callable[[Iterable[int]], str]  # ids -> one line; PAD, BOS and EOS are dropped, UNK is written <unk>
+    split: Callable[[str], list[str]]  # one line -> its tokens as text, one for each id of `encode`
+    data: bytes  # content of its file
+    fingerprint: str  # SHA-256 of all that decides its ids
+
+
+class Vocabularies(NamedTuple):
+    """Both sides of a translator; the same object twice if joint."""
+
+    source: Vocabulary
+    target: Vocabulary
+    joint: bool
+    config: VocabularyConfig
+    fingerprint: str  # SHA-256 over both
+    metric_tokenizer: str  # what sacrebleu must apply: "13a", or "none" because the text is tokens already
+
+
+def learn(sources: Iterable[str], targets: Iterable[str], config: VocabularyConfig) -> Vocabularies:
+    """Vocabularies of training text: a function of the text and the configuration, nothing else.
+
+    A corpus too small for `config.size` gives fewer entries. UserError: no text, a size too small, words of raw text.
+    """
+    if config.size <= len(SPECIALS):
+        raise UserError(f"vocabulary size {config.size}: must exceed {len(SPECIALS)}, the number of special entries")
+    if config.kind == "words":
+        split = _tokenizer(config.tokenizer)
+        return _together(
+            *(
+                _words(name, _most_frequent(text, split, config), config)
+                for name, text in (("source.txt", sources), ("target.txt", targets))
+            ),
+            config,
+        )
+    if config.joint:
+        both = _sentencepiece("joint.model", _train_sentencepiece(_both(sources, targets), config))
+        return _together(both, both, config)
+    sides = (("source.model", sources), ("target.model", targets))
+    return _together(*(_sentencepiece(name, _train_sentencepiece(text, config)) for name, text in sides), config)
+
+
+def save(vocabularies: Vocabularies, directory: Path | str) -> None:
+    """Write the vocabularies into a directory as plain files, vocabulary.json last; other files in it stay."""
+    directory = Path(directory)
+    for vocabulary in dict.fromkeys((vocabularies.source.name, vocabularies.target.name)):
+        side = vocabularies.source if vocabulary == vocabularies.source.name else vocabularies.target
+        files.write_bytes(directory / side.name, side.data)
+    description = {
+        "format": FORMAT,
+        "fingerprint": vocabularies.fingerprint,
+        "source": vocabularies.source.name,
+        "target": vocabularies.target.name,
+        "sizes": [vocabularies.source.size, vocabularies.target.size],
+        "special_ids": {"pad": PAD, "unk": UNK, "bos": BOS, "eos": EOS},
+        "config": asdict(vocabularies.config),
+    }
+    files.write_json(directory / "vocabulary.json", description)
+
+
+def load(directory: Path | str) -> Vocabularies:
+    """The vocabularies that `save` wrote. UserError: a file is missing, damaged, or of another format."""
+    path = Path(directory) / "vocabulary.json"
+    description = files.read_json(path)
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise UserError(f"{path}: not a vocabulary of format {FORMAT}; learn it again with `seqkd vocab`")
+    try:
+        config = VocabularyConfig(**description["config"])
+        names = description["source"], description["target"]
+        data = {name: (path.parent / name).read_bytes() for name in names}
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: lacks or misnames {error}; learn it again with `seqkd vocab`") from None
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}; {path} names it") from None
+    sides = {name: _from_bytes(name, content, config, path.parent) for name, content in data.items()}
+    vocabularies = _together(*(sides[name] for name in names), config)
+    require_same(description["fingerprint"], vocabularies, f"{path} (a file beside it was changed)")
+    return vocabularies
+
+
+def require_same(expected: str, vocabularies: Vocabularies, where: Path | str) -> None:
+    """UserError unless the vocabularies have the expected fingerprint; `where` names what was made with that one."""
+    if vocabularies.fingerprint != expected:
+        raise UserError(
+            f"{where}: made with vocabulary {expected[:12]}, but this one is {vocabularies.fingerprint[:12]}; "
+            "use the vocabulary saved beside it, or make it again with this one"
+        )
+
+
+def replace_unknown(
+    vocabularies: Vocabularies,
+    source: str,
+    ids: Sequence[int],
+    positions: Sequence[int],
+    dictionary: Mapping[str, str] | None = None,
+) -> str:
+    """Decode words, each <unk> replaced by the source word it attends to most (Luong et al. 2015), or by its entry.
+
+    ids and positions [T]: target ids without EOS and the most attended source position of each; beyond the last word
+    (EOS is a position too) the last word is meant. UserError for subwords, whose unknown pieces are not words.
+    """
+    if vocabularies.config.kind != "words":
+        raise UserError("UNK replacement needs word vocabularies (kind words); subwords leave it nothing to do")
+    words = vocabularies.source.split(source)
+    decoded = []
+    for token, position in zip(ids, positions, strict=True):
+        if token == UNK and words:
+            word = words[min(position, len(words) - 1)]
+            decoded.append((dictionary or {}).get(word, word))
+        elif token not in (PAD, BOS, EOS):
+            decoded.append(vocabularies.target.decode([token]))
+    return " ".join(decoded)
+
+
+def read_dictionary(path: Path | str) -> dict[str, str]:
+    """A dictionary for `replace_unknown`: one `source|||target` a line, as in Kim & Rush's code."""
+    entries = {}
+    for number, line in enumerate(_lines_of(Path(path)), 1):
+        source, separator, target = line.partition("|||")
+        if not separator:
+            raise UserError(f"{path}, line {number}: no `|||` between source and target word")
+        entries[source.strip()] = target.strip()
+    return entries
+
+
+def metric_text(vocabularies: Vocabularies, line: str) -> str:
+    """A target line as BLEU must see it: tokenised if the vocabulary is of words, unchanged if of subwords."""
+    return " ".join(vocabularies.target.split(line)) if vocabularies.config.kind == "words" else line
+
+
+def _together(source: Vocabulary, target: Vocabulary, config: VocabularyConfig) -> Vocabularies:
+    fingerprint = files.sha256_json([source.fingerprint, target.fingerprint])
+    tokenizer = "none" if config.kind == "words" else "13a"
+    return Vocabularies(source, target, source.name == target.name, config, fingerprint, tokenizer)
+
+
+def _from_bytes(name: str, data: bytes, config: VocabularyConfig, directory: Path) -> Vocabulary:
+    try:
+        if config.kind == "words":
+            return _words(name, data.decode("utf-8").removesuffix("\n").split("\n"), config)
+        return _sentencepiece(name, data)
+    except (RuntimeError, UnicodeDecodeError) as error:
+        raise UserError(f"{directory / name}: damaged ({error}); learn it again with `seqkd vocab`") from None
+
+
+# Subwords
+
+
+def _train_sentencepiece(lines: Iterable[str], config: VocabularyConfig) -> bytes:
+    """A sentencepiece model. One thread: the result of several depends on their number."""
+    import sentencepiece
+
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(_some(lines)),
+            model_writer=model,
+            model_type=config.algorithm,
+            vocab_size=config.size,
+            hard_vocab_limit=False,  # a small corpus may have fewer subwords
+            character_coverage=1.0,
+            byte_fallback=False,
+            # Text comes back as it was, but for runs of spaces: BLEU is counted on it.
+            normalization_rule_name="identity",
+            max_sentence_length=1 << 16,  # bytes; longer lines teach nothing
+            num_threads=1,
+            minloglevel=2,
+            unk_surface=SPECIALS[UNK],
+            **{f"{name}_id": index for name, index in (("pad", PAD), ("unk", UNK), ("bos", BOS), ("eos", EOS))},
+        )
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[-1]
+        raise UserError(f"vocabulary size {config.size}, {config.algorithm}: sentencepiece refuses: {reason}") from None
+    return model.getvalue()
+
+
+def _sentencepiece(name: str, data: bytes) -> Vocabulary:
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor(model_proto=data)
+    size = processor.get_piece_size()
+    ids = processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id()
+    if ids != (PAD, UNK, BOS, EOS):
+        raise UserError(f"{name}: its special ids are {ids}, they must be {(PAD, UNK, BOS, EOS)}")
+
+    def decode(tokens: Iterable[int]) -> str:
+        return processor.decode([int(token) for token in tokens if token not in (PAD, BOS, EOS)])
+
+    def split(line: str) -> list[str]:
+        return processor.encode(line, out_type=str)
+
+    return Vocabulary(name, size, processor.encode, decode, split, data, files.sha256_bytes(data))
+
+
+# Words
+
+
+def _most_frequent(lines: Iterable[str], split: Callable[[str], list[str]], config: VocabularyConfig) -> list[str]:
+    """The special entries and the most frequent words; of equally frequent ones the first by code point."""
+    counts = Counter(word for line in _some(lines) for word in split(line) if word not in SPECIALS)
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    return [*SPECIALS, *ranked[: config.size - len(SPECIALS)]]
+
+
+def _words(name: str, entries: list[str], config: VocabularyConfig) -> Vocabulary:
+    if tuple(entries[: len(SPECIALS)]) != SPECIALS or len(set(entries)) != len(entries):
+        raise UserError(f"{name}: must begin with {' '.join(SPECIALS)} and hold no word twice")
+    split = _tokenizer(config.tokenizer)
+    # A special entry's name in running text is an unknown word: no text may write an EOS into a sentence.
+    ids = {word: index for index, word in enumerate(entries) if word not in SPECIALS}
+    data = "".join(f"{word}\n" for word in entries).encode("utf-8")
+
+    def encode(line: str) -> list[int]:
+        return [ids.get(word, UNK) for word in split(line)]
+
+    def decode(tokens: Iterable[int]) -> str:
+        return " ".join(entries[token] for token in tokens if token not in (PAD, BOS, EOS))
+
+    fingerprint = files.sha256_json([config.tokenizer, entries])
+    return Vocabulary(name, len(entries), encode, decode, split, data, fingerprint)
+
+
+def _tokenizer(name: str) -> Callable[[str], list[str]]:
+    """One line -> words. The names beside `pretokenised` are sacrebleu's tokenizers."""
+    if name == "refuse_raw":
+        raise UserError(
+            "vocabulary of words: say how the text is tokenised: tokenizer `pretokenised` if words are already "
+            "separated by spaces, or `13a`, `intl`, `char` to apply sacrebleu's; raw text is refused"
+        )
+    if name == "pretokenised":
+        return str.split
+    from sacrebleu.metrics.bleu import (
+        _get_tokenizer,  # only here and in evaluate: the tokenizer is part of the vocabulary
+    )
+
+    tokenize = _get_tokenizer(name)()
+    return lambda line: tokenize(line).split()
+
+
+def _both(sources: Iterable[str], targets: Iterable[str]) -> Iterable[str]:
+    yield from sources
+    yield from targets
+
+
+def _some(lines: Iterable[str]) -> Iterable[str]:
+    """The lines that are not blank; UserError if there is none."""
+    found = False
+    for line in lines:
+        if line.strip():
+            found = True
+            yield line
+    if not found:
+        raise UserError("no text to learn a vocabulary from: every line is blank; give a training corpus with text")
+
+
+def _lines_of(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None

@@ -1,0 +1,300 @@
+"""Checkpoints: what goes in comes out, on any number of devices, or one line says why not; and the files under them."""
+
+import json
+import shutil
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from seqkd_jax import checkpoint, files, models, progress, vocab
+from seqkd_jax.base import UserError
+from seqkd_jax.config import LSTMConfig, TransformerConfig, VocabularyConfig
+
+CONFIG = LSTMConfig(layers=1, size=4)
+LINES = ["a b c", "b c d", "c d e a"]
+REPLICATED = jax.sharding.NamedSharding(jax.sharding.Mesh(jax.devices(), ("G",)), jax.sharding.PartitionSpec())
+
+
+@pytest.fixture(scope="module")
+def vocabularies():
+    return vocab.learn(LINES, LINES, VocabularyConfig(kind="words", size=9, joint=False, tokenizer="pretokenised"))
+
+
+def random_params(vocabularies, config=CONFIG, seed=0):
+    """NumPy parameters of the right shapes; nothing is compiled."""
+    model = models.build(config, vocabularies.source.size, vocabularies.target.size)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0)))
+    draw = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: draw.normal(size=leaf.shape).astype(leaf.dtype), shapes)
+
+
+def assert_same(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert left.dtype == right.dtype and left.shape == right.shape
+        np.testing.assert_array_equal(np.asarray(left), np.asarray(right))
+
+
+@pytest.fixture
+def saved(tmp_path, vocabularies):
+    params = random_params(vocabularies)
+    path = tmp_path / "teacher"
+    checkpoint.save(path, params, model_config=CONFIG, vocabularies=vocabularies, metadata={"step": 7})
+    return path
+
+
+@pytest.mark.parametrize("config", [CONFIG, TransformerConfig(1, 1, 8, 2, 8)], ids=models.kind_of)
+def test_round_trip(tmp_path, vocabularies, config):
+    params = random_params(vocabularies, config)
+    path = checkpoint.save(
+        tmp_path / "x", params, model_config=config, vocabularies=vocabularies, metadata={"step": 7, "loss": 1.5}
+    )
+    loaded = checkpoint.load(path)
+    assert_same(loaded.params, params)
+    assert loaded.model_config == config
+    assert loaded.metadata == {"step": 7, "loss": 1.5}
+    assert loaded.vocabularies.fingerprint == vocabularies.fingerprint
+    assert loaded.vocabularies.source.encode("a b zzz") == vocabularies.source.encode("a b zzz")
+    assert loaded.translator is models.build(config, vocabularies.source.size, vocabularies.target.size)
+
+
+def test_four_devices_to_one_and_back(tmp_path, vocabularies):
+    params = random_params(vocabularies)
+    on_four = jax.device_put(params, REPLICATED)
+    assert all(len(leaf.devices()) == 4 for leaf in jax.tree.leaves(on_four))
+    path = checkpoint.save(tmp_path / "x", on_four, model_config=CONFIG, vocabularies=vocabularies, metadata={})
+    on_one = checkpoint.load(path).params
+    assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(on_one))
+    assert_same(on_one, params)
+    again = checkpoint.load(path, sharding=REPLICATED).params
+    assert all(len(leaf.devices()) == 4 and leaf.is_fully_replicated for leaf in jax.tree.leaves(again))
+    assert_same(again, params)
+
+
+def test_a_value_that_was_not_reduced_is_refused(tmp_path, vocabularies):
+    params = random_params(vocabularies)
+    split = jax.sharding.NamedSharding(REPLICATED.mesh, jax.sharding.PartitionSpec("G"))
+    state = {"sum": jax.device_put(np.arange(8.0, dtype=np.float32), split)}
+    with pytest.raises(ValueError, match="sum is not replicated"):
+        checkpoint.save(
+            tmp_path / "x", params, model_config=CONFIG, vocabularies=vocabularies, metadata={}, state=state
+        )
+    assert not (tmp_path / "x").exists()
+
+
+class State(NamedTuple):
+    params: dict
+    optimiser: tuple
+    step: np.ndarray
+    extra: dict
+
+
+def test_state_comes_back_in_structure_dtype_and_sharding(tmp_path, vocabularies):
+    params = random_params(vocabularies)
+    moments = optax.ScaleByAdamState(np.int32(3), params, params)
+    state = State(
+        jax.device_put(params, REPLICATED),
+        (moments, optax.EmptyState()),
+        np.int64(2**40),  # 64 bits survive although jax has 32
+        {"half": jax.device_put(np.arange(3).astype(jnp.bfloat16)), "none": None, "no/slash": np.float64(0.1)},
+    )
+    path = checkpoint.save(
+        tmp_path / "x", params, model_config=CONFIG, vocabularies=vocabularies, metadata={}, state=state
+    )
+    restored = checkpoint.load_state(path, state)
+    assert_same(restored, state)
+    assert jax.tree.leaves(restored.params)[0].sharding == REPLICATED
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state.params)
+    assert_same(checkpoint.load_state(path, state._replace(params=shapes)).params, params)
+    with pytest.raises(UserError, match="optimiser.*another run.*|another run.*optimiser"):
+        checkpoint.load_state(path, state._replace(optimiser=optax.EmptyState()))
+    with pytest.raises(UserError, match="step is int64.*expected int32"):
+        checkpoint.load_state(path, state._replace(step=np.int32(1)))
+
+
+def test_no_state(saved):
+    with pytest.raises(UserError, match="no training state"):
+        checkpoint.load_state(saved, {})
+
+
+def test_nothing_is_compiled(tmp_path, vocabularies):
+    params = random_params(vocabularies)
+    progress.count_compilations()
+    before = len(progress.compiled())
+    path = checkpoint.save(
+        tmp_path / "x", params, model_config=CONFIG, vocabularies=vocabularies, metadata={}, state=params
+    )
+    checkpoint.load(path)
+    checkpoint.load_state(path, jax.device_put(params))
+    checkpoint.average([path, path])
+    assert progress.compiled()[before:] == []
+
+
+def test_average(tmp_path, vocabularies):
+    trees = [random_params(vocabularies, seed=seed) for seed in range(3)]
+    paths = [
+        checkpoint.save(tmp_path / str(i), tree, model_config=CONFIG, vocabularies=vocabularies, metadata={})
+        for i, tree in enumerate(trees)
+    ]
+    mean = checkpoint.average(paths)
+    expected = jax.tree.map(lambda *leaves: np.mean(np.float64(leaves), axis=0).astype(np.float32), *trees)
+    jax.tree.map(np.testing.assert_array_equal, mean, expected)
+    other = LSTMConfig(layers=1, size=5)
+    stranger = checkpoint.save(
+        tmp_path / "stranger",
+        random_params(vocabularies, other),
+        model_config=other,
+        vocabularies=vocabularies,
+        metadata={},
+    )
+    with pytest.raises(UserError, match="another model"):
+        checkpoint.average([*paths, stranger])
+    with pytest.raises(UserError, match="at least one"):
+        checkpoint.average([])
+
+
+def test_fingerprint_is_of_the_content(tmp_path, vocabularies):
+    def made(name, seed, metadata):
+        params = random_params(vocabularies, seed=seed)
+        path = tmp_path / name
+        return checkpoint.fingerprint(
+            checkpoint.save(path, params, model_config=CONFIG, vocabularies=vocabularies, metadata=metadata)
+        )
+
+    assert made("a", 0, {"step": 1}) == made("b", 0, {"step": 2})
+    assert made("c", 1, {"step": 1}) != made("a", 0, {"step": 1})
+
+
+def test_missing_and_not_a_checkpoint(tmp_path, saved):
+    with pytest.raises(UserError, match="nowhere: no such checkpoint"):
+        checkpoint.load(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="not a checkpoint.*did you mean .*teacher"):
+        checkpoint.load(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="not a checkpoint.*seqkd train"):
+        checkpoint.load(tmp_path / "empty")
+
+
+def edit(path, change):
+    record = json.loads((path / "checkpoint.json").read_text())
+    change(record)
+    (path / "checkpoint.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda record: record.update(format=99), "format 99, this version reads 1"),
+        (lambda record: record["model"].update(size=8), "do not fit the configuration.*expected float32"),
+        (lambda record: record["model"].update(kind="rnn"), "unknown model kind 'rnn'.*lstm"),
+        (lambda record: record["model"].update(moe=3), "unknown field 'moe'"),
+        (lambda record: record["model"].update(size="big"), "size is 'big', expected int"),
+        (lambda record: record.update(params_sha256="0" * 64), "damaged.*hash"),
+        (lambda record: record.update(vocabulary="0" * 64), "vocabular"),
+    ],
+)
+def test_a_changed_record_is_refused(saved, change, message):
+    edit(saved, change)
+    with pytest.raises(UserError, match=message) as caught:
+        checkpoint.load(saved)
+    assert "\n" not in str(caught.value) and saved.name in str(caught.value)
+
+
+def test_a_field_added_since_takes_its_default(saved):
+    edit(saved, lambda record: record["model"].pop("compute"))
+    assert checkpoint.load(saved).model_config == CONFIG
+
+
+def test_another_vocabulary_is_refused(saved):
+    other = vocab.learn(["x y"], ["x y"], VocabularyConfig(kind="words", size=6, joint=False, tokenizer="pretokenised"))
+    shutil.rmtree(saved / "vocabulary")
+    vocab.save(other, saved / "vocabulary")
+    with pytest.raises(UserError, match="teacher"):
+        checkpoint.load(saved)
+
+
+def test_wrong_parameters_cannot_be_saved(tmp_path, vocabularies):
+    params = random_params(vocabularies, LSTMConfig(layers=1, size=5))
+    with pytest.raises(UserError, match="cannot save"):
+        checkpoint.save(tmp_path / "x", params, model_config=CONFIG, vocabularies=vocabularies, metadata={})
+    half = jax.tree.map(lambda leaf: leaf.astype(np.float16), random_params(vocabularies))
+    with pytest.raises(UserError, match="float16.*expected float32"):
+        checkpoint.save(tmp_path / "x", half, model_config=CONFIG, vocabularies=vocabularies, metadata={})
+
+
+@pytest.mark.parametrize("lost", ["params/d", "params/_METADATA", "params"])
+def test_lost_files_are_one_line(saved, lost):
+    path = saved / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(UserError, match="damaged") as caught:
+        checkpoint.load(saved)
+    assert "\n" not in str(caught.value)
+
+
+def test_killed_while_replacing(saved, vocabularies):
+    """Between the two renames of a replacement the directory is gone, and its content is beside it."""
+    params = random_params(vocabularies)
+    saved.rename(saved.with_name(".teacher.old"))
+    saved.with_name(".teacher.new").mkdir()  # half a new one
+    assert_same(checkpoint.load(saved).params, params)
+    second = random_params(vocabularies, seed=1)
+    checkpoint.save(saved, second, model_config=CONFIG, vocabularies=vocabularies, metadata={"step": 8})
+    assert_same(checkpoint.load(saved).params, second)
+    assert [path.name for path in saved.parent.iterdir()] == ["teacher"]
+
+
+def test_a_failed_save_leaves_the_old_one(saved, vocabularies):
+    with pytest.raises(TypeError):
+        checkpoint.save(
+            saved,
+            random_params(vocabularies, seed=1),
+            model_config=CONFIG,
+            vocabularies=vocabularies,
+            metadata={"not JSON": {1, 2}},
+        )
+    assert_same(checkpoint.load(saved).params, random_params(vocabularies))
+    assert [path.name for path in saved.parent.iterdir()] == ["teacher"]
+
+
+def test_files(tmp_path):
+    files.write_json(tmp_path / "deep/value.json", {"a": [1, "ü"]})
+    assert files.read_json(tmp_path / "deep/value.json") == {"a": [1, "ü"]}
+    with pytest.raises(ValueError):
+        files.write_json(tmp_path / "deep/value.json", float("nan"))
+    assert files.read_json(tmp_path / "deep/value.json") == {"a": [1, "ü"]}
+    with pytest.raises(UserError, match="no such file"):
+        files.read_json(tmp_path / "none.json")
+    files.write_text(tmp_path / "broken.json", '{"a": 1,\n oops')
+    with pytest.raises(UserError, match="broken.json, line 2"):
+        files.read_json(tmp_path / "broken.json")
+
+
+def test_jsonl_and_remove(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(files.json_line({"step": 1}) + files.json_line({"step": 2, "ü": None}) + '{"step": 3, "lo')
+    assert files.read_jsonl(path) == [{"step": 1}, {"step": 2, "ü": None}]
+    path.write_text('{"step": 1}\noops\n')
+    with pytest.raises(UserError, match="metrics.jsonl, line 2"):
+        files.read_jsonl(path)
+    files.write_text(tmp_path / "folder/inside/file", "x")
+    for name in ("folder", "metrics.jsonl", "nothing"):
+        files.remove(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tree_hash(tmp_path):
+    for name in ("one", "two"):
+        files.write_text(tmp_path / name / "a", "x")
+        files.write_text(tmp_path / name / "b/c", "y")
+    assert files.tree(tmp_path / "one") == ["a", "b/c"]
+    first = files.sha256_tree(tmp_path / "one")
+    assert first == files.sha256_tree(tmp_path / "two")
+    (tmp_path / "two/.half.new").mkdir()
+    (tmp_path / "two/.half.new/file").write_text("unfinished")
+    assert first == files.sha256_tree(tmp_path / "two")
+    files.write_text(tmp_path / "two/b/c", "z")
+    assert first != files.sha256_tree(tmp_path / "two")
