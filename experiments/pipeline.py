@@ -1,9 +1,9 @@
 """Stages: each is made once, whole, and says how. The flow of a study is files, one way.
 
-A stage's identity is the hash of its name, its settings, the contents of its inputs and the format version, so arms that
+A stage's identity is the hash of its name, its settings, the contents of its inputs and the format version: arms that
 need the same thing share it, and changed settings make another directory instead of a stale one. It is filled in
-`<name>-<identity>.partial` (kept when killed, for stages that can go on), gets a manifest with the hash of every file, and
-then its name. Done means that the manifest is there and its hashes verify, not that a file exists.
+`<name>-<identity>.partial` (kept when killed, for stages that can go on), gets a manifest with the hash of every file,
+and then its name. Done means that the manifest is there and its hashes verify, not that a file exists.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import dataclasses
 import fcntl
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -42,10 +43,11 @@ def stage(
 ) -> Path:
     """The finished directory of a stage, made now if it is not there yet.
 
-    settings: everything that decides the result beside the inputs (dataclass, NamedTuple or JSON values). inputs: results of
-    earlier stages, or files. make: fills the directory it is given; with `resumable` it finds there what a killed run left,
-    otherwise an empty one. None: only look, and raise NotMade. version: of `make`'s own format. A second process that wants
-    the same stage waits for the first. UserError: a finished stage is damaged, an input is missing.
+    settings: everything that decides the result beside the inputs (dataclass, NamedTuple or JSON values). inputs:
+    results of earlier stages, or files. make: fills the directory it is given; with `resumable` it finds there what a
+    killed run left, otherwise an empty one. None: only look, and raise NotMade. version: of `make`'s own format. A
+    second process that wants the same stage waits for the first. UserError: a finished stage is damaged, an input is
+    missing.
     """
     root = Path(root).absolute()
     hashes = {key: content_hash(path) for key, path in sorted(inputs.items())}
@@ -58,18 +60,23 @@ def stage(
             if not _done(directory):  # another process may have made it meanwhile
                 _make(directory, identity, make, resumable)
                 return directory
-    if make is not None:
+    if make is not None and directory not in _told:
         progress.log(f"[{name}] done before ({directory.name})")
+        _told.add(directory)
     return directory
 
 
 def content_hash(path: Path | str) -> str:
-    """What stands for an input in an identity: the hash of a stage's files (its manifest knows them), or of a file or tree."""
+    """What stands for an input in an identity: the hash of a file or tree; inside a stage, from its manifest."""
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such input; check the path")
-    if (path / MANIFEST).is_file():
-        return files.sha256_json(read_manifest(path)["files"])
+    for directory in (path, *path.parents):
+        if re.search("-[0-9a-f]{12}$", directory.name) and (directory / MANIFEST).is_file():
+            inside = path.relative_to(directory).as_posix()
+            prefix = "" if inside == "." else f"{inside}/"
+            recorded = read_manifest(directory)["files"].items()
+            return files.sha256_json({name: digest for name, digest in recorded if f"{name}/".startswith(prefix)})
     return files.sha256_tree(path)
 
 
@@ -124,6 +131,7 @@ def commit() -> str:
     return f"{found} + changes" if changed.strip() else found
 
 
+_told: set[Path] = set()  # stages whose line was logged
 _verified: set[tuple[str, int]] = set()  # (directory, time of its manifest): hashed once in a process
 
 
@@ -159,6 +167,7 @@ def _make(directory: Path, identity: dict, make: Callable[[Path], object], resum
     os.rename(work, directory)
     files.fsync(directory.parent)
     _verified.add((str(directory), (directory / MANIFEST).stat().st_mtime_ns))
+    _told.add(directory)
     progress.log(f"[{name}] made in {progress.duration(seconds)}")
 
 

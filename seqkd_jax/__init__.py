@@ -9,9 +9,10 @@ Read it in this order; each module uses only earlier ones.
   corpus      data sets -> sentence pairs              batches      sentence pairs -> batches of few static shapes
   models      LSTM, Transformer: pure functions        losses       written for one position, lifted by vmap
   search      beam search, greedy                      checkpoint   a directory that describes itself
-  translate   sentences in, n-best out                 train        one step, one pmap, one fit
-  evaluate    BLEU, perplexity, p(t = mode)            distill      hypotheses -> a distilled corpus
-  cli         the command `seqkd`
+  translate   sentences in, n-best out                 schedule     learning rates
+  performance FLOPs, the machine's peak                train        one step, one pmap, one fit
+  evaluate    BLEU, perplexity, p(t = mode)            train_translator  corpus, model, start -> a run of fit
+  distill     hypotheses -> a distilled corpus         arguments and cli the command `seqkd`
 
 The study itself is `experiments/kim_rush_2016.py`: a table of corpora, losses and starting points.
 """

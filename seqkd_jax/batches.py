@@ -6,7 +6,7 @@ order is a function of (data_seed, epoch) and the place in it is a value, `Posit
 of the batches is the same.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -103,17 +103,11 @@ def make_plan(encoded: Encoded, config: BatchConfig, shapes: Sequence[Shape] | N
     """
     _check(config)
     source, target = _lengths(encoded)
-    if shapes is None:
-        chosen = _choose_shapes(source, target, config)
-    else:
-        chosen = _sorted(shapes)
-        fits = (source[:, None] <= [s.source for s in chosen]) & (target[:, None] <= [s.target for s in chosen])
-        if not fits.any(1).all():
-            over = ~fits.any(1)
-            chosen = _sorted([*chosen, _shape(_up(source[over].max()), _up(target[over].max()), config)])
-    buckets = np.full(len(source), -1, np.int32)
-    for index in reversed(range(len(chosen))):  # the last one to fit is the smallest
-        buckets[(source <= chosen[index].source) & (target <= chosen[index].target)] = index
+    chosen = _choose_shapes(source, target, config) if shapes is None else _sorted(shapes)
+    buckets = _smallest_fit(source, target, chosen)
+    if (over := buckets < 0).any():
+        chosen = _sorted([*chosen, _shape(int(_up(source[over].max())), int(_up(target[over].max())), config)])
+        buckets = _smallest_fit(source, target, chosen)
     counts = np.bincount(buckets, minlength=len(chosen))
     batches = sum(-(-int(count) // shape.rows) for count, shape in zip(counts, chosen, strict=True))
     return Plan(chosen, buckets, batches, int(source.sum() + target.sum()))
@@ -197,6 +191,14 @@ def _in_order(plan: Plan, order: np.ndarray | None = None) -> list[tuple[Shape, 
     return batches
 
 
+def _smallest_fit(source: np.ndarray, target: np.ndarray, shapes: tuple[Shape, ...]) -> np.ndarray:
+    """[N] int32: the first shape that holds each sentence, -1 if none does."""
+    buckets = np.full(len(source), -1, np.int32)
+    for index in reversed(range(len(shapes))):
+        buckets[(source <= shapes[index].source) & (target <= shapes[index].target)] = index
+    return buckets
+
+
 def _choose_shapes(source: np.ndarray, target: np.ndarray, config: BatchConfig) -> tuple[Shape, ...]:
     """At most `config.buckets` nested shapes with the fewest cells in all batches, filled rows included.
 
@@ -225,21 +227,21 @@ def _choose_shapes(source: np.ndarray, target: np.ndarray, config: BatchConfig) 
     return _sorted(shapes[index] for index in chosen)
 
 
-def _candidates(lengths: np.ndarray) -> np.ndarray:
+def _candidates(lengths: np.ndarray) -> list[int]:
     """Widths to consider: every multiple of ROUND that rounds a length, thinned by quantiles; the largest is in it."""
-    quantiles = np.quantile(lengths, np.linspace(0, 1, CANDIDATES), method="higher")
-    present = np.unique(_up(lengths))
-    return present if len(present) <= CANDIDATES else np.unique(_up(quantiles))
+    widths = np.unique(_up(lengths))
+    if len(widths) > CANDIDATES:
+        widths = np.unique(_up(np.quantile(lengths, np.linspace(0, 1, CANDIDATES), method="higher")))
+    return widths.tolist()
 
 
 def _shape(source: int, target: int, config: BatchConfig) -> Shape:
-    rows = config.sentences or max(config.tokens // int(target) // ROWS * ROWS, ROWS)
-    return Shape(rows, int(source), int(target))
+    return Shape(config.sentences or max(config.tokens // target // ROWS * ROWS, ROWS), source, target)
 
 
-def _sorted(shapes) -> tuple[Shape, ...]:
+def _sorted(shapes: Iterable[Shape]) -> tuple[Shape, ...]:
     """From small to large, so that the first that fits wastes least."""
-    return tuple(sorted(set(map(lambda shape: Shape(*shape), shapes)), key=lambda x: (x.source + x.target, x)))
+    return tuple(sorted(set(shapes), key=lambda shape: (shape.source + shape.target, shape)))
 
 
 def _up(lengths):

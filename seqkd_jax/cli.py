@@ -1,187 +1,29 @@
 """The command `seqkd`: arguments to calls of the library and its results to files, nothing else. Above everything.
 
-A command is a frozen dataclass, from which tyro makes the arguments and their help, and a function that runs it; COMMANDS
-names both. The library is imported when a command runs, so that --help answers at once. Results go to standard output or
-files, everything else to standard error. Exit codes: 0 done, 2 an error the user can mend (one line says how), 130
-interrupted, 141 the reader of our output went away, 143 stopped by SIGTERM with a checkpoint saved.
+COMMANDS names for each command the dataclass of its arguments and the function that runs it, which imports what it
+needs when it runs. Results go to standard output or files, everything else to standard error. Exit codes: 0 done, 2 an
+error the user can mend (one line says how), 130 interrupted, 141 the reader of our output went away, 143 stopped by
+SIGTERM with a checkpoint saved.
 """
 
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
+from typing import Any, TextIO, TypeVar
 
 import tyro
 
 from seqkd_jax import __version__, files, progress
-from seqkd_jax.base import UserError
-from seqkd_jax.config import (
-    BatchConfig,
-    CorpusConfig,
-    FilterConfig,
-    LSTMConfig,
-    SearchConfig,
-    TrainConfig,
-    TransformerConfig,
-    VocabularyConfig,
-)
+from seqkd_jax.arguments import Average, Distill, Evaluate, Filters, Pairs, Score, Train, Translate, Vocab
+from seqkd_jax.base import EOS, UserError
+from seqkd_jax.config import BatchConfig
 
-Flat = tyro.conf.arg(name="")  # the fields of a configuration as arguments without a prefix
-NO_WEIGHT = 1.0
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """A corpus that may lack a validation split."""
-
-    corpus: CorpusConfig = CorpusConfig()
-    hold_out: int = 0
-    """Take so many training pairs as the validation split, for a corpus without one; the same for every command."""
-
-
-@dataclass(frozen=True)
-class Train:
-    """Train a teacher or a student. Started again with the same arguments, it goes on where it was.
-
-    A teacher or baseline: seqkd train --out teacher --corpus.path DATA
-    A Seq-KD student: the same, and --train-on DISTILLED (from `seqkd distill`) --vocabulary teacher/best
-    A Word-KD student: the same, and --loss.name word_kd --teacher teacher/best
-    Seq-Inter: --start student/best --train-on DISTILLED (chosen with --selection kim_rush) and a smaller learning rate
-    """
-
-    out: Path
-    """Directory to write: best/ and last/ are checkpoints, metrics.jsonl is the record."""
-    pairs: Annotated[Pairs, Flat] = Pairs()
-    train_on: tuple[str, ...] = ()
-    """Train on these instead of the training split: directories or files, or `gold` for the split; PATH=WEIGHT weighs one."""
-    vocabulary: Path | None = None
-    """Directory of `seqkd vocab`, or a checkpoint, whose vocabularies to use. None: the teacher's or start's, or learned."""
-    vocab: VocabularyConfig = VocabularyConfig()
-    """How to learn the vocabularies from the training split, if there are none to use."""
-    model: Literal["lstm", "transformer"] = "lstm"
-    """Which of the two configurations below holds."""
-    lstm: LSTMConfig = LSTMConfig()
-    transformer: TransformerConfig = TransformerConfig()
-    teacher: Path | None = None
-    """Checkpoint whose distribution the loss reads (word_kd)."""
-    start: Path | None = None
-    """Checkpoint of the same model to start from; None: at random."""
-    config: Annotated[TrainConfig, Flat] = TrainConfig()
-
-
-@dataclass(frozen=True)
-class Translate:
-    """Translate lines of a file or of standard input, in order, one for each, as they come.
-
-    seqkd translate --checkpoint student/best < input.en > output.de
-    """
-
-    checkpoint: Path
-    """Directory of a checkpoint; nothing else is needed."""
-    file: tyro.conf.Positional[str] = "-"
-    """File to read, UTF-8, one sentence a line; - is standard input."""
-    out: Path | None = None
-    """File to write, whole or not at all; None: standard output."""
-    n_best: int = 0
-    """0: plain text, the best translation of each line. N: JSON lines with the N best and their scores in nats."""
-    search: Annotated[SearchConfig, Flat] = SearchConfig()
-    replace_unknown: bool = False
-    """Replace <unk> by the source word most attended to (word vocabularies)."""
-    dictionary: Path | None = None
-    """For --replace-unknown: `source|||target` lines that translate the word."""
-    read_ahead: int = 0
-    """Lines read before the first is translated: more is faster. 0: 2048, or 1 if a person types."""
-    batch_tokens: int = 1024
-    """Source positions in a batch, padding included."""
-
-
-@dataclass(frozen=True)
-class Distill:
-    """Translate a training corpus with a teacher and choose a target for each source: the corpus of a student.
-
-    Seq-KD: seqkd distill --checkpoint teacher/best --corpus.path DATA --out seq_kd
-    Seq-Inter: the same with --selection kim_rush --beam 35
-    Stopped and started again, it goes on where it was. README.md beside the corpus says how it came out.
-    """
-
-    checkpoint: Path
-    """The teacher."""
-    out: Path
-    """Directory to write the corpus to; n-best lists go beside it, to <out>.n-best."""
-    pairs: Annotated[Pairs, Flat] = Pairs()
-    source_only: Path | None = None
-    """Distil these source lines instead of the training split; there are no references then."""
-    selection: str = "best"
-    """best, or what is nearest to the reference by kim_rush, sacrebleu or chrf."""
-    search: Annotated[SearchConfig, Flat] = SearchConfig()
-    shard_lines: int = 1000
-    """Source lines in a shard, the unit in which work is kept."""
-    batch_tokens: int = 1024
-    """Source positions in a batch, padding included."""
-    filters: FilterConfig = FilterConfig()
-    """If any is on, filtered/ holds the pairs that pass."""
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """BLEU and chrF at beam 1 and the given beam, perplexity, p(t=y), source words/s, as JSON on standard output.
-
-    seqkd evaluate --checkpoint student/best --corpus.path DATA --compare baseline/best
-    """
-
-    checkpoint: Path
-    """The system to evaluate."""
-    pairs: Annotated[Pairs, Flat] = Pairs()
-    split: Literal["test", "valid", "train"] = "test"
-    """Part of the corpus."""
-    compare: tuple[str, ...] = ()
-    """Other systems: checkpoints, or files with one translation a line. Paired bootstrap of each against this one."""
-    out: Path | None = None
-    """Directory to write results.json and the translations to, beside printing the results."""
-    search: Annotated[SearchConfig, Flat] = SearchConfig()
-    repetitions: int = 3
-    """Passes to time; the median counts. 0: no speed."""
-    batch_tokens: int = 1024
-    """Source positions in a batch, padding included."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """The log-probability (nats) of each given translation, one number a line; the perplexity on standard error."""
-
-    checkpoint: Path
-    """The model that scores."""
-    source: Path
-    """File of source lines."""
-    target: Path
-    """File of their translations."""
-    out: Path | None = None
-    """File to write; None: standard output."""
-
-
-@dataclass(frozen=True)
-class Average:
-    """Average the weights of checkpoints of one run: seqkd average --out averaged run/step-*"""
-
-    checkpoints: tyro.conf.Positional[tuple[Path, ...]]
-    """Directories; one model, one vocabulary."""
-    out: Path
-    """Checkpoint to write."""
-
-
-@dataclass(frozen=True)
-class Vocab:
-    """Learn vocabularies from the training split of a corpus and save them, for `seqkd train --vocabulary`."""
-
-    out: Path
-    """Directory to write."""
-    pairs: Annotated[Pairs, Flat] = Pairs()
-    vocab: Annotated[VocabularyConfig, Flat] = VocabularyConfig()
+Value = TypeVar("Value")
 
 
 def train(command: Train) -> None:
@@ -228,12 +70,9 @@ def translate(command: Translate) -> None:
     if command.dictionary and not command.replace_unknown:
         raise UserError("--dictionary is for --replace-unknown: give both")
     loaded = checkpoint.load(command.checkpoint)
-    replace = None
-    if command.replace_unknown:
-        dictionary = vocab.read_dictionary(command.dictionary) if command.dictionary else None
-        replace = functools.partial(vocab.replace_unknown, loaded.vocabularies, dictionary=dictionary)
+    dictionary = vocab.read_dictionary(command.dictionary) if command.dictionary else None
     typed = command.file == "-" and sys.stdin.isatty()
-    write = functools.partial(write_jsonl) if command.n_best else write_text
+    write = write_jsonl if command.n_best else write_text
     with _output(command.out) as stream, progress.counter(None, "translate", "sentences") as advance:
         translations = translate_lines(
             loaded.translator,
@@ -242,7 +81,8 @@ def translate(command: Translate) -> None:
             read_lines(command.file),
             command.search,
             n_best=command.n_best or 1,
-            replace_unknown=replace,
+            unknown_from_source=command.replace_unknown,
+            dictionary=dictionary,
             batch_tokens=command.batch_tokens,
             chunk=command.read_ahead or (1 if typed else 2048),
             progress=advance,
@@ -273,11 +113,12 @@ def distill(command: Distill) -> None:
         batch_tokens=command.batch_tokens,
     )
     languages = command.pairs.corpus.source, command.pairs.corpus.target
-    filters = command.filters if command.filters != FilterConfig() else None
-    card = distilling.write_corpus(
+    on = command.filters != Filters()
+    filters = distilling.FilterConfig(**dataclasses.asdict(command.filters)) if on else None
+    distilling.write_corpus(
         command.out, found, teacher.vocabularies, references, command.selection, languages=languages, filters=filters
     )
-    progress.log(distilling.describe(card, languages))
+    progress.log((command.out / "README.md").read_text(encoding="utf-8").rstrip())
     print(command.out / "filtered" if filters else command.out)
 
 
@@ -308,7 +149,7 @@ def evaluate(command: Evaluate) -> None:
     }
     beam = f"beam{command.search.beam}"
     if command.compare:
-        systems = {name: _outputs_of(name, command, corpus, found.references) for name in command.compare}
+        systems = {name: _outputs_of(name, command, corpus, loaded) for name in command.compare}
         systems[str(command.checkpoint)] = found.outputs[beam]
         tokenize = loaded.vocabularies.metric_tokenizer
         against = str(command.checkpoint)
@@ -324,10 +165,7 @@ def evaluate(command: Evaluate) -> None:
 
 def score(command: Score) -> None:
     """Forced decoding of given translations."""
-    import math
-
     from seqkd_jax import checkpoint
-    from seqkd_jax.base import EOS
     from seqkd_jax.corpus import read_lines
     from seqkd_jax.translate import force_score
 
@@ -383,3 +221,133 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "average": (Average, average),
     "vocab": (Vocab, vocab),
 }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code; arguments None: those of the process."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments == ["--version"]:
+        print(f"seqkd {__version__}")
+        sys.exit(0)
+    types = {name: arguments_type for name, (arguments_type, _) in COMMANDS.items()}
+    description = f"Train, distil and use translation models. Version {__version__}."
+    command = tyro.extras.subcommand_cli_from_dict(types, args=arguments, prog="seqkd", description=description)
+    sys.exit(
+        _guarded(next(run for arguments_type, run in COMMANDS.values() if type(command) is arguments_type), command)
+    )
+
+
+def _guarded(run: Callable[[Any], None], command: Any) -> int:
+    """The exit code. Only what the user can mend becomes a line; a fault of ours keeps its traceback."""
+    try:
+        progress.count_compilations()
+        run(command)
+        sys.stdout.flush()
+        count = progress.compilations()
+        if count:
+            seconds = sum(seconds for _, seconds in progress.compiled())
+            progress.log(f"{count} programs compiled in {progress.duration(seconds)}")
+        return 0
+    except UserError as error:
+        return _say(str(error), 2)
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+    except BrokenPipeError:  # `| head`: nobody reads on, which is no error; Python must not try to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _say(f"{error.filename}: {error.strerror}", 2)
+
+
+def _say(message: str, code: int) -> int:
+    print(f"seqkd: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    return code
+
+
+@contextlib.contextmanager
+def _output(path: Path | None) -> Iterator[TextIO]:
+    """A stream of UTF-8 lines: a file that appears whole at the end, or standard output, line by line."""
+    if path is not None:
+        with files.new_file(path) as stream:
+            yield stream
+        return
+    sys.stdout.flush()
+    with open(sys.stdout.fileno(), "w", encoding="utf-8", newline="\n", buffering=1, closefd=False) as stream:
+        yield stream
+
+
+def load_pairs(pairs: Pairs, split: str):
+    """A split of the corpus; with hold_out, train and valid are made of the training split."""
+    from seqkd_jax.corpus import hold_out, load_split
+
+    if not pairs.hold_out or split == "test":
+        return load_split(pairs.corpus, split)
+    rest, held = hold_out(load_split(pairs.corpus, "train"), pairs.hold_out)
+    return held if split == "valid" else rest
+
+
+def _vocabularies(command: Train, gold: Callable[[], Any]):
+    """Those of --vocabulary, else of the teacher or start, else learned from the gold training split."""
+    from seqkd_jax import vocab
+
+    given = command.vocabulary or command.teacher or command.start
+    if given is None:
+        return vocab.learn(gold().sources, gold().targets, command.vocab)
+    path = files.existing(given)
+    return vocab.load(path / "vocabulary" if (path / "vocabulary").is_dir() else path)
+
+
+def _training_part(command: Train, name: str, gold: Callable[[], Any]):
+    """A corpus of --train-on: in the languages of the corpus."""
+    from seqkd_jax.corpus import load_split
+
+    if name == "gold":
+        return gold()
+    if not os.path.exists(name):
+        raise UserError(f"--train-on {name}: no such file or directory; name one that `seqkd distill` wrote, or `gold`")
+    languages = {"source": command.pairs.corpus.source, "target": command.pairs.corpus.target}
+    return load_split(dataclasses.replace(type(command.pairs.corpus)(path=name), **languages), "train")
+
+
+def _weighted(part: str) -> tuple[str, float]:
+    """PATH or PATH=WEIGHT; a path that exists as it is written is a path."""
+    name, separator, weight = part.rpartition("=")
+    if not separator or os.path.exists(part):
+        return part, 1.0
+    try:
+        return name, float(weight)
+    except ValueError:
+        raise UserError(f"--train-on {part}: {weight!r} is no weight; write PATH or PATH=WEIGHT") from None
+
+
+def _outputs_of(name: str, command: Evaluate, corpus, loaded) -> list[str]:
+    """Translations of the corpus by another system: a file of them, or a checkpoint to make them."""
+    from seqkd_jax import checkpoint
+    from seqkd_jax.corpus import read_lines
+    from seqkd_jax.translate import translate_lines
+
+    if os.path.isfile(name):
+        return list(read_lines(name))
+    other = checkpoint.load(name)
+    if other.vocabularies.metric_tokenizer != loaded.vocabularies.metric_tokenizer:
+        raise UserError(
+            f"{name}: its text is tokenised differently from that of {command.checkpoint}: BLEU cannot compare"
+        )
+    with progress.counter(len(corpus.sources), f"translate with {name}", "sentences") as advance:
+        options = {"n_best": 1, "batch_tokens": command.batch_tokens, "progress": advance}
+        lines = translate_lines(
+            other.translator, other.params, other.vocabularies, corpus.sources, command.search, **options
+        )
+        return [translation.text for translation in lines]
+
+
+def _entry(entries: Mapping[str, Value], name: str, option: str) -> Value:
+    if name not in entries:
+        raise UserError(f"{option} {name}: there is no such entry; one of {', '.join(entries)}")
+    return entries[name]
+
+
+if __name__ == "__main__":
+    main()

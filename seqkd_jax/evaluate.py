@@ -28,7 +28,6 @@ from seqkd_jax.batches import Shape, encode_corpus, eval_batches, make_plan
 from seqkd_jax.config import BatchConfig, LossConfig, SearchConfig
 from seqkd_jax.losses import LOSSES, arguments_from, over_positions
 from seqkd_jax.translate import SOURCE_BUCKETS, Translation, compile_searches, translate_lines
-from seqkd_jax.vocab import metric_text
 
 SAMPLES, SEED = 1000, 12345  # of the bootstrap; sacrebleu's own defaults
 
@@ -83,7 +82,7 @@ def evaluate(
     compile_seconds; once: perplexity, mode_probability (of the greedy output), signature. batch, shapes: of the batches
     for perplexity, as in training; the rest: as in `translate_lines`.
     """
-    references = [metric_text(vocabularies, line) for line in corpus.targets]
+    references = metric_references(vocabularies, corpus.targets)
     ids = [[*vocabularies.source.encode(line), EOS] for line in corpus.sources]
     timed = _spread(corpus.sources, timed_sentences)
     results, outputs = {"sentences": len(references)}, {}
@@ -155,7 +154,7 @@ def _spread(lines: Sequence[str], count: int | None) -> Sequence[str]:
     return [lines[index] for index in np.linspace(0, len(lines) - 1, count).astype(int)]
 
 
-def likelihood(model: Model, params, batches: Iterable[Batch]) -> Likelihood:
+def likelihood(model: Model | Translator, params, batches: Iterable[Batch]) -> Likelihood:
     """Nats and tokens of the labels of some batches, without dropout. Compiled once for a model and a shape."""
     params = jax.device_put(params, jax.local_devices()[0])  # weights replicated by training: one copy is enough
     sums = [_summed_nll(model)(params, batch) for batch in batches]  # all dispatched before the first is waited for
@@ -168,7 +167,7 @@ def likelihood(model: Model, params, batches: Iterable[Batch]) -> Likelihood:
 
 
 @functools.cache
-def _summed_nll(model: Model) -> Callable:
+def _summed_nll(model: Model | Translator) -> Callable:
     loss, arguments = over_positions(LOSSES["nll"]), arguments_from(LossConfig())
 
     def summed_nll(params, batch):
@@ -188,6 +187,13 @@ def reference_likelihood(
     unweighted = corpus._replace(weights=None)  # a perplexity counts tokens
     encoded, _ = encode_corpus(unweighted, vocabularies, batch, keep_all=True)
     return likelihood(translator, params, eval_batches(encoded, make_plan(encoded, batch, shapes)))
+
+
+def metric_references(vocabularies, lines: Iterable[str]) -> list[str]:
+    """References as the metric reads them: as they are, or split into tokens where the vocabulary's text is tokens."""
+    if vocabularies.metric_tokenizer != "none":
+        return list(lines)
+    return [" ".join(vocabularies.target.split(line)) for line in lines]
 
 
 def score(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> CorpusScores:

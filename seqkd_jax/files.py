@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from seqkd_jax.base import UserError
 
@@ -36,8 +36,13 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write JSON a person can read, atomically. NaN and infinity are refused (they are not JSON): write None."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write `json_text`, atomically."""
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """JSON that a person can read. NaN and infinity are refused (they are not JSON): write None."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: Path | str) -> Any:
@@ -80,6 +85,23 @@ def remove(path: Path | str) -> None:
     shutil.rmtree(going, ignore_errors=True)
     os.rename(path, going)
     shutil.rmtree(going)
+
+
+@contextlib.contextmanager
+def new_file(path: Path | str) -> Iterator[TextIO]:
+    """A stream of UTF-8 text; on a clean exit the file takes its place whole, on an error it is removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path, "new")
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+        fsync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

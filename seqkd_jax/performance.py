@@ -45,8 +45,8 @@ def matrix_peak(size: int = 0, repeats: int = 7) -> float:
 def count_flops(function: Callable, *arguments: Any) -> float:
     """FLOPs of the matrix products in one call, over all devices; traced, neither compiled nor run.
 
-    Arguments: arrays or jax.ShapeDtypeStructs. A multiply-add is two. A scan counts its length, a branch its dearest side,
-    a while loop one turn, because nothing says how many there will be.
+    Arguments: arrays or jax.ShapeDtypeStructs. A multiply-add is two. A scan counts its length, a branch its dearest
+    side, a while loop one turn, because nothing says how many there will be.
     """
     return _of_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
 
@@ -125,8 +125,8 @@ def training_memory(
 ) -> Memory:
     """Bytes that training a model takes on a device, from shapes alone.
 
-    init: key -> params. loss: (params, batch) -> anything to differentiate its sum. batch: the (abstract) microbatch of one
-    device. moments: arrays the optimiser keeps a parameter (SGD 0, Adam 2).
+    init: key -> params. loss: (params, batch) -> scalar. batch: the (abstract) microbatch of one device. moments:
+    arrays that the optimiser keeps for each parameter (SGD 0, Adam 2).
     """
     params = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
     weights = tree_bytes(params)
@@ -145,8 +145,8 @@ def residual_bytes(loss: Callable, params: Any, batch: Any) -> int:
     closed = jax.make_jaxpr(lambda params, batch: jax.tree.leaves(jax.vjp(lambda p: loss(p, batch), params)[1]))(
         params, batch
     )
-    given = set(closed.jaxpr.invars) | set(closed.jaxpr.constvars)  # there anyway
-    stored = {var for var in closed.jaxpr.outvars if hasattr(var, "count") or not hasattr(var, "val")} - given
+    given = {*closed.jaxpr.invars, *closed.jaxpr.constvars}  # weights and batch: there anyway
+    stored = {var for var in closed.jaxpr.outvars if not hasattr(var, "val")} - given  # a literal has a value
     return sum(_size(var) * var.aval.dtype.itemsize for var in stored)
 
 

@@ -7,7 +7,6 @@ The paper's rule (harvardnlp/seq2seq-attn): from an epoch on, or once validation
 import math
 from typing import NamedTuple
 
-from seqkd_jax.base import UserError
 from seqkd_jax.config import OptimiserConfig
 
 
@@ -34,7 +33,5 @@ def learning_rate(config: OptimiserConfig, step: int, total: int, decay: Decay) 
         return config.learning_rate * warmup
     if config.schedule == "inverse_sqrt":
         return config.learning_rate * min(warmup, math.sqrt(max(config.warmup_steps, 1) / step))
-    if config.schedule == "cosine":
-        done = (step - config.warmup_steps) / max(total - config.warmup_steps, 1)
-        return config.learning_rate * (warmup if done <= 0 else 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
-    raise UserError(f"unknown schedule {config.schedule!r}: one of constant, paper, inverse_sqrt, cosine")
+    done = (step - config.warmup_steps) / max(total - config.warmup_steps, 1)  # cosine
+    return config.learning_rate * (warmup if done <= 0 else 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))

@@ -26,11 +26,13 @@ import numpy as np
 import optax
 
 from seqkd_jax import checkpoint, files, performance, progress
-from seqkd_jax.base import Batch, Model, UserError
+from seqkd_jax.base import Batch, Model, Translator, UserError
 from seqkd_jax.batches import Position
 from seqkd_jax.config import OptimiserConfig, TrainConfig
 from seqkd_jax.losses import LOSSES, LossArguments, arguments_from, over_positions
 from seqkd_jax.schedule import Decay, after_epoch, learning_rate
+
+AnyModel = Model | Translator
 
 
 class TrainState(NamedTuple):
@@ -63,7 +65,7 @@ class Metrics(NamedTuple):
 class Teacher(NamedTuple):
     """The model whose distribution a loss reads, beside the gold labels."""
 
-    model: Model
+    model: AnyModel
     params: Any
 
 
@@ -110,7 +112,7 @@ def _row_keys(settings, step, rows):
 
 @functools.cache
 def make_update(
-    model: Model, loss_name: str, rule: OptimiserConfig, average: bool, teacher_model: Model | None, devices: tuple
+    model: AnyModel, loss_name: str, rule: OptimiserConfig, average: bool, teacher_model: AnyModel | None, devices: tuple
 ) -> Callable:
     """The compiled update: (state, batch [G,M,R,...], rows [G,M,R], settings, teacher params | None) -> (state, Metrics).
 
@@ -133,7 +135,7 @@ def make_update(
         total, _ = jax.lax.scan(microbatch, jax.tree.map(jnp.asarray, nothing), (batch, rows))
         value, weight, sentences, gradient = jax.lax.psum(total, "devices")
         divisor = jnp.maximum(weight if rule.normalise == "tokens" else sentences, 1e-9)
-        norm = optax.global_norm(gradient) / divisor
+        norm = optax.tree.norm(gradient) / divisor
         clip = jnp.where((settings.clip_norm > 0) & (norm > settings.clip_norm), settings.clip_norm / norm, 1.0)
         gradient = jax.tree.map(lambda g: g * (clip / divisor), gradient)
         steps, moments = direction.update(gradient, state.moments, state.params)
@@ -186,14 +188,14 @@ def arrange(batch: Batch, devices: int, accumulate: int) -> tuple[Batch, np.ndar
 
 
 @functools.cache
-def _make_start(model: Model, rule: OptimiserConfig, average: bool) -> tuple[Callable, Callable]:
+def _make_start(model: AnyModel, rule: OptimiserConfig, average: bool) -> tuple[Callable, Callable]:
     def from_params(params):
         return TrainState(jnp.zeros((), jnp.int32), params, optimiser(rule).init(params), params if average else ())
 
     return jax.jit(lambda seed: from_params(model.init(jax.random.key(seed)))), jax.jit(from_params)
 
 
-def start_state(model: Model, config: TrainConfig, params: Any = None) -> TrainState:
+def start_state(model: AnyModel, config: TrainConfig, params: Any = None) -> TrainState:
     """The state before the first update: from the seed, or from given parameters."""
     from_seed, from_params = _make_start(model, static_rule(config.optimiser), config.average_decay > 0)
     return from_seed(np.uint32(config.seed)) if params is None else from_params(params)
@@ -216,7 +218,7 @@ class _Run(NamedTuple):
 
 
 def fit(
-    model: Model,
+    model: AnyModel,
     data: Data,
     config: TrainConfig,
     directory: Path,
@@ -240,11 +242,11 @@ def fit(
     directory.mkdir(parents=True, exist_ok=True)
     identity = {"config": _plain(asdict(config))}
     run, state = _resume(directory, identity, start_state(model, config, params), devices)
-    teacher = Teacher(teacher.model, replicate(teacher.params, devices)) if teacher else Teacher(None, None)
+    taught, known = (teacher.model, replicate(teacher.params, devices)) if teacher else (None, None)
     update = make_update(
-        model, config.loss.name, static_rule(config.optimiser), config.average_decay > 0, teacher.model, devices
+        model, config.loss.name, static_rule(config.optimiser), config.average_decay > 0, taught, devices
     )
-    loop = _Loop(config, directory, data, devices, update, teacher, validate, save, identity, name)
+    loop = _Loop(config, directory, data, devices, update, known, validate, save, identity, name)
     if not run.finished:
         with _stop_signal() as stopped:
             run, state = _train(loop, run, state, stopped)
@@ -271,7 +273,7 @@ class _Loop(NamedTuple):
     data: Data
     devices: tuple
     update: Callable
-    teacher: Teacher
+    teacher: Any  # its parameters, on every device; None without
     validate: Callable
     save: Callable
     identity: dict
@@ -300,7 +302,7 @@ def _train(loop: _Loop, run: _Run, state: TrainState, stopped: Callable[[], bool
     with progress.counter(loop.total - run.step, loop.name, "updates") as advance:
         for position, batch in loop.data.batches(run.position):
             rate = learning_rate(config.optimiser, run.step + 1, loop.total, run.decay)
-            arguments = (*arrange(batch, len(loop.devices), config.accumulate), settings(config, rate), loop.teacher.params)
+            arguments = (*arrange(batch, len(loop.devices), config.accumulate), settings(config, rate), loop.teacher)
             shape, known = str(jax.tree.map(np.shape, batch)), True
             if shape not in flops:
                 flops[shape], known = performance.count_flops(loop.update, state, *arguments), False

@@ -9,6 +9,8 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +28,7 @@ class Vocabulary(NamedTuple):
     name: str  # of its file
     size: int  # entries, the four special ones included
     encode: Callable[[str], list[int]]  # one line -> ids without BOS and EOS; what is unknown is UNK
-    decode: Callable[[Iterable[int]], str]  # ids -> one line; PAD, BOS and EOS are dropped, UNK is written <unk>
+    decode: Callable[[Iterable], str]  # ids -> one line; PAD, BOS and EOS are dropped, UNK is written <unk>
     split: Callable[[str], list[str]]  # one line -> its tokens as text, one for each id of `encode`
     data: bytes  # content of its file
     fingerprint: str  # SHA-256 of all that decides its ids
@@ -52,26 +54,20 @@ def learn(sources: Iterable[str], targets: Iterable[str], config: VocabularyConf
         raise UserError(f"vocabulary size {config.size}: must exceed {len(SPECIALS)}, the number of special entries")
     if config.kind == "words":
         split = _tokenizer(config.tokenizer)
-        return _together(
-            *(
-                _words(name, _most_frequent(text, split, config), config)
-                for name, text in (("source.txt", sources), ("target.txt", targets))
-            ),
-            config,
-        )
+        source, target = (_most_frequent(text, split, config.size) for text in (sources, targets))
+        return _together(_words("source.txt", source, config), _words("target.txt", target, config), config)
     if config.joint:
-        both = _sentencepiece("joint.model", _train_sentencepiece(_both(sources, targets), config))
+        both = _sentencepiece("joint.model", _train_sentencepiece(chain(sources, targets), config))
         return _together(both, both, config)
-    sides = (("source.model", sources), ("target.model", targets))
-    return _together(*(_sentencepiece(name, _train_sentencepiece(text, config)) for name, text in sides), config)
+    source, target = (_train_sentencepiece(text, config) for text in (sources, targets))
+    return _together(_sentencepiece("source.model", source), _sentencepiece("target.model", target), config)
 
 
 def save(vocabularies: Vocabularies, directory: Path | str) -> None:
     """Write the vocabularies into a directory as plain files, vocabulary.json last; other files in it stay."""
     directory = Path(directory)
-    for vocabulary in dict.fromkeys((vocabularies.source.name, vocabularies.target.name)):
-        side = vocabularies.source if vocabulary == vocabularies.source.name else vocabularies.target
-        files.write_bytes(directory / side.name, side.data)
+    for name, data in {side.name: side.data for side in (vocabularies.source, vocabularies.target)}.items():
+        files.write_bytes(directory / name, data)
     description = {
         "format": FORMAT,
         "fingerprint": vocabularies.fingerprint,
@@ -149,11 +145,6 @@ def read_dictionary(path: Path | str) -> dict[str, str]:
     return entries
 
 
-def metric_text(vocabularies: Vocabularies, line: str) -> str:
-    """A target line as BLEU must see it: tokenised if the vocabulary is of words, unchanged if of subwords."""
-    return " ".join(vocabularies.target.split(line)) if vocabularies.config.kind == "words" else line
-
-
 def _together(source: Vocabulary, target: Vocabulary, config: VocabularyConfig) -> Vocabularies:
     fingerprint = files.sha256_json([source.fingerprint, target.fingerprint])
     tokenizer = "none" if config.kind == "words" else "13a"
@@ -195,7 +186,7 @@ def _train_sentencepiece(lines: Iterable[str], config: VocabularyConfig) -> byte
             **{f"{name}_id": index for name, index in (("pad", PAD), ("unk", UNK), ("bos", BOS), ("eos", EOS))},
         )
     except RuntimeError as error:
-        reason = str(error).strip().split("\n")[-1]
+        reason = " ".join(str(error).split()).rpartition("] ")[2]  # after the place in their source
         raise UserError(f"vocabulary size {config.size}, {config.algorithm}: sentencepiece refuses: {reason}") from None
     return model.getvalue()
 
@@ -209,23 +200,24 @@ def _sentencepiece(name: str, data: bytes) -> Vocabulary:
     if ids != (PAD, UNK, BOS, EOS):
         raise UserError(f"{name}: its special ids are {ids}, they must be {(PAD, UNK, BOS, EOS)}")
 
-    def decode(tokens: Iterable[int]) -> str:
+    def decode(tokens: Iterable) -> str:
         return processor.decode([int(token) for token in tokens if token not in (PAD, BOS, EOS)])
 
-    def split(line: str) -> list[str]:
-        return processor.encode(line, out_type=str)
+    def encode(out_type: type, line: str) -> list:
+        return processor.encode(line, out_type=out_type) if line.strip() else []  # a blank line has no ids
 
-    return Vocabulary(name, size, processor.encode, decode, split, data, files.sha256_bytes(data))
+    fingerprint = files.sha256_bytes(data)
+    return Vocabulary(name, size, partial(encode, int), decode, partial(encode, str), data, fingerprint)
 
 
 # Words
 
 
-def _most_frequent(lines: Iterable[str], split: Callable[[str], list[str]], config: VocabularyConfig) -> list[str]:
+def _most_frequent(lines: Iterable[str], split: Callable[[str], list[str]], size: int) -> list[str]:
     """The special entries and the most frequent words; of equally frequent ones the first by code point."""
     counts = Counter(word for line in _some(lines) for word in split(line) if word not in SPECIALS)
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
-    return [*SPECIALS, *ranked[: config.size - len(SPECIALS)]]
+    return [*SPECIALS, *ranked[: size - len(SPECIALS)]]
 
 
 def _words(name: str, entries: list[str], config: VocabularyConfig) -> Vocabulary:
@@ -239,7 +231,7 @@ def _words(name: str, entries: list[str], config: VocabularyConfig) -> Vocabular
     def encode(line: str) -> list[int]:
         return [ids.get(word, UNK) for word in split(line)]
 
-    def decode(tokens: Iterable[int]) -> str:
+    def decode(tokens: Iterable) -> str:
         return " ".join(entries[token] for token in tokens if token not in (PAD, BOS, EOS))
 
     fingerprint = files.sha256_json([config.tokenizer, entries])
@@ -255,17 +247,10 @@ def _tokenizer(name: str) -> Callable[[str], list[str]]:
         )
     if name == "pretokenised":
         return str.split
-    from sacrebleu.metrics.bleu import (
-        _get_tokenizer,  # only here and in evaluate: the tokenizer is part of the vocabulary
-    )
+    from sacrebleu import BLEU
 
-    tokenize = _get_tokenizer(name)()
+    tokenize = BLEU(tokenize=name).tokenizer
     return lambda line: tokenize(line).split()
-
-
-def _both(sources: Iterable[str], targets: Iterable[str]) -> Iterable[str]:
-    yield from sources
-    yield from targets
 
 
 def _some(lines: Iterable[str]) -> Iterable[str]:

@@ -226,7 +226,7 @@ def test_wrong_parameters_cannot_be_saved(tmp_path, vocabularies):
         checkpoint.save(tmp_path / "x", half, model_config=CONFIG, vocabularies=vocabularies, metadata={})
 
 
-@pytest.mark.parametrize("lost", ["params/d", "params/_METADATA", "params"])
+@pytest.mark.parametrize("lost", ["params/d", "params/manifest.ocdbt", "params"])
 def test_lost_files_are_one_line(saved, lost):
     path = saved / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()

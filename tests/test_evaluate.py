@@ -20,7 +20,7 @@ VOCABULARIES = vocab.learn(WORDS, WORDS, VocabularyConfig(kind="words", size=12,
 PARAMS = parameters(1, vocabulary=12)
 SEARCH = SearchConfig(beam=3, max_length_a=1.0, max_length_b=3.0)
 BATCH = BatchConfig(tokens=32, buckets=2, max_source=4, max_target=4)
-OPTIONS = {"source_buckets": (4, 8), "batch_tokens": 24}
+OPTIONS = {"source_buckets": (8,), "batch_tokens": 24}
 
 
 def lines(count, seed=0, longest=6):

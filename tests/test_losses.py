@@ -170,7 +170,7 @@ def test_bfloat16_logits_are_cast_before_the_loss():
 
 @pytest.mark.parametrize("convention, power", [("hinton", 2), ("none", 0), ("inverse", -2)])
 def test_temperature_conventions(convention, power):
-    """The teacher's gradient, T^power / T (p_T - q_T); under `hinton` its size stays as T grows (Hinton et al. 2015)."""
+    """The teacher's gradient is T^power / T (p_T - q_T); under `hinton` it keeps its size (Hinton et al. 2015)."""
     data = example(10, spread=1.0)
     for temperature in (1.0, 2.0, 50.0):
         config = LossConfig("word_kd", alpha=1.0, temperature=temperature, temperature_scaling=convention)

@@ -27,7 +27,7 @@ CASES = {
 }
 TOLERANCE = {"float32": 2e-5, "bfloat16": 0.06}  # absolute, on features of about unit size
 
-# `make test` holds the first case of every kind to all of the contract, its variants to "cached = full" and "neighbours"
+# `make test` holds the first case of a kind to all of the contract, its variants to "cached = full" and "neighbours"
 variant = {case: [pytest.mark.slow] if "," in case else [] for case in CASES}
 cases = pytest.mark.parametrize("case", [pytest.param(case, marks=variant[case]) for case in CASES])
 cases_and_types = pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_every_model_is_held_to_the_contract():
 
 @all_cases_and_types
 def test_steps_repeated_equal_features(case, compute):
-    """With K hypotheses a sentence, of different tokens, exchanged half-way as a search does; and with room to spare."""
+    """With K hypotheses a sentence, of different tokens, exchanged half-way as a search does, and room to spare."""
     s = subject(case, compute)
     source, _ = inputs()
     targets = np.stack([inputs(seed)[1] for seed in range(1, K + 1)], axis=1)  # [B,K,T]
@@ -117,12 +117,13 @@ def test_padding_changes_nothing(case):
     wide = s.features(s.params, (pad(source, 3), pad(target_in, 2)), None)
     close(wide[:, :T], expected, message="features depend on PAD columns: mask them in the model")
     stepped = []
-    for source in (source, pad(source, 3)):
-        memory, state = s.start(s.params, source, T)
+    for padded in (source, pad(source, 3)):
+        memory, state = s.start(s.params, padded, T)
         state = jax.tree.map(lambda leaf: np.asarray(leaf)[:, None], state)
         stepped.append(s.step(s.params, target_in[:, :1], memory, state))
     close(stepped[1][0], stepped[0][0], message="a step depends on PAD columns")
     if stepped[0][1] is not None:
+        close(np.asarray(stepped[0][1]).sum(-1), np.ones((B, 1)), message="attention does not sum to 1")
         close(stepped[1][1], pad(np.asarray(stepped[0][1])[:, 0], 3)[:, None], message="attention falls on PAD")
 
 

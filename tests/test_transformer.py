@@ -7,12 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from seqkd_jax.base import BOS, PAD, UserError
+from seqkd_jax.base import PAD, UserError
 from seqkd_jax.config import TransformerConfig
 from seqkd_jax.models import build, parameter_count
 from seqkd_jax.models.transformer import _sinusoids
 
-SMALL = TransformerConfig(encoder_layers=2, decoder_layers=2, width=16, heads=4, feed_forward=24, dropout=0.0)
+SMALL = TransformerConfig(encoder_layers=1, decoder_layers=2, width=16, heads=4, feed_forward=24, dropout=0.0)
 SOURCE = np.array([[5, 6, 7, 8, 3], [9, 5, 3, 0, 0]], np.int32)
 TARGET_IN = np.array([[2, 4, 5, 6], [2, 7, 8, 0]], np.int32)
 
@@ -62,7 +62,7 @@ def layer_pairs(layer, ours):
 
 def look_up(tree, path):
     """Our array at a path; PyTorch's one fused projection of attention to the source is two of ours, side by side."""
-    if path[-2] == "source_attention":
+    if path[-2:-1] == ("source_attention",):
         attention = look_up(tree, path[:-1])
         return np.concatenate([attention["query"][path[-1]], attention["key_value"][path[-1]]], axis=-1)
     for name in path:
@@ -71,7 +71,7 @@ def look_up(tree, path):
 
 
 def run_torch(torch, config, params, cotangent):
-    """Features of PyTorch's layers with our parameters, and [(name, our path, its gradient)] of sum(features * cotangent)."""
+    """Features of PyTorch's layers with our parameters, and [(our path, gradient)] of sum(features * cotangent)."""
     tree = jax.tree.map(np.asarray, params["params"])
 
     def tensor(x):
@@ -94,9 +94,9 @@ def run_torch(torch, config, params, cotangent):
     def final(x, name):
         if config.norm == "post":
             return x
-        return torch.nn.functional.layer_norm(
-            x, x.shape[-1:], tensor(tree[name]["scale"]), tensor(tree[name]["bias"]), 1e-5
-        )
+        scale, bias = (tensor(tree[name][part]).requires_grad_() for part in ("scale", "bias"))
+        pairs.extend([(scale, (name, "scale")), (bias, (name, "bias"))])
+        return torch.nn.functional.layer_norm(x, x.shape[-1:], scale, bias, 1e-5)
 
     padding = torch.tensor(SOURCE == PAD)
     causal = torch.ones(TARGET_IN.shape[1], TARGET_IN.shape[1]).triu(1).bool()
@@ -108,7 +108,10 @@ def run_torch(torch, config, params, cotangent):
         x = layer(x, memory, tgt_mask=causal, memory_key_padding_mask=padding)
     x = final(x, "decoder_norm")
     (x * tensor(cotangent)).sum().backward()
-    return x.detach().numpy(), [(path, parameter.grad.numpy()) for parameter, path in pairs]
+    return x.detach().numpy(), [
+        (path, parameter.grad.numpy() if path[0] == "target_embedding" else parameter.grad.numpy().T)
+        for parameter, path in pairs
+    ]
 
 
 @pytest.mark.parametrize(("norm", "activation"), [("pre", "relu"), ("post", "gelu"), ("post", "swish")])
@@ -117,9 +120,8 @@ def test_values_and_gradients_are_those_of_pytorch(norm, activation):
     config = dataclasses.replace(SMALL, norm=norm, activation=activation)
     model = build(config, 11, 11)
     rng = np.random.default_rng(3)
-    shapes = jax.eval_shape(
-        model.init, jax.random.key(0)
-    )  # biases and norms at random too, or their places go untested
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    # biases and norms at random too, or a mix-up of theirs goes unseen
     params = jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), shapes)
     cotangent = rng.normal(size=(*TARGET_IN.shape, config.width)).astype(np.float32)
 
@@ -132,20 +134,17 @@ def test_values_and_gradients_are_those_of_pytorch(norm, activation):
     np.testing.assert_allclose(features, expected, rtol=0, atol=1e-5)
     tree = jax.tree.map(np.asarray, gradients["params"])
     for path, gradient in expected_gradients:
-        actual, scale = look_up(tree, path), max(np.abs(gradient).max(), 1.0)
-        np.testing.assert_allclose(
-            actual / scale,
-            gradient.T / scale if path != ("target_embedding",) else gradient / scale,
-            rtol=0,
-            atol=1e-5,
-            err_msg=str(path),
-        )
+        scale = max(np.abs(gradient).max(), 1.0)
+        actual, gradient = look_up(tree, path) / scale, gradient / scale
+        np.testing.assert_allclose(actual, gradient, rtol=0, atol=1e-5, err_msg=str(path))
+    split = 2 * config.decoder_layers  # PyTorch has the source attention's projections in one
+    assert len(jax.tree.leaves(tree)) == len(expected_gradients) + split, "a parameter was not compared"
 
 
-@pytest.mark.parametrize("tied", ["none", "target", "all"])
-@pytest.mark.parametrize("norm", ["pre", "post"])
-@pytest.mark.parametrize("biases", [True, False])
-@pytest.mark.parametrize("output_bias", [True, False])
+@pytest.mark.parametrize(
+    ("tied", "norm", "biases", "output_bias"),
+    [("none", "pre", True, False), ("target", "post", False, True), ("all", "pre", False, False)],
+)
 def test_parameters_are_counted_by_formula(tied, norm, biases, output_bias):
     config = dataclasses.replace(SMALL, encoder_layers=3, tied=tied, norm=norm, biases=biases, output_bias=output_bias)
     source_size, target_size, e, f = (13 if tied == "all" else 29), 13, config.width, config.feed_forward
@@ -171,11 +170,10 @@ def test_positions_are_marians():
     assert np.isfinite(_sinusoids(np.arange(3), 2)).all()
 
 
-def test_initial_features_and_logits_are_of_unit_size():
-    """The scale of initialisation: fused kernels must not start smaller or larger than separate ones."""
-    config = TransformerConfig(encoder_layers=1, decoder_layers=1)
-    model = build(config, 50, 50)
-    params = jax.jit(model.init)(jax.random.key(0))["params"]
+def test_the_scale_of_initialisation():
+    """Fused kernels start as separate ones do, and scaled embeddings at unit size."""
+    config = SMALL
+    params = jax.jit(build(config, 500, 500).init)(jax.random.key(0))["params"]
     decoder = params["decoder_0"]
     for name, kernel in {
         "query_key_value": decoder["attention"]["query_key_value"],
@@ -183,20 +181,9 @@ def test_initial_features_and_logits_are_of_unit_size():
         "key_value": decoder["source_attention"]["key_value"],
     }.items():
         bound = math.sqrt(3 / (2 * config.width))  # fairseq: Glorot with gain 1/sqrt(2) on each ExE part
-        np.testing.assert_allclose(np.abs(kernel["kernel"]).max(), bound, rtol=1e-3, err_msg=name)
+        np.testing.assert_allclose(np.abs(kernel["kernel"]).max(), bound, rtol=0.02, err_msg=name)
     embedded = np.asarray(params["target_embedding"]) * math.sqrt(config.width)
     np.testing.assert_allclose(embedded.std(), 1, rtol=0.05)
-
-
-def test_the_attention_of_a_step():
-    model = build(SMALL, 11, 11)
-    params = jax.jit(model.init)(jax.random.key(0))
-    memory, state = jax.jit(model.start, static_argnums=2)(params, SOURCE, 3)
-    state = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[:, None], 2, axis=1), state)
-    _, attention, state = jax.jit(model.step)(params, np.full((2, 2), BOS, np.int32), memory, state)
-    np.testing.assert_allclose(np.asarray(attention).sum(-1), np.ones((2, 2)), rtol=1e-6)
-    assert (np.asarray(attention)[1, :, SOURCE[1] == PAD] == 0).all()
-    np.testing.assert_array_equal(state.position, np.ones((2, 2), np.int32))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from seqkd_jax import checkpoint, evaluate, files, progress
 from seqkd_jax.base import UserError
 from seqkd_jax.distill.lists import NBest, read_n_best
 from seqkd_jax.distill.selection import SELECTIONS, Choice, choose
-from seqkd_jax.vocab import metric_text
 
 FORMAT = 1  # of the card
 
@@ -49,7 +48,7 @@ def write_corpus(
     if references is not None and len(references) != len(sources):
         raise UserError(f"{len(references)} references for {len(sources)} source lines: there must be one for each")
     tokenize = vocabularies.metric_tokenizer
-    wanted = None if references is None else [metric_text(vocabularies, line) for line in references]
+    wanted = None if references is None else evaluate.metric_references(vocabularies, references)
     lists = progress.track(read_n_best(found), len(sources), f"choose ({selection})", "sentences")
     choices = [choose(list_, selection, wanted and wanted[i], tokenize) for i, list_ in enumerate(lists)]
     targets = [choice.candidate.text for choice in choices]

@@ -1,7 +1,7 @@
 """What the models share: dropout keyed by row.
 
-Every sentence has its own key, so its masks do not depend on the batch, device or microbatch it is in (within one program shape), and
-training with dropout is the same objective on any number of devices.
+Every sentence has its own key, so its masks do not depend on the batch, device or microbatch it is in, and training
+with dropout is the same objective on any number of devices.
 """
 
 import math
@@ -19,9 +19,10 @@ def fold_keys(keys: Key[Array, "B"] | None, site: int) -> Key[Array, "B"] | None
 
 
 def dropout(x: Float[Array, "B *pos"], rate: float, keys: Key[Array, "B"] | None) -> Float[Array, "B *pos"]:
-    """Inverted dropout; each row's mask is drawn from its own key only. keys None: identity. The rate is static, in [0, 1).
+    """Inverted dropout; each row's mask is drawn from its own key only. keys None: identity.
 
-    Kept values are scaled by the inverse of the rounded rate's keeping probability, so the expectation is exact.
+    The rate is static, in [0, 1). Kept values are scaled by the inverse of the probability, as rounded, that they are
+    kept, so the expectation is exact.
     """
     dropped = round(rate * LEVELS)
     if keys is None or dropped == 0:

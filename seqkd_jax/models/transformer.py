@@ -5,10 +5,10 @@ Training and decoding share every sub-layer. Attention to the source takes queri
 never tiled. Only self-attention differs: over a causal mask in training, over a cache of the beam's own in decoding.
 
 Positions are Marian's (tensor2tensor's): sines in the first half, cosines in the second, frequencies from 1 to 1/10000
-inclusive, counted from 0. With norm="post", activation="swish", tied="all" and output_bias=True, the model is Marian's, so
-its weights fit; a fused kernel is the query, key and value kernels side by side. Norms have epsilon 1e-5.
+inclusive, counted from 0. With norm="post", activation="swish", tied="all" and output_bias=True the model is Marian's
+and its weights fit; a fused kernel is the query, key and value kernels side by side. Norms have epsilon 1e-5.
 
-Parameters are float32. Under compute="bfloat16" products and activations are bfloat16; norms, softmax and logits are not.
+Parameters are float32. Under compute="bfloat16" products and activations are bfloat16; norms, softmax and logits not.
 """
 
 import math
@@ -93,12 +93,12 @@ class Attention(nn.Module):
         return self._heads(self.key_value(encoded), 2)
 
     def other(self, x, keys_values, mask, keys: Keys):
-        """x [B,Q,E] to the keys and values of its row: output [B,Q,E] and weights [B,H,Q,S]. Q: target positions or beam."""
+        """x [B,Q,E] to the keys and values of its row: output [B,Q,E], weights [B,H,Q,S]. Q: targets or beam."""
         query = self._heads(self.query(x), 1)[:, 0]
         return self._attend(query, keys_values[:, 0], keys_values[:, 1], mask, keys)
 
     def next(self, x, cache, position):
-        """One position: x [B,K,E] attends to its own past, cache [B,K,2,H,T,D], and itself. Returns output and cache."""
+        """One position: x [B,K,E] to its own past, cache [B,K,2,H,T,D], and itself. Returns output and cache."""
         rows, beam, _ = x.shape
         steps = jnp.arange(cache.shape[-2])
         query_key_value = self.query_key_value(x).reshape(rows, beam, 3, self.config.heads, 1, -1)
@@ -174,7 +174,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention, attention to the source, feed-forward: over all target positions, or the next one of each hypothesis."""
+    """Self-attention, attention to the source, feed-forward; over all target positions, or the next of every beam."""
 
     config: TransformerConfig
 
@@ -258,7 +258,7 @@ class TransformerTranslator(nn.Module):
         return self._encode(source, None), State(caches, jnp.zeros(rows, jnp.int32))
 
     def step(self, token: Int[Array, "B K"], memory: Memory, state: State):
-        """The next position of all K hypotheses: features [B,K,E], the last layer's weights on the source [B,K,S], state."""
+        """The next position of all hypotheses: features [B,K,E], weights on the source [B,K,S] (last layer), state."""
         x = self._embed(self.target_embedding, token, state.position, None)
         caches = []
         for layer, cache, keys_values in zip(self.decoder, state.keys_values, memory.keys_values, strict=True):

@@ -1,0 +1,130 @@
+"""The command of the study: runs its stages, then writes results.json, table.md and plots, and prints what came out."""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from experiments.kim_rush_2016.arms import select
+from experiments.kim_rush_2016.scales import SCALES, Scale, scales
+from seqkd_jax import files, progress
+from seqkd_jax.base import UserError
+
+
+@dataclass(frozen=True)
+class Command:
+    """Kim & Rush 2016: a teacher, students distilled from it in every way of the paper, and a table beside theirs."""
+
+    scale: str = "smoke"
+    """smoke (minutes on two cores), multi30k (hours, or minutes on a GPU), paper, paper-en-de or paper-th-en."""
+    data: Path | None = None
+    """A directory with train, valid and test files; `paper` wants one for each pair inside it: en-de, th-en."""
+    out: Path | None = None
+    """Where stages and results go (default: runs/kim_rush_2016/SCALE). Results come to lie in OUT, stages in OUT/stages."""
+    only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ARM ...")] = ()
+    """Make only these arms, such as baseline seq_kd, and what they need; those made before are reported too."""
+    dry_run: bool = False
+    """Print parameters, updates, memory and FLOPs; train nothing."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 done, 1 too many compilations, 2 an error that the user can mend."""
+    command = tyro.cli(Command, args=arguments, prog="python -m experiments.kim_rush_2016")
+    try:
+        chosen = scales(command.scale)
+        return max([_dry_run(scale, command) if command.dry_run else _run(scale, command) for scale in chosen])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _data(scale: Scale, command: Command) -> Path | None:
+    if scale.embedded:
+        if command.data:
+            raise UserError(f"--scale {scale.name} is on the embedded language; --data is for multi30k and paper")
+        return None
+    if command.data is None:
+        raise UserError(f"--scale {scale.name} needs --data DIR, with train, valid and test files of its languages")
+    several = len(SCALES[command.scale]) > 1
+    path = command.data / "-".join(scale.languages) if several else command.data
+    if not path.exists():
+        raise UserError(f"{path}: no such file or directory; --data must lead to the corpus of {scale.name}")
+    return path
+
+
+def _dry_run(scale: Scale, command: Command) -> int:
+    import jax
+
+    from experiments.kim_rush_2016 import dry_run, study
+
+    arms = select(command.only)
+    print(dry_run.describe(scale, jax.local_device_count(), [row for row in study.rows(scale) if row.arm in arms]))
+    return 0
+
+
+def _run(scale: Scale, command: Command) -> int:
+    from experiments import pipeline, plots, report
+    from experiments.kim_rush_2016 import claims, study
+
+    progress.count_compilations()
+    started, arms = time.monotonic(), select(command.only)
+    out = command.out or Path("runs") / "kim_rush_2016"
+    out = out / scale.name if command.out is None or len(SCALES[command.scale]) > 1 else out
+    making = study.Study(scale, out / "stages", _data(scale, command))
+    evaluated = {}
+    for row in study.rows(scale):
+        asked = making if row.arm in arms else making._replace(make=False)
+        try:
+            evaluated[row] = study.evaluation(asked, row)
+        except pipeline.NotMade:
+            progress.log(f"[{row.key}] left out: not among --only, and not made before")
+    results = {"study": "kim_rush_2016", "scale": scale.name, **report.what_ran(study.data_hashes(making))}
+    results |= study.collect(making, evaluated)
+    results["claims"] = [claim._asdict() for claim in claims.claims(results)]
+    report.write_results(out / "results.json", results)
+    files.write_text(out / "table.md", report.table(results, scale.published))
+    plots.draw_all(results, out / "plots")
+    _print(making, evaluated, results, out)
+    return _count(scale, time.monotonic() - started)
+
+
+def _print(making, evaluated: dict, results: dict, out: Path) -> None:
+    """Samples, table, deviations, claims."""
+    from experiments.kim_rush_2016 import study
+
+    print(study.samples(making, evaluated))
+    print((out / "table.md").read_text(encoding="utf-8"))
+    for deviation in results["deviations"]:
+        print(f"- not as in the paper: {deviation}")
+    print("\nClaims of the paper, as measured here:")
+    for claim in results["claims"]:
+        word = "PASS" if claim["passed"] else "FAIL"
+        print(f"  {word}  {claim['model']}: {claim['text']} ({claim['measured']})")
+    failed = sum(not claim["passed"] for claim in results["claims"])
+    if failed:
+        print(f"warning: {failed} claim(s) of the paper did not hold in this run", file=sys.stderr)
+    print(f"\nresults, table and plots: {out}")
+
+
+def _count(scale: Scale, seconds: float) -> int:
+    """Print what was compiled; too much is a failure."""
+    made = progress.compiled()
+    names = ", ".join(f"{name} {took:.1f}s" for name, took in made)
+    limit = f" (at most {scale.max_compilations})" if scale.max_compilations else ""
+    print(f"{progress.duration(seconds)}; {len(made)} compilations{limit}: {names}")
+    if scale.max_compilations and len(made) > scale.max_compilations:
+        print(
+            "error: too many compilations: some shape or setting is compiled in that should be shared", file=sys.stderr
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

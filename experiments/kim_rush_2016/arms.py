@@ -1,0 +1,61 @@
+"""The table of Kim & Rush 2016 as data: an arm is where a model starts, what it reads, and the loss.
+
+Adding an arm is adding a line: any corpus of `study.CORPORA`, any loss of the scale's table, any earlier arm to start
+from. How each arm is made: sections 3 and 4.2 of the paper; Seq-Inter is always fine-tuning of a trained model.
+"""
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from seqkd_jax.base import UserError
+
+
+class Arm(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    role: Literal["teacher", "student", "transformer"]  # which of the scale's models
+    start: str | None  # the arm it is fine-tuned from; None: random weights
+    corpus: Literal["gold", "seq_kd", "seq_inter"]
+    loss: Literal["nll", "word_kd"]
+
+
+TEACHER, BASELINE = "Teacher", "Baseline"  # what the others are compared with
+
+ARMS = (
+    Arm(TEACHER, "teacher", None, "gold", "nll"),
+    Arm("Teacher + Seq-Inter", "teacher", TEACHER, "seq_inter", "nll"),
+    Arm(BASELINE, "student", None, "gold", "nll"),
+    Arm("Word-KD", "student", None, "gold", "word_kd"),
+    Arm("Seq-KD", "student", None, "seq_kd", "nll"),
+    Arm("Baseline + Seq-Inter", "student", BASELINE, "seq_inter", "nll"),
+    Arm("Word-KD + Seq-Inter", "student", "Word-KD", "seq_inter", "nll"),
+    Arm("Seq-KD + Seq-Inter", "student", "Seq-KD", "seq_inter", "nll"),
+    Arm("Seq-KD + Word-KD", "student", None, "seq_kd", "word_kd"),
+    Arm("All three", "student", "Seq-KD", "seq_inter", "word_kd"),
+    Arm("Transformer teacher", "transformer", None, "gold", "nll"),  # not in the paper; where a scale has one
+)
+
+
+def slug(name: str) -> str:
+    """An arm's name in file names and on the command line: "Seq-KD + Seq-Inter" -> seq_kd+seq_inter."""
+    return name.lower().replace(" + ", "+").replace("-", "_").replace(" ", "_")
+
+
+def named(name: str) -> Arm:
+    """The arm of that name, or slug; UserError if there is none."""
+    for arm in ARMS:
+        if name in (arm.name, slug(arm.name)) or slug(name) == slug(arm.name):
+            return arm
+    raise UserError(f"no arm is called {name!r}; there are {', '.join(slug(arm.name) for arm in ARMS)}")
+
+
+def select(names: Iterable[str]) -> tuple[Arm, ...]:
+    """The arms of these names in the order of the table; all if none is named."""
+    wanted = {named(name) for name in names}
+    return tuple(arm for arm in ARMS if not wanted or arm in wanted)
+
+
+def against(arm: Arm) -> str:
+    """The arm that this one's deltas are against."""
+    return BASELINE if arm.role == "student" else TEACHER

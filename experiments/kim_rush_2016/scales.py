@@ -1,0 +1,245 @@
+"""What a run of the study is made of, as data: `smoke` for minutes, `multi30k` for hours, `paper` as published.
+
+Everything but the arms stands here; nothing is set elsewhere. Where a scale departs from the paper it says so in
+`deviations`, which are stored with the results.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from experiments.kim_rush_2016 import published
+from experiments.kim_rush_2016.published import Published
+from seqkd_jax.base import UserError
+from seqkd_jax.config import (
+    BatchConfig,
+    LossConfig,
+    LSTMConfig,
+    ModelConfig,
+    OptimiserConfig,
+    SearchConfig,
+    TrainConfig,
+    TransformerConfig,
+    VocabularyConfig,
+)
+from seqkd_jax.language import MAX_SOURCE, MAX_TARGET
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a dry run assumes of data that it does not read. Lengths in ids, the end included."""
+
+    pairs: int
+    """Training pairs."""
+    source_length: float
+    """Mean."""
+    target_length: float
+    """Mean."""
+    valid: int
+    """Sentences."""
+    test: int
+    """Sentences."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One language pair, one teacher, some students, and how everything is trained and decoded."""
+
+    name: str
+    languages: tuple[str, str]
+    facts: Facts
+    vocabulary: VocabularyConfig
+    models: Mapping[str, tuple[ModelConfig, ...]]
+    """role -> its models: one teacher, some students."""
+    training: Mapping[str, TrainConfig]
+    """role -> training from random weights."""
+    fine_tuning: Mapping[str, TrainConfig]
+    """role -> fine-tuning, on Seq-Inter."""
+    embedded: tuple[int, int, int] | None = None
+    """Sentences (train, valid, test) of the embedded language, instead of data on disk."""
+    shapes: tuple[tuple[int, int, int], ...] | None = None
+    """Batch shapes (rows, source, target); None: chosen over the lengths of the training corpus."""
+    pick: Literal["best", "last"] = "best"
+    """The checkpoint that goes on from a training run. `best` needs a measure that is fair to every arm: BLEU is, the
+    loss on references is not (Seq-KD does not model them)."""
+    word_kd: LossConfig = LossConfig("word_kd", alpha=0.5, temperature=1.0)
+    seq_kd_search: SearchConfig = SearchConfig(beam=5)
+    seq_inter_search: SearchConfig = SearchConfig(beam=35)
+    seq_inter_share: float = 0.5
+    """Share of the training set, drawn with `seed`, for which Seq-Inter's targets are made (the paper: half)."""
+    seq_inter_selection: str = "kim_rush"
+    """Similarity to the reference: a rule of distill.SELECTIONS."""
+    evaluation: SearchConfig = SearchConfig(beam=5)
+    source_buckets: tuple[int, ...] = (8, 16, 24, 32, 48, 64)
+    """Widths of sources when decoding, EOS included."""
+    decode_tokens: int = 1024
+    """Source positions in a batch when decoding."""
+    timed_sentences: int | None = 200
+    """Test sentences for the source words/s; None: all."""
+    timed_repetitions: int = 3
+    seed: int = 1
+    max_compilations: int = 0
+    """More are a failure; 0: no limit."""
+    published: Mapping[str, tuple[Published, ...]] = field(default_factory=dict)
+    """Label of a model -> the published tables whose numbers stand beside it."""
+    deviations: tuple[str, ...] = ()
+
+    @property
+    def teacher(self) -> ModelConfig:
+        """The model that the students learn from."""
+        return self.models["teacher"][0]
+
+    @property
+    def batch(self) -> BatchConfig:
+        """How all arms make batches."""
+        return self.training["teacher"].batch
+
+
+def label(config: ModelConfig) -> str:
+    """How a model is called in tables."""
+    if hasattr(config, "layers"):
+        return f"{config.layers}×{config.size}"
+    return f"Transformer {config.encoder_layers}+{config.decoder_layers}×{config.width}"
+
+
+_ADAM = "Adam instead of SGD; fine-tuning at 0.1 x the peak rate (the paper's 0.1 is SGD's)"
+
+
+def _adam(rate: float, batch: BatchConfig, **settings) -> TrainConfig:
+    optimiser = OptimiserConfig(learning_rate=rate, schedule="cosine", warmup_steps=100)
+    return replace(TrainConfig(optimiser=optimiser, batch=batch, seed=1), **settings)
+
+
+def _fine(config: TrainConfig, epochs: int) -> TrainConfig:
+    """Fine-tuning: a tenth of the peak rate, constant."""
+    rate = 0.1 * config.optimiser.learning_rate
+    optimiser = replace(config.optimiser, learning_rate=rate, schedule="constant", warmup_steps=0)
+    return replace(config, optimiser=optimiser, epochs=epochs)
+
+
+def _smoke() -> Scale:
+    shape = (64, MAX_SOURCE + 1, MAX_TARGET + 1)
+    batch = BatchConfig(tokens=0, sentences=shape[0], buckets=1, max_source=shape[1] - 1, max_target=shape[2] - 1)
+    teacher, student = _adam(4e-3, batch, epochs=10), _adam(8e-3, batch, epochs=8)
+    return Scale(
+        name="smoke",
+        languages=("en", "de"),
+        facts=Facts(8000, 12.0, 12.0, 200, 400),
+        embedded=(8000, 200, 400),
+        vocabulary=VocabularyConfig("words", 400, joint=False, tokenizer="pretokenised"),
+        models={"teacher": (LSTMConfig(2, 128, dropout=0.1),), "student": (LSTMConfig(2, 32, dropout=0.0),)},
+        training={"teacher": teacher, "student": student},
+        fine_tuning={"teacher": _fine(teacher, 2), "student": _fine(student, 2)},
+        shapes=(shape,),
+        pick="last",
+        seq_inter_search=SearchConfig(beam=16),
+        source_buckets=(shape[1],),
+        timed_sentences=100,
+        max_compilations=20,
+        published={"2×128": (published.TH_EN_TEACHER,), "2×32": (published.TH_EN_100,)},
+        deviations=(
+            "the embedded language, not a natural one; far smaller models",
+            _ADAM,
+            "loss divided by tokens, not by sentences",
+            "Seq-Inter with K = 16, not 35",
+        ),
+    )
+
+
+def _multi30k() -> Scale:
+    batch = BatchConfig(tokens=2048, buckets=3, max_source=60, max_target=60)
+    teacher = _adam(1e-3, batch, epochs=20, validate_bleu=True)
+    student = _adam(3e-3, batch, epochs=20, validate_bleu=True)
+    transformer = _adam(1e-3, batch, epochs=40, validate_bleu=True, loss=LossConfig(label_smoothing=0.1))
+    return Scale(
+        name="multi30k",
+        languages=("en", "de"),
+        facts=Facts(29_000, 15.0, 15.5, 1014, 1000),
+        vocabulary=VocabularyConfig("sentencepiece", 6000, joint=True),
+        models={
+            "teacher": (LSTMConfig(2, 500, dropout=0.4),),
+            "student": (LSTMConfig(2, 100, dropout=0.1),),
+            "transformer": (TransformerConfig(3, 3, 256, heads=4, feed_forward=1024, dropout=0.3),),
+        },
+        training={"teacher": teacher, "student": student, "transformer": transformer},
+        fine_tuning={"teacher": _fine(teacher, 3), "student": _fine(student, 5)},
+        published={
+            "2×500": (published.EN_DE_TEACHER, published.TH_EN_TEACHER),
+            "2×100": (published.EN_DE_500, published.TH_EN_100),
+        },
+        deviations=(
+            "Multi30k (29,000 image captions) with one sentencepiece vocabulary, not WMT or IWSLT with words",
+            _ADAM,
+            "loss divided by tokens, not by sentences",
+            "sacrebleu, cased and detokenised, not multi-bleu.perl on tokens",
+            "the checkpoint with the best BLEU on the validation set",
+        ),
+    )
+
+
+_RECIPE = "training as in Luong et al. 2015, from memory; which recipe the tables used cannot be recovered"
+
+
+def _luong(rate: float, epochs: int, schedule: str) -> TrainConfig:
+    """SGD on sentence means, clipped at 5, halved after every epoch from the eighth on; pairs over 50 words dropped."""
+    optimiser = OptimiserConfig(
+        "sgd", rate, schedule, warmup_steps=0, decay_from_epoch=8, clip_norm=5.0, normalise="sentences"
+    )
+    batch = BatchConfig(tokens=0, sentences=128, buckets=5, max_source=50, max_target=50)
+    return TrainConfig(optimiser=optimiser, batch=batch, epochs=epochs, seed=1)
+
+
+def _paper(name: str, languages: tuple[str, str], words: int, facts: Facts, teacher, students, tables) -> Scale:
+    roles = ("teacher", "student")
+    return Scale(
+        name=name,
+        languages=languages,
+        facts=facts,
+        vocabulary=VocabularyConfig("words", words + 4, joint=False, tokenizer="pretokenised"),
+        models={"teacher": (teacher,), "student": students},
+        training=dict.fromkeys(roles, _luong(1.0, 12, "paper")),
+        fine_tuning=dict.fromkeys(roles, _luong(0.1, 3, "constant")),
+        pick="last",
+        source_buckets=(8, 16, 24, 32, 40, 51),
+        published=tables,
+        deviations=(_RECIPE, "fine-tuning for 3 epochs: its length is not published", "sacrebleu with tokenize=none"),
+    )
+
+
+def _lstm(layers: int, size: int) -> LSTMConfig:
+    return LSTMConfig(layers, size, dropout=0.2)
+
+
+EN_DE = _paper(
+    "paper-en-de",
+    ("en", "de"),
+    50_000,
+    Facts(4_000_000, 25.0, 25.0, 6003, 2737),  # newstest2012 and 2013; the filtered newstest2014; lengths are guesses
+    _lstm(4, 1000),
+    (_lstm(2, 500), _lstm(2, 300)),
+    {"4×1000": (published.EN_DE_TEACHER,), "2×500": (published.EN_DE_500,), "2×300": (published.EN_DE_300,)},
+)
+TH_EN = _paper(
+    "paper-th-en",
+    ("th", "en"),
+    25_000,
+    Facts(90_000, 20.0, 20.0, 3000, 3000),  # lengths and test sizes are guesses
+    _lstm(2, 500),
+    (_lstm(2, 100),),
+    {"2×500": (published.TH_EN_TEACHER,), "2×100": (published.TH_EN_100,)},
+)
+
+SCALES: dict[str, tuple[Scale, ...]] = {
+    "smoke": (_smoke(),),
+    "multi30k": (_multi30k(),),
+    "paper": (EN_DE, TH_EN),
+    EN_DE.name: (EN_DE,),
+    TH_EN.name: (TH_EN,),
+}
+
+
+def scales(name: str) -> tuple[Scale, ...]:
+    """The language pairs of a scale; UserError if there is none of that name."""
+    if name not in SCALES:
+        raise UserError(f"no scale is called {name!r}; there are {', '.join(SCALES)}")
+    return SCALES[name]

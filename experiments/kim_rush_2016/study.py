@@ -1,0 +1,343 @@
+"""The stages of the study, each a function of earlier ones' directories. `pipeline.stage` makes each once.
+
+  data -> vocabulary -> teacher -> n-best lists -> seq_kd, seq_inter -> every arm's training -> its evaluation -> significance
+
+A stage is asked for by whoever needs it, so that asking for one arm makes what that arm needs and no more.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments import pipeline
+from experiments.kim_rush_2016.arms import ARMS, BASELINE, TEACHER, Arm, against, slug
+from experiments.kim_rush_2016.scales import Scale, label
+from seqkd_jax import batches, checkpoint, corpus, distill, evaluate, files, models, progress, vocab
+from seqkd_jax.config import CorpusConfig, ModelConfig, SearchConfig, TrainConfig
+from seqkd_jax.losses import LOSSES
+from seqkd_jax.train_translator import Run, train_translator
+
+SPLITS = ("train", "valid", "test")
+
+
+class Study(NamedTuple):
+    """A scale, its data and where its stages are."""
+
+    scale: Scale
+    root: Path
+    data: Path | None  # None: the embedded language
+    make: bool = True  # False: only look up what is there; NotMade if it is not
+
+    def stage(self, name: str, settings: Any, inputs: Mapping[str, Path], make: Callable, resumable=False) -> Path:
+        """One stage of this study."""
+        return pipeline.stage(name, settings, inputs, make if self.make else None, self.root, resumable=resumable)
+
+
+class Row(NamedTuple):
+    """One line of the results: an arm under one model."""
+
+    arm: Arm
+    model: ModelConfig
+
+    @property
+    def key(self) -> str:
+        """A name for files and logs."""
+        return f"{slug(self.arm.name)}-{label(self.model).replace('×', 'x').replace(' ', '')}"
+
+
+def rows(scale: Scale) -> list[Row]:
+    """Every line of a scale's table, in its order."""
+    return [
+        Row(arm, model)
+        for role, configs in scale.models.items()
+        for model in configs
+        for arm in ARMS
+        if arm.role == role
+    ]
+
+
+# Data
+
+
+def data(study: Study) -> Path:
+    """train, valid and test as plain text, blank training pairs left out and counted."""
+    scale = study.scale
+
+    def make(directory: Path) -> None:
+        counts = {}
+        for split, number in zip(SPLITS, scale.embedded or (None,) * 3, strict=True):
+            if scale.embedded:
+                pairs = corpus.embedded(number, split, scale.seed)
+            else:
+                pairs = corpus.load_split(CorpusConfig(str(study.data), *scale.languages), split)
+            counts[split] = {"pairs": len(pairs.sources), "sha256": corpus.fingerprint(pairs)}
+            if split == "train":
+                pairs, filtered = corpus.usable_pairs(pairs)
+                counts[split]["kept"] = filtered._asdict()
+                progress.log(f"train: {filtered}")
+            for language, lines in zip(scale.languages, (pairs.sources, pairs.targets), strict=True):
+                files.write_text(directory / f"{split}.{language}", "".join(f"{line}\n" for line in lines))
+        files.write_json(directory / "counts.json", counts)
+
+    settings = {
+        "languages": scale.languages,
+        "embedded": scale.embedded,
+        "seed": scale.seed if scale.embedded else None,
+    }
+    return study.stage("data", settings, {} if study.data is None else {"data": study.data}, make)
+
+
+def read(study: Study, directory: Path, split: str) -> corpus.Corpus:
+    """A split of a corpus that a stage wrote."""
+    return corpus.load_split(CorpusConfig(str(directory), *study.scale.languages), split)
+
+
+def vocabulary(study: Study) -> Path:
+    """The vocabularies, and the batch shapes that all arms share."""
+    scale, given = study.scale, data(study)
+    batch = scale.batch
+
+    def make(directory: Path) -> None:
+        gold = read(study, given, "train")
+        learned = vocab.learn(gold.sources, gold.targets, scale.vocabulary)
+        vocab.save(learned, directory)
+        encoded, dropped = batches.encode_corpus(gold, learned, batch)
+        plan = batches.make_plan(encoded, batch, scale.shapes and [batches.Shape(*shape) for shape in scale.shapes])
+        progress.log(f"gold: {dropped}; {batches.describe(plan)}")
+        files.write_json(directory / "shapes.json", [list(shape) for shape in plan.shapes])
+
+    return study.stage("vocabulary", [scale.vocabulary, batch, scale.shapes], {"data": given}, make)
+
+
+def shapes(study: Study) -> tuple[batches.Shape, ...]:
+    """The batch shapes that all arms share."""
+    return tuple(batches.Shape(*shape) for shape in files.read_json(vocabulary(study) / "shapes.json"))
+
+
+# Distilled corpora
+
+
+def n_best(study: Study, search: SearchConfig, share: float) -> tuple[Path, np.ndarray]:
+    """The teacher's lists for a share of the training sources, and the places of these in the corpus."""
+    scale, given, teacher = study.scale, data(study), trained(study, Row(ARMS[0], study.scale.teacher))
+    gold = read(study, given, "train")
+    count = len(gold.sources)
+    chosen = np.sort(np.random.default_rng(scale.seed).permutation(count)[: round(share * count)])
+
+    def make(directory: Path) -> None:
+        _lists(study, directory, teacher, [gold.sources[place] for place in chosen], search)
+
+    settings = [search, share, scale.seed, scale.source_buckets, scale.decode_tokens]
+    inputs = {"data": given, "teacher": teacher}
+    return study.stage(f"n-best-{search.beam}", settings, inputs, make, resumable=True), chosen
+
+
+def _lists(study: Study, directory: Path, teacher: Path, lines: list[str], search: SearchConfig) -> distill.NBest:
+    scale = study.scale
+    return distill.n_best(
+        directory,
+        checkpoint.load(teacher),
+        lines,
+        search,
+        source_buckets=scale.source_buckets,
+        batch_tokens=scale.decode_tokens,
+        name=f"n-best {search.beam}",
+    )
+
+
+def distilled(study: Study, search: SearchConfig, share: float, selection: str, name: str) -> Path:
+    """A corpus with the teacher's targets, chosen from its n-best lists."""
+    lists, chosen = n_best(study, search, share)
+    given, teacher = data(study), trained(study, Row(ARMS[0], study.scale.teacher))
+
+    def make(directory: Path) -> None:
+        gold = corpus.take(read(study, given, "train"), chosen)
+        found = _lists(study, lists, teacher, gold.sources, search)
+        vocabularies = vocab.load(vocabulary(study))
+        languages = study.scale.languages
+        distill.write_corpus(directory / "corpus", found, vocabularies, gold.targets, selection, languages=languages)
+
+    return study.stage(name, {"selection": selection}, {"lists": lists, "data": given}, make) / "corpus"
+
+
+def seq_kd(study: Study) -> Path:
+    """The teacher's best translation of every training source."""
+    return distilled(study, study.scale.seq_kd_search, 1.0, "best", "seq_kd")
+
+
+def seq_inter(study: Study) -> Path:
+    """The hypothesis nearest the reference, for a share of the training sources."""
+    scale = study.scale
+    return distilled(study, scale.seq_inter_search, scale.seq_inter_share, scale.seq_inter_selection, "seq_inter")
+
+
+CORPORA: dict[str, Callable[[Study], Path]] = {"gold": data, "seq_kd": seq_kd, "seq_inter": seq_inter}
+
+
+# Arms
+
+
+def train_config(scale: Scale, arm: Arm) -> TrainConfig:
+    """How an arm is trained: the scale's, with the arm's loss."""
+    config = (scale.training if arm.start is None else scale.fine_tuning)[arm.role]
+    return replace(config, loss=scale.word_kd) if arm.loss == "word_kd" else config
+
+
+def start_of(row: Row) -> Row | None:
+    """The row that this one is fine-tuned from."""
+    if row.arm.start is None:
+        return None
+    return Row(next(arm for arm in ARMS if arm.name == row.arm.start), row.model)
+
+
+def training(study: Study, row: Row) -> Path:
+    """The training run of a row: checkpoints, metrics.jsonl, summary.json."""
+    scale, config, start = study.scale, train_config(study.scale, row.arm), start_of(row)
+    read_from, words = CORPORA[row.arm.corpus](study), vocabulary(study)
+    inputs = {"corpus": read_from, "gold": data(study), "vocabulary": words}
+    if start is not None:
+        inputs["start"] = trained(study, start)
+    if LOSSES[config.loss.name].needs_teacher:
+        inputs["teacher"] = trained(study, Row(ARMS[0], scale.teacher))
+
+    def make(directory: Path) -> None:
+        run = Run(
+            model=row.model,
+            vocabularies=vocab.load(words),
+            train=read(study, read_from, "train"),
+            valid=read(study, inputs["gold"], "valid"),
+            config=config,
+            shapes=shapes(study),
+            start=inputs.get("start"),
+            teacher=inputs.get("teacher"),
+        )
+        summary = train_translator(run, directory, row.key)
+        told = {key: value for key, value in summary._asdict().items() if key not in ("best", "last")}
+        files.write_json(directory / "summary.json", told)
+
+    return study.stage(f"train-{row.key}", [row.model, config], inputs, make, resumable=True)
+
+
+def trained(study: Study, row: Row) -> Path:
+    """The checkpoint of a row that others go on from."""
+    return training(study, row) / study.scale.pick
+
+
+def evaluation(study: Study, row: Row) -> Path:
+    """The row's results.json, and its outputs."""
+    scale, given, weights = study.scale, data(study), trained(study, row)
+
+    def make(directory: Path) -> None:
+        found = checkpoint.load(weights)
+        result = evaluate.evaluate(
+            found.translator,
+            found.params,
+            found.vocabularies,
+            read(study, given, "test"),
+            search=scale.evaluation,
+            batch=scale.batch,
+            shapes=shapes(study),
+            source_buckets=scale.source_buckets,
+            batch_tokens=scale.decode_tokens,
+            repetitions=scale.timed_repetitions,
+            timed_sentences=scale.timed_sentences,
+            name=f"evaluate {row.key}",
+        )
+        parameters = models.parameter_count(found.translator)
+        files.write_json(directory / "results.json", {"parameters": parameters, **result.results})
+        files.write_json(directory / "outputs.json", {**result.outputs, "references": result.references})
+
+    settings = [
+        scale.evaluation,
+        scale.source_buckets,
+        scale.decode_tokens,
+        scale.timed_sentences,
+        scale.timed_repetitions,
+    ]
+    inputs = {"data": given, "checkpoint": weights, "vocabulary": vocabulary(study)}
+    return study.stage(f"evaluate-{row.key}", settings, inputs, make)
+
+
+def significance(study: Study, evaluated: Mapping[Row, Path]) -> Path:
+    """The paired bootstrap of every row against the baseline of its model, and against the teacher."""
+    given = {row.key: path for row, path in evaluated.items()}
+
+    def make(directory: Path) -> None:
+        outputs = {key: files.read_json(path / "outputs.json") for key, path in given.items()}
+        tokenize = vocab.load(vocabulary(study)).metric_tokenizer
+        found: dict = {row.key: {} for row in evaluated}
+        for reference in [row for row in evaluated if row.arm.name in {against(arm) for arm in ARMS}]:
+            of_teacher = reference.arm.name == TEACHER
+            others = [row for row in evaluated if of_teacher or row.model == reference.model]
+            for beam in ("beam1", "beam5"):
+                systems = {row.key: outputs[row.key][beam] for row in others}
+                references = outputs[reference.key]["references"]
+                compared = evaluate.paired_bootstrap(systems, references, reference.key, tokenize)
+                for key, result in compared.items():
+                    found[key].setdefault(reference.arm.name, {})[beam] = result
+        files.write_json(directory / "significance.json", found)
+
+    return study.stage("significance", {}, given, make)
+
+
+def results_of(study: Study, row: Row, directory: Path, compared: dict) -> dict:
+    """One entry of results.json's `arms`."""
+    run, config = training(study, row), train_config(study.scale, row.arm)
+    summary = files.read_json(run / "summary.json")
+    return {
+        "arm": row.arm.name,
+        "model": label(row.model),
+        "against": against(row.arm),
+        **files.read_json(directory / "results.json"),
+        "seed": config.seed,
+        "significance": compared[row.key],
+        "training": {
+            "start": row.arm.start,
+            "corpus": row.arm.corpus,
+            "loss": row.arm.loss,
+            "config": asdict(config),
+            "seconds": pipeline.read_manifest(run)["seconds"],
+            **summary,
+        },
+    }
+
+
+def collect(study: Study, evaluated: Mapping[Row, Path]) -> dict:
+    """What results.json says beside what ran: the arms, the distilled corpora, the deviations."""
+    compared = files.read_json(significance(study, evaluated) / "significance.json")
+    return {
+        "arms": [results_of(study, row, path, compared) for row, path in evaluated.items()],
+        "distilled": {name: _card(study, name) for name in ("seq_kd", "seq_inter")},
+        "deviations": list(study.scale.deviations),
+    }
+
+
+def _card(study: Study, name: str) -> dict | None:
+    """The numbers of a distilled corpus's card; None if no arm needed it."""
+    try:
+        card = files.read_json(CORPORA[name](study._replace(make=False)) / "card.json")
+    except pipeline.NotMade:
+        return None
+    return {key: value for key, value in card.items() if isinstance(value, int | float | str | None)}
+
+
+def data_hashes(study: Study) -> dict[str, str]:
+    """Split -> SHA-256 of its pairs as they were read."""
+    counts = files.read_json(data(study) / "counts.json")
+    return {split: found["sha256"] for split, found in counts.items()}
+
+
+def samples(study: Study, evaluated: Mapping[Row, Path], count: int = 4) -> str:
+    """Some test sentences under the teacher, the baseline and Seq-KD, greedily: for the screen, not for a file."""
+    shown = [row for row in evaluated if row.arm.name in (TEACHER, BASELINE, "Seq-KD")]
+    sources = read(study, data(study), "test").sources
+    outputs = {row.key: files.read_json(evaluated[row] / "outputs.json") for row in shown}
+    lines = []
+    for place in np.linspace(0, len(sources) - 1, count).astype(int) if outputs else ():
+        lines.append(f"\nsource: {sources[place]}")
+        lines.append(f"  reference: {next(iter(outputs.values()))['references'][place]}")
+        lines += [f"  {key}: {found['beam1'][place]}" for key, found in outputs.items()]
+    return "\n".join(lines) + "\n"

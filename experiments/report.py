@@ -1,0 +1,167 @@
+"""Results as a person reads them: a table beside published numbers, and results.json. Plots are in `plots`.
+
+`results` is the dict that results.json holds: what ran, once at the top, and `arms`, a list with one dict for each row.
+"""
+
+import datetime
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from experiments import pipeline
+from seqkd_jax import files
+
+DAGGER = "†"  # a published number from memory
+REQUIRED = (
+    "arm",
+    "parameters",
+    "bleu_beam1",
+    "bleu_beam5",
+    "chrf_beam5",
+    "perplexity",
+    "mode_probability",
+    "source_words_per_second_beam1",
+    "source_words_per_second_beam5",
+    "signature",
+    "seed",
+)
+
+
+def what_ran(data: Mapping[str, str]) -> dict:
+    """The top of results.json. data: what it is -> SHA-256."""
+    import jax
+
+    devices = [f"{device.platform} {device.device_kind}" for device in jax.local_devices()]
+    return {
+        **pipeline.provenance(),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "devices": devices,
+        "host_cpu": host_cpu(),
+        "data": dict(data),
+    }
+
+
+def host_cpu() -> str:
+    """The processor's name, as far as the system tells, and its number of cores for this process."""
+    import os
+
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    except OSError:
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores"
+
+
+def write_results(path: Path | str, results: dict) -> None:
+    """Write results.json; ValueError if an arm lacks what every arm must tell."""
+    for arm in results["arms"]:
+        missing = [key for key in REQUIRED if key not in arm]
+        if missing:
+            raise ValueError(f"arm {arm.get('arm')!r} lacks {', '.join(missing)}")
+    files.write_json(path, results)
+
+
+def table(results: dict, published: Mapping[str, Sequence]) -> str:
+    """The Markdown table of a study's arms, published numbers beside them.
+
+    published: model label -> tables with a `label` and `rows` by arm, in the order in which their numbers are printed.
+    Deltas are against the arm that results["arms"][i]["against"] names, of the same model.
+    """
+    labels = [
+        name for arm in _models(results) for name in [" / ".join(p.label for p in published.get(arm, ()))] if name
+    ]
+    head = ["model", "arm", "K=1", "Δ", "paper Δ", "K=5", "Δ", "paper Δ", "PPL", "paper", "p(t=ŷ)", "paper"]
+    head += ["words/s K=1", "K=5"]
+    rows = [_row(results, arm, published.get(arm["model"], ())) for arm in results["arms"]]
+    lines = markdown(head, rows, left=2)
+    notes = [
+        "BLEU " + "; ".join(f"`{name}`" for name in dict.fromkeys(arm["signature"] for arm in results["arms"])) + ".",
+        "Δ: against that model's baseline; paired bootstrap, \\* p < 0.05, \\*\\* p < 0.01.",
+        f"paper: {', '.join(dict.fromkeys(labels)) or 'no table beside it'} (tokenised BLEU); {DAGGER} from memory, "
+        "not verified.",
+        "PPL on the references; p(t=ŷ): mean probability of the greedy output, in percent; words/s: source words.",
+        _seeds(results),
+    ]
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
+
+
+def _models(results: dict) -> list[str]:
+    return list(dict.fromkeys(arm["model"] for arm in results["arms"]))
+
+
+def _seeds(results: dict) -> str:
+    seeds = sorted({arm["seed"] for arm in results["arms"]})
+    if len(seeds) == 1:
+        return f"A single seed ({seeds[0]}): the bootstrap speaks of test sentences, not of another training."
+    return f"Seeds: {', '.join(map(str, seeds))}."
+
+
+def _row(results: dict, arm: dict, published: Sequence) -> list[str]:
+    rows = [table.rows.get(arm["arm"]) for table in published]
+    cells = [f"{arm['model']} ({_count(arm['parameters'])})", arm["arm"]]
+    for beam in ("beam1", "beam5"):
+        cells += [f"{arm[f'bleu_{beam}']:.1f}", _delta(results, arm, beam)]
+        cells.append(_published(rows, f"delta_{beam}", lambda value: f"{value:+.1f}"))
+    cells += [f"{arm['perplexity']:.1f}", _published(rows, "perplexity", lambda value: f"{value:.1f}")]
+    cells += [percent(100 * arm["mode_probability"])]
+    cells += [_published(rows, "mode_probability", lambda value: f"{value:.1f}%")]
+    return cells + [_rate(arm[f"source_words_per_second_{beam}"]) for beam in ("beam1", "beam5")]
+
+
+def _delta(results: dict, arm: dict, beam: str) -> str:
+    """Against the arm it is compared with, and how sure that is."""
+    other = reference_of(results, arm)
+    if other is None or other is arm:
+        return "–"
+    found = arm.get("significance", {}).get(other["arm"], {}).get(beam)
+    p_value = 1.0 if found is None else found["p_value"]
+    mark = "**" if p_value < 0.01 else "*" if p_value < 0.05 else ""
+    return f"{arm[f'bleu_{beam}'] - other[f'bleu_{beam}']:+.1f}{mark.replace('*', chr(92) + '*')}"
+
+
+def reference_of(results: dict, arm: dict) -> dict | None:
+    """The row that deltas of `arm` are against: of the same model where there is one."""
+    named = [row for row in results["arms"] if row["arm"] == arm["against"]]
+    return next((row for row in named if row["model"] == arm["model"]), named[0] if named else None)
+
+
+def _published(rows: Sequence, cell: str, write: Callable[[float], str]) -> str:
+    texts = []
+    for row in rows:
+        value = None if row is None else getattr(row, cell)
+        texts.append("–" if value is None else write(value) + (DAGGER if cell in row.from_memory else ""))
+    return " / ".join(texts) if any(text != "–" for text in texts) else "–"
+
+
+def percent(value: float) -> str:
+    """Two significant digits, without an exponent."""
+    if value == 0:
+        return "0%"
+    digits = 1 if value >= 1 else 2 if value >= 0.1 else 4
+    return f"{value:.{digits}f}%"
+
+
+def _rate(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def _count(parameters: int) -> str:
+    return f"{parameters / 1e6:.1f}M" if parameters >= 1e5 else f"{parameters / 1e3:.0f}k"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """The lines of a table, aligned, so that they are readable as they are; the first `left` columns are text."""
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = ["-" * width if column < left else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    return [line(head), line(rule), *map(line, rows)]

@@ -1,0 +1,297 @@
+"""The commands from end to end on a corpus of a few words, their exit codes, and the one line that every error is."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from seqkd_jax import arguments, checkpoint, cli
+from seqkd_jax.base import UserError
+from seqkd_jax.distill import FilterConfig
+
+WORDS = "red green blue black white".split()
+SMALL_MODEL = ["--lstm.layers", "1", "--lstm.size", "8"]
+SMALL_RUN = [
+    "--batch.buckets",
+    "1",
+    "--batch.tokens",
+    "256",
+    "--devices",
+    "1",
+    "--max-steps",
+    "4",
+    "--validate-every",
+    "2",
+]
+SEARCH = ["--beam", "2", "--max-length-a", "0", "--max-length-b", "6"]
+WORD_VOCABULARY = ["--vocab.kind", "words", "--vocab.tokenizer", "pretokenised", "--vocab.no-joint"]
+
+
+def seqkd(*arguments):
+    """Run a command in this process; its exit code."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main([str(argument) for argument in arguments])
+    return caught.value.code or 0
+
+
+def fails(capfd, *arguments):
+    """Run a command that must fail as the user's mistake; the one line it says."""
+    capfd.readouterr()
+    assert seqkd(*arguments) == 2
+    said = capfd.readouterr().err.splitlines()
+    assert len([line for line in said if line.startswith("seqkd: error: ")]) == 1, said
+    assert not any("Traceback" in line for line in said)
+    return said[-1]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data")
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 60), ("valid", 8), ("test", 8)):
+        lines = [" ".join(draw.choice(WORDS, size=draw.integers(2, 6))) for _ in range(count)]
+        (directory / f"{split}.en").write_text("".join(f"{line}\n" for line in lines))
+        (directory / f"{split}.de").write_text("".join(f"{line.upper()}\n" for line in lines))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def teacher(data, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "teacher"
+    options = [*WORD_VOCABULARY, "--vocab.size", 9, *SMALL_MODEL, *SMALL_RUN, "--keep", 2]
+    assert seqkd("train", "--out", run, "--corpus.path", data, *options) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def distilled(data, teacher, tmp_path_factory):
+    out = tmp_path_factory.mktemp("distilled") / "corpus"
+    assert seqkd("distill", "--checkpoint", teacher / "best", "--corpus.path", data, "--out", out, *SEARCH) == 0
+    return out
+
+
+def test_train_writes_checkpoints_and_says_what_it_did(data, teacher, capfd):
+    assert {"best", "last", "metrics.jsonl", "step-0000002", "step-0000004"} <= set(os.listdir(teacher))
+    options = [*WORD_VOCABULARY, "--vocab.size", 9, *SMALL_MODEL, *SMALL_RUN, "--keep", 2]
+    before = (teacher / "last" / "checkpoint.json").stat().st_mtime_ns
+    assert seqkd("train", "--out", teacher, "--corpus.path", data, *options) == 0
+    out, err = capfd.readouterr()
+    assert out == f"{teacher / 'best'}\n"
+    assert "4 updates" in err and "target tokens/s" in err and "parameters" in err
+    assert (teacher / "last" / "checkpoint.json").stat().st_mtime_ns == before, "a finished run is not trained again"
+
+
+def test_translate_text(teacher, tmp_path, capfd):
+    (tmp_path / "in").write_bytes("red blue\n\ngreen unheard of\r\nwhite".encode())
+    assert seqkd("translate", "--checkpoint", teacher / "best", tmp_path / "in", *SEARCH) == 0
+    out, err = capfd.readouterr()
+    lines = out.split("\n")
+    assert len(lines) == 5 and lines[1] == "" and lines[-1] == "", "each line gives a line, the empty one an empty one"
+    assert "4 sentences" in err
+    assert seqkd("translate", "--checkpoint", teacher / "best", tmp_path / "in", *SEARCH, "--out", tmp_path / "o") == 0
+    assert (tmp_path / "o").read_text() == out
+
+
+def test_translate_n_best_from_standard_input(teacher, capfd):
+    command = [
+        sys.executable,
+        "-m",
+        "seqkd_jax.cli",
+        "translate",
+        "--checkpoint",
+        str(teacher / "best"),
+        "--n-best",
+        "2",
+    ]
+    done = subprocess.run([*command, *SEARCH], input=b"red\n\xc3\xbc\n", capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["source"] for row in rows] == ["red", "ü"] and [row["line"] for row in rows] == [1, 2]
+    for row in rows:
+        assert len(row["hypotheses"]) == 2
+        assert row["hypotheses"][0]["score"] >= row["hypotheses"][1]["score"]
+    assert b"programs compiled" in done.stderr
+
+
+def test_translate_replaces_unknown_words(teacher, tmp_path, capfd):
+    (tmp_path / "in").write_text("red zebra\n")
+    (tmp_path / "dictionary").write_text("zebra|||ZEBRA\nred|||ROT\n")
+    options = ["--replace-unknown", "--dictionary", tmp_path / "dictionary", *SEARCH]
+    assert seqkd("translate", "--checkpoint", teacher / "best", tmp_path / "in", *options) == 0
+    assert "<unk>" not in capfd.readouterr().out
+
+
+def test_distill(data, distilled, capfd):
+    assert (distilled / "train.en").read_text() == (data / "train.en").read_text()
+    assert len((distilled / "train.de").read_text().splitlines()) == 60
+    card = json.loads((distilled / "card.json").read_text())
+    assert card["selection"] == "best" and card["lines"] == 60
+
+
+def test_distill_nearest_to_the_reference_uses_the_same_lists(data, teacher, distilled, tmp_path, capfd):
+    out = tmp_path / "inter"
+    distilled.with_name("corpus.n-best").rename(tmp_path / "inter.n-best")
+    try:
+        options = ["--selection", "kim_rush", "--filters.drop-unfinished", *SEARCH]
+        code = seqkd("distill", "--checkpoint", teacher / "best", "--corpus.path", data, "--out", out, *options)
+    finally:
+        (tmp_path / "inter.n-best").rename(distilled.with_name("corpus.n-best"))
+    assert code in (0, 2)  # an untrained teacher may leave nothing that is finished
+    assert "need no decoding" in capfd.readouterr().err
+
+
+def test_distill_source_only(data, teacher, tmp_path, capfd):
+    options = ["--checkpoint", teacher / "best", "--source-only", data / "test.en", *SEARCH]
+    assert seqkd("distill", *options, "--out", tmp_path / "out") == 0
+    assert json.loads((tmp_path / "out" / "card.json").read_text())["bleu"] is None
+    assert "needs references" in fails(capfd, "distill", *options, "--selection", "chrf", "--out", tmp_path / "other")
+
+
+def test_student_of_everything(data, teacher, distilled, tmp_path, capfd):
+    """Mixed corpora, Word-KD, the teacher's vocabulary, and another start: the whole axis of the table at once."""
+    options = ["--corpus.path", data, *SMALL_MODEL, *SMALL_RUN, "--train-on", f"{distilled}=0.5", "gold"]
+    knowledge = ["--loss.name", "word_kd", "--teacher", teacher / "best", "--start", teacher / "best"]
+    assert seqkd("train", "--out", tmp_path / "student", *options, *knowledge) == 0
+    student, taught = checkpoint.load(tmp_path / "student" / "best"), checkpoint.load(teacher / "best")
+    assert student.vocabularies.fingerprint == taught.vocabularies.fingerprint
+    assert student.metadata["step"] in (2, 4)
+
+
+def test_evaluate_and_compare(data, teacher, tmp_path, capfd):
+    options = ["--checkpoint", teacher / "best", "--corpus.path", data, *SEARCH, "--repetitions", 0]
+    others = ["--compare", teacher / "last", data / "test.de"]
+    assert seqkd("evaluate", *options, *others, "--out", tmp_path / "results") == 0
+    results = json.loads(capfd.readouterr().out)
+    assert results == json.loads((tmp_path / "results" / "results.json").read_text())
+    assert {"bleu_beam1", "bleu_beam2", "chrf_beam2", "perplexity", "mode_probability", "signature"} <= set(results)
+    assert results["fingerprint"] == checkpoint.fingerprint(teacher / "best")
+    assert results["compared"][str(data / "test.de")]["bleu"] == pytest.approx(100.0)
+    assert len((tmp_path / "results" / "beam2.txt").read_text().splitlines()) == 8
+
+
+def test_score(data, teacher, tmp_path, capfd):
+    options = ["--checkpoint", teacher / "best", "--source", data / "test.en"]
+    assert seqkd("score", *options, "--target", data / "test.de") == 0
+    out, err = capfd.readouterr()
+    assert len(out.splitlines()) == 8 and all(float(line) < 0 for line in out.splitlines())
+    tokens = sum(len(line.split()) + 1 for line in (data / "test.de").read_text().splitlines())
+    perplexity = np.exp(-sum(map(float, out.splitlines())) / tokens)
+    assert float(err.split("perplexity ")[1].split()[0]) == pytest.approx(perplexity, rel=1e-3)
+    assert "8 lines but" in fails(capfd, "score", *options, "--target", data / "train.de")
+
+
+def test_average(teacher, tmp_path, capfd):
+    steps = sorted(teacher.glob("step-*"))
+    assert seqkd("average", *steps, "--out", tmp_path / "mean") == 0
+    found = checkpoint.load(tmp_path / "mean")
+    assert list(found.metadata["average_of"]) == [str(step) for step in steps]
+    mean = checkpoint.average(steps)
+    np.testing.assert_array_equal(
+        next(iter(mean["params"].values()))
+        if not isinstance(next(iter(mean["params"].values())), dict)
+        else next(iter(next(iter(mean["params"].values())).values())),
+        next(iter(found.params["params"].values()))
+        if not isinstance(next(iter(found.params["params"].values())), dict)
+        else next(iter(next(iter(found.params["params"].values())).values())),
+    )
+
+
+def test_vocab_is_used_by_train(data, tmp_path, capfd):
+    options = ["--kind", "words", "--tokenizer", "pretokenised", "--no-joint", "--size", 7]
+    assert seqkd("vocab", "--out", tmp_path / "v", "--corpus.path", data, *options) == 0
+    assert "7 and 7 entries" in capfd.readouterr().err
+    loaded = cli._vocabularies(arguments.Train(out=tmp_path, vocabulary=tmp_path / "v"), lambda: None)
+    assert loaded.source.size == 7
+
+
+def test_held_out_pairs_are_the_same_for_every_command(data):
+    pairs = arguments.Pairs(dataclasses.replace(arguments.Pairs().corpus, path=str(data)), hold_out=5)
+    train, valid = cli.load_pairs(pairs, "train"), cli.load_pairs(pairs, "valid")
+    assert (len(train.sources), len(valid.sources)) == (55, 5)
+    assert sorted(train.sources + valid.sources) == sorted((data / "train.en").read_text().splitlines())
+    assert cli.load_pairs(pairs, "valid") == valid
+
+
+def test_mistakes_are_one_line(data, teacher, tmp_path, capfd):
+    best = teacher / "best"
+    assert "no such checkpoint" in fails(capfd, "translate", "--checkpoint", tmp_path / "none", "in")
+    assert "did you mean" in fails(capfd, "translate", "--checkpoint", teacher, "in")
+    assert "No such file" in fails(capfd, "translate", "--checkpoint", best, tmp_path / "none")
+    assert "raise the beam" in fails(capfd, "translate", "--checkpoint", best, "--n-best", 9, "in")
+    assert "--replace-unknown" in fails(capfd, "translate", "--checkpoint", best, "--dictionary", "d", "in")
+    (tmp_path / "latin").write_bytes(b"red\nbl\xfcu\n")
+    assert "latin, line 2: not UTF-8" in fails(capfd, "translate", "--checkpoint", best, tmp_path / "latin")
+    assert "one of best, kim_rush" in fails(
+        capfd, "distill", "--checkpoint", best, "--corpus.path", data, "--out", tmp_path / "o", "--selection", "worst"
+    )
+    assert "at least one checkpoint" in fails(capfd, "average", "--out", tmp_path / "o")
+    run = ["train", "--out", tmp_path / "o", "--corpus.path", data]
+    assert "one of nll" in fails(capfd, *run, "--loss.name", "kl")
+    assert "reads none" in fails(capfd, *run, "--teacher", best)
+    assert "needs a teacher" in fails(capfd, *run, *SMALL_MODEL, "--loss.name", "word_kd")
+    assert "no such file" in fails(capfd, *run, "--train-on", "nowhere")
+    assert "no weight" in fails(capfd, *run, "--train-on", "gold=much")
+    assert not (tmp_path / "o").exists() or not (tmp_path / "o" / "best").exists()
+
+
+def test_wrong_arguments_and_help(capfd):
+    for wrong in (
+        [],
+        ["fly"],
+        ["train"],
+        ["train", "--out", "x", "--bogus", "1"],
+        ["train", "--out", "x", "--seed", "a"],
+    ):
+        assert seqkd(*wrong) == 2, wrong
+    capfd.readouterr()
+    for command in cli.COMMANDS:
+        assert seqkd(command, "--help") == 0
+        shown = capfd.readouterr().out
+        assert "--out" in shown or command == "evaluate"
+    assert seqkd("--version") == 0
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (UserError("mend\nthis"), 2, "seqkd: error: mend this\n"),
+        (FileNotFoundError(2, "No such file or directory", "/x"), 2, "seqkd: error: /x: No such file or directory\n"),
+        (KeyboardInterrupt(), 130, "seqkd: error: interrupted\n"),
+    ],
+)
+def test_exit_codes(raised, code, said, capfd):
+    def run(command):
+        raise raised
+
+    assert cli._guarded(run, None) == code
+    assert capfd.readouterr().err == said
+
+
+def test_a_fault_of_ours_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        cli._guarded(lambda command: 1 / 0, None)
+
+
+def python(code, **options):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, **options)
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    code = "import sys; from seqkd_jax import cli; sys.exit(cli._guarded(lambda c: print('x\\n' * 10**6), None))"
+    program = f"{sys.executable} -c {json.dumps(code)} | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.stdout == "x\n141\n" and done.stderr == ""
+
+
+def test_help_needs_no_accelerator():
+    done = python("import sys; from seqkd_jax import cli; print({'jax', 'datasets', 'numpy'} & set(sys.modules))")
+    assert done.stdout == "set()\n", done
+
+
+def test_filters_are_those_of_distill():
+    ours, theirs = ({f.name: f.default for f in dataclasses.fields(c)} for c in (arguments.Filters, FilterConfig))
+    assert ours == theirs, "arguments.Filters repeats distill.FilterConfig: change both"

@@ -1,0 +1,39 @@
+"""Learning rates against the rules written out by hand."""
+
+import pytest
+
+from seqkd_jax.config import OptimiserConfig
+from seqkd_jax.schedule import Decay, after_epoch, learning_rate
+
+PAPER = OptimiserConfig(name="sgd", learning_rate=1.0, schedule="paper", decay_from_epoch=4)
+
+
+def rates(losses, config=PAPER):
+    """The rate of every epoch, given the validation loss at its end."""
+    decay, found = Decay(), []
+    for epoch, loss in enumerate(losses, 1):
+        found.append(learning_rate(config, 1, 1, decay))
+        decay = after_epoch(config, decay, epoch, loss)
+    return found
+
+
+def test_paper_rule_halves_every_epoch_from_the_named_one():
+    assert rates([6, 5, 4, 3, 2, 1]) == [1, 1, 1, 1, 0.5, 0.25], "decay starts after epoch 4"
+
+
+def test_paper_rule_is_sticky_once_validation_has_risen():
+    assert rates([6, 7, 5, 3, 2]) == [1, 1, 0.5, 0.25, 0.125], "one rise decays every later epoch"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0.25, 0.5, 1.0, 1.0, 1.0, 1.0]),
+        ("inverse_sqrt", [0.25, 0.5, 1.0, (4 / 5) ** 0.5, (4 / 8) ** 0.5, (4 / 12) ** 0.5]),
+        ("cosine", [0.25, 0.5, 1.0, 0.9619397662556434, 0.5, 0.0]),
+    ],
+)
+def test_warmed_up_schedules(schedule, expected):
+    config = OptimiserConfig(learning_rate=1.0, schedule=schedule, warmup_steps=4)
+    found = [learning_rate(config, step, 12, Decay()) for step in (1, 2, 4, 5, 8, 12)]
+    assert found == pytest.approx(expected)

@@ -1,0 +1,227 @@
+"""The training loop: one objective on any number of devices, nothing lost, bad numbers stop it."""
+
+import dataclasses
+import functools
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from seqkd_jax import checkpoint, models, progress, train
+from seqkd_jax.base import BOS, Batch, UserError
+from seqkd_jax.batches import Position
+from seqkd_jax.config import LossConfig, LSTMConfig, OptimiserConfig, TrainConfig
+
+V, ROWS, S, T = 11, 6, 5, 4
+MODEL = models.build(LSTMConfig(layers=2, size=8, dropout=0.3), V, V)
+SGD = OptimiserConfig(name="sgd", learning_rate=0.5, schedule="constant", warmup_steps=0, clip_norm=1.0)
+CONFIG = TrainConfig(optimiser=SGD, epochs=2, devices=1, log_every=1, seed=3)
+
+
+def batch(seed):
+    rng = np.random.default_rng(seed)
+    source, labels = rng.integers(3, V, (ROWS, S)), rng.integers(3, V, (ROWS, T))
+    target_in = np.concatenate([np.full((ROWS, 1), BOS), labels[:, :-1]], axis=1)
+    weights = (np.arange(T) < rng.integers(1, T + 1, (ROWS, 1))).astype(np.float32)
+    return Batch((source.astype(np.int32), target_in.astype(np.int32)), labels.astype(np.int32), weights)
+
+
+def stream(position, bad=None):
+    """Three batches an epoch, a function of the position; `bad` names an update whose weights are infinite."""
+    epoch, index = position
+    while True:
+        after = Position(epoch, index + 1) if index < 2 else Position(epoch + 1, 0)
+        made = batch(10 * epoch + index)
+        yield after, made._replace(weights=made.weights * np.float32(np.inf)) if bad == 3 * epoch + index + 1 else made
+        epoch, index = after
+
+
+class Vocabulary:
+    """Enough of a vocabulary for a checkpoint that is only read as a training state."""
+
+    size, name, data = V, "words.txt", b""
+
+
+@pytest.fixture
+def saver(monkeypatch):
+    monkeypatch.setattr(checkpoint.vocab, "save", lambda vocabularies, directory: None)
+    vocabularies = type("Vocabularies", (), {"source": Vocabulary, "target": Vocabulary, "fingerprint": "f"})
+    return functools.partial(
+        checkpoint.save, model_config=LSTMConfig(layers=2, size=8, dropout=0.3), vocabularies=vocabularies
+    )
+
+
+def validate(params):
+    return {"loss": float(sum(np.square(leaf).sum() for leaf in jax.tree.leaves(params)))}
+
+
+def fit(directory, saver, config=CONFIG, data=stream, **options):
+    return train.fit(MODEL, train.Data(data, 3), config, directory, validate=validate, save=saver, **options)
+
+
+def final(directory):
+    """The training state that a run left."""
+    return checkpoint.load_state(directory / "last", jax.eval_shape(lambda: train.start_state(MODEL, CONFIG)))
+
+
+def updated(devices=1, accumulate=1, updates=2, config=CONFIG):
+    """The state after some updates, made directly."""
+    chosen = tuple(jax.local_devices()[:devices])
+    update = train.make_update(
+        MODEL, config.loss.name, train.static_rule(config.optimiser), config.average_decay > 0, None, chosen
+    )
+    state = train.replicate(train.start_state(MODEL, config), chosen)
+    for seed in range(updates):
+        arranged = train.arrange(batch(seed), devices, accumulate)
+        state, metrics = update(state, *arranged, train.settings(config, 0.5), None)
+    return state, metrics
+
+
+def assert_close(found, expected, message):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-6, atol=3e-6, err_msg=message)
+
+
+@pytest.mark.parametrize("normalise", ["tokens", "sentences"])
+def test_four_devices_and_microbatches_are_one_device(normalise):
+    config = dataclasses.replace(CONFIG, optimiser=dataclasses.replace(SGD, normalise=normalise))
+    whole, measured = updated(config=config)
+    for devices, accumulate in [(2, 2)] if normalise == "sentences" else [(4, 1), (1, 3)]:
+        split, metrics = updated(devices, accumulate, config=config)
+        where = f"{devices} devices, {accumulate} microbatches, dropout on: rows or keys depend on the split"
+        assert_close(split.params, whole.params, where)
+        assert_close(metrics, measured, where)
+        for leaf in jax.tree.leaves(split):
+            copies = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+            assert len(copies) == devices
+            assert all(np.array_equal(copy, copies[0]) for copy in copies), "a value was not reduced over devices"
+
+
+def test_update_is_clipped_gradient_of_the_mean_loss():
+    config = dataclasses.replace(CONFIG, optimiser=dataclasses.replace(SGD, clip_norm=0.05))
+    before = train.start_state(MODEL, config)
+    after, metrics = updated(updates=1, config=config)
+    made = batch(0)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(jax.random.key(3), 0), np.arange(ROWS))
+
+    def mean_loss(params):
+        logits = MODEL.head(params, MODEL.features(params, made.inputs, keys))
+        picked = jax.nn.log_softmax(logits)[np.arange(ROWS)[:, None], np.arange(T), made.labels]
+        return -(picked * made.weights).sum() / made.weights.sum()
+
+    gradient = jax.grad(mean_loss)(before.params)
+    norm = np.sqrt(sum(float(np.square(leaf).sum()) for leaf in jax.tree.leaves(gradient)))
+    assert norm > 0.05, "the test must clip"
+    assert float(metrics.gradient_norm) == pytest.approx(norm, rel=1e-4)
+    expected = jax.tree.map(lambda p, g: p - 0.5 * g * 0.05 / norm, before.params, gradient)
+    assert_close(after.params, expected, "one SGD step written out")
+
+
+def test_runs_that_differ_in_scalars_share_one_program():
+    progress.count_compilations()
+    updated()
+    before = progress.compilations()
+    loss = LossConfig(alpha=0.9, temperature=2.0, label_smoothing=0.1)
+    updated(config=dataclasses.replace(CONFIG, seed=9, loss=loss, optimiser=dataclasses.replace(SGD, clip_norm=0.0)))
+    assert progress.compilations() == before, f"compiled again: {progress.compiled()[before:]}"
+
+
+def test_average_follows_with_warm_up():
+    config = dataclasses.replace(CONFIG, average_decay=0.9)
+    first = train.start_state(MODEL, config).params
+    one, two = updated(updates=1, config=config)[0], updated(updates=2, config=config)[0]
+    average = jax.tree.map(lambda a, p: a + 0.9 * (p - a), first, one.params)  # decay (1+0)/(10+0)
+    average = jax.tree.map(lambda a, p: a + (1 - 2 / 11) * (p - a), average, two.params)
+    assert_close(two.average, average, "moving average")
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, saver):
+    whole = fit(tmp_path / "whole", saver)
+
+    def killed(position):
+        for index, item in enumerate(stream(position)):
+            if index == 4:
+                raise KeyboardInterrupt  # after the checkpoint at update 3, within epoch 2
+            yield item
+
+    for _ in range(2):  # killed twice, once before it got any further
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / "killed", saver, data=lambda p: killed(Position(0, 0)) if p == (0, 0) else iter_stop())
+    again = fit(tmp_path / "killed", saver)
+    assert again.steps == whole.steps == 6
+    assert [entry["step"] for entry in again.history] == [3, 6]
+    assert_close(final(tmp_path / "killed"), final(tmp_path / "whole"), "resumed training differs from uninterrupted")
+    lines = [json.loads(line) for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "validation" not in line] == [1, 2, 3, 4, 5, 6], "a step twice or never"
+
+
+def iter_stop():
+    raise KeyboardInterrupt
+
+
+def test_a_finished_run_returns_at_once(tmp_path, saver):
+    first = fit(tmp_path, saver)
+    second = fit(tmp_path, saver, data=lambda position: pytest.fail("trained again"))
+    assert (second.steps, second.best_step, second.best_value) == (first.steps, first.best_step, first.best_value)
+
+
+def test_sigterm_saves_and_exits(tmp_path, saver):
+    def preempted(position):
+        for index, item in enumerate(stream(position)):
+            if index == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield item
+
+    with pytest.raises(SystemExit) as stopped:
+        fit(tmp_path, saver, data=preempted)
+    assert stopped.value.code == 143
+    assert checkpoint.read_record(tmp_path / "last")["metadata"]["step"] == 2
+    assert fit(tmp_path, saver).steps == 6
+
+
+def test_an_infinite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, saver):
+    with pytest.raises(UserError, match="update 5.*lower the learning rate.*last"):
+        fit(tmp_path, saver, data=lambda position: stream(position, bad=5))
+    assert checkpoint.read_record(tmp_path / "last")["metadata"]["step"] == 3
+
+
+def test_another_run_in_the_directory_is_refused(tmp_path, saver):
+    fit(tmp_path, saver, dataclasses.replace(CONFIG, max_steps=1))
+    with pytest.raises(UserError, match="holds a run with .*max_steps|holds a run with"):
+        fit(tmp_path, saver, dataclasses.replace(CONFIG, seed=4))
+
+
+def test_word_kd_without_a_teacher_is_refused(tmp_path, saver):
+    with pytest.raises(UserError, match="word_kd.*needs a teacher"):
+        fit(tmp_path, saver, dataclasses.replace(CONFIG, loss=LossConfig("word_kd")))
+
+
+def test_word_kd_with_alpha_one_pulls_to_the_teacher(tmp_path, saver):
+    """With the student as its own teacher and no dropout, the gradient of the teacher's term is zero."""
+    model = models.build(LSTMConfig(layers=2, size=8, dropout=0.0), V, V)
+    config = dataclasses.replace(CONFIG, loss=LossConfig("word_kd", alpha=1.0))
+    devices = tuple(jax.local_devices()[:1])
+    update = train.make_update(model, "word_kd", train.static_rule(SGD), False, model, devices)
+    state = train.replicate(train.start_state(model, config), devices)
+    teacher = jax.tree.map(np.asarray, state.params)
+    _, metrics = update(state, *train.arrange(batch(0), 1, 1), train.settings(config, 0.5), teacher)
+    assert float(metrics.gradient_norm) < 1e-5
+
+
+def test_patience_stops_early(tmp_path, saver):
+    def rising(params):
+        rising.loss += 1.0
+        return {"loss": rising.loss}
+
+    rising.loss = 0.0
+    config = dataclasses.replace(CONFIG, validate_every=1, patience=2, epochs=9)
+    found = train.fit(MODEL, train.Data(stream, 3), config, tmp_path, validate=rising, save=saver)
+    assert (found.steps, found.best_step) == (3, 1)
+
+
+def test_too_many_devices_are_refused(tmp_path, saver):
+    with pytest.raises(UserError, match="devices=99, but this machine has 4"):
+        fit(tmp_path, saver, dataclasses.replace(CONFIG, devices=99))
