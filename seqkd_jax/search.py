@@ -122,8 +122,8 @@ def greedy(translator: Translator, config: SearchConfig, max_steps: int) -> Call
             log_probs = jax.vmap(lambda row, early: _log_probs(config, row, early))(
                 translator.head(params, features)[:, 0], t < min_length
             )
-            token = jnp.argmax(log_probs, axis=-1).astype(jnp.int32)
-            total = jnp.where(running, total + jnp.max(log_probs, axis=-1), total)
+            best, token = (x[:, 0] for x in lax.top_k(log_probs, 1))  # on CPUs several times faster than argmax
+            total = jnp.where(running, total + best, total)
             tokens = lax.dynamic_update_slice(tokens, jnp.where(running, token, PAD)[:, None], (0, t))
             running &= (token != EOS) & (t + 1 < max_length)
             return t + 1, token, tokens, total, running, state

@@ -27,17 +27,19 @@ CASES = {
 }
 TOLERANCE = {"float32": 2e-5, "bfloat16": 0.06}  # absolute, on features of about unit size
 
-# `make test` holds the first case of a kind to all of the contract, its variants to "cached = full" and "neighbours"
-variant = {case: [pytest.mark.slow] if "," in case else [] for case in CASES}
-cases = pytest.mark.parametrize("case", [pytest.param(case, marks=variant[case]) for case in CASES])
-cases_and_types = pytest.mark.parametrize(
-    ("case", "compute"),
-    [pytest.param(case, compute, marks=variant[case]) for case in CASES for compute in ("float32", "bfloat16")],
-)
-all_cases_and_types = pytest.mark.parametrize(
-    ("case", "compute"),
-    [pytest.param(case, "float32") for case in CASES]
-    + [pytest.param(case, "bfloat16", marks=variant[case]) for case in CASES],
+
+def over(*fast):
+    """Parametrise over cases and compute types; those not in `fast` wait for `make test-all`, since each compiles programs."""
+    every = [(case, compute) for case in CASES for compute in ("float32", "bfloat16")]
+    marks = {pair: [] if pair in fast else [pytest.mark.slow] for pair in every}
+    return pytest.mark.parametrize(("case", "compute"), [pytest.param(*pair, marks=marks[pair]) for pair in every])
+
+
+FIRST = ("lstm", "transformer")  # of each kind; the others are variants
+float32, bfloat16 = ([(case, compute) for case in FIRST] for compute in ("float32", "bfloat16"))
+variants = [(case, "float32") for case in CASES]
+cases = pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[] if case in FIRST else [pytest.mark.slow]) for case in CASES]
 )
 
 
@@ -80,6 +82,10 @@ def pad(x, columns):
     return np.pad(x, ((0, 0), (0, columns)), constant_values=PAD)
 
 
+def with_beam(state):
+    return jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[:, None], K, axis=1), state)
+
+
 def row_keys(seed, rows=B):
     return jax.random.split(jax.random.key(seed), rows)
 
@@ -89,15 +95,14 @@ def test_every_model_is_held_to_the_contract():
     assert not missing, f"add a small configuration of {missing} to CASES in tests/test_models.py"
 
 
-@all_cases_and_types
+@over(*variants, *bfloat16)
 def test_steps_repeated_equal_features(case, compute):
     """With K hypotheses a sentence, of different tokens, exchanged half-way as a search does, and room to spare."""
     s = subject(case, compute)
     source, _ = inputs()
     targets = np.stack([inputs(seed)[1] for seed in range(1, K + 1)], axis=1)  # [B,K,T]
     memory, state = s.start(s.params, source, T + 2)
-    state = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[:, None], K, axis=1), state)
-    stepped = []
+    state, stepped = with_beam(state), []
     for t in range(T):
         if t == 2:
             state = jax.tree.map(lambda leaf: np.asarray(leaf)[:, ::-1], state)
@@ -118,16 +123,16 @@ def test_padding_changes_nothing(case):
     close(wide[:, :T], expected, message="features depend on PAD columns: mask them in the model")
     stepped = []
     for padded in (source, pad(source, 3)):
-        memory, state = s.start(s.params, padded, T)
-        state = jax.tree.map(lambda leaf: np.asarray(leaf)[:, None], state)
-        stepped.append(s.step(s.params, target_in[:, :1], memory, state))
+        memory, state = s.start(s.params, padded, T + 2)
+        stepped.append(s.step(s.params, target_in[:, :K], memory, with_beam(state)))
     close(stepped[1][0], stepped[0][0], message="a step depends on PAD columns")
     if stepped[0][1] is not None:
-        close(np.asarray(stepped[0][1]).sum(-1), np.ones((B, 1)), message="attention does not sum to 1")
-        close(stepped[1][1], pad(np.asarray(stepped[0][1])[:, 0], 3)[:, None], message="attention falls on PAD")
+        close(np.asarray(stepped[0][1]).sum(-1), np.ones((B, K)), message="attention does not sum to 1")
+        close(stepped[1][1][..., :S], stepped[0][1], message="attention depends on PAD columns")
+        assert not np.asarray(stepped[1][1])[..., S:].any(), "attention falls on PAD"
 
 
-@all_cases_and_types
+@over(*float32)
 def test_neighbours_change_nothing(case, compute):
     """Bitwise, at one program shape; and a row of padding only, as in the last batch, is finite and does no harm."""
     s = subject(case, compute)
@@ -169,7 +174,7 @@ def test_dropout_is_keyed_by_row(case):
     assert np.abs(same[0] - same[1]).max() > 1e-3, "equal sentences with unequal keys must get unequal masks"
 
 
-@cases_and_types
+@over(*float32, *bfloat16)
 def test_head_of_a_subset_is_columns_of_the_head(case, compute):
     s = subject(case, compute)
     features = s.features(s.params, inputs(), None)
@@ -179,7 +184,7 @@ def test_head_of_a_subset_is_columns_of_the_head(case, compute):
     close(jax.jit(s.model.head)(s.params, features, ids), logits[..., ids])
 
 
-@cases_and_types
+@over(*float32, *bfloat16)
 def test_types(case, compute):
     """Float32 parameters; features in the compute type; a state that a loop can carry."""
     s = subject(case, compute)
@@ -224,7 +229,7 @@ def test_the_memory_is_never_tiled(case):
         assert max(sizes(program.jaxpr)) < beam * largest, "a step copies the memory for every hypothesis"
 
 
-@cases_and_types
+@over(*float32)
 def test_every_parameter_is_trained(case, compute):
     """Gradients with dropout on: finite, float32, and none is zero throughout."""
     s = subject(case, compute)

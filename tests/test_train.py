@@ -35,7 +35,7 @@ def stream(position, bad=None):
     while True:
         after = Position(epoch, index + 1) if index < 2 else Position(epoch + 1, 0)
         made = batch(10 * epoch + index)
-        yield after, made._replace(weights=made.weights * np.float32(np.inf)) if bad == 3 * epoch + index + 1 else made
+        yield after, made._replace(weights=np.full_like(made.weights, np.inf)) if bad == 3 * epoch + index + 1 else made
         epoch, index = after
 
 

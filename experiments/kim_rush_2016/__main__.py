@@ -23,7 +23,7 @@ class Command:
     data: Path | None = None
     """A directory with train, valid and test files; `paper` wants one for each pair inside it: en-de, th-en."""
     out: Path | None = None
-    """Where stages and results go (default: runs/kim_rush_2016/SCALE). Results come to lie in OUT, stages in OUT/stages."""
+    """Where results go, and stages in OUT/stages (default: runs/kim_rush_2016/SCALE)."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ARM ...")] = ()
     """Make only these arms, such as baseline seq_kd, and what they need; those made before are reported too."""
     dry_run: bool = False
@@ -71,6 +71,7 @@ def _dry_run(scale: Scale, command: Command) -> int:
 def _run(scale: Scale, command: Command) -> int:
     from experiments import pipeline, plots, report
     from experiments.kim_rush_2016 import claims, study
+    from experiments.kim_rush_2016 import results as finished
 
     progress.count_compilations()
     started, arms = time.monotonic(), select(command.only)
@@ -84,8 +85,8 @@ def _run(scale: Scale, command: Command) -> int:
             evaluated[row] = study.evaluation(asked, row)
         except pipeline.NotMade:
             progress.log(f"[{row.key}] left out: not among --only, and not made before")
-    results = {"study": "kim_rush_2016", "scale": scale.name, **report.what_ran(study.data_hashes(making))}
-    results |= study.collect(making, evaluated)
+    results = {"study": "kim_rush_2016", "scale": scale.name, **report.what_ran(finished.data_hashes(making))}
+    results |= finished.collect(making, evaluated)
     results["claims"] = [claim._asdict() for claim in claims.claims(results)]
     report.write_results(out / "results.json", results)
     files.write_text(out / "table.md", report.table(results, scale.published))
@@ -96,9 +97,9 @@ def _run(scale: Scale, command: Command) -> int:
 
 def _print(making, evaluated: dict, results: dict, out: Path) -> None:
     """Samples, table, deviations, claims."""
-    from experiments.kim_rush_2016 import study
+    from experiments.kim_rush_2016.results import samples
 
-    print(study.samples(making, evaluated))
+    print(samples(making, evaluated))
     print((out / "table.md").read_text(encoding="utf-8"))
     for deviation in results["deviations"]:
         print(f"- not as in the paper: {deviation}")
@@ -119,9 +120,7 @@ def _count(scale: Scale, seconds: float) -> int:
     limit = f" (at most {scale.max_compilations})" if scale.max_compilations else ""
     print(f"{progress.duration(seconds)}; {len(made)} compilations{limit}: {names}")
     if scale.max_compilations and len(made) > scale.max_compilations:
-        print(
-            "error: too many compilations: some shape or setting is compiled in that should be shared", file=sys.stderr
-        )
+        print("error: too many compilations: what should be shared differs in a shape or setting", file=sys.stderr)
         return 1
     return 0
 

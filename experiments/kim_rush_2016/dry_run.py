@@ -1,7 +1,7 @@
 """What a scale would take, from shapes and configurations alone: nothing is trained, compiled or read.
 
-Updates and FLOPs rest on the scale's `facts` about its data, so they are estimates; parameters are exact. FLOPs are those
-of matrix products (`performance.count_flops`), memory is that of one training device at the largest batch shape.
+Updates and FLOPs rest on the scale's `facts` about its data, so they are estimates; parameters are exact. FLOPs are
+those of matrix products (`performance.count_flops`), memory is that of one training device at the largest batch shape.
 """
 
 import math
@@ -17,7 +17,7 @@ from experiments.kim_rush_2016.study import Row, rows, train_config
 from seqkd_jax import models, performance, train
 from seqkd_jax.base import Batch, Translator
 from seqkd_jax.config import BatchConfig, ModelConfig, SearchConfig, TrainConfig
-from seqkd_jax.losses import LOSSES
+from seqkd_jax.losses import LOSSES, arguments_from, over_positions
 
 PADDING = 1.1  # cells for each id in a bucketed batch, about
 
@@ -123,12 +123,16 @@ def update_memory(
     """Bytes on one device during the largest update."""
     count, source, target = shape_of(scale, config.batch, largest=True)
     batch = abstract_batch(math.ceil(count / (devices * config.accumulate)), source, target)
-    loss_of, arguments = train.loss_function(model, config.loss.name, teacher), train.settings(config, 1.0)
+    loss_of, arguments = over_positions(LOSSES[config.loss.name]), arguments_from(config.loss)
     keys = jax.eval_shape(lambda: jax.vmap(jax.random.key)(np.arange(batch.labels.shape[0])))
 
     def loss(params, given):
         batch, keys, teacher_params = given
-        return loss_of(params, batch, keys, arguments, teacher_params)[0]
+        logits = model.head(params, model.features(params, batch.inputs, keys))
+        taught = None
+        if teacher is not None:
+            taught = teacher.head(teacher_params, teacher.features(teacher_params, batch.inputs, None))
+        return loss_of(logits, taught, batch.labels, batch.weights, arguments)[0]
 
     return performance.training_memory(
         model.init,

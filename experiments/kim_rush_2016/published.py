@@ -12,7 +12,7 @@ NONE: frozenset[str] = frozenset()
 
 
 class Row(NamedTuple):
-    """One line of the table. BLEU is tokenised (multi-bleu.perl); deltas are as printed, against that size's baseline."""
+    """One line of the table. BLEU of tokens (multi-bleu.perl); deltas as printed, against that size's baseline."""
 
     bleu_beam1: float
     delta_beam1: float | None
