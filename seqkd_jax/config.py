@@ -192,7 +192,7 @@ class TrainConfig:
     """Also translate the validation set greedily; then BLEU, not loss, picks the best checkpoint."""
     patience: int = 0
     """Validations without improvement before an early stop; 0: never."""
-    keep: int = 1
+    keep: int = 0
     """Checkpoints of past validations kept beside best and last, for averaging."""
     devices: int = 0
     """Devices to train on; 0: all."""

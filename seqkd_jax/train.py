@@ -375,7 +375,7 @@ def _validate(loop: _Loop, run: _Run, state: TrainState, epoch: int | None) -> _
     )
     if better:
         loop.save(loop.directory / "best", params, metadata=_metadata(loop, run))
-    if config.keep > 1:
+    if config.keep:
         loop.save(loop.directory / f"step-{run.step:07d}", params, metadata=_metadata(loop, run))
         for old in sorted(loop.directory.glob("step-*"))[: -config.keep]:
             shutil.rmtree(old)

@@ -64,7 +64,7 @@ def rows(scale: Scale) -> list[Row]:
 
 
 def data(study: Study) -> Path:
-    """train, valid and test as plain text, blank training pairs left out and counted."""
+    """train, valid and test as plain text, every pair of the original in its order."""
     scale = study.scale
 
     def make(directory: Path) -> None:
@@ -75,10 +75,6 @@ def data(study: Study) -> Path:
             else:
                 pairs = corpus.load_split(CorpusConfig(str(study.data), *scale.languages), split)
             counts[split] = {"pairs": len(pairs.sources), "sha256": corpus.fingerprint(pairs)}
-            if split == "train":
-                pairs, filtered = corpus.usable_pairs(pairs)
-                counts[split]["kept"] = filtered._asdict()
-                progress.log(f"train: {filtered}")
             for language, lines in zip(scale.languages, (pairs.sources, pairs.targets), strict=True):
                 files.write_text(directory / f"{split}.{language}", "".join(f"{line}\n" for line in lines))
         files.write_json(directory / "counts.json", counts)
