@@ -81,7 +81,7 @@ def training_curves(results: dict):
         axes.set_xlabel("update")
         axes.grid(axis="y", alpha=0.3)
     both[0].set_ylabel("validation loss on references, nats a token")
-    figure.legend(loc="outside right center", frameon=False, fontsize=8)
+    _arm_legend(figure)
     return figure
 
 
@@ -103,7 +103,7 @@ def quality_and_speed(results: dict):
     axes.set_xlabel("source words/s (log scale); hollow: beam 1, filled: beam 5")
     axes.set_ylabel("BLEU")
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside right center", frameon=False, fontsize=8)
+    _arm_legend(figure)
     return figure
 
 
@@ -141,6 +141,13 @@ def _look(results: dict, arm: dict) -> dict:
         "marker": MARKERS[place % len(MARKERS)],
         "linestyle": LINES[same.index(arm["model"]) % len(LINES)],
     }
+
+
+def _arm_legend(figure) -> None:
+    """What is drawn, once, at the right."""
+    named = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if named:
+        figure.legend(named.values(), named.keys(), loc="outside right center", frameon=False, fontsize=8)
 
 
 def _beam_legend(axes) -> None:

@@ -4,7 +4,7 @@
 
 Both do the same work: forward, backward, clipping and an Adam update of a model with input feeding; PyTorch loops over
 `nn.LSTMCell`s as OpenNMT-py does with input feeding. Prints target tokens/s, the fraction of the machine's measured
-matrix-product peak, and the ratio with its range over the interleaved repetitions. Needs `pip install torch` (CPU build).
+matrix-product peak, and the ratio with its range over the interleaved repetitions. Needs `pip install torch`.
 """
 
 import time
@@ -126,13 +126,22 @@ def main(speed: Speed) -> None:
             step()
             seconds[name].append(time.perf_counter() - start)
     peak = performance.matrix_peak()
-    print(f"{speed}; {torch.get_num_threads()} threads; measured peak {peak / 1e9:.0f} GFLOP/s, {flops / 1e9:.1f} GFLOP an update")
+    print(
+        f"{speed}; {torch.get_num_threads()} threads; "
+        f"measured peak {peak / 1e9:.0f} GFLOP/s, {flops / 1e9:.1f} GFLOP an update"
+    )
     for name, times in seconds.items():
         median = float(np.median(times))
         tokens = speed.rows * speed.steps
-        print(f"{name}: {tokens / median:,.0f} target tokens/s (best {tokens / min(times):,.0f}), {flops / median / peak:.0%} of peak")
+        print(
+            f"{name}: {tokens / median:,.0f} target tokens/s (best {tokens / min(times):,.0f}), "
+            f"{flops / median / peak:.0%} of peak"
+        )
     ratios = np.array(seconds["PyTorch"]) / np.array(seconds["seqkd_jax"])
-    print(f"seqkd_jax / PyTorch: median {np.median(ratios):.2f}, range {ratios.min():.2f} to {ratios.max():.2f} over {speed.repeats} pairs")
+    print(
+        f"seqkd_jax / PyTorch: median {np.median(ratios):.2f}, "
+        f"range {ratios.min():.2f} to {ratios.max():.2f} over {speed.repeats} pairs"
+    )
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ Read it in this order; each module uses only earlier ones.
   models      LSTM, Transformer: pure functions        losses       written for one position, lifted by vmap
   search      beam search, greedy                      checkpoint   a directory that describes itself
   translate   sentences in, n-best out                 schedule     learning rates
-  performance FLOPs, the machine's peak                train        one step, one pmap, one fit
-  evaluate    BLEU, perplexity, p(t = mode)            train_translator  corpus, model, start -> a run of fit
-  distill     hypotheses -> a distilled corpus         arguments and cli the command `seqkd`
+  performance FLOPs, the machine's peak                train        one update, one pmap
+  fit         the training loop                        evaluate     BLEU, perplexity, p(t = mode)
+  train_translator  corpus, model, start -> fit        distill      hypotheses -> a distilled corpus
+  arguments   what the commands take                   cli          the command `seqkd`
 
 The study itself is `experiments/kim_rush_2016.py`: a table of corpora, losses and starting points.
 """

@@ -36,7 +36,7 @@ class Model(NamedTuple):
 
 
 class Translator(NamedTuple):
-    """A Model that can also decode one token at a time. Memory exists once per sentence; only the state has a beam axis.
+    """A Model that can also decode a token at a time. Memory exists once per sentence; only the state has a beam axis.
 
     `step` repeated gives the features that `features` computes in one call; the contract tests hold every model to it.
     """
@@ -45,7 +45,8 @@ class Translator(NamedTuple):
     features: Callable
     head: Callable
     start: Callable  # (params, source [B,S], length) -> (memory, state), leaves [B,...]; length: steps at most, static
-    step: Callable  # (params, token [B,K], memory, state [B,K,...]) -> (features [B,K,E], attention [B,K,S] | None, state)
+    # (params, token [B,K], memory, state [B,K,...]) -> (features [B,K,E], attention [B,K,S] | None, state)
+    step: Callable
 
 
 class Hypotheses(NamedTuple):

@@ -135,7 +135,7 @@ def average(directories: list[Path | str]) -> Any:
 
 
 def fingerprint(directory: Path | str) -> str:
-    """SHA-256 of what decides a checkpoint's output: configuration, vocabulary, weights; not when or where it was made."""
+    """SHA-256 of what decides a checkpoint's output: configuration, vocabulary, weights; not where it was made."""
     record = read_record(directory)
     return files.sha256_json([record[key] for key in ("format", "model", "vocabulary", "params_sha256")])
 

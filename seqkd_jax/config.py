@@ -12,7 +12,7 @@ ComputeType = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class LSTMConfig:
-    """The paper's attentional LSTM (Luong et al. 2015, "global general" with input feeding). Defaults: its 2x500 student."""
+    """The paper's LSTM (Luong et al. 2015, "global general" attention, input feeding). Defaults: its 2x500 student."""
 
     layers: int = 2
     """Layers of the encoder and of the decoder."""
@@ -86,7 +86,7 @@ class VocabularyConfig:
     algorithm: Literal["bpe", "unigram"] = "bpe"
     """Sentencepiece's algorithm."""
     tokenizer: Literal["refuse_raw", "pretokenised", "13a", "intl", "char"] = "refuse_raw"
-    """Words only: the text is already tokenised, or the sacrebleu tokenizer to apply; raw text is refused unless this says so."""
+    """Words only: the text is tokenised already, or the sacrebleu tokenizer to apply; by default raw text is refused"""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class CorpusConfig:
     """Where sentence pairs come from; see corpus.py for the forms a path may take."""
 
     path: str = ""
-    """A directory with train/valid/test.<lang> files, a TSV, JSONL or Parquet file, or a hub name; empty: the embedded language."""
+    """A directory with train/valid/test.<lang>, a TSV, JSONL or Parquet file, a hub name; empty: embedded language."""
     source: str = "en"
     """Source language: a file suffix, a column or a key of the `translation` feature."""
     target: str = "de"
@@ -166,7 +166,7 @@ class OptimiserConfig:
     clip_norm: float = 5.0
     """Global norm of the normalised gradient; 0: no clipping."""
     normalise: Literal["tokens", "sentences"] = "tokens"
-    """What the summed gradient is divided by; the paper divides by sentences, and its rates and clipping depend on it."""
+    """What the summed gradient is divided by; the paper: sentences, and its rates and clipping depend on it."""
 
 
 @dataclass(frozen=True)

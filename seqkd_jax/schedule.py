@@ -1,7 +1,7 @@
 """Learning rates, computed on the host and given to the compiled step as a number.
 
-The paper's rule (harvardnlp/seq2seq-attn): from an epoch on, or once validation perplexity has risen, the rate decays after
-*every* further epoch; the flag is sticky.
+The paper's rule (harvardnlp/seq2seq-attn): from an epoch on, or once validation perplexity has risen, the rate decays
+after *every* further epoch; the flag is sticky.
 """
 
 import math

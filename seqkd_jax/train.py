@@ -1,23 +1,13 @@
-"""One training loop for teachers, students, language models and classifiers; the only module that uses pmap.
+"""One update, on any number of devices; the only module that uses pmap. `fit` makes a training run of it.
 
-`make_update` is the whole algorithm of a step: every device sums loss, weight and gradient over its microbatches, `psum` adds the
-devices up, and the sum is divided once, clipped, and applied. So the objective does not depend on how many devices or
-microbatches share a batch, dropout included: its keys are derived from (seed, step, row of the global batch).
+`make_update` is the whole algorithm: every device sums loss, weight and gradient over its microbatches, `psum` adds the
+devices up, and the sum is divided once, clipped, and applied. So the objective does not depend on how many
+devices or microbatches share a batch, dropout included: its keys derive from (seed, step, row of the global batch).
 Learning rate, loss settings and seed are arguments of the compiled step; arms of a study share it.
-
-`fit` runs the step over a stream of batches, validates, saves, and goes on where it was killed.
 """
 
 import functools
-import json
-import math
-import shutil
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -25,12 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from seqkd_jax import checkpoint, files, performance, progress
 from seqkd_jax.base import Batch, Model, Translator, UserError
-from seqkd_jax.batches import Position
 from seqkd_jax.config import OptimiserConfig, TrainConfig
 from seqkd_jax.losses import LOSSES, LossArguments, arguments_from, over_positions
-from seqkd_jax.schedule import Decay, after_epoch, learning_rate
 
 AnyModel = Model | Translator
 
@@ -69,26 +56,6 @@ class Teacher(NamedTuple):
     params: Any
 
 
-class Data(NamedTuple):
-    """A training corpus as `fit` reads it."""
-
-    batches: Callable[[Position], Iterator[tuple[Position, Batch]]]  # endless; each with the position after it
-    batches_per_epoch: int
-
-
-class Summary(NamedTuple):
-    """What `fit` found."""
-
-    best: Path  # checkpoint
-    last: Path  # checkpoint
-    best_step: int
-    best_value: float  # of the selecting metric
-    steps: int
-    history: list[dict]  # one entry a validation
-    tokens_per_second: float  # target tokens, compilation and validation kept out
-    peak_fraction: float  # of the machine's measured matrix-product rate
-
-
 def optimiser(config: OptimiserConfig) -> optax.GradientTransformation:
     """The direction of a step; the learning rate is applied outside, as an argument."""
     if config.name == "sgd":
@@ -112,9 +79,14 @@ def _row_keys(settings, step, rows):
 
 @functools.cache
 def make_update(
-    model: AnyModel, loss_name: str, rule: OptimiserConfig, average: bool, teacher_model: AnyModel | None, devices: tuple
+    model: AnyModel,
+    loss_name: str,
+    rule: OptimiserConfig,
+    average: bool,
+    teacher_model: AnyModel | None,
+    devices: tuple,
 ) -> Callable:
-    """The compiled update: (state, batch [G,M,R,...], rows [G,M,R], settings, teacher params | None) -> (state, Metrics).
+    """The compiled update: (state, batch [G,M,R,...], rows [G,M,R], settings, teacher params) -> (state, Metrics).
 
     Only `rule`'s name, moments and normalisation matter here (`static_rule`); everything else is in the settings.
     """
@@ -201,252 +173,20 @@ def start_state(model: AnyModel, config: TrainConfig, params: Any = None) -> Tra
     return from_seed(np.uint32(config.seed)) if params is None else from_params(params)
 
 
-class _Run(NamedTuple):
-    """What `fit` carries from update to update beside the TrainState; JSON in a checkpoint's metadata."""
-
-    step: int = 0
-    position: Position = Position(0, 0)
-    decay: Decay = Decay()
-    best_value: float = math.inf  # lower is better; BLEU is negated
-    best_step: int = 0
-    worse: int = 0  # validations since the best
-    finished: bool = False
-    history: tuple = ()
-    tokens: float = 0.0  # target tokens in timed updates
-    seconds: float = 0.0  # of timed updates
-    flops: float = 0.0  # of timed updates
-
-
-def fit(
-    model: AnyModel,
-    data: Data,
-    config: TrainConfig,
-    directory: Path,
-    *,
-    validate: Callable[[Any], dict],
-    save: Callable[..., Path],
-    params: Any = None,
-    teacher: Teacher | None = None,
-    name: str = "train",
-) -> Summary:
-    """Train until `config` says stop; called again on the same directory it goes on, or returns at once when done.
-
-    validate: params -> {"loss": nats per token, ...}, with "bleu" if config.validate_bleu. save: (directory, params, metadata=, state=).
-    params: where to start instead of at random. Writes last/ (everything needed to go on), best/, step-<n>/ (config.keep of
-    them) and metrics.jsonl. SIGTERM saves and exits with 143. UserError: a loss that is not finite, with the step named and
-    the checkpoints left as they are; a directory that holds another run.
-    """
-    if LOSSES[config.loss.name].needs_teacher and teacher is None:
-        raise UserError(f"loss {config.loss.name!r} needs a teacher: give its checkpoint")
-    devices = _devices(config.devices)
-    directory.mkdir(parents=True, exist_ok=True)
-    identity = {"config": _plain(asdict(config))}
-    run, state = _resume(directory, identity, start_state(model, config, params), devices)
-    taught, known = (teacher.model, replicate(teacher.params, devices)) if teacher else (None, None)
-    update = make_update(
-        model, config.loss.name, static_rule(config.optimiser), config.average_decay > 0, taught, devices
-    )
-    loop = _Loop(config, directory, data, devices, update, known, validate, save, identity, name)
-    if not run.finished:
-        with _stop_signal() as stopped:
-            run, state = _train(loop, run, state, stopped)
-    rate = run.tokens / run.seconds if run.seconds else 0.0
-    fraction = run.flops / run.seconds / performance.matrix_peak() / len(devices) if run.seconds else 0.0
-    sign = -1.0 if config.validate_bleu else 1.0
-    return Summary(
-        directory / "best",
-        directory / "last",
-        run.best_step,
-        sign * run.best_value,
-        run.step,
-        list(run.history),
-        rate,
-        fraction,
-    )
-
-
-class _Loop(NamedTuple):
-    """What does not change during `fit`."""
-
-    config: TrainConfig
-    directory: Path
-    data: Data
-    devices: tuple
-    update: Callable
-    teacher: Any  # its parameters, on every device; None without
-    validate: Callable
-    save: Callable
-    identity: dict
-    name: str
-
-    @property
-    def total(self) -> int:
-        """Updates if nothing stops early."""
-        steps = self.config.epochs * self.data.batches_per_epoch
-        return min(steps, self.config.max_steps) if self.config.max_steps else steps
-
-
-class _Pending(NamedTuple):
-    """An update that was started and not yet waited for."""
-
-    step: int
-    rate: float
-    metrics: Metrics
-    flops: float
-    known: bool  # its program had run before: its time is that of an update, not of a compilation
-
-
-def _train(loop: _Loop, run: _Run, state: TrainState, stopped: Callable[[], bool]) -> tuple[_Run, TrainState]:
-    config, flops, pending = loop.config, {}, None
-    saved = since = time.monotonic()
-    with progress.counter(loop.total - run.step, loop.name, "updates") as advance:
-        for position, batch in loop.data.batches(run.position):
-            rate = learning_rate(config.optimiser, run.step + 1, loop.total, run.decay)
-            arguments = (*arrange(batch, len(loop.devices), config.accumulate), settings(config, rate), loop.teacher)
-            shape, known = str(jax.tree.map(np.shape, batch)), True
-            if shape not in flops:
-                flops[shape], known = performance.count_flops(loop.update, state, *arguments), False
-            state, metrics = loop.update(state, *arguments)
-            # Looking at a result waits for it: stay one update behind, so that the device always has its next work.
-            run, since = _settle(loop, run, pending, since)
-            pending = _Pending(run.step + 1, rate, metrics, flops[shape], known)
-            run = run._replace(step=run.step + 1, position=position)
-            advance(1)
-            epoch_ends, last, ending = position.batch == 0, run.step >= loop.total, stopped()
-            due = last or (run.step % config.validate_every == 0 if config.validate_every else epoch_ends)
-            if due or ending or time.monotonic() - saved > 60 * config.save_minutes:
-                run, _ = _settle(loop, run, pending, since)
-                if due:
-                    run = _validate(loop, run, state, position.epoch if epoch_ends else None)
-                    last = last or 0 < config.patience <= run.worse
-                    run = run._replace(finished=last)
-                loop.save(loop.directory / "last", state.params, metadata=_metadata(loop, run), state=state)
-                pending, saved = None, time.monotonic()
-                since = saved
-            if last:
-                return run, state
-            if ending:
-                progress.log(f"{loop.name}: stopped at update {run.step}, saved; the same command goes on from here")
-                raise SystemExit(143)
-    raise AssertionError("the stream of training batches ended; it must go on over epochs")
-
-
 def settings(config: TrainConfig, rate: float) -> Settings:
     """The scalars of an update as NumPy float32: a Python number would be weakly typed and compile another program."""
     clip, decay = np.float32(config.optimiser.clip_norm), np.float32(config.average_decay)
     return Settings(
-        np.uint32(config.seed), np.float32(rate), clip, decay, LossArguments(*map(np.float32, arguments_from(config.loss)))
+        np.uint32(config.seed),
+        np.float32(rate),
+        clip,
+        decay,
+        LossArguments(*map(np.float32, arguments_from(config.loss))),
     )
 
 
-def _settle(loop: _Loop, run: _Run, pending: _Pending | None, since: float) -> tuple[_Run, float]:
-    """Wait for an update, check its loss, log it, count its time. Returns the run and the time now."""
-    if pending is None:
-        return run, since
-    value, weight, norm = (float(np.asarray(metric.addressable_data(0))) for metric in pending.metrics)
-    if not math.isfinite(value) or not math.isfinite(norm):
-        raise UserError(
-            f"{loop.name}: loss {value} and gradient norm {norm} at update {pending.step}: lower the learning rate (now "
-            f"{pending.rate:g}) or clip; the last good checkpoint, if one was saved, is {loop.directory / 'last'}"
-        )
-    if pending.step % loop.config.log_every == 0:
-        record = {"step": pending.step, "loss": value / max(weight, 1e-9), "learning_rate": pending.rate, "gradient_norm": norm}
-        _append(loop.directory, record)
-    now = time.monotonic()
-    if pending.known:
-        run = run._replace(tokens=run.tokens + weight, seconds=run.seconds + now - since, flops=run.flops + pending.flops)
-    return run, now
-
-
-def _validate(loop: _Loop, run: _Run, state: TrainState, epoch: int | None) -> _Run:
-    """Score the weights, keep the best, decay the rate (paper's rule) at the end of an epoch."""
-    config = loop.config
-    averaged = config.average_decay > 0
-    params = jax.tree.map(lambda leaf: leaf.addressable_data(0), state.average if averaged else state.params)
-    entry = {"step": run.step, **loop.validate(params)}
-    value = -entry["bleu"] if config.validate_bleu else entry["loss"]
-    better = value < run.best_value
-    run = run._replace(
-        history=(*run.history, entry),
-        best_value=value if better else run.best_value,
-        best_step=run.step if better else run.best_step,
-        worse=0 if better else run.worse + 1,
-        decay=run.decay if epoch is None else after_epoch(config.optimiser, run.decay, epoch, entry["loss"]),
-    )
-    if better:
-        loop.save(loop.directory / "best", params, metadata=_metadata(loop, run))
-    if config.keep:
-        loop.save(loop.directory / f"step-{run.step:07d}", params, metadata=_metadata(loop, run))
-        for old in sorted(loop.directory.glob("step-*"))[: -config.keep]:
-            shutil.rmtree(old)
-    _append(loop.directory, {"validation": True, **entry})
-    said = ", ".join(f"{key} {value:.4g}" for key, value in entry.items() if key != "step")
-    progress.log(f"{loop.name}: update {run.step}: {said}{' (best)' if better else ''}")
-    return run
-
-
-def _metadata(loop: _Loop, run: _Run) -> dict:
-    return {**loop.identity, "step": run.step, "run": _plain({**run._asdict(), "decay": run.decay._asdict()})}
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it: tuples as lists, so that what is read back compares equal; infinities as strings."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(inner) for inner in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _resume(directory: Path, identity: dict, state: TrainState, devices: tuple) -> tuple[_Run, TrainState]:
-    """The run to go on with, and its state on every device."""
-    state = replicate(state, devices)
-    if not files.existing(directory / "last").exists():
-        return _Run(), state
-    metadata = checkpoint.read_record(directory / "last")["metadata"]
-    for key, value in identity["config"].items():
-        if metadata["config"].get(key) != value and key != "devices":
-            raise UserError(
-                f"{directory}: holds a run with {key}={metadata['config'].get(key)}, not {value}; use another directory"
-            )
-    stored = metadata["run"]
-    decay = Decay(**{key: float(v) if isinstance(v, str) else v for key, v in stored["decay"].items()})
-    run = _Run(**{**stored, "position": Position(*stored["position"]), "decay": decay, "history": tuple(stored["history"])})
-    run = run._replace(best_value=float(run.best_value))
-    _truncate(directory, run.step)
-    return run, checkpoint.load_state(directory / "last", state)
-
-
-def _append(directory: Path, record: dict) -> None:
-    with open(directory / "metrics.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
-
-
-def _truncate(directory: Path, step: int) -> None:
-    """Forget metrics past the checkpoint: those updates are made again."""
-    path = directory / "metrics.jsonl"
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]  # a kill may have cut the last one
-        files.write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
-
-
-class _stop_signal:
-    """SIGTERM (a preemption) is noted, and acted on between two updates. Yields a function that says whether it came."""
-
-    def __enter__(self):
-        self.came = False
-        self.main = threading.current_thread() is threading.main_thread()
-        if self.main:
-            self.before = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "came", True))
-        return lambda: self.came
-
-    def __exit__(self, *_):
-        if self.main:
-            signal.signal(signal.SIGTERM, self.before)
-
-
-def _devices(count: int) -> tuple:
+def devices(count: int) -> tuple:
+    """The first `count` devices of this host, 0: all. UserError if there are fewer."""
     found = jax.local_devices()
     if count > len(found):
         raise UserError(f"devices={count}, but this machine has {len(found)}; use at most that, or 0 for all")

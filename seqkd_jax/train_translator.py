@@ -1,4 +1,4 @@
-"""Train a translation model on a corpus: ties corpus, vocabulary, batches, validation and checkpoints to `train.fit`.
+"""Train a translation model on a corpus: ties corpus, vocabulary, batches, validation and checkpoints to `fit.fit`.
 
 A student of Word-KD is this with a teacher; of Seq-KD this with another corpus; Seq-Inter is this from another start.
 """
@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqkd_jax import batches, checkpoint, evaluate, models, progress, train, translate, vocab
+from seqkd_jax import batches, checkpoint, evaluate, fit, models, progress, train, translate, vocab
 from seqkd_jax.base import Translator, UserError
 from seqkd_jax.config import ModelConfig, SearchConfig, TrainConfig
 from seqkd_jax.corpus import Corpus
@@ -29,16 +29,18 @@ class Run(NamedTuple):
     teacher: Path | None = None  # checkpoint whose distribution the loss reads
 
 
-def train_translator(run: Run, directory: Path, name: str = "train") -> train.Summary:
-    """Train, or go on training, in `directory`; see `train.fit` for what it leaves there."""
+def train_translator(run: Run, directory: Path, name: str = "train") -> fit.Summary:
+    """Train, or go on training, in `directory`; see `fit.fit` for what it leaves there."""
     encoded, dropped = batches.encode_corpus(run.train, run.vocabularies, run.config.batch)
     plan = batches.make_plan(encoded, run.config.batch, run.shapes)
     valid, _ = batches.encode_corpus(run.valid, run.vocabularies, run.config.batch)
     progress.log(f"{name}: {dropped}; {batches.describe(plan)}")
     model = models.build(run.model, run.vocabularies.source.size, run.vocabularies.target.size)
-    return train.fit(
+    return fit.fit(
         model,
-        train.Data(lambda position: batches.train_batches(encoded, plan, run.config.batch, position), plan.batches_per_epoch),
+        fit.Data(
+            lambda position: batches.train_batches(encoded, plan, run.config.batch, position), plan.batches_per_epoch
+        ),
         run.config,
         directory,
         validate=_validation(run, model, valid, batches.make_plan(valid, run.config.batch, plan.shapes)),

@@ -36,10 +36,11 @@ ALLOWED = {
     "translate": MIDDLE,
     "evaluate": MIDDLE | {"translate", "language"},
     "train": MIDDLE,
-    "train_translator": MIDDLE | {"translate", "evaluate", "train"},
+    "fit": MIDDLE | {"train"},
+    "train_translator": MIDDLE | {"translate", "evaluate", "train", "fit"},
     "distill": MIDDLE | {"translate", "evaluate"},
     "arguments": BOTTOM,
-    "cli": MIDDLE | {"translate", "evaluate", "train", "train_translator", "distill", "arguments", "__init__"},
+    "cli": MIDDLE | {"translate", "evaluate", "train", "fit", "train_translator", "distill", "arguments", "__init__"},
 }
 
 # Outside package or attribute -> the only modules that may name it.

@@ -22,7 +22,7 @@ def examples():
 
 @pytest.fixture(scope="module")
 def sources(examples):
-    return [example.source for example in examples[:300]]
+    return [example.source for example in examples[:150]]
 
 
 def exact_greedy(source):
@@ -44,7 +44,7 @@ def test_probabilities_of_all_translations_sum_to_one(sources):
 
 
 def test_each_target_has_one_derivation(sources):
-    for source in sources:
+    for source in sources[:50]:
         found = [" ".join(words) for words, _ in grammar.derivations(grammar.parse(source)[0])]
         twice = [target for target, count in Counter(found).items() if count > 1]
         assert not twice, f"{source!r}: {twice[0]!r} is derived twice: a choice was made that changes no word"
@@ -53,7 +53,7 @@ def test_each_target_has_one_derivation(sources):
 
 def test_sampled_targets_are_right_and_their_words_known(examples):
     source_words, target_words = set(language.source_words()), set(language.target_words())
-    for example in examples[:500]:
+    for example in examples[:150]:
         assert language.is_right(example.source, example.target), example
     for example in examples:
         assert set(example.source.split()) <= source_words
@@ -64,7 +64,7 @@ def test_sampled_targets_are_right_and_their_words_known(examples):
 def test_sampled_frequencies_agree_with_the_probabilities(source):
     """Pearson's chi-square over all right targets, at 4 standard deviations (its mean: cells - 1, variance: twice)."""
     sentence, _ = grammar.parse(source)
-    choose, draws = grammar.drawing(np.random.default_rng(7)), 8000
+    choose, draws = grammar.drawing(np.random.default_rng(7)), 4000
     seen = Counter(" ".join(grammar.target(sentence, choose)) for _ in range(draws))
     expected = {target: draws * p for target, p in language.translations(source).items()}
     assert set(seen) <= set(expected)
@@ -74,7 +74,7 @@ def test_sampled_frequencies_agree_with_the_probabilities(source):
 
 
 def test_sources_are_drawn_as_often_as_their_probability_says():
-    choose, draws = grammar.drawing(np.random.default_rng(3)), 30_000
+    choose, draws = grammar.drawing(np.random.default_rng(3)), 10_000
     first_words, short = Counter(), Counter()
     for _ in range(draws):
         sentence, words, *_ = grammar.source(choose)
@@ -82,7 +82,7 @@ def test_sources_are_drawn_as_often_as_their_probability_says():
         short[len(words) == 3] += 1
     total = sum(lexicon.DETERMINERS.values())
     for word, weight in lexicon.DETERMINERS.items():
-        assert first_words[word] / draws == pytest.approx(weight / total, abs=0.012)
+        assert first_words[word] / draws == pytest.approx(weight / total, abs=0.02)
     beings = [(word, plural) for word, (noun, plural) in lexicon.NOUN_FORMS.items() if noun.kind != "thing"]
     intransitive = [(word, plural) for word, (verb, plural) in lexicon.VERB_FORMS.items() if verb.object == "nothing"]
     three_words = math.fsum(
@@ -109,27 +109,20 @@ def test_agreement_labels(examples):
     assert max(example.distance for example in examples) >= 7
 
 
-def test_agreement_labels_by_hand():
-    found = {}
-    for example in language.sample_pairs(seed=5, count=4000):
-        found.setdefault((example.verb_plural, example.attractors, example.intervening), example)
-    for (plural, attractors, intervening), example in found.items():
-        assert attractors <= intervening <= 2
-        assert example.source.split()[example.verb_index] in [
-            word for word, (_, number) in lexicon.VERB_FORMS.items() if number == plural
-        ]
-    assert {(plural, attractors) for plural, attractors, _ in found} == set(itertools.product((False, True), range(3)))
+def test_attractors_occur_with_subjects_of_both_numbers():
+    found = {(example.verb_plural, example.attractors) for example in language.sample_pairs(seed=5, count=3000)}
+    assert found == set(itertools.product((False, True), range(3)))
 
 
 def test_splits_are_disjoint_and_of_the_promised_size():
-    parts = {split: {e.source for e in language.sample_pairs(0, 1500, split)} for split in ("train", "valid", "test")}
+    parts = {split: {e.source for e in language.sample_pairs(0, 300, split)} for split in ("train", "valid", "test")}
     for (one, sources), (other, others) in itertools.combinations(parts.items(), 2):
         assert not sources & others, f"{one} and {other} share sources"
     for split, sources in parts.items():
         assert all(language.split_of(source) == split for source in sources)
     choose = grammar.drawing(np.random.default_rng(0))
-    shares = Counter(language.split_of(" ".join(grammar.source(choose)[1])) for _ in range(3000))
-    assert shares["train"] / 3000 == pytest.approx(0.8, abs=0.03)
+    shares = Counter(language.split_of(" ".join(grammar.source(choose)[1])) for _ in range(2000))
+    assert shares["train"] / 2000 == pytest.approx(0.8, abs=0.03)
 
 
 def test_the_same_seed_gives_the_same_pairs_in_every_process():
@@ -172,12 +165,12 @@ def shapes():
 
 
 def test_the_bounds_hold_for_every_shape():
-    """Lengths, number of translations, and one derivation each: exhaustive but for the choice of words."""
-    sources = shapes()
+    """Lengths, number of translations, and one derivation each; the targets of each third shape and of the longest."""
+    sources = sorted(shapes(), key=lambda source: -len(source.split()))
     assert len(sources) == len(set(sources)) > 300
     assert max(len(source.split()) for source in sources) == language.MAX_SOURCE
     most, longest = 0, 0
-    for source in sources:
+    for source in sources[:40] + sources[40::3]:
         found = [tuple(words) for words, _ in grammar.derivations(grammar.parse(source)[0])]
         assert len(found) == len(set(found)), f"{source!r}: a target has two derivations"
         most, longest = max(most, len(found)), max(longest, *map(len, found))
@@ -189,7 +182,7 @@ def test_vocabularies_fit_a_small_student():
     assert 100 <= len(language.source_words()) <= 396  # and the four special ids
     assert 250 <= len(language.target_words()) <= 396
     seen = [set(), set()]
-    for example in language.sample_pairs(1, 8000):
+    for example in language.sample_pairs(1, 4000):
         seen[0] |= set(example.source.split())
         seen[1] |= set(example.target.split())
     assert seen[0] == set(language.source_words())
@@ -232,7 +225,7 @@ def test_a_mixture_of_two_right_targets_is_wrong(sources):
         if mixture not in (one, other):
             mixed += 1
             wrong += not language.is_right(source, " ".join(mixture))
-    assert mixed > 200
+    assert mixed > 100
     assert wrong / mixed > 0.9
 
 

@@ -29,7 +29,7 @@ TOLERANCE = {"float32": 2e-5, "bfloat16": 0.06}  # absolute, on features of abou
 
 
 def over(*fast):
-    """Parametrise over cases and compute types; those not in `fast` wait for `make test-all`, since each compiles programs."""
+    """Parametrise over cases and compute types; those not in `fast` are slow, since each compiles programs."""
     every = [(case, compute) for case in CASES for compute in ("float32", "bfloat16")]
     marks = {pair: [] if pair in fast else [pytest.mark.slow] for pair in every}
     return pytest.mark.parametrize(("case", "compute"), [pytest.param(*pair, marks=marks[pair]) for pair in every])

@@ -12,7 +12,11 @@ T, B, K, E, S = 4, 3, 2, 5, 6
 def arrays(seed=0):
     random = np.random.default_rng(seed)
     draw = lambda *shape: random.normal(size=shape).astype(np.float32)  # noqa: E731
-    weights = {"recurrent": Weight(draw(2 * E, E), draw(E)), "keys": Weight(draw(B, E, S)), "values": Weight(draw(B, S, E))}
+    weights = {
+        "recurrent": Weight(draw(2 * E, E), draw(E)),
+        "keys": Weight(draw(B, E, S)),
+        "values": Weight(draw(B, S, E)),
+    }
     return weights, draw(B, K, E), draw(T, B, K, E)
 
 

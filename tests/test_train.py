@@ -1,18 +1,13 @@
-"""The training loop: one objective on any number of devices, nothing lost, bad numbers stop it."""
+"""One update: the same on any number of devices, and the one that its definition says."""
 
 import dataclasses
-import functools
-import json
-import os
-import signal
 
 import jax
 import numpy as np
 import pytest
 
-from seqkd_jax import checkpoint, models, progress, train
-from seqkd_jax.base import BOS, Batch, UserError
-from seqkd_jax.batches import Position
+from seqkd_jax import models, progress, train
+from seqkd_jax.base import BOS, Batch
 from seqkd_jax.config import LossConfig, LSTMConfig, OptimiserConfig, TrainConfig
 
 V, ROWS, S, T = 11, 6, 5, 4
@@ -27,44 +22,6 @@ def batch(seed):
     target_in = np.concatenate([np.full((ROWS, 1), BOS), labels[:, :-1]], axis=1)
     weights = (np.arange(T) < rng.integers(1, T + 1, (ROWS, 1))).astype(np.float32)
     return Batch((source.astype(np.int32), target_in.astype(np.int32)), labels.astype(np.int32), weights)
-
-
-def stream(position, bad=None):
-    """Three batches an epoch, a function of the position; `bad` names an update whose weights are infinite."""
-    epoch, index = position
-    while True:
-        after = Position(epoch, index + 1) if index < 2 else Position(epoch + 1, 0)
-        made = batch(10 * epoch + index)
-        yield after, made._replace(weights=np.full_like(made.weights, np.inf)) if bad == 3 * epoch + index + 1 else made
-        epoch, index = after
-
-
-class Vocabulary:
-    """Enough of a vocabulary for a checkpoint that is only read as a training state."""
-
-    size, name, data = V, "words.txt", b""
-
-
-@pytest.fixture
-def saver(monkeypatch):
-    monkeypatch.setattr(checkpoint.vocab, "save", lambda vocabularies, directory: None)
-    vocabularies = type("Vocabularies", (), {"source": Vocabulary, "target": Vocabulary, "fingerprint": "f"})
-    return functools.partial(
-        checkpoint.save, model_config=LSTMConfig(layers=2, size=8, dropout=0.3), vocabularies=vocabularies
-    )
-
-
-def validate(params):
-    return {"loss": float(sum(np.square(leaf).sum() for leaf in jax.tree.leaves(params)))}
-
-
-def fit(directory, saver, config=CONFIG, data=stream, **options):
-    return train.fit(MODEL, train.Data(data, 3), config, directory, validate=validate, save=saver, **options)
-
-
-def final(directory):
-    """The training state that a run left."""
-    return checkpoint.load_state(directory / "last", jax.eval_shape(lambda: train.start_state(MODEL, CONFIG)))
 
 
 def updated(devices=1, accumulate=1, updates=2, config=CONFIG):
@@ -138,68 +95,7 @@ def test_average_follows_with_warm_up():
     assert_close(two.average, average, "moving average")
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, saver):
-    whole = fit(tmp_path / "whole", saver)
-
-    def killed(position):
-        for index, item in enumerate(stream(position)):
-            if index == 4:
-                raise KeyboardInterrupt  # after the checkpoint at update 3, within epoch 2
-            yield item
-
-    for _ in range(2):  # killed twice, once before it got any further
-        with pytest.raises(KeyboardInterrupt):
-            fit(tmp_path / "killed", saver, data=lambda p: killed(Position(0, 0)) if p == (0, 0) else iter_stop())
-    again = fit(tmp_path / "killed", saver)
-    assert again.steps == whole.steps == 6
-    assert [entry["step"] for entry in again.history] == [3, 6]
-    assert_close(final(tmp_path / "killed"), final(tmp_path / "whole"), "resumed training differs from uninterrupted")
-    lines = [json.loads(line) for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "validation" not in line] == [1, 2, 3, 4, 5, 6], "a step twice or never"
-
-
-def iter_stop():
-    raise KeyboardInterrupt
-
-
-def test_a_finished_run_returns_at_once(tmp_path, saver):
-    first = fit(tmp_path, saver)
-    second = fit(tmp_path, saver, data=lambda position: pytest.fail("trained again"))
-    assert (second.steps, second.best_step, second.best_value) == (first.steps, first.best_step, first.best_value)
-
-
-def test_sigterm_saves_and_exits(tmp_path, saver):
-    def preempted(position):
-        for index, item in enumerate(stream(position)):
-            if index == 1:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield item
-
-    with pytest.raises(SystemExit) as stopped:
-        fit(tmp_path, saver, data=preempted)
-    assert stopped.value.code == 143
-    assert checkpoint.read_record(tmp_path / "last")["metadata"]["step"] == 2
-    assert fit(tmp_path, saver).steps == 6
-
-
-def test_an_infinite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, saver):
-    with pytest.raises(UserError, match="update 5.*lower the learning rate.*last"):
-        fit(tmp_path, saver, data=lambda position: stream(position, bad=5))
-    assert checkpoint.read_record(tmp_path / "last")["metadata"]["step"] == 3
-
-
-def test_another_run_in_the_directory_is_refused(tmp_path, saver):
-    fit(tmp_path, saver, dataclasses.replace(CONFIG, max_steps=1))
-    with pytest.raises(UserError, match="holds a run with .*max_steps|holds a run with"):
-        fit(tmp_path, saver, dataclasses.replace(CONFIG, seed=4))
-
-
-def test_word_kd_without_a_teacher_is_refused(tmp_path, saver):
-    with pytest.raises(UserError, match="word_kd.*needs a teacher"):
-        fit(tmp_path, saver, dataclasses.replace(CONFIG, loss=LossConfig("word_kd")))
-
-
-def test_word_kd_with_alpha_one_pulls_to_the_teacher(tmp_path, saver):
+def test_word_kd_with_alpha_one_pulls_to_the_teacher():
     """With the student as its own teacher and no dropout, the gradient of the teacher's term is zero."""
     model = models.build(LSTMConfig(layers=2, size=8, dropout=0.0), V, V)
     config = dataclasses.replace(CONFIG, loss=LossConfig("word_kd", alpha=1.0))
@@ -209,19 +105,3 @@ def test_word_kd_with_alpha_one_pulls_to_the_teacher(tmp_path, saver):
     teacher = jax.tree.map(np.asarray, state.params)
     _, metrics = update(state, *train.arrange(batch(0), 1, 1), train.settings(config, 0.5), teacher)
     assert float(metrics.gradient_norm) < 1e-5
-
-
-def test_patience_stops_early(tmp_path, saver):
-    def rising(params):
-        rising.loss += 1.0
-        return {"loss": rising.loss}
-
-    rising.loss = 0.0
-    config = dataclasses.replace(CONFIG, validate_every=1, patience=2, epochs=9)
-    found = train.fit(MODEL, train.Data(stream, 3), config, tmp_path, validate=rising, save=saver)
-    assert (found.steps, found.best_step) == (3, 1)
-
-
-def test_too_many_devices_are_refused(tmp_path, saver):
-    with pytest.raises(UserError, match="devices=99, but this machine has 4"):
-        fit(tmp_path, saver, dataclasses.replace(CONFIG, devices=99))

@@ -114,7 +114,9 @@ def run_torch(torch, config, params, cotangent):
     ]
 
 
-@pytest.mark.parametrize(("norm", "activation"), [("pre", "relu"), ("post", "gelu"), ("post", "swish")])
+@pytest.mark.parametrize(
+    ("norm", "activation"), [("pre", "relu"), ("post", "gelu"), pytest.param("post", "swish", marks=pytest.mark.slow)]
+)
 def test_values_and_gradients_are_those_of_pytorch(norm, activation):
     torch = pytest.importorskip("torch")
     config = dataclasses.replace(SMALL, norm=norm, activation=activation)

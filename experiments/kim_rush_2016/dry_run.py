@@ -69,6 +69,11 @@ def build(scale: Scale, config: ModelConfig) -> Translator:
     return models.build(config, scale.vocabulary.size, scale.vocabulary.size)
 
 
+def parameters(scale: Scale, config: ModelConfig) -> int:
+    """Parameters of a model with the scale's whole vocabulary; nothing is allocated."""
+    return models.parameter_count(build(scale, config))
+
+
 def estimate(scale: Scale, row: Row, devices: int) -> Estimate:
     """What training one arm takes."""
     config, model = train_config(scale, row.arm), build(scale, row.model)
@@ -76,7 +81,7 @@ def estimate(scale: Scale, row: Row, devices: int) -> Estimate:
     updates = update_count(scale, row.arm, config)
     flops = update_flops(scale, config, model, teacher)
     memory = update_memory(scale, config, model, teacher, devices)
-    return Estimate(models.parameter_count(model), updates, memory, updates * flops)
+    return Estimate(parameters(scale, row.model), updates, memory, updates * flops)
 
 
 def update_count(scale: Scale, arm: Arm, config: TrainConfig) -> int:

@@ -90,6 +90,14 @@ class Scale:
         return self.models["teacher"][0]
 
     @property
+    def students(self) -> tuple[ModelConfig, ...]:
+        """The small models."""
+        return self.models["student"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
     def batch(self) -> BatchConfig:
         """How all arms make batches."""
         return self.training["teacher"].batch

@@ -14,7 +14,7 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,7 +42,6 @@ __all__ = [
     "translations",
 ]
 
-Split = Literal["train", "valid", "test"]
 MAX_TRANSLATIONS = 500  # right targets of one source at most
 PERCENT = {"train": range(80), "valid": range(80, 90), "test": range(90, 100)}  # hash buckets of the splits
 
@@ -60,7 +59,7 @@ class Example(NamedTuple):
     attractors: int  # those of them whose number is not the subject's
 
 
-def sample_pairs(seed: int, count: int, split: Split = "train") -> list[Example]:
+def sample_pairs(seed: int, count: int, split: str = "train") -> list[Example]:
     """`count` examples drawn from the grammar given the split; the same in every process, the first n of more too."""
     if split not in PERCENT:
         raise UserError(f"embedded language: no split {split!r}; use one of {', '.join(PERCENT)}")
@@ -93,7 +92,7 @@ def lines(examples: Sequence[Example]) -> tuple[list[str], list[str]]:
     return [example.source for example in examples], [example.target for example in examples]
 
 
-def split_of(source: str) -> Split:
+def split_of(source: str) -> str:
     """The split a source belongs to, by its hash: no source is in two."""
     bucket = int.from_bytes(hashlib.sha256(source.encode()).digest()[:8], "big") % 100
     return next(split for split, buckets in PERCENT.items() if bucket in buckets)

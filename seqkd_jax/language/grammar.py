@@ -7,7 +7,7 @@ sampled, parsed and summed cannot drift apart.
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,17 +116,20 @@ def _relative(pick: Choose, antecedent: Phrase) -> Clause:
     return Clause(subject, VERB_FORMS[pick(_verbs(subject.plural, ("being",)))][0], None)
 
 
+def _pick(choose: Choose, words: list[str], options: Mapping[str, float]) -> str:
+    """The next word, which joins `words` unless it is ""; a noun already among them is no option again."""
+    if next(reversed(options)) in NOUN_FORMS:
+        said = [NOUN_FORMS[word][0] for word in words if word in NOUN_FORMS]
+        options = {word: weight for word, weight in options.items() if NOUN_FORMS[word][0] not in said}
+    word = choose(options)
+    words.extend([word] if word else [])
+    return word
+
+
 def source(choose: Choose) -> tuple[Sentence, list[str], int, int]:
     """One source with its words and the indices of subject and verb. Every choice is the next word; "" adds none."""
     words: list[str] = []
-    said: list[Noun] = []  # no noun comes twice
-
-    def pick(options):
-        word = choose({w: weight for w, weight in options.items() if NOUN_FORMS.get(w, (None,))[0] not in said})
-        words.extend([word] if word else [])
-        said.extend([NOUN_FORMS[word][0]] if word in NOUN_FORMS else [])
-        return word
-
+    pick = functools.partial(_pick, choose, words)
     subject = _phrase(pick, _BEINGS, adjectives=True)
     subject_index = len(words) - 1
     preposition = pick({"": 12.0} | dict.fromkeys(PREPOSITIONS, 1.0))
@@ -186,14 +189,14 @@ def _beginnings(s: Sentence) -> dict[str, float]:
     return {way: weight for way, weight in BEGIN.items() if possible.get(way, True)}
 
 
+def _usually(choose: Choose, habit: float, option, other):
+    return choose({option: habit, other: 1 - habit})
+
+
 def target(s: Sentence, choose: Choose) -> list[str]:
     """One target, its style first. A choice is made only where it changes words: each target has one derivation."""
     begin = choose(_beginnings(s))
-    habit = FIRM if begin == "subject" else LOOSE
-
-    def usually(option, other):
-        return choose({option: habit, other: 1 - habit})
-
+    usually = functools.partial(_usually, choose, FIRM if begin == "subject" else LOOSE)
     town, phrases = s.subject.noun.kind == "town", _phrases(s)
     formal = usually(town, not town)
     modal = s.clause is None and usually(False, True)
@@ -276,7 +279,7 @@ def parse(line: str) -> tuple[Sentence, float]:
     return sentence, log_probability
 
 
-def _not_of_the_language(given: Sequence[str], place: int, options: Sequence[str]) -> UserError:
+def _not_of_the_language(given: Sequence[str], place: int, options: Collection[str]) -> UserError:
     if place == len(given):
         wrong = f"ends too early, after word {place}"
     else:
@@ -286,21 +289,22 @@ def _not_of_the_language(given: Sequence[str], place: int, options: Sequence[str
     return UserError(f"embedded language, source {' '.join(given)!r}: {wrong}; expected {some or 'nothing more'}")
 
 
+def _replay(taken: tuple, made: list, weights: list[float], pending: list[tuple], options: Mapping[Any, float]) -> Any:
+    """The choices taken before, again; then always the first option, while its alternatives join those pending."""
+    if len(made) < len(taken):
+        option = taken[len(made)]
+    else:
+        option, *others = options
+        pending.extend((*made, other) for other in others)
+    made.append(option)
+    weights.append(options[option] / sum(options.values()))
+    return option
+
+
 def derivations(sentence: Sentence) -> Iterator[tuple[list[str], float]]:
-    """All targets with their probabilities: each sequence of choices is replayed, its untried alternatives noted."""
+    """All targets with their probabilities, by trying every sequence of choices."""
     pending: list[tuple] = [()]
     while pending:
-        taken, made, weights = pending.pop(), [], []
-
-        def choose(options, taken=taken, made=made, weights=weights):
-            if len(made) < len(taken):
-                option = taken[len(made)]
-            else:
-                option, *others = options
-                pending.extend((*made, other) for other in others)
-            made.append(option)
-            weights.append(options[option] / sum(options.values()))
-            return option
-
-        words = target(sentence, choose)
+        weights: list[float] = []
+        words = target(sentence, functools.partial(_replay, pending.pop(), [], weights, pending))
         yield words, math.prod(weights)

@@ -1,7 +1,7 @@
 """Models as NamedTuples of pure functions. Only this package imports flax.
 
-Adding a model: one file with a `build_…` function, one configuration dataclass, one entry here; the contract tests then hold it
-to `step` repeated = `features`, invariance to padding and neighbours, and dropout keyed by row.
+Adding a model: one file with a `build_…` function, one configuration dataclass, one entry here; the contract tests
+then hold it to `step` repeated = `features`, invariance to padding and neighbours, and dropout keyed by row.
 """
 
 import functools

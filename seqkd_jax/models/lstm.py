@@ -1,12 +1,12 @@
 """The paper's translation model: a stacked LSTM with Luong's general attention and input feeding.
 
-Facts fixed by the paper's five parameter counts: embeddings as wide as the hidden states, nothing tied, an encoder in one
-direction, one bias a layer, none on attention. Gates are ordered input, forget, output, transform; dropout falls on the
-inputs of layers 2 and up and on the attentional vector, and input feeding passes on the dropped-out vector
+Facts fixed by the paper's five parameter counts: embeddings as wide as the hidden states, nothing tied, one direction
+of encoding, one bias a layer, none on attention. Gates are ordered input, forget, output, transform; dropout falls on
+the inputs of layers 2 and up and on the attentional vector, and input feeding passes on the dropped-out vector
 (harvardnlp/seq2seq-attn). Where that code batches by exact source length, padding is masked here.
 
-One decoder cell serves training (scanned over time, K = 1) and decoding (called once a step). Training takes out of
-the loop what does not depend on it: the embeddings' share of the gates, attention keys, dropout masks and the vocabulary.
+One decoder cell serves training (scanned over time, K = 1) and decoding (called once a step). Training takes
+out of the loop what does not depend on it: the embeddings' share of the gates, attention keys, dropout masks, logits.
 """
 
 from functools import partial
@@ -46,7 +46,7 @@ def _cell(gates, cell):
 
 
 def _decoder_cell(config: LSTMConfig, mask, linear, state: State, embedded, masks=None):
-    """One decoder step. embedded [B,K,4E]: the embedding's share of layer 1's gates; masks [L,B,K,E]: dropout multipliers.
+    """One decoder step. embedded [B,K,4E]: what layer 1's gates get of the token; masks [L,B,K,E]: dropout multipliers.
 
     Returns the attentional vector [B,K,E], the attention weights [B,K,S] and the next state.
     """
@@ -73,7 +73,7 @@ def _decoder_cell(config: LSTMConfig, mask, linear, state: State, embedded, mask
 
 
 def _encode_layer(x, kernel, bias, mask, *, reverse):
-    """One encoder layer over time-major x [S,B,E]; the state passes unchanged over padding. Returns states and the last (h, c)."""
+    """One encoder layer over time-major x [S,B,E]; padding leaves the state as it is. Returns states, last (h, c)."""
     width = x.shape[-1]
     gates = apply_weight(Weight(kernel[:width], bias), x)
     zeros = jnp.zeros(x.shape[1:], x.dtype)
@@ -175,7 +175,7 @@ class LSTMTranslator(nn.Module):
         return weights
 
     def _masks(self, target_in, keys):
-        """Dropout multipliers [T,L,B,1,E]: the inputs of layers 2 and up, then the attentional vector. None: no dropout."""
+        """Dropout multipliers [T,L,B,1,E]: inputs of layers 2 and up, then the attentional vector. None: no dropout."""
         if keys is None or self.config.dropout == 0:
             return None
         rows, steps = target_in.shape
@@ -200,10 +200,7 @@ class LSTMTranslator(nn.Module):
             lasts.append(last)
         states, last = jnp.swapaxes(sum(outputs), 0, 1), jax.tree.map(lambda *ends: sum(ends), *lasts)
         zeros = jnp.zeros_like(last[0][0])
-        if not self.config.start_from_encoder:
-            start = [(zeros, zeros)] * self.config.layers
-        else:
-            start = last
+        start = last if self.config.start_from_encoder else [(zeros, zeros)] * self.config.layers
         state = State(tuple(h for h, _ in start), tuple(c for _, c in start), zeros)
         mask = jnp.swapaxes(mask, 0, 1).swapaxes(1, 2)
         if not self.config.attention:

@@ -1,9 +1,9 @@
 """A scan over time whose weight gradients are one matrix product over all steps.
 
 Reverse-mode through `lax.scan` adds a full-size weight gradient to an accumulator at every step: for a 2x500 LSTM that
-is more memory traffic than arithmetic. Every use of a weight here is `linear(name, x)`, so the backward scan only needs to
-emit the gradient of each product's *output*; the weight's own gradient follows from the stacked inputs and outputs in
-one large product after the loop, as in cuDNN's recurrent kernels.
+is megabytes of traffic a step. Every use of a weight here is `linear(name, x)`, so the backward scan only needs to emit
+the gradient of each product's *output*; the weight's own gradient follows from the stacked inputs and outputs in one
+large product after the loop, as in cuDNN's recurrent kernels.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ _probed.defvjp(lambda weight, x, probe: (apply_weight(weight, x), weight), _prob
 
 
 def _weight_gradient(weight: Weight, x, gradient) -> Weight:
-    """The gradient of a weight from its inputs [T,B,(K,)I] and the gradients of its outputs [T,B,(K,)O] at all steps."""
+    """The gradient of a weight from inputs [T,B,(K,)I] and gradients of its outputs [T,B,(K,)O] at all steps."""
     if weight.kernel.ndim == 3:
         kernel = jnp.einsum("tbki,tbko->bio", x, gradient, preferred_element_type=jnp.float32)
     else:
@@ -53,7 +53,7 @@ def _weight_gradient(weight: Weight, x, gradient) -> Weight:
 def scan_products(body: Callable, weights: dict[str, Weight], carry, xs):
     """`lax.scan` of `body(linear, carry, x) -> (carry, y)` where `linear(name, x)` applies `weights[name]`, each once.
 
-    Values and gradients are those of the plain scan, to rounding. The body may close over what is not differentiated only.
+    Values and gradients are those of the plain scan, to rounding. The body closes over nothing that is differentiated.
     """
 
     @jax.custom_vjp
