@@ -26,6 +26,8 @@ from seqkd_jax.losses import LOSSES
 from seqkd_jax.schedule import Decay, after_epoch, learning_rate
 from seqkd_jax.train import Teacher, TrainState
 
+FREE = ("devices", "keep", "save_minutes", "log_every")  # a run may go on under other values of these
+
 
 class Data(NamedTuple):
     """A training corpus as `fit` reads it."""
@@ -254,7 +256,7 @@ def _resume(directory: Path, identity: dict, state: TrainState, devices: tuple) 
         return _Run(), state
     metadata = checkpoint.read_record(directory / "last")["metadata"]
     for key, value in identity["config"].items():
-        if metadata["config"].get(key) != value and key != "devices":
+        if metadata["config"].get(key) != value and key not in FREE:
             raise UserError(
                 f"{directory}: holds a run with {key}={metadata['config'].get(key)}, not {value}; use another directory"
             )

@@ -6,6 +6,7 @@ Everything but the arms stands here; nothing is set elsewhere. Where a scale dep
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 from experiments.kim_rush_2016 import published
@@ -113,8 +114,8 @@ def label(config: ModelConfig) -> str:
 _ADAM = "Adam instead of SGD; fine-tuning at 0.1 x the peak rate (the paper's 0.1 is SGD's)"
 
 
-def _adam(rate: float, batch: BatchConfig, **settings) -> TrainConfig:
-    optimiser = OptimiserConfig(learning_rate=rate, schedule="cosine", warmup_steps=100)
+def _adam(rate: float, batch: BatchConfig, warmup: int = 100, clip: float = 5.0, **settings) -> TrainConfig:
+    optimiser = OptimiserConfig(learning_rate=rate, schedule="cosine", warmup_steps=warmup, clip_norm=clip)
     return replace(TrainConfig(optimiser=optimiser, batch=batch, seed=1), **settings)
 
 
@@ -128,20 +129,24 @@ def _fine(config: TrainConfig, epochs: int) -> TrainConfig:
 def _smoke() -> Scale:
     shape = (64, MAX_SOURCE + 1, MAX_TARGET + 1)
     batch = BatchConfig(tokens=0, sentences=shape[0], buckets=1, max_source=shape[1] - 1, max_target=shape[2] - 1)
-    teacher, student = _adam(4e-3, batch, epochs=10), _adam(8e-3, batch, epochs=8)
+    teacher, student = _adam(1e-2, batch, epochs=5), _adam(1e-2, batch, epochs=8)
     return Scale(
         name="smoke",
         languages=("en", "de"),
-        facts=Facts(8000, 12.0, 12.0, 200, 400),
-        embedded=(8000, 200, 400),
+        facts=Facts(12_000, 10.3, 11.3, 200, 400),
+        embedded=(12_000, 200, 400),
         vocabulary=VocabularyConfig("words", 400, joint=False, tokenizer="pretokenised"),
-        models={"teacher": (LSTMConfig(2, 128, dropout=0.1),), "student": (LSTMConfig(2, 32, dropout=0.0),)},
+        models={
+            "teacher": (LSTMConfig(2, 128, dropout=0.0, init_scale=0.3),),
+            "student": (LSTMConfig(2, 32, dropout=0.0, init_scale=0.5),),
+        },
         training={"teacher": teacher, "student": student},
         fine_tuning={"teacher": _fine(teacher, 2), "student": _fine(student, 2)},
         shapes=(shape,),
         pick="last",
         seq_inter_search=SearchConfig(beam=16),
         source_buckets=(shape[1],),
+        decode_tokens=2048,
         timed_sentences=100,
         max_compilations=20,
         published={"2×128": (published.TH_EN_TEACHER,), "2×32": (published.TH_EN_100,)},
@@ -155,18 +160,18 @@ def _smoke() -> Scale:
 
 
 def _multi30k() -> Scale:
-    batch = BatchConfig(tokens=2048, buckets=3, max_source=60, max_target=60)
-    teacher = _adam(1e-3, batch, epochs=20, validate_bleu=True)
-    student = _adam(3e-3, batch, epochs=20, validate_bleu=True)
-    transformer = _adam(1e-3, batch, epochs=40, validate_bleu=True, loss=LossConfig(label_smoothing=0.1))
+    batch = BatchConfig(tokens=2048, buckets=6, max_source=50, max_target=50)
+    adam = partial(_adam, batch=batch, clip=1.0, validate_bleu=True, seed=0)
+    teacher, student = adam(1.5e-3, warmup=400, epochs=12), adam(3e-3, warmup=400, epochs=16)
+    transformer = adam(1e-3, warmup=1000, epochs=40, loss=LossConfig(label_smoothing=0.1))
     return Scale(
         name="multi30k",
         languages=("en", "de"),
-        facts=Facts(29_000, 15.0, 15.5, 1014, 1000),
-        vocabulary=VocabularyConfig("sentencepiece", 6000, joint=True),
+        facts=Facts(29_000, 15.5, 17.5, 1014, 1000),
+        vocabulary=VocabularyConfig("sentencepiece", 4000, joint=True),
         models={
-            "teacher": (LSTMConfig(2, 500, dropout=0.4),),
-            "student": (LSTMConfig(2, 100, dropout=0.1),),
+            "teacher": (LSTMConfig(2, 500, dropout=0.3),),
+            "student": (LSTMConfig(2, 100, dropout=0.1, init_scale=0.2),),
             "transformer": (TransformerConfig(3, 3, 256, heads=4, feed_forward=1024, dropout=0.3),),
         },
         training={"teacher": teacher, "student": student, "transformer": transformer},
