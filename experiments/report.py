@@ -64,18 +64,27 @@ def write_results(path: Path | str, results: dict) -> None:
     files.write_json(path, results)
 
 
+# Columns that stand in a table where every arm has them: heading, key, what it is.
+OPTIONAL = (
+    ("right", "right_share_beam1", "outputs at K=1 that are a right translation"),
+    ("mode", "mode_share_beam1", "outputs at K=1 that are the most probable translation"),
+)
+
+
 def table(results: dict, published: Mapping[str, Sequence]) -> str:
     """The Markdown table of a study's arms, published numbers beside them.
 
     published: model label -> tables with a `label` and `rows` by arm, in the order in which their numbers are printed.
     Deltas are against the arm that results["arms"][i]["against"] names, of the same model.
     """
-    labels = [
-        name for arm in _models(results) for name in [" / ".join(p.label for p in published.get(arm, ()))] if name
-    ]
+    labels = [" / ".join(table.label for table in published.get(model, ())) for model in _models(results)]
     head = ["model", "arm", "K=1", "Δ", "paper Δ", "K=5", "Δ", "paper Δ", "PPL", "paper", "p(t=ŷ)", "paper"]
     head += ["words/s K=1", "K=5"]
     rows = [_row(results, arm, published.get(arm["model"], ())) for arm in results["arms"]]
+    optional = [column for column in OPTIONAL if all(column[1] in arm for arm in results["arms"])]
+    head += [heading for heading, *_ in optional]
+    for row, arm in zip(rows, results["arms"], strict=True):
+        row += [f"{arm[key]:.0%}" for _, key, _ in optional]
     lines = markdown(head, rows, left=2)
     notes = [
         "BLEU " + "; ".join(f"`{name}`" for name in dict.fromkeys(arm["signature"] for arm in results["arms"])) + ".",
@@ -83,6 +92,7 @@ def table(results: dict, published: Mapping[str, Sequence]) -> str:
         f"paper: {', '.join(dict.fromkeys(filter(None, labels))) or 'none'} (tokenised BLEU); {DAGGER} from memory, "
         "not verified.",
         "PPL on the references; p(t=ŷ): mean probability of the greedy output, in percent; words/s: source words.",
+        *(f"{heading}: {meaning}, in truth." for heading, _, meaning in optional),
         _seeds(results),
     ]
     return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
@@ -105,7 +115,10 @@ def _row(results: dict, arm: dict, published: Sequence) -> list[str]:
     for beam in ("beam1", "beam5"):
         cells += [f"{arm[f'bleu_{beam}']:.1f}", _delta(results, arm, beam)]
         cells.append(_published(rows, f"delta_{beam}", lambda value: f"{value:+.1f}"))
-    cells += [f"{arm['perplexity']:.1f}", _published(rows, "perplexity", lambda value: f"{value:.1f}")]
+    cells += [
+        f"{arm['perplexity']:.{1 if arm['perplexity'] >= 10 else 2}f}",
+        _published(rows, "perplexity", lambda value: f"{value:.1f}"),
+    ]
     cells += [percent(100 * arm["mode_probability"])]
     cells += [_published(rows, "mode_probability", lambda value: f"{value:.1f}%")]
     return cells + [_rate(arm[f"source_words_per_second_{beam}"]) for beam in ("beam1", "beam5")]

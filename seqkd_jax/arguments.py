@@ -12,6 +12,7 @@ import tyro
 
 from seqkd_jax.config import (
     CorpusConfig,
+    FilterConfig,
     LSTMConfig,
     SearchConfig,
     TrainConfig,
@@ -91,20 +92,6 @@ class Translate:
 
 
 @dataclass(frozen=True)
-class Filters:
-    """distill.FilterConfig, again, since that one brings jax with it; a test compares them."""
-
-    drop_unfinished: bool = False
-    """Leave out targets that were cut at the length limit."""
-    deduplicate: bool = False
-    """Leave out all but the first of equal pairs."""
-    max_length_ratio: float = 0.0
-    """Leave out pairs of which one side has more than this many times the words of the other; 0: off."""
-    drop_worst: float = 0.0
-    """Leave out this share of the pairs, those with the lowest log-probability per token; 0: off."""
-
-
-@dataclass(frozen=True)
 class Distill:
     """Translate a training corpus with a teacher and choose a target for each source: the corpus of a student.
 
@@ -129,7 +116,7 @@ class Distill:
     """Source lines in a shard, the unit in which work is kept."""
     batch_tokens: int = 1024
     """Source positions in a batch, padding included."""
-    filters: Filters = Filters()
+    filters: FilterConfig = FilterConfig()
     """If any is on, filtered/ holds the pairs that pass."""
 
 

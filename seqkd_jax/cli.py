@@ -19,9 +19,9 @@ from typing import Any, TextIO, TypeVar
 import tyro
 
 from seqkd_jax import __version__, files, progress
-from seqkd_jax.arguments import Average, Distill, Evaluate, Filters, Pairs, Score, Train, Translate, Vocab
+from seqkd_jax.arguments import Average, Distill, Evaluate, Pairs, Score, Train, Translate, Vocab
 from seqkd_jax.base import EOS, UserError
-from seqkd_jax.config import BatchConfig
+from seqkd_jax.config import BatchConfig, FilterConfig
 
 Value = TypeVar("Value")
 
@@ -113,8 +113,7 @@ def distill(command: Distill) -> None:
         batch_tokens=command.batch_tokens,
     )
     languages = command.pairs.corpus.source, command.pairs.corpus.target
-    on = command.filters != Filters()
-    filters = distilling.FilterConfig(**dataclasses.asdict(command.filters)) if on else None
+    filters = command.filters if command.filters != FilterConfig() else None
     distilling.write_corpus(
         command.out, found, teacher.vocabularies, references, command.selection, languages=languages, filters=filters
     )

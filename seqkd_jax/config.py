@@ -224,3 +224,17 @@ class SearchConfig:
     """See min_length_a."""
     forbid_unk: bool = False
     """Never produce <unk>."""
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """What is left out of the filtered copy of a distilled corpus; the aligned one keeps every line."""
+
+    drop_unfinished: bool = False
+    """Leave out targets that were cut at the length limit."""
+    deduplicate: bool = False
+    """Leave out all but the first of equal pairs."""
+    max_length_ratio: float = 0.0
+    """Leave out pairs of which one side has more than this many times the words of the other; 0: off."""
+    drop_worst: float = 0.0
+    """Leave out this share of the pairs, those with the lowest log-probability per token; 0: off."""

@@ -13,7 +13,6 @@ import pytest
 
 from seqkd_jax import arguments, checkpoint, cli
 from seqkd_jax.base import UserError
-from seqkd_jax.distill import FilterConfig
 
 WORDS = ["red", "green", "blue", "black", "white"]
 SMALL_MODEL = ["--lstm.layers", "1", "--lstm.size", "8"]
@@ -273,8 +272,3 @@ def test_a_reader_that_goes_away_is_no_error():
 def test_help_needs_no_accelerator():
     done = python("import sys; from seqkd_jax import cli; print({'jax', 'datasets', 'numpy'} & set(sys.modules))")
     assert done.stdout == "set()\n", done
-
-
-def test_filters_are_those_of_distill():
-    ours, theirs = ({f.name: f.default for f in dataclasses.fields(c)} for c in (arguments.Filters, FilterConfig))
-    assert ours == theirs, "arguments.Filters repeats distill.FilterConfig: change both"

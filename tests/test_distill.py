@@ -11,9 +11,9 @@ from tiny import TINY, parameters
 
 from seqkd_jax import checkpoint, distill, evaluate, files, translate, vocab
 from seqkd_jax.base import UserError
-from seqkd_jax.config import CorpusConfig, LSTMConfig, SearchConfig, VocabularyConfig
+from seqkd_jax.config import CorpusConfig, FilterConfig, LSTMConfig, SearchConfig, VocabularyConfig
 from seqkd_jax.corpus import load_split, mix
-from seqkd_jax.distill import SELECTIONS, Candidate, FilterConfig, choose, kim_rush, lists, n_best, read_n_best
+from seqkd_jax.distill import SELECTIONS, Candidate, choose, kim_rush, lists, n_best, read_n_best
 from seqkd_jax.distill.corpus import apply_filters
 from seqkd_jax.distill.selection import Choice
 from seqkd_jax.translate import Hypothesis, Translation

@@ -73,7 +73,7 @@ def inputs(seed=0, rows=B):
     return source.astype(np.int32), target_in.astype(np.int32)
 
 
-def close(actual, expected, compute="float32", message=""):
+def assert_close(actual, expected, compute="float32", message=""):
     actual, expected = np.asarray(actual, np.float32), np.asarray(expected, np.float32)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE[compute], err_msg=message)
 
@@ -111,7 +111,9 @@ def test_steps_repeated_equal_features(case, compute):
         stepped.append(np.asarray(features, np.float32))
     for k in range(K):
         full = s.features(s.params, (source, targets[:, k]), None)
-        close(np.stack(stepped, axis=2)[:, k], full, compute, "step repeated differs from features (cached = full)")
+        assert_close(
+            np.stack(stepped, axis=2)[:, k], full, compute, "step repeated differs from features (cached = full)"
+        )
 
 
 @cases
@@ -120,15 +122,15 @@ def test_padding_changes_nothing(case):
     source, target_in = inputs()
     expected = s.features(s.params, (source, target_in), None)
     wide = s.features(s.params, (pad(source, 3), pad(target_in, 2)), None)
-    close(wide[:, :T], expected, message="features depend on PAD columns: mask them in the model")
+    assert_close(wide[:, :T], expected, message="features depend on PAD columns: mask them in the model")
     stepped = []
     for padded in (source, pad(source, 3)):
         memory, state = s.start(s.params, padded, T + 2)
         stepped.append(s.step(s.params, target_in[:, :K], memory, with_beam(state)))
-    close(stepped[1][0], stepped[0][0], message="a step depends on PAD columns")
+    assert_close(stepped[1][0], stepped[0][0], message="a step depends on PAD columns")
     if stepped[0][1] is not None:
-        close(np.asarray(stepped[0][1]).sum(-1), np.ones((B, K)), message="attention does not sum to 1")
-        close(stepped[1][1][..., :S], stepped[0][1], message="attention depends on PAD columns")
+        assert_close(np.asarray(stepped[0][1]).sum(-1), np.ones((B, K)), message="attention does not sum to 1")
+        assert_close(stepped[1][1][..., :S], stepped[0][1], message="attention depends on PAD columns")
         assert not np.asarray(stepped[1][1])[..., S:].any(), "attention falls on PAD"
 
 
@@ -161,7 +163,7 @@ def test_dropout_is_keyed_by_row(case):
     )
     np.testing.assert_array_equal(whole, s.features(s.params, (source, target_in), keys))
     part = s.features(s.params, (source[1:], target_in[1:]), keys[1:])
-    close(
+    assert_close(
         part, whole[1:], message="a row's dropout depends on the batch it is in: derive masks from the row's key only"
     )
     again = np.asarray(s.features(s.params, (source, target_in), keys.at[0].set(jax.random.key(9))))
@@ -181,7 +183,7 @@ def test_head_of_a_subset_is_columns_of_the_head(case, compute):
     ids = np.array([17, 3, 4, 3])
     logits = jax.jit(s.model.head)(s.params, features)
     assert logits.shape == (B, T, TARGET_SIZE) and logits.dtype == np.float32
-    close(jax.jit(s.model.head)(s.params, features, ids), logits[..., ids])
+    assert_close(jax.jit(s.model.head)(s.params, features, ids), logits[..., ids])
 
 
 @over(*float32, *bfloat16)
@@ -204,7 +206,7 @@ def test_types(case, compute):
 def test_bfloat16_is_close_to_float32(case):
     s, low = subject(case), subject(case, "bfloat16")
     expected = s.features(s.params, inputs(), None)
-    close(low.features(s.params, inputs(), None), expected, "bfloat16", "bfloat16 compute strays from float32")
+    assert_close(low.features(s.params, inputs(), None), expected, "bfloat16", "bfloat16 compute strays from float32")
 
 
 def sizes(jaxpr):

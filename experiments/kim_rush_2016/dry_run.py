@@ -1,7 +1,8 @@
 """What a scale would take, from shapes and configurations alone: nothing is trained, compiled or read.
 
-Updates and FLOPs rest on the scale's `facts` about its data, so they are estimates; parameters are exact. FLOPs are
-those of matrix products (`performance.count_flops`), memory is that of one training device at the largest batch shape.
+Updates and FLOPs rest on the scale's `facts` about its data, so they are estimates; parameters are exact if the text
+fills the vocabulary. FLOPs are those of matrix products (`performance.count_flops`), memory is that of one training
+device at the largest batch shape.
 """
 
 import math

@@ -120,21 +120,21 @@ def _adam(rate: float, batch: BatchConfig, warmup: int = 100, clip: float = 5.0,
 
 
 def _fine(config: TrainConfig, epochs: int) -> TrainConfig:
-    """Fine-tuning: a tenth of the peak rate, constant."""
+    """Fine-tuning: from a tenth of the peak rate on."""
     rate = 0.1 * config.optimiser.learning_rate
-    optimiser = replace(config.optimiser, learning_rate=rate, schedule="constant", warmup_steps=0)
+    optimiser = replace(config.optimiser, learning_rate=rate, warmup_steps=0)
     return replace(config, optimiser=optimiser, epochs=epochs)
 
 
 def _smoke() -> Scale:
     shape = (64, MAX_SOURCE + 1, MAX_TARGET + 1)
     batch = BatchConfig(tokens=0, sentences=shape[0], buckets=1, max_source=shape[1] - 1, max_target=shape[2] - 1)
-    teacher, student = _adam(1e-2, batch, epochs=5), _adam(1e-2, batch, epochs=8)
+    teacher, student = _adam(1e-2, batch, epochs=6), _adam(1e-2, batch, epochs=8)
     return Scale(
         name="smoke",
         languages=("en", "de"),
-        facts=Facts(12_000, 10.3, 11.3, 200, 400),
-        embedded=(12_000, 200, 400),
+        facts=Facts(10_000, 10.3, 11.3, 200, 1000),
+        embedded=(10_000, 200, 1000),
         vocabulary=VocabularyConfig("words", 400, joint=False, tokenizer="pretokenised"),
         models={
             "teacher": (LSTMConfig(2, 128, dropout=0.0, init_scale=0.3),),
@@ -147,7 +147,7 @@ def _smoke() -> Scale:
         seq_inter_search=SearchConfig(beam=16),
         source_buckets=(shape[1],),
         decode_tokens=2048,
-        timed_sentences=100,
+        timed_sentences=200,
         max_compilations=20,
         published={"2×128": (published.TH_EN_TEACHER,), "2×32": (published.TH_EN_100,)},
         deviations=(

@@ -6,6 +6,7 @@
 A stage is asked for by whoever needs it, so that asking for one arm makes what that arm needs and no more.
 """
 
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from experiments import pipeline
 from experiments.kim_rush_2016.arms import ARMS, TEACHER, Arm, against, slug
 from experiments.kim_rush_2016.scales import Scale, label
-from seqkd_jax import batches, checkpoint, corpus, distill, evaluate, files, models, progress, vocab
+from seqkd_jax import batches, checkpoint, corpus, distill, evaluate, files, language, models, progress, vocab
 from seqkd_jax.config import CorpusConfig, ModelConfig, SearchConfig, TrainConfig
 from seqkd_jax.losses import LOSSES
 from seqkd_jax.train_translator import Run, train_translator
@@ -75,8 +76,8 @@ def data(study: Study) -> Path:
             else:
                 pairs = corpus.load_split(CorpusConfig(str(study.data), *scale.languages), split)
             counts[split] = {"pairs": len(pairs.sources), "sha256": corpus.fingerprint(pairs)}
-            for language, lines in zip(scale.languages, (pairs.sources, pairs.targets), strict=True):
-                files.write_text(directory / f"{split}.{language}", "".join(f"{line}\n" for line in lines))
+            for suffix, lines in zip(scale.languages, (pairs.sources, pairs.targets), strict=True):
+                files.write_text(directory / f"{split}.{suffix}", "".join(f"{line}\n" for line in lines))
         files.write_json(directory / "counts.json", counts)
 
     settings = {
@@ -244,7 +245,8 @@ def evaluation(study: Study, row: Row) -> Path:
             name=f"evaluate {row.key}",
         )
         parameters = models.parameter_count(found.translator)
-        files.write_json(directory / "results.json", {"parameters": parameters, **result.results})
+        measured = {"parameters": parameters, **result.results, **(_truth(result, study) if scale.embedded else {})}
+        files.write_json(directory / "results.json", measured)
         files.write_json(directory / "outputs.json", {**result.outputs, "references": result.references})
 
     settings = [
@@ -253,9 +255,21 @@ def evaluation(study: Study, row: Row) -> Path:
         scale.decode_tokens,
         scale.timed_sentences,
         scale.timed_repetitions,
+        scale.embedded is not None,
     ]
     inputs = {"data": given, "checkpoint": weights, "vocabulary": vocabulary(study)}
     return study.stage(f"evaluate-{row.key}", settings, inputs, make)
+
+
+def _truth(result: evaluate.Evaluation, study: Study) -> dict[str, float]:
+    """Of the embedded language we know what is right: the share of outputs that are, and that are the very mode."""
+    sources = read(study, data(study), "test").sources
+    shares = {}
+    for beam, outputs in result.outputs.items():
+        pairs = list(zip(sources, outputs, strict=True))
+        shares[f"right_share_{beam}"] = statistics.fmean(language.is_right(*pair) for pair in pairs)
+        shares[f"mode_share_{beam}"] = statistics.fmean(language.mode(source)[0] == output for source, output in pairs)
+    return shares
 
 
 def significance(study: Study, evaluated: Mapping[Row, Path]) -> Path:

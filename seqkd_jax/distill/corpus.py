@@ -3,29 +3,16 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from seqkd_jax import checkpoint, evaluate, files, progress
 from seqkd_jax.base import UserError
+from seqkd_jax.config import FilterConfig
 from seqkd_jax.distill.lists import NBest, read_n_best
 from seqkd_jax.distill.selection import SELECTIONS, Choice, choose
 
 FORMAT = 1  # of the card
-
-
-@dataclass(frozen=True)
-class FilterConfig:
-    """What is left out of the filtered copy of a distilled corpus; the aligned one keeps every line."""
-
-    drop_unfinished: bool = False
-    """Targets that were cut at the length limit."""
-    deduplicate: bool = False
-    """All but the first of equal pairs."""
-    max_length_ratio: float = 0.0
-    """Pairs of which one side has more than this many times the words of the other; 0: off."""
-    drop_worst: float = 0.0
-    """The share of pairs with the lowest log-probability per token; 0: off."""
 
 
 def write_corpus(

@@ -40,7 +40,7 @@ MAX_TARGET = 18  # words of the longest target, EOS not counted
 # Weights of the ways a target may begin. Filler: only of a sentence without adverb.
 BEGIN = {"subject": 5.0, "filler": 6.0, "adverb": 4.0, "object": 2.0, "clause": 1.5}
 # How probable the subject's habit is in each two-way choice: it is kept after the subject, and rather not after others.
-FIRM, LOOSE = 0.8, 0.45
+FIRM, LOOSE = 0.85, 0.45
 
 _BEINGS, _ANYTHING = ("town", "country"), ("town", "country", "thing")
 
