@@ -6,6 +6,7 @@
 A stage is asked for by whoever needs it, so that asking for one arm makes what that arm needs and no more.
 """
 
+import functools
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -80,12 +81,15 @@ def data(study: Study) -> Path:
                 files.write_text(directory / f"{split}.{suffix}", "".join(f"{line}\n" for line in lines))
         files.write_json(directory / "counts.json", counts)
 
-    settings = {
-        "languages": scale.languages,
-        "embedded": scale.embedded,
-        "seed": scale.seed if scale.embedded else None,
-    }
+    settings = {"languages": scale.languages, "embedded": None}
+    if scale.embedded:  # its first sentences stand for the language: another grammar makes another stage
+        settings["embedded"] = [*scale.embedded, scale.seed, _first_sentences(scale.seed)]
     return study.stage("data", settings, {} if study.data is None else {"data": study.data}, make)
+
+
+@functools.cache
+def _first_sentences(seed: int) -> str:
+    return corpus.fingerprint(corpus.embedded(200, "train", seed))
 
 
 def read(study: Study, directory: Path, split: str) -> corpus.Corpus:
