@@ -129,7 +129,7 @@ def _fine(config: TrainConfig, epochs: int) -> TrainConfig:
 def _smoke() -> Scale:
     shape = (64, MAX_SOURCE + 1, MAX_TARGET + 1)
     batch = BatchConfig(tokens=0, sentences=shape[0], buckets=1, max_source=shape[1] - 1, max_target=shape[2] - 1)
-    teacher, student = _adam(1e-2, batch, epochs=6), _adam(1e-2, batch, epochs=8)
+    teacher, student = _adam(1e-2, batch, epochs=6), _adam(1.5e-2, batch, epochs=8)
     return Scale(
         name="smoke",
         languages=("en", "de"),
