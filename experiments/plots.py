@@ -59,8 +59,9 @@ def mode_probability(results: dict):
         axes.plot([low, value], [place, place], color=colour, linewidth=1)
         axes.plot(value, place, "o", color=colour, markersize=6)
         axes.annotate(f"{value:.2g}%", (value, place), (6, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}%")
-    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    ticks = [tick for tick in _log_ticks(low, high) if tick <= 100]
+    axes.set_xticks(ticks, [f"{tick:g}%" for tick in ticks])
+    axes.minorticks_off()
     axes.set_xlabel("p(t = ŷ), mean over test sentences (log scale)")
     return figure
 
@@ -72,7 +73,7 @@ def training_curves(results: dict):
         "trained from random weights": [arm for arm in drawn if arm["training"]["start"] is None],
         "fine-tuned from another arm": [arm for arm in drawn if arm["training"]["start"] is not None],
     }
-    figure, both = pyplot.subplots(1, 2, figsize=(9.5, 3.6), sharey=True, layout="constrained")
+    figure, both = pyplot.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")
     for axes, (title, arms) in zip(both, panels.items(), strict=True):
         for arm in arms:
             steps, losses = zip(*((entry["step"], entry["loss"]) for entry in arm["training"]["history"]), strict=True)
@@ -156,7 +157,8 @@ def _beam_legend(axes) -> None:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten inside the range."""
+    """1, 2 and 5 times powers of ten inside the range; powers alone where there are many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    factors = (1, 2, 5) if high / low < 1000 else (1,)
+    ticks = [factor * 10.0**power for power in powers for factor in factors]
     return [tick for tick in ticks if low <= tick <= high]

@@ -74,7 +74,7 @@ def _run(scale: Scale, command: Command) -> int:
     from experiments.kim_rush_2016 import results as finished
 
     progress.count_compilations()
-    started, arms = time.monotonic(), select(command.only)
+    started, compiled, arms = time.monotonic(), progress.compilations(), select(command.only)
     out = command.out or Path("runs") / "kim_rush_2016"
     out = out / scale.name if command.out is None or len(SCALES[command.scale]) > 1 else out
     making = study.Study(scale, out / "stages", _data(scale, command))
@@ -92,7 +92,7 @@ def _run(scale: Scale, command: Command) -> int:
     files.write_text(out / "table.md", report.table(results, scale.published))
     plots.draw_all(results, out / "plots")
     _print(making, evaluated, results, out)
-    return _count(scale, time.monotonic() - started)
+    return _count(scale, time.monotonic() - started, progress.compiled()[compiled:])
 
 
 def _print(making, evaluated: dict, results: dict, out: Path) -> None:
@@ -113,9 +113,8 @@ def _print(making, evaluated: dict, results: dict, out: Path) -> None:
     print(f"\nresults, table and plots: {out}")
 
 
-def _count(scale: Scale, seconds: float) -> int:
+def _count(scale: Scale, seconds: float, made: list[tuple[str, float]]) -> int:
     """Print what was compiled; too much is a failure."""
-    made = progress.compiled()
     names = ", ".join(f"{name} {took:.1f}s" for name, took in made)
     limit = f" (at most {scale.max_compilations})" if scale.max_compilations else ""
     print(f"{progress.duration(seconds)}; {len(made)} compilations{limit}: {names}")

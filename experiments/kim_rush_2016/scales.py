@@ -129,7 +129,7 @@ def _fine(config: TrainConfig, epochs: int) -> TrainConfig:
 def _smoke() -> Scale:
     shape = (64, MAX_SOURCE + 1, MAX_TARGET + 1)
     batch = BatchConfig(tokens=0, sentences=shape[0], buckets=1, max_source=shape[1] - 1, max_target=shape[2] - 1)
-    teacher, student = _adam(1e-2, batch, epochs=6), _adam(1.5e-2, batch, epochs=8)
+    teacher, student = _adam(1e-2, batch, epochs=6, seed=2), _adam(1.5e-2, batch, epochs=8, seed=2)
     return Scale(
         name="smoke",
         languages=("en", "de"),
@@ -148,10 +148,12 @@ def _smoke() -> Scale:
         source_buckets=(shape[1],),
         decode_tokens=2048,
         timed_sentences=200,
+        seed=2,
         max_compilations=20,
         published={"2×128": (published.TH_EN_TEACHER,), "2×32": (published.TH_EN_100,)},
         deviations=(
             "the embedded language, not a natural one; far smaller models",
+            "rates and initialisation were chosen in sight of the effect, under seed 1: other sentences, other weights",
             _ADAM,
             "loss divided by tokens, not by sentences",
             "Seq-Inter with K = 16, not 35",
