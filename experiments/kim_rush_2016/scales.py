@@ -129,12 +129,12 @@ def _fine(config: TrainConfig, epochs: int) -> TrainConfig:
 def _smoke() -> Scale:
     shape = (64, MAX_SOURCE + 1, MAX_TARGET + 1)
     batch = BatchConfig(tokens=0, sentences=shape[0], buckets=1, max_source=shape[1] - 1, max_target=shape[2] - 1)
-    teacher, student = _adam(1e-2, batch, epochs=6, seed=2), _adam(1.5e-2, batch, epochs=8, seed=2)
+    teacher, student = _adam(1e-2, batch, epochs=3, seed=3), _adam(1.5e-2, batch, epochs=5, seed=3)
     return Scale(
         name="smoke",
         languages=("en", "de"),
-        facts=Facts(10_000, 10.3, 11.3, 200, 1000),
-        embedded=(10_000, 200, 1000),
+        facts=Facts(20_000, 10.3, 11.3, 200, 1000),
+        embedded=(20_000, 200, 1000),
         vocabulary=VocabularyConfig("words", 400, joint=False, tokenizer="pretokenised"),
         models={
             "teacher": (LSTMConfig(2, 128, dropout=0.0, init_scale=0.3),),
@@ -148,15 +148,16 @@ def _smoke() -> Scale:
         source_buckets=(shape[1],),
         decode_tokens=2048,
         timed_sentences=200,
-        seed=2,
+        seq_inter_share=0.25,
+        seed=3,
         max_compilations=20,
         published={"2×128": (published.TH_EN_TEACHER,), "2×32": (published.TH_EN_100,)},
         deviations=(
             "the embedded language, not a natural one; far smaller models",
-            "rates and initialisation were chosen in sight of the effect, under seed 1: other sentences, other weights",
+            "rates and initialisation were chosen in sight of the effect, but under other seeds: other sentences, other weights",
             _ADAM,
             "loss divided by tokens, not by sentences",
-            "Seq-Inter with K = 16, not 35",
+            "Seq-Inter with K = 16, not 35, for a quarter of the training set",
         ),
     )
 
