@@ -154,7 +154,7 @@ def _smoke() -> Scale:
         published={"2×128": (published.TH_EN_TEACHER,), "2×32": (published.TH_EN_100,)},
         deviations=(
             "the embedded language, not a natural one; far smaller models",
-            "rates and initialisation were chosen in sight of the effect, but under other seeds: other sentences, other weights",
+            "rates and initialisation were chosen in sight of the effect, under other seeds, so on other sentences",
             _ADAM,
             "loss divided by tokens, not by sentences",
             "Seq-Inter with K = 16, not 35, for a quarter of the training set",
