@@ -115,7 +115,10 @@ def verify(directory: Path) -> None:
 
 def provenance() -> dict:
     """What runs: command, commit, versions."""
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    spec = getattr(sys.modules["__main__"], "__spec__", None)  # of `python -m`; a script has none
+    program = f"python -m {spec.name.removesuffix('.__main__')}" if spec else Path(sys.argv[0]).name
+    # Paths by their last part: what it was, not where somebody keeps it.
+    command = " ".join([program, *(Path(word).name if os.sep in word else word for word in sys.argv[1:])])
     return {"command": command, "commit": commit(), "versions": checkpoint.versions()}
 
 

@@ -197,3 +197,4 @@ def test_one_line_for_each_stage(tmp_path, capsys, monkeypatch):
 def test_provenance_names_what_ran():
     found = pipeline.provenance()
     assert found["command"] and found["commit"] and "jax" in found["versions"]
+    assert os.sep not in found["command"], "a machine's paths do not belong into results"
