@@ -144,8 +144,9 @@ def test_updates_are_counted_by_hand():
     rows = {row.arm.name: row.arm for row in study.rows(smoke)}
     pairs, _, _ = smoke.embedded
     assert dry_run.update_count(smoke, rows["Baseline"], config) == config.epochs * -(-pairs // smoke.shapes[0][0])
-    half = dry_run.update_count(smoke, rows["Baseline + Seq-Inter"], config)
-    assert half == config.epochs * -(-pairs // 2 // smoke.shapes[0][0])
+    tuned = dry_run.update_count(smoke, rows["Baseline + Seq-Inter"], config)
+    assert smoke.seq_inter_share == 0.25
+    assert tuned == config.epochs * -(-pairs // 4 // smoke.shapes[0][0])
     assert smoke.facts.pairs == pairs
 
 
