@@ -4,9 +4,7 @@ It validates, keeps the best and the last checkpoint, writes metrics, stops on a
 where it was killed: what it carries beside the TrainState is `_Run`, saved in the checkpoint's metadata.
 """
 
-import json
 import math
-import shutil
 import signal
 import threading
 import time
@@ -229,7 +227,7 @@ def _validate(loop: _Loop, run: _Run, state: TrainState, epoch: int | None) -> _
     if config.keep:
         loop.save(loop.directory / f"step-{run.step:07d}", params, metadata=_metadata(loop, run))
         for old in sorted(loop.directory.glob("step-*"))[: -config.keep]:
-            shutil.rmtree(old)
+            files.remove(old)
     _append(loop.directory, {"validation": True, **entry})
     said = ", ".join(f"{key} {value:.4g}" for key, value in entry.items() if key != "step")
     progress.log(f"{loop.name}: update {run.step}: {said}{' (best)' if better else ''}")
@@ -272,16 +270,15 @@ def _resume(directory: Path, identity: dict, state: TrainState, devices: tuple) 
 
 def _append(directory: Path, record: dict) -> None:
     with open(directory / "metrics.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+        file.write(files.json_line(_plain(record)))
 
 
 def _truncate(directory: Path, step: int) -> None:
     """Forget metrics past the checkpoint: those updates are made again."""
     path = directory / "metrics.jsonl"
     if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]  # a kill may have cut the last one
-        files.write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
+        kept = [record for record in files.read_jsonl(path) if record["step"] <= step]
+        files.write_text(path, "".join(map(files.json_line, kept)))
 
 
 class _stop_signal:
