@@ -8,12 +8,14 @@ Read it in this order; each module uses only earlier ones.
   vocab       text <-> ids                             language     the embedded language, all its probabilities known
   corpus      data sets -> sentence pairs              batches      sentence pairs -> batches of few static shapes
   models      LSTM, Transformer: pure functions        losses       written for one position, lifted by vmap
-  search      beam search, greedy                      checkpoint   a directory that describes itself
-  translate   sentences in, n-best out                 schedule     learning rates
-  performance FLOPs, the machine's peak                train        one update, one pmap
-  fit         the training loop                        evaluate     BLEU, perplexity, p(t = mode)
-  train_translator  corpus, model, start -> fit        distill      hypotheses -> a distilled corpus
-  arguments   what the commands take                   cli          the command `seqkd`
+  search      beam search, the engine, sampling        checkpoint   a directory that describes itself
+  shortlist   part of the vocabulary, by the source    translate    sentences in, n-best out
+  schedule    learning rates                           performance  FLOPs, the machine's peak
+  train       one update, one pmap                     fit          the training loop
+  evaluate    BLEU, perplexity, p(t = mode)            train_translator  corpus, model, start -> fit
+  distill     hypotheses -> a distilled corpus         mbr          the hypothesis most like the others
+  exchange    Hugging Face's Marian directories        arguments    what the commands take
+  cli         the command `seqkd`
 
 The study itself is `experiments/kim_rush_2016.py`: a table of corpora, losses and starting points.
 """

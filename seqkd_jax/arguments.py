@@ -21,6 +21,8 @@ from seqkd_jax.config import (
 )
 
 Flat = tyro.conf.arg(name="")  # the fields of a configuration as arguments without a prefix
+Rules = Literal["ctranslate2", "fairseq", "hf", "kim_rush", "marian", "t5x"] | None  # search.PROFILES
+Checkpoints = Annotated[tuple[Path, ...], tyro.conf.UseAppendAction]  # --checkpoint A --checkpoint B
 
 
 @dataclass(frozen=True)
@@ -72,19 +74,37 @@ class Translate:
     seqkd translate --checkpoint student/best < input.en > output.de
     """
 
-    checkpoint: Path
-    """Directory of a checkpoint; nothing else is needed."""
+    checkpoint: Checkpoints
+    """Directory of a checkpoint; nothing else is needed. Several, each after --checkpoint: their ensemble."""
     file: tyro.conf.Positional[str] = "-"
     """File to read, UTF-8, one sentence a line; - is standard input."""
     out: Path | None = None
     """File to write, whole or not at all; None: standard output."""
     n_best: int = 0
     """0: plain text, the best translation of each line. N: JSON lines with the N best and their scores in nats."""
+    decoder: str = "engine"
+    """engine; beam, the same search as the engine's, slower; greedy; sample: as many samples as the beam is wide."""
+    rules: Rules = None
+    """Search as this toolkit does: sets the rules below that are not given themselves."""
     search: Annotated[SearchConfig, Flat] = SearchConfig()
+    mbr: Literal["none", "chrf", "bleu"] = "none"
+    """Of the whole beam, or of all samples, take what is most similar to the others (minimum Bayes risk)."""
+    mbr_weights: Literal["uniform", "probability"] = "uniform"
+    """What the others count: all alike, as samples should, or as probable as the model says, for a beam."""
     replace_unknown: bool = False
     """Replace <unk> by the source word most attended to (word vocabularies)."""
     dictionary: Path | None = None
     """For --replace-unknown: `source|||target` lines that translate the word."""
+    attention: Path | None = None
+    """File to write: JSON lines with the pieces of source and best translation, and what each target piece saw."""
+    attention_layer: int | None = None
+    """For --attention: a decoder layer of a Transformer, from 1; None: the last."""
+    attention_head: Annotated[tuple[int, ...], tyro.conf.UseAppendAction] = ()
+    """For --attention: heads, from 1, each after --attention-head, of which the mean is written; none: of all."""
+    prefix_file: Path | None = None
+    """File with a line for each of the input: what its translation must begin with; an empty line: nothing."""
+    shortlist: Path | None = None
+    """File of `seqkd shortlist`: decode with part of the vocabulary, faster and not quite the same."""
     read_ahead: int = 0
     """Lines read before the first is translated: more is faster. 0: 2048, or 1 if a person types."""
     batch_tokens: int = 1024
@@ -102,8 +122,8 @@ class Distill:
     Stopped and started again, it goes on where it was. README.md beside the corpus says how it came out.
     """
 
-    checkpoint: Path
-    """The teacher."""
+    checkpoint: Checkpoints
+    """The teacher; several, each after --checkpoint: their ensemble."""
     out: Path
     """Directory to write the corpus to; n-best lists go beside it, to <out>.n-best."""
     pairs: Annotated[Pairs, Flat] = Pairs()
@@ -111,6 +131,8 @@ class Distill:
     """Distil these source lines instead of the training split; there are no references then."""
     selection: str = "best"
     """best, or what is nearest to the reference by kim_rush, sacrebleu or chrf."""
+    rules: Rules = None
+    """Search as this toolkit does: sets the rules below that are not given themselves."""
     search: Annotated[SearchConfig, Flat] = SearchConfig()
     shard_lines: int = 1000
     """Source lines in a shard, the unit in which work is kept."""
@@ -127,8 +149,8 @@ class Evaluate:
     seqkd evaluate --checkpoint student/best --corpus.path DATA --compare baseline/best
     """
 
-    checkpoint: Path
-    """The system to evaluate."""
+    checkpoint: Checkpoints
+    """The system to evaluate; several, each after --checkpoint: their ensemble."""
     pairs: Annotated[Pairs, Flat] = Pairs()
     split: Literal["test", "valid", "train"] = "test"
     """Part of the corpus."""
@@ -136,6 +158,8 @@ class Evaluate:
     """Other systems: checkpoints, or files with one translation a line. Paired bootstrap of each against this one."""
     out: Path | None = None
     """Directory to write results.json and the translations to, beside printing the results."""
+    rules: Rules = None
+    """Search as this toolkit does: sets the rules below that are not given themselves."""
     search: Annotated[SearchConfig, Flat] = SearchConfig()
     repetitions: int = 3
     """Passes to time; the median counts. 0: no speed."""
@@ -147,8 +171,8 @@ class Evaluate:
 class Score:
     """The log-probability (nats) of each given translation, one number a line; the perplexity on standard error."""
 
-    checkpoint: Path
-    """The model that scores."""
+    checkpoint: Checkpoints
+    """The model that scores; several, each after --checkpoint: their ensemble."""
     source: Path
     """File of source lines."""
     target: Path
@@ -168,6 +192,38 @@ class Average:
 
 
 @dataclass(frozen=True)
+class Import:
+    """Make a checkpoint of a model of another toolkit: seqkd import --from hf opus-mt-en-de --out teacher
+
+    hf: a Marian directory of Hugging Face, with config.json, model.safetensors, vocab.json, source.spm and target.spm.
+    """
+
+    directory: tyro.conf.Positional[Path]
+    """Directory to read; pickled weights are refused."""
+    out: Path
+    """Checkpoint to write."""
+    form: Annotated[Literal["hf"], tyro.conf.arg(name="from")] = "hf"
+    """The form it is in."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a Transformer for other toolkits: seqkd export --to hf student/best --out student-hf
+
+    hf: a Marian directory, for transformers' MarianMTModel and MarianTokenizer and for CTranslate2's converter.
+    """
+
+    checkpoint: tyro.conf.Positional[Path]
+    """A post-norm Transformer with one joint sentencepiece vocabulary, all embeddings tied."""
+    out: Path
+    """Directory to write."""
+    form: Annotated[Literal["hf"], tyro.conf.arg(name="to")] = "hf"
+    """The form to write."""
+    max_positions: int = 512
+    """Longest sentence that transformers will take, in tokens."""
+
+
+@dataclass(frozen=True)
 class Vocab:
     """Learn vocabularies from the training split of a corpus and save them, for `seqkd train --vocabulary`."""
 
@@ -175,3 +231,18 @@ class Vocab:
     """Directory to write."""
     pairs: Annotated[Pairs, Flat] = Pairs()
     vocab: Annotated[VocabularyConfig, Flat] = VocabularyConfig()
+
+
+@dataclass(frozen=True)
+class LearnShortlist:
+    """Learn from the training split which target entries go with which source entries, for `translate --shortlist`."""
+
+    checkpoint: Path
+    """Model whose vocabulary it is for."""
+    out: Path
+    """File to write (.npz)."""
+    pairs: Annotated[Pairs, Flat] = Pairs()
+    frequent: int = 100
+    """Target entries that are always allowed, the commonest ones."""
+    partners: int = 30
+    """Target entries that each source entry allows."""

@@ -39,14 +39,18 @@ class Translator(NamedTuple):
     """A Model that can also decode a token at a time. Memory exists once per sentence; only the state has a beam axis.
 
     `step` repeated gives the features that `features` computes in one call; the contract tests hold every model to it.
+    A leaf of the state whose shape depends on `length` is a cache: what no step has written is never read.
     """
 
     init: Callable
     features: Callable
     head: Callable
     start: Callable  # (params, source [B,S], length) -> (memory, state), leaves [B,...]; length: steps at most, static
-    # (params, token [B,K], memory, state [B,K,...]) -> (features [B,K,E], attention [B,K,S] | None, state)
-    step: Callable
+    # (params, token [B,K], memory, state [B,K,...], parents [B,K] | None)
+    #   -> (features [B,K,E], attention [B,K,S] | None, state); parents: the hypothesis of the state that each goes on
+    step: Callable  # from, None: each from its own. A model knows the cheapest way to reorder what is its own
+    # (params, inputs) -> weights on the source [B,H,T,S] of each layer; None: it has no layers and heads to tell apart
+    attention: Callable | None = None
 
 
 class Hypotheses(NamedTuple):

@@ -12,6 +12,7 @@ one can load. Orbax casts dtypes silently and its NumPy targets accept wrong sha
 import hashlib
 import importlib.metadata
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,14 +29,19 @@ FORMAT = 1
 
 
 class Checkpoint(NamedTuple):
-    """What `load` finds in a directory."""
+    """What `load` finds in a directory, or `load_ensemble` in several: then * is a tuple, one for each member."""
 
     translator: Translator
-    params: Any  # on the device(s) asked for
-    model_config: ModelConfig
+    params: Any  # * on the device(s) asked for
+    model_config: ModelConfig | tuple  # *
     vocabularies: Any
-    metadata: dict  # what the saver knew: step, losses, ...; JSON values
-    directory: Path
+    metadata: dict | tuple  # * what the saver knew: step, losses, ...; JSON values
+    directory: Path | tuple  # *
+
+    @property
+    def name(self) -> str:
+        """Where it is: the directory as it was given, or the members' with + between."""
+        return " + ".join(map(str, self.directory)) if isinstance(self.directory, tuple) else str(self.directory)
 
 
 def save(
@@ -98,6 +104,24 @@ def load(directory: Path | str, sharding: jax.sharding.Sharding | None = None) -
     return Checkpoint(models.build(config, *sizes), params, config, vocabularies, record["metadata"], Path(directory))
 
 
+def load_ensemble(directories: Sequence[Path | str]) -> Checkpoint:
+    """Checkpoints as one whose probabilities are the mean of theirs (models.ensemble); a single one is itself.
+
+    They may be of different models. UserError: none is named, or one has another vocabulary than the first.
+    """
+    if not directories:
+        raise UserError("no checkpoint is named: give --checkpoint, several times for an ensemble")
+    first, *others = members = [load(directory) for directory in directories]
+    for other in others:
+        if other.vocabularies.fingerprint != first.vocabularies.fingerprint:
+            prints = f"{other.vocabularies.fingerprint[:12]}, not {first.vocabularies.fingerprint[:12]}"
+            raise UserError(f"{other.name}: has vocabulary {prints} of {first.name}; an ensemble needs one vocabulary")
+    if not others:
+        return first
+    translators, params, configs, _, metadata, directories = zip(*members, strict=True)
+    return Checkpoint(models.ensemble(translators), params, configs, first.vocabularies, metadata, directories)
+
+
 def load_state(directory: Path | str, like: Any) -> Any:
     """The saved training state in the structure, dtypes and shardings of `like`.
 
@@ -134,8 +158,13 @@ def average(directories: list[Path | str]) -> Any:
     return jax.tree.map(lambda leaf, shape: (leaf / len(directories)).astype(shape.dtype), total, shapes)
 
 
-def fingerprint(directory: Path | str) -> str:
-    """SHA-256 of what decides a checkpoint's output: configuration, vocabulary, weights; not where it was made."""
+def fingerprint(directory: Path | str | tuple) -> str:
+    """SHA-256 of what decides a checkpoint's output: configuration, vocabulary, weights; not where it was made.
+
+    A tuple of directories: of their ensemble.
+    """
+    if isinstance(directory, tuple):
+        return files.sha256_json(["ensemble", *map(fingerprint, directory)])
     record = read_record(directory)
     return files.sha256_json([record[key] for key in ("format", "model", "vocabulary", "params_sha256")])
 
@@ -158,8 +187,10 @@ def read_record(directory: Path | str) -> dict:
     return record
 
 
-def config_to_json(config: ModelConfig) -> dict:
-    """A model's configuration with its kind, as JSON."""
+def config_to_json(config: ModelConfig | tuple) -> dict:
+    """A model's configuration with its kind, as JSON; of a tuple, an ensemble's: its members'."""
+    if isinstance(config, tuple):
+        return {"kind": "ensemble", "members": [config_to_json(member) for member in config]}
     return {"kind": models.kind_of(config), **asdict(config)}
 
 

@@ -19,7 +19,19 @@ from typing import Any, TextIO, TypeVar
 import tyro
 
 from seqkd_jax import __version__, files, progress
-from seqkd_jax.arguments import Average, Distill, Evaluate, Pairs, Score, Train, Translate, Vocab
+from seqkd_jax.arguments import (
+    Average,
+    Distill,
+    Evaluate,
+    Export,
+    Import,
+    LearnShortlist,
+    Pairs,
+    Score,
+    Train,
+    Translate,
+    Vocab,
+)
 from seqkd_jax.base import EOS, UserError
 from seqkd_jax.config import BatchConfig, FilterConfig
 
@@ -61,32 +73,57 @@ def train(command: Train) -> None:
 
 def translate(command: Translate) -> None:
     """Lines in, lines out; bounded memory, whatever the length of the input."""
-    from seqkd_jax import checkpoint, vocab
+    from seqkd_jax import checkpoint, mbr, shortlist, vocab
     from seqkd_jax.corpus import read_lines
-    from seqkd_jax.translate import translate_lines, write_jsonl, write_text
+    from seqkd_jax.translate import record_attention, translate_lines, write_jsonl, write_text
 
     if command.n_best > command.search.beam:
         raise UserError(f"--n-best {command.n_best} is more than --beam {command.search.beam}: raise the beam")
     if command.dictionary and not command.replace_unknown:
         raise UserError("--dictionary is for --replace-unknown: give both")
-    loaded = checkpoint.load(command.checkpoint)
+    if (command.attention_layer is not None or command.attention_head) and not command.attention:
+        raise UserError("--attention-layer and --attention-head are for --attention FILE: give that too")
+    loaded = checkpoint.load_ensemble(command.checkpoint)
     dictionary = vocab.read_dictionary(command.dictionary) if command.dictionary else None
+    words = shortlist.load(command.shortlist, loaded.vocabularies) if command.shortlist else None
     typed = command.file == "-" and sys.stdin.isatty()
+    chunk = command.read_ahead or (1 if typed else 2048)
     write = write_jsonl if command.n_best else write_text
-    with _output(command.out) as stream, progress.counter(None, "translate", "sentences") as advance:
+    recorded = _output(command.attention) if command.attention else contextlib.nullcontext()
+    counter = progress.counter(None, "translate", "sentences")
+    with _output(command.out) as stream, recorded as attention, counter as advance:
         translations = translate_lines(
             loaded.translator,
             loaded.params,
             loaded.vocabularies,
             read_lines(command.file),
             command.search,
-            n_best=command.n_best or 1,
+            prefixes=read_lines(command.prefix_file) if command.prefix_file else None,
+            n_best=command.n_best or 1 if command.mbr == "none" else None,
             unknown_from_source=command.replace_unknown,
             dictionary=dictionary,
-            batch_tokens=command.batch_tokens,
-            chunk=command.read_ahead or (1 if typed else 2048),
+            decoder=command.decoder,
+            shortlist=words,
+            batch_tokens=1 if chunk == 1 else command.batch_tokens,  # a person waits for one sentence: one row
+            chunk=chunk,
             progress=advance,
         )
+        if command.mbr != "none":
+            tokenize = loaded.vocabularies.metric_tokenizer
+            lists = mbr.by_expected_utility(translations, command.mbr, command.mbr_weights, tokenize)
+            translations = (one._replace(hypotheses=one.hypotheses[: command.n_best or 1]) for one in lists)
+        if attention:
+            translations = record_attention(
+                loaded.translator,
+                loaded.params,
+                loaded.vocabularies,
+                translations,
+                attention,
+                layer=command.attention_layer,
+                heads=command.attention_head or None,
+                batch_tokens=command.batch_tokens,
+                chunk=chunk,
+            )
         write(translations, stream)
 
 
@@ -99,7 +136,7 @@ def distill(command: Distill) -> None:
     rule = _entry(distilling.SELECTIONS, command.selection, "--selection")
     if command.source_only and rule is not None:
         raise UserError(f"--selection {command.selection} needs references; with --source-only, use best")
-    teacher = checkpoint.load(command.checkpoint)
+    teacher = checkpoint.load_ensemble(command.checkpoint)
     if command.source_only:
         sources, references = list(read_lines(command.source_only)), None
     else:
@@ -126,7 +163,7 @@ def evaluate(command: Evaluate) -> None:
     from seqkd_jax import checkpoint
     from seqkd_jax import evaluate as measuring
 
-    loaded = checkpoint.load(command.checkpoint)
+    loaded = checkpoint.load_ensemble(command.checkpoint)
     corpus = load_pairs(command.pairs, command.split)
     timed = None if command.repetitions else 0
     found = measuring.evaluate(
@@ -141,18 +178,17 @@ def evaluate(command: Evaluate) -> None:
         timed_sentences=timed,
     )
     results = {
-        "checkpoint": str(command.checkpoint),
-        "fingerprint": checkpoint.fingerprint(command.checkpoint),
+        "checkpoint": loaded.name,
+        "fingerprint": checkpoint.fingerprint(loaded.directory),
         "corpus": corpus.name,
         **found.results,
     }
     beam = f"beam{command.search.beam}"
     if command.compare:
         systems = {name: _outputs_of(name, command, corpus, loaded) for name in command.compare}
-        systems[str(command.checkpoint)] = found.outputs[beam]
+        systems[loaded.name] = found.outputs[beam]
         tokenize = loaded.vocabularies.metric_tokenizer
-        against = str(command.checkpoint)
-        results["compared"] = measuring.paired_bootstrap(systems, found.references, against, tokenize)
+        results["compared"] = measuring.paired_bootstrap(systems, found.references, loaded.name, tokenize)
     if command.out:
         with files.new_directory(command.out) as directory:
             for name, lines in found.outputs.items():
@@ -168,7 +204,7 @@ def score(command: Score) -> None:
     from seqkd_jax.corpus import read_lines
     from seqkd_jax.translate import force_score
 
-    loaded = checkpoint.load(command.checkpoint)
+    loaded = checkpoint.load_ensemble(command.checkpoint)
     sources, targets = (list(read_lines(path)) for path in (command.source, command.target))
     if len(sources) != len(targets):
         raise UserError(f"{command.source} has {len(sources):,} lines but {command.target} has {len(targets):,}")
@@ -198,6 +234,20 @@ def average(command: Average) -> None:
     print(command.out)
 
 
+def import_model(command: Import) -> None:
+    """Another toolkit's model as a checkpoint."""
+    from seqkd_jax.exchange import import_marian
+
+    print(import_marian(command.directory, command.out))
+
+
+def export_model(command: Export) -> None:
+    """A checkpoint as another toolkit's model."""
+    from seqkd_jax.exchange import export_marian
+
+    print(export_marian(command.checkpoint, command.out, command.max_positions))
+
+
 def vocab(command: Vocab) -> None:
     """Vocabularies as plain files."""
     from seqkd_jax import vocab as learning
@@ -211,6 +261,21 @@ def vocab(command: Vocab) -> None:
     print(command.out)
 
 
+def learn_shortlist(command: LearnShortlist) -> None:
+    """A shortlist of the training split."""
+    from seqkd_jax import checkpoint, shortlist
+
+    vocabularies = checkpoint.load(command.checkpoint).vocabularies
+    pairs = load_pairs(command.pairs, "train")
+    sources = map(vocabularies.source.encode, pairs.sources)
+    targets = map(vocabularies.target.encode, pairs.targets)
+    found = shortlist.learn(
+        zip(sources, targets, strict=True), vocabularies, frequent=command.frequent, partners=command.partners
+    )
+    shortlist.save(found, command.out)
+    print(command.out)
+
+
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "train": (Train, train),
     "translate": (Translate, translate),
@@ -218,7 +283,10 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "evaluate": (Evaluate, evaluate),
     "score": (Score, score),
     "average": (Average, average),
+    "import": (Import, import_model),
+    "export": (Export, export_model),
     "vocab": (Vocab, vocab),
+    "shortlist": (LearnShortlist, learn_shortlist),
 }
 
 
@@ -231,9 +299,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     types = {name: arguments_type for name, (arguments_type, _) in COMMANDS.items()}
     description = f"Train, distil and use translation models. Version {__version__}."
     command = tyro.extras.subcommand_cli_from_dict(types, args=arguments, prog="seqkd", description=description)
+    if getattr(command, "rules", None):
+        command = _under_rules(command, arguments)
     sys.exit(
         _guarded(next(run for arguments_type, run in COMMANDS.values() if type(command) is arguments_type), command)
     )
+
+
+def _under_rules(command: Any, arguments: Sequence[str]) -> Any:
+    """The command read again, its named rules being the defaults: what is given beside them holds."""
+    from seqkd_jax.search import named_rules
+
+    default = dataclasses.replace(command, search=named_rules(type(command.search)(), command.rules))
+    return tyro.cli(type(command), args=arguments[1:], default=default, prog=f"seqkd {arguments[0]}")
 
 
 def _guarded(run: Callable[[Any], None], command: Any) -> int:
@@ -331,9 +409,7 @@ def _outputs_of(name: str, command: Evaluate, corpus, loaded) -> list[str]:
         return list(read_lines(name))
     other = checkpoint.load(name)
     if other.vocabularies.metric_tokenizer != loaded.vocabularies.metric_tokenizer:
-        raise UserError(
-            f"{name}: its text is tokenised differently from that of {command.checkpoint}: BLEU cannot compare"
-        )
+        raise UserError(f"{name}: its text is tokenised differently from that of {loaded.name}: BLEU cannot compare")
     with progress.counter(len(corpus.sources), f"translate with {name}", "sentences") as advance:
         options = {"n_best": 1, "batch_tokens": command.batch_tokens, "progress": advance}
         lines = translate_lines(

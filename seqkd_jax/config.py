@@ -68,6 +68,8 @@ class TransformerConfig:
     """Rate inside the position-wise layers."""
     compute: ComputeType = "float32"
     """Type of matrix products and activations; parameters, norms and losses stay float32."""
+    positions: Literal["tensor2tensor", "vaswani"] = "tensor2tensor"
+    """Frequencies of the sinusoids, i < width/2: 10000^(-i/(width/2 - 1)), or 10000^(-2i/width) (Hugging Face)."""
 
 
 ModelConfig = LSTMConfig | TransformerConfig
@@ -77,8 +79,8 @@ ModelConfig = LSTMConfig | TransformerConfig
 class VocabularyConfig:
     """How text becomes ids."""
 
-    kind: Literal["sentencepiece", "words"] = "sentencepiece"
-    """Subwords learned from raw text, or the most frequent words and <unk> as in the paper."""
+    kind: Literal["sentencepiece", "words", "marian"] = "sentencepiece"
+    """Subwords learned from raw text, the most frequent words and <unk> as in the paper, or what `import` found."""
     size: int = 8000
     """Entries, the four special ones included (words: the paper's 50k is size 50004)."""
     joint: bool = True
@@ -209,11 +211,24 @@ class SearchConfig:
     beam: int = 5
     """Hypotheses kept, and returned."""
     length_rule: Literal["none", "power", "gnmt"] = "none"
-    """Scores are log p, log p / L^a, or log p / ((5+L)/6)^a; L counts the tokens with EOS. The paper: none."""
+    """Scores are log p, log p / L^a, or log p / ((5+L)/6)^a; L counts the tokens. The paper: none."""
     length_alpha: float = 1.0
     """The exponent a, not negative."""
-    stop: Literal["bound", "first_k_finished"] = "bound"
-    """Stop a sentence when no live hypothesis can still enter the best K, or as soon as K have finished."""
+    length_counts_eos: bool = True
+    """Whether EOS is one of the L tokens."""
+    stop: Literal["bound", "current_bound", "first_k_finished", "top_ends"] = "bound"
+    """Stop a sentence when no live hypothesis can still enter the best K; when the best would not if it ended at its
+    present length; as soon as K have finished; when the best candidate of a step ends."""
+    eos_among: Literal["first_k", "all"] = "first_k"
+    """An EOS finishes its hypothesis if it is among the first K, or anywhere among the 2K best candidates of a step."""
+    ended: Literal["replaced", "removed", "extended"] = "replaced"
+    """A finished hypothesis's slot goes to the next of the 2K best candidates; or, with K candidates a step, is lost,
+    or is kept: the hypothesis goes on beyond its EOS, to no use (Kim & Rush's code)."""
+    keep: Literal["best", "first"] = "best"
+    """Of more than K finished hypotheses keep the best, or those that finished first."""
+    at_limit: Literal["cut", "ranked", "forced_eos", "free_eos"] = "cut"
+    """Hypotheses at the greatest length come after all finished ones; are ranked among them; must take EOS as their
+    last token; or get it free of charge."""
     max_length_a: float = 1.5
     """At most a*x + b tokens (EOS included) for a source of x tokens."""
     max_length_b: float = 10.0
@@ -224,6 +239,18 @@ class SearchConfig:
     """See min_length_a."""
     forbid_unk: bool = False
     """Never produce <unk>."""
+    no_repeat_ngram: int = 0
+    """Never produce a sequence of so many tokens twice in a translation; 0: off."""
+    coverage_penalty: float = 0.0
+    """Adds this times sum_s log min(attention received by s, 1) to the scores of what ends (Wu et al. 2016, eq. 14)."""
+    sample_temperature: float = 1.0
+    """Sampling only: divides the log-probabilities that are drawn from; below 1 nearer to greedy."""
+    sample_top_k: int = 0
+    """Sampling only: draw from the k most probable tokens; 0: from all."""
+    sample_top_p: float = 1.0
+    """Sampling only: draw from as few of the most probable tokens as together have probability p; after top-k."""
+    sample_seed: int = 0
+    """Sampling only: another seed, other samples (and another compilation)."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """What a computation costs and what the machine can do: matrix products, memory. Read by training, studies and reports.
 
-FLOPs are those of matrix products and convolutions, counted exactly on the traced program; the yardstick is a chain of
-matrix products timed on the same machine. So "share of peak" says how much of the time is arithmetic that is needed.
+FLOPs are those of matrix products and convolutions, counted exactly on the traced program; the yardsticks are a chain
+of matrix products and a pass over memory, timed on the same machine. So "share of peak" says how much of the time is
+arithmetic that is needed, "share of bandwidth" how much is reading what must be read.
 """
 
 import functools
@@ -40,6 +41,47 @@ def matrix_peak(size: int = 0, repeats: int = 7) -> float:
         jax.block_until_ready(matrix_chain(left, right))
         seconds.append(time.perf_counter() - start)
     return 2 * CHAIN * size**3 / statistics.median(seconds)
+
+
+@functools.cache
+def memory_bandwidth(megabytes: int = 0, repeats: int = 7) -> float:
+    """Bytes/s of one device, read and written, changing an array in place: the median over repeats; once a process.
+
+    megabytes 0: 256 on a CPU, more than its caches hold; 2048 elsewhere.
+    """
+    megabytes = megabytes or (256 if jax.default_backend() == "cpu" else 2048)
+    array = jax.device_put(np.ones(megabytes * 2**18, np.float32), jax.local_devices()[0])
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def negate_in_place(array):
+        return -array
+
+    array = jax.block_until_ready(negate_in_place(array))
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        array = jax.block_until_ready(negate_in_place(array))
+        seconds.append(time.perf_counter() - start)
+    return 2 * array.nbytes / statistics.median(seconds)
+
+
+def bytes_read(function: Callable, *arguments: Any) -> int:
+    """Bytes of its arguments that one call must read, each once: all of an array, or what a look-up takes from it.
+
+    Traced, neither compiled nor run; arguments as in `count_flops`. An array that is not used counts nothing.
+    """
+    jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
+    whole, looked_up = set(), {}
+    for equation in jaxpr.eqns:
+        inputs = [variable for variable in equation.invars if not hasattr(variable, "val")]
+        if equation.primitive.name == "gather":
+            result = equation.outvars[0]
+            looked_up[inputs[0]] = looked_up.get(inputs[0], 0) + _size(result) * result.aval.dtype.itemsize
+            inputs = inputs[1:]
+        whole.update(inputs)
+    whole.update(variable for variable in jaxpr.outvars if not hasattr(variable, "val"))
+    sizes = {variable: _size(variable) * variable.aval.dtype.itemsize for variable in jaxpr.invars}
+    return sum(size if var in whole else min(size, looked_up.get(var, 0)) for var, size in sizes.items())
 
 
 def count_flops(function: Callable, *arguments: Any) -> float:

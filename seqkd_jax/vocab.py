@@ -1,8 +1,9 @@
 """Text to ids and back. After the corpus is read and before it is batched.
 
-Two kinds: subwords that sentencepiece learns from raw text, and the most frequent words of tokenised text with <unk>
-for the rest (Kim & Rush 2016). A `Vocabulary` is a NamedTuple of functions beside the bytes of its file; their hash is
-its fingerprint, which every checkpoint carries, so that another vocabulary is refused by name.
+Three kinds: subwords that sentencepiece learns from raw text; the most frequent words of tokenised text with <unk>
+for the rest (Kim & Rush 2016); and, from elsewhere, Marian's: subwords of two sentencepiece models whose ids are their
+places in one list. A `Vocabulary` is a NamedTuple of functions beside the bytes of its file; their hash is its
+fingerprint, which every checkpoint carries, so that another vocabulary is refused by name.
 """
 
 import io
@@ -20,6 +21,7 @@ from seqkd_jax.config import VocabularyConfig
 
 SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")  # in the order of their ids
 FORMAT = 1  # of vocabulary.json
+ENTRIES = "entries.json"  # of a vocabulary of kind marian: the text of each id, both sides' the same
 
 
 class Vocabulary(NamedTuple):
@@ -30,6 +32,7 @@ class Vocabulary(NamedTuple):
     encode: Callable[[str], list[int]]  # one line -> ids without BOS and EOS; what is unknown is UNK
     decode: Callable[[Iterable], str]  # ids -> one line; PAD, BOS and EOS are dropped, UNK is written <unk>
     split: Callable[[str], list[str]]  # one line -> its tokens as text, one for each id of `encode`
+    entries: tuple[str, ...]  # the text of each id
     data: bytes  # content of its file
     fingerprint: str  # SHA-256 of all that decides its ids
 
@@ -52,6 +55,8 @@ def learn(sources: Iterable[str], targets: Iterable[str], config: VocabularyConf
     """
     if config.size <= len(SPECIALS):
         raise UserError(f"vocabulary size {config.size}: must exceed {len(SPECIALS)}, the number of special entries")
+    if config.kind == "marian":
+        raise UserError("vocabulary kind marian cannot be learned: `seqkd import` takes it over; learn sentencepiece")
     if config.kind == "words":
         split = _tokenizer(config.tokenizer)
         source, target = (_most_frequent(text, split, config.size) for text in (sources, targets))
@@ -63,11 +68,23 @@ def learn(sources: Iterable[str], targets: Iterable[str], config: VocabularyConf
     return _together(_sentencepiece("source.model", source), _sentencepiece("target.model", target), config)
 
 
+def mapped(source: bytes, target: bytes, entries: Sequence[str]) -> Vocabularies:
+    """Marian's vocabularies: two sentencepiece models, and the entries, of which a piece's id is its place.
+
+    A piece that is no entry is UNK. UserError: the entries do not begin with SPECIALS, or a model is damaged.
+    """
+    config = VocabularyConfig(kind="marian", size=len(entries))
+    sides = (("source.spm", source), ("target.spm", target))
+    return _together(*(_mapped(name, model, tuple(entries)) for name, model in sides), config)
+
+
 def save(vocabularies: Vocabularies, directory: Path | str) -> None:
     """Write the vocabularies into a directory as plain files, vocabulary.json last; other files in it stay."""
     directory = Path(directory)
     for name, data in {side.name: side.data for side in (vocabularies.source, vocabularies.target)}.items():
         files.write_bytes(directory / name, data)
+    if vocabularies.config.kind == "marian":
+        files.write_json(directory / ENTRIES, vocabularies.source.entries)
     description = {
         "format": FORMAT,
         "fingerprint": vocabularies.fingerprint,
@@ -94,7 +111,8 @@ def load(directory: Path | str) -> Vocabularies:
         raise UserError(f"{path}: lacks or misnames {error}; learn it again with `seqkd vocab`") from None
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}; {path} names it") from None
-    sides = {name: _from_bytes(name, content, config, path.parent) for name, content in data.items()}
+    entries = tuple(files.read_json(path.parent / ENTRIES)) if config.kind == "marian" else ()
+    sides = {name: _from_bytes(name, content, config, entries, path.parent) for name, content in data.items()}
     vocabularies = _together(*(sides[name] for name in names), config)
     require_same(description["fingerprint"], vocabularies, f"{path} (a file beside it was changed)")
     return vocabularies
@@ -151,8 +169,10 @@ def _together(source: Vocabulary, target: Vocabulary, config: VocabularyConfig) 
     return Vocabularies(source, target, source.name == target.name, config, fingerprint, tokenizer)
 
 
-def _from_bytes(name: str, data: bytes, config: VocabularyConfig, directory: Path) -> Vocabulary:
+def _from_bytes(name: str, data: bytes, config: VocabularyConfig, entries: tuple, directory: Path) -> Vocabulary:
     try:
+        if config.kind == "marian":
+            return _mapped(name, data, entries)
         if config.kind == "words":
             return _words(name, data.decode("utf-8").removesuffix("\n").split("\n"), config)
         return _sentencepiece(name, data)
@@ -206,8 +226,45 @@ def _sentencepiece(name: str, data: bytes) -> Vocabulary:
     def encode(out_type: type, line: str) -> list:
         return processor.encode(line, out_type=out_type) if line.strip() else []  # a blank line has no ids
 
-    fingerprint = files.sha256_bytes(data)
-    return Vocabulary(name, size, partial(encode, int), decode, partial(encode, str), data, fingerprint)
+    entries, fingerprint = tuple(processor.id_to_piece(list(range(size)))), files.sha256_bytes(data)
+    return Vocabulary(name, size, partial(encode, int), decode, partial(encode, str), entries, data, fingerprint)
+
+
+# Subwords that have the ids of a list
+
+
+def _mapped(name: str, data: bytes, entries: tuple[str, ...]) -> Vocabulary:
+    """One side of Marian's vocabularies; splits and joins text as transformers' MarianTokenizer does."""
+    import sentencepiece
+
+    if entries[: len(SPECIALS)] != SPECIALS:
+        raise UserError(f"{name}: its entries must begin with {' '.join(SPECIALS)}, not {' '.join(entries[:4])}")
+    try:
+        processor = sentencepiece.SentencePieceProcessor(model_proto=data)
+    except RuntimeError:
+        raise UserError(f"{name}: no sentencepiece model; take the file of the same name again") from None
+    ids = {piece: index for index, piece in enumerate(entries) if piece not in SPECIALS}
+
+    def split(line: str) -> list[str]:
+        if not line.strip():
+            return []
+        end = line.find("<<") + 2 if line.startswith(">>") and "<<" in line else 0
+        return [*([line[:end]] if end else []), *processor.encode(line[end:], out_type=str)]  # first: >>language<<
+
+    def encode(line: str) -> list[int]:
+        return [ids.get(piece, UNK) for piece in split(line)]
+
+    def decode(tokens: Iterable) -> str:
+        text, pieces = "", []
+        for token in (int(token) for token in tokens if token not in (PAD, BOS, EOS)):
+            if token == UNK:
+                text, pieces = f"{text}{processor.decode_pieces(pieces)}{SPECIALS[UNK]} ", []
+            else:
+                pieces.append(entries[token])
+        return (text + processor.decode_pieces(pieces)).replace("\u2581", " ").strip()
+
+    fingerprint = files.sha256_json([files.sha256_bytes(data), entries])
+    return Vocabulary(name, len(entries), encode, decode, split, entries, data, fingerprint)
 
 
 # Words
@@ -235,7 +292,7 @@ def _words(name: str, entries: list[str], config: VocabularyConfig) -> Vocabular
         return " ".join(entries[token] for token in tokens if token not in (PAD, BOS, EOS))
 
     fingerprint = files.sha256_json([config.tokenizer, entries])
-    return Vocabulary(name, len(entries), encode, decode, split, data, fingerprint)
+    return Vocabulary(name, len(entries), encode, decode, split, tuple(entries), data, fingerprint)
 
 
 def _tokenizer(name: str) -> Callable[[str], list[str]]:

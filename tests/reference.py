@@ -1,6 +1,9 @@
 """Slow, obvious references in NumPy and Python lists: what the jitted code is held to. Each section is its module's."""
 
 import itertools
+import math
+
+import numpy as np
 
 # ---------------------------------------------------------------- search
 # A model here is `ask`: prefix (list of ids) -> log-probabilities [V] of the next token, as tests/tiny.py gives it.
@@ -9,8 +12,10 @@ import itertools
 _PAD, _UNK, _BOS, _EOS = 0, 1, 2, 3
 
 
-def reference_penalty(config, length):
-    """The divisor of a log-probability, written out for each rule."""
+def reference_penalty(config, length, ends=True):
+    """The divisor of a log-probability, written out for each rule; `length` tokens, the last of them EOS if it ends."""
+    if ends and not config.length_counts_eos:
+        length = max(length - 1, 1)
     if config.length_rule == "none":
         return 1.0
     if config.length_rule == "power":
@@ -20,41 +25,82 @@ def reference_penalty(config, length):
     raise AssertionError(f"write the reference of the length rule {config.length_rule!r}")
 
 
-def reference_may_follow(config, prefix, token, min_length):
-    """Whether the rules let this token come after this prefix."""
+def reference_may_follow(config, prefix, token, min_length, max_length=None, given=()):
+    """Whether the rules let this token come after this prefix. given: what the translation must begin with."""
+    if len(prefix) < len(given):
+        return token == given[len(prefix)]
+    if config.at_limit == "forced_eos" and len(prefix) + 1 == max_length:
+        return token == _EOS
     if token in (_PAD, _BOS) or (token == _UNK and config.forbid_unk):
         return False
+    if config.no_repeat_ngram:
+        size, longer = config.no_repeat_ngram, [*prefix, token]
+        before = [longer[i : i + size] for i in range(len(longer) - size)]
+        if longer[-size:] in before:
+            return False
     return token != _EOS or len(prefix) >= min_length
 
 
-def reference_beam_search(ask, config, min_length, max_length):
-    """Beam search with 2K candidates and the stop rules of SearchConfig, for one sentence."""
+def reference_score(ask, config, ids, total):
+    """What a hypothesis is ranked by; `ask.attention(prefix)` gives the weights of the step that follows a prefix."""
+    score = total / reference_penalty(config, len(ids), ids[-1] == _EOS)
+    if config.coverage_penalty:
+        received = sum(np.asarray(ask.attention(ids[:t])) for t in range(len(ids)))
+        score += config.coverage_penalty * sum(math.log(min(weight, 1.0)) for weight in received)
+    return score
+
+
+def reference_beam_search(ask, config, min_length, max_length, given=()):
+    """Beam search under the rules of SearchConfig, for one sentence."""
     beam = config.beam
     live, finished = [([], 0.0)], []  # (ids, log-probability), best first
     for length in range(1, max_length + 1):
+        last = length == max_length
         candidates = []
         for prefix, total in live:
+            if last and config.at_limit == "free_eos":
+                candidates.append((prefix + [_EOS], total))
+                continue
             for token, log_prob in enumerate(ask(prefix)):
-                if reference_may_follow(config, prefix, token, min_length):
+                if reference_may_follow(config, prefix, token, min_length, max_length, given):
                     candidates.append((prefix + [token], total + log_prob))
         candidates.sort(key=lambda candidate: -candidate[1])
-        candidates = candidates[: 2 * beam]
-        for ids, total in candidates[:beam]:
-            if ids[-1] == _EOS:
-                finished.append((ids, total / reference_penalty(config, length), total, True))
-        finished.sort(key=lambda hypothesis: -hypothesis[1])
-        finished = finished[:beam]
-        live = [candidate for candidate in candidates if candidate[0][-1] != _EOS][:beam]
-        if not live:
+        number = {"replaced": 2 * beam, "removed": beam - len(finished), "extended": beam}[config.ended]
+        candidates = candidates[:number]
+        arrived = []
+        for place, (ids, total) in enumerate(candidates):
+            ends = ids[-1] == _EOS
+            in_time = place < beam or (ends and config.eos_among == "all")
+            if in_time and _EOS not in ids[:-1] and (ends or (last and config.at_limit == "ranked")):
+                arrived.append((ids, reference_score(ask, config, ids, total), total, ends))
+        if config.keep == "first":
+            arrived = arrived[: beam - len(finished)]
+        finished = sorted(finished + arrived, key=lambda hypothesis: -hypothesis[1])[:beam]
+        going_on = config.ended == "extended"
+        live = [candidate for candidate in candidates if going_on or candidate[0][-1] != _EOS][:beam]
+        if last and config.at_limit == "ranked":
+            live = []
+        if not live or _reference_stops(config, length, max_length, candidates, live, finished):
             break
-        if len(finished) == beam:
-            if config.stop == "first_k_finished":
-                break
-            reachable = range(length + 1, max_length + 1)
-            if finished[-1][1] >= max((live[0][1] / reference_penalty(config, n) for n in reachable), default=-1e300):
-                break
-    unfinished = [(ids, total / reference_penalty(config, max_length), total, False) for ids, total in live]
+    live = [(ids, total) for ids, total in live if _EOS not in ids]
+    unfinished = [(ids, reference_score(ask, config, ids, total), total, False) for ids, total in live]
     return (finished + unfinished)[:beam]
+
+
+def _reference_stops(config, length, max_length, candidates, live, finished):
+    if config.stop == "top_ends":
+        return candidates[0][0][-1] == _EOS
+    if len(finished) < config.beam:
+        return False
+    if config.stop == "first_k_finished":
+        return True
+    if config.stop == "current_bound":
+        return finished[-1][1] >= live[0][1] / reference_penalty(config, length, ends=False)
+    reachable = range(length + 1, max_length + 1)
+    bound = max(
+        (live[0][1] / reference_penalty(config, n, ends) for n in reachable for ends in (True, False)), default=-1e300
+    )
+    return finished[-1][1] >= bound
 
 
 def reference_enumeration(ask, config, min_length, max_length):
@@ -68,7 +114,7 @@ def reference_enumeration(ask, config, min_length, max_length):
                 continue
             prefixes = [list(ids[:t]) for t in range(length)]
             if all(
-                reference_may_follow(config, prefix, token, min_length)
+                reference_may_follow(config, prefix, token, min_length, max_length)
                 for prefix, token in zip(prefixes, ids, strict=True)
             ):
                 total = sum(ask(prefix)[token] for prefix, token in zip(prefixes, ids, strict=True))

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import get_args
 
 import jax
 import numpy as np
@@ -13,6 +14,8 @@ import pytest
 
 from seqkd_jax import arguments, checkpoint, cli
 from seqkd_jax.base import UserError
+from seqkd_jax.config import SearchConfig
+from seqkd_jax.search import PROFILES, named_rules
 
 WORDS = ["red", "green", "blue", "black", "white"]
 SMALL_MODEL = ["--lstm.layers", "1", "--lstm.size", "8"]
@@ -105,6 +108,46 @@ def test_translate_n_best_from_standard_input(teacher, capfd, monkeypatch):
     for row in rows:
         assert len(row["hypotheses"]) == 2
         assert row["hypotheses"][0]["score"] >= row["hypotheses"][1]["score"]
+
+
+def test_translate_by_an_ensemble_samples_and_minimum_bayes_risk(data, teacher, tmp_path, capfd):
+    """Everything at once, in order; --attention records what was chosen in the end."""
+    both = ["--checkpoint", teacher / "best", "--checkpoint", teacher / "step-0000002"]
+    options = ["--decoder", "sample", "--mbr", "chrf", "--n-best", 2, "--attention", tmp_path / "seen", *SEARCH]
+    assert seqkd("translate", *both, data / "test.en", *options) == 0
+    rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    seen = [json.loads(line) for line in (tmp_path / "seen").read_text().splitlines()]
+    assert [row["source"].split() for row in rows] == [row["source"][:-1] for row in seen] and len(rows) == 8
+    for row, attention in zip(rows, seen, strict=True):
+        best = row["hypotheses"][0]
+        assert attention["target"] == best["text"].split() + ["</s>"] * best["finished"]
+        weights = np.array(attention["weights"])
+        assert weights.shape == (len(attention["target"]), len(attention["source"]))
+        np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-4)
+    assert seqkd("translate", *both, data / "test.en", *options, "--sample-seed", 1) == 0
+    assert [json.loads(line) for line in capfd.readouterr().out.splitlines()] != rows
+    said = fails(capfd, "translate", *both, data / "test.en", *options, "--attention-layer", 1)
+    assert "leave layer and heads off" in said
+    assert "--attention FILE" in fails(capfd, "translate", *both, data / "test.en", "--attention-head", 1)
+    assert "no decoder is called" in fails(capfd, "translate", *both, data / "test.en", "--decoder", "best")
+
+
+def test_an_ensemble_is_scored_evaluated_and_distilled(data, teacher, tmp_path, capfd):
+    both = ["--checkpoint", teacher / "best", "--checkpoint", teacher / "step-0000002"]
+    pairs = ["--source", data / "test.en", "--target", data / "test.de"]
+    found = []
+    for members in (both, both[:2], both[2:]):
+        assert seqkd("score", *members, *pairs) == 0
+        found.append([float(line) for line in capfd.readouterr().out.splitlines()])
+    for ensemble, *members in zip(*found, strict=True):
+        assert ensemble >= np.mean(members) - 1e-3, "a mean of probabilities is at least their geometric mean"
+    corpus = ["--corpus.path", data, *SEARCH]
+    assert seqkd("evaluate", *both, *corpus, "--repetitions", 0) == 0
+    name = f"{teacher / 'best'} + {teacher / 'step-0000002'}"
+    assert json.loads(capfd.readouterr().out)["checkpoint"] == name
+    assert seqkd("distill", *both, *corpus, "--out", tmp_path / "corpus") == 0
+    card = json.loads((tmp_path / "corpus" / "card.json").read_text())
+    assert card["teacher"]["path"] == name and card["teacher"]["model"]["kind"] == "ensemble"
 
 
 def test_translate_replaces_unknown_words(teacher, tmp_path, capfd):
@@ -272,3 +315,41 @@ def test_a_reader_that_goes_away_is_no_error():
 def test_help_needs_no_accelerator():
     done = python("import sys; from seqkd_jax import cli; print({'jax', 'datasets', 'numpy'} & set(sys.modules))")
     assert done.stdout == "set()\n", done
+
+
+def test_named_rules_set_what_is_not_given(monkeypatch, capfd):
+    """--rules is read first, whatever the order; what is given beside it holds, even where it is the default."""
+    seen = []
+    monkeypatch.setitem(cli.COMMANDS, "translate", (arguments.Translate, seen.append))
+    options = [
+        "translate",
+        "--checkpoint",
+        "c",
+        "--beam",
+        7,
+        "--length-alpha",
+        "1.0",
+        "--rules",
+        "t5x",
+        "--no-forbid-unk",
+    ]
+    assert seqkd(*options) == 0
+    expected = named_rules(SearchConfig(beam=7), "t5x")
+    assert seen[0].search == dataclasses.replace(expected, length_alpha=1.0) and expected.length_alpha == 0.6
+    assert seqkd("translate", "--checkpoint", "c", "--rules", "marian", "file") == 0
+    assert seen[1].search == named_rules(SearchConfig(), "marian") and seen[1].file == "file"
+    names = get_args(get_args(arguments.Rules)[0])
+    assert sorted(names) == sorted(PROFILES), "arguments.Rules lists the names of search.PROFILES"
+
+
+def test_translate_begins_with_the_prefix(teacher, tmp_path, capfd):
+    (tmp_path / "in").write_text("red blue\ngreen\n\n")
+    (tmp_path / "prefixes").write_text("WHITE RED\n\n\n")
+    options = ["--checkpoint", teacher / "best", tmp_path / "in", *SEARCH, "--prefix-file", tmp_path / "prefixes"]
+    assert seqkd("translate", *options) == 0
+    lines = capfd.readouterr().out.split("\n")
+    assert lines[0].startswith("WHITE RED") and len(lines) == 4
+    (tmp_path / "prefixes").write_text("WHITE RED\n")
+    assert "prefix 2" in fails(capfd, "translate", *options)
+    (tmp_path / "prefixes").write_text("RED RED RED RED RED RED\n\n\n")
+    assert "sentence 1 has a prefix of 6 tokens" in fails(capfd, "translate", *options)

@@ -8,7 +8,7 @@ import pytest
 from seqkd_jax import models, train
 from seqkd_jax.base import Batch
 from seqkd_jax.config import LSTMConfig, OptimiserConfig, SearchConfig, TrainConfig, TransformerConfig
-from seqkd_jax.search import beam_search
+from seqkd_jax.search import Request, beam_search
 
 V, B, S, T = 19, 4, 6, 5
 PLATFORMS = "tpu", "cuda"
@@ -43,6 +43,7 @@ def test_the_search_exports(kind):
     model = models.build(CONFIGS[kind], V, V)
     params = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     search = jax.jit(beam_search(model, SearchConfig(beam=3), T))
-    exported = jax.export.export(search, platforms=PLATFORMS)(params, abstract(B, S), abstract(B), abstract(B))
+    request = Request(abstract(B, S), abstract(B), abstract(B), abstract(B, 2), abstract(B))
+    exported = jax.export.export(search, platforms=PLATFORMS)(params, request)
     assert set(exported.platforms) == set(PLATFORMS)
     assert [leaf.shape for leaf in exported.out_avals] == [(B, 3, T), (B, 3), (B, 3), (B, 3)]

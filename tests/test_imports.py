@@ -17,6 +17,7 @@ PACKAGE = ROOT / "seqkd_jax"
 BOTTOM = {"base", "config"}
 DATA = BOTTOM | {"files", "progress"}
 MIDDLE = DATA | {"vocab", "corpus", "batches", "models", "losses", "search", "checkpoint", "schedule", "performance"}
+MIDDLE |= {"shortlist"}
 ALLOWED = {
     "__init__": set(),
     "base": set(),
@@ -32,15 +33,20 @@ ALLOWED = {
     "schedule": BOTTOM,
     "performance": DATA,
     "search": BOTTOM,
+    "shortlist": DATA | {"vocab"},
     "checkpoint": DATA | {"vocab", "models"},
+    "exchange": DATA | {"vocab", "models", "checkpoint"},
     "translate": MIDDLE,
     "evaluate": MIDDLE | {"translate", "language"},
+    "mbr": MIDDLE | {"translate", "evaluate"},
     "train": MIDDLE,
     "fit": MIDDLE | {"train"},
     "train_translator": MIDDLE | {"translate", "evaluate", "train", "fit"},
     "distill": MIDDLE | {"translate", "evaluate"},
     "arguments": BOTTOM,
-    "cli": MIDDLE | {"translate", "evaluate", "train", "fit", "train_translator", "distill", "arguments", "__init__"},
+    "cli": MIDDLE
+    | {"translate", "evaluate", "train", "fit", "train_translator", "distill", "mbr", "exchange"}
+    | {"arguments", "__init__"},
 }
 
 # Outside package or attribute -> the only modules that may name it.
@@ -53,8 +59,11 @@ DOORS = {
     "sentencepiece": {"vocab"},
     "tyro": {"arguments", "cli"},
     "rich": {"progress"},
+    "safetensors": {"exchange"},
     "pickle": set(),
     "torch": set(),
+    "transformers": set(),
+    "ctranslate2": set(),
     "experiments": set(),
 }
 

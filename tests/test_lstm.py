@@ -37,7 +37,7 @@ def cell(gates, c):
 
 
 def reference_features(params, config, source, target_in):
-    """Attentional vectors [T,E] of one sentence without padding: Luong et al. 2015, eqs. 1-8 with input feeding."""
+    """Attentional vectors [T,E] and weights [T,S] of a sentence without padding: Luong et al. 2015, eqs. 1-8."""
     p = {name: np.asarray(value, np.float64) for name, value in params["params"].items()}
     width, last, tops = config.size, None, []
     for direction in ("forward", "backward") if config.bidirectional else ("forward",):
@@ -55,7 +55,7 @@ def reference_features(params, config, source, target_in):
         last = ends if last is None else [(a + h, b + c) for (a, b), (h, c) in zip(last, ends, strict=True)]
     encoder = sum(tops)
     state = last if config.start_from_encoder else [(np.zeros(width), np.zeros(width))] * config.layers
-    feed, vectors = np.zeros(width), []
+    feed, vectors, attention = np.zeros(width), [], []
     for token in target_in:
         x = p["target_embedding"][token]
         x = np.concatenate([x, feed]) if config.input_feeding else x
@@ -67,12 +67,13 @@ def reference_features(params, config, source, target_in):
         state = new
         if config.attention:
             scores = np.array([x @ p["attention"] @ h for h in encoder])
-            context = np.exp(scores) / np.exp(scores).sum() @ encoder
+            attention.append(np.exp(scores) / np.exp(scores).sum())
+            context = attention[-1] @ encoder
         else:
             context = last[-1][0]
         feed = np.tanh(np.concatenate([context, x]) @ p["combine"])
         vectors.append(feed)
-    return np.array(vectors)
+    return np.array(vectors), np.array(attention)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_features_are_those_of_the_equations(config):
     target_in[:, 0] = BOS
     found = jax.jit(model.features)(params, (source, target_in), None)
     for row, length in enumerate(lengths):
-        expected = reference_features(params, config, source[row, :length], target_in[row])
+        expected, _ = reference_features(params, config, source[row, :length], target_in[row])
         np.testing.assert_allclose(found[row], expected, atol=2e-5, err_msg=f"sentence {row} of {length} words")
 
 

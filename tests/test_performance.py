@@ -122,6 +122,23 @@ def test_the_peak_is_a_rate_of_this_machine():
     assert performance.matrix_peak(size=128, repeats=3) == found, "measured once a process"
 
 
+def test_the_bandwidth_is_a_rate_of_this_machine():
+    found = performance.memory_bandwidth(megabytes=1, repeats=3)
+    assert 1e7 < found < 1e14, f"{found:.3g} bytes/s is no machine's"
+    assert performance.memory_bandwidth(megabytes=1, repeats=3) == found, "measured once a process"
+
+
+def test_bytes_read_are_those_of_arrays_that_are_used_and_of_rows_that_are_looked_up():
+    table, ids = jax.ShapeDtypeStruct((50, WIDTH), np.float32), jax.ShapeDtypeStruct((ROWS,), np.int32)
+    unused = jax.ShapeDtypeStruct((1000,), np.float32)
+    found = performance.bytes_read(
+        lambda table, weights, ids, unused: table[ids] @ weights, table, weights, ids, unused
+    )
+    assert found == 4 * (ROWS * WIDTH + WIDTH * WIDTH + ROWS)
+    tied = performance.bytes_read(lambda table, ids: table[ids] @ table.T, table, ids)
+    assert tied == 4 * (50 * WIDTH + ROWS), "a table that is also used whole is read once"
+
+
 @pytest.mark.parametrize("dtype, size", [(np.float32, 4), (np.float16, 2)])
 def test_bytes_of_a_tree(dtype, size):
     tree = {"a": jax.ShapeDtypeStruct((3, 4), dtype), "b": [np.zeros(5, dtype)]}

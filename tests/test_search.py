@@ -10,7 +10,7 @@ from tiny import TINY, WITHOUT_ATTENTION, next_log_probs, parameters
 
 from seqkd_jax.base import BOS, EOS, PAD, UNK, Hypotheses, UserError
 from seqkd_jax.config import SearchConfig
-from seqkd_jax.search import DECODERS, attended, length_limits, length_penalty, sequence_log_probs
+from seqkd_jax.search import DECODERS, Request, attended, length_limits, length_penalty, sequence_log_probs
 
 ROWS, WIDTH, STEPS = 6, 5, 9  # one shape for nearly all tests; what varies are values
 RULES = {"none": 1.0, "power": 1.5, "gnmt": 2.0}  # exponents large enough for the stop bound to matter
@@ -35,8 +35,13 @@ def limits(shortest, longest, rows=ROWS):
     return np.full(rows, shortest, np.int32), np.full(rows, longest, np.int32)
 
 
+def request(source, shortest, longest, prefix=None):
+    prefix = np.zeros((len(source), 0), np.int32) if prefix is None else prefix
+    return Request(source, shortest, longest, prefix, np.arange(len(source), dtype=np.int32))
+
+
 def decode(config, params, source, shortest, longest, decoder="beam", steps=STEPS):
-    return jax.device_get(compiled(decoder, config, steps)(params, source, shortest, longest))
+    return jax.device_get(compiled(decoder, config, steps)(params, request(source, shortest, longest)))
 
 
 def as_list(hypotheses, row):
@@ -271,7 +276,7 @@ def test_the_loop_ends_when_all_sentences_are_done(decoder, config):
     search = jax.jit(DECODERS[decoder](TINY._replace(step=counted), config, STEPS))
     for eos_bias, longest, expected in [(30.0, STEPS, {1, 2, 3}), (-30.0, 4, {4}), (0.0, 0, {0})]:
         steps.clear()
-        jax.block_until_ready(search(parameters(0, 9, eos_bias=eos_bias), sources(0, 9), *limits(0, longest)))
+        jax.block_until_ready(search(parameters(0, 9, eos_bias=eos_bias), request(sources(0, 9), *limits(0, longest))))
         jax.effects_barrier()
         assert len(steps) in expected, (
             f"EOS bias {eos_bias}, at most {longest} tokens: the model took {len(steps)} steps"
@@ -282,6 +287,6 @@ def test_the_memory_is_not_tiled():
     """In the jaxpr of a beam search the encoder's values [B,S,E] enter the loop as they are; only the state has K."""
     config = configuration(3, "gnmt")
     params, source = parameters(0, 9, width=7), sources(0, 9)
-    text = str(jax.make_jaxpr(DECODERS["beam"](TINY, config, STEPS))(params, source, *limits(0, STEPS)))
+    text = str(jax.make_jaxpr(DECODERS["beam"](TINY, config, STEPS))(params, request(source, *limits(0, STEPS))))
     assert f"f32[{ROWS},{WIDTH},7]" in text
     assert f"f32[{ROWS},3,{WIDTH},7]" not in text and f"f32[{ROWS * 3},{WIDTH},7]" not in text

@@ -9,7 +9,7 @@ import pytest
 from reference import reference_beam_search
 from tiny import TINY, WITHOUT_ATTENTION, next_log_probs, parameters
 
-from seqkd_jax import vocab
+from seqkd_jax import progress, vocab
 from seqkd_jax.base import EOS, PAD, UNK, UserError
 from seqkd_jax.config import SearchConfig, VocabularyConfig
 from seqkd_jax.search import length_limits
@@ -104,15 +104,18 @@ def test_programs_are_shared_and_counted():
     """One for each shape: another corpus, chunk or checkpoint of the same model adds none."""
     config = SearchConfig(beam=2)
     items = sentences(9, longest=7)
+    progress.count_compilations()
     before = compiled_searches()
     assert compile_searches(TINY, PARAMS, items, config, **OPTIONS) > 0
     assert compiled_searches() == before + 2, "lengths up to 8 fill two buckets"
+    programs = progress.compilations()
     with jax.log_compiles(False), jax.check_tracer_leaks(False):
         for seed in range(3):
             params = parameters(seed, vocabulary=len(LETTERS))
             list(translate_ids(TINY, params, sentences(5 + seed, seed), config, chunk=3 + seed, **OPTIONS))
             list(translate_ids(TINY, jax.device_put(params), items, config, **OPTIONS))
     assert compiled_searches() == before + 2
+    assert progress.compilations() == programs, "what compile_searches made must be what translate_ids asks for"
     list(translate_ids(TINY, PARAMS, sentences(3, longest=3), config, source_buckets=(4,), batch_tokens=24))
     assert compiled_searches() == before + 2, "the same bucket under another list is the same program"
 
@@ -186,12 +189,35 @@ def test_a_finished_hypothesis_is_scored_as_the_search_scored_it():
     np.testing.assert_allclose(list(again), [h.log_probs[k] for _, h, k in cases], rtol=3e-5)
 
 
+def test_prefixes_of_all_lengths_in_order():
+    """As the plain search has them; those of others change nothing."""
+    items, random = sentences(9), np.random.default_rng(0)
+    prefixes = [random.integers(4, len(LETTERS), n % 4 if len(ids) > 1 else 0).tolist() for n, ids in enumerate(items)]
+    config = SearchConfig(beam=3, max_length_a=1.0, max_length_b=5.0)
+    found = list(translate_ids(TINY, PARAMS, items, config, prefixes=prefixes, **OPTIONS))
+    for ids, given, hypotheses in zip(items, prefixes, found, strict=True):
+        expected = reference_beam_search(next_log_probs(PARAMS, ids), config, 0, len(ids) - 1 + 5, given)
+        assert [without_ends(row) for row in hypotheses.tokens] == [[i for i in h[0] if i != EOS] for h in expected]
+        np.testing.assert_allclose(hypotheses.scores, [h[1] for h in expected], rtol=3e-5, atol=3e-5)
+    lines = translate_lines(TINY, PARAMS, LetterVocabularies, ["abc", "de"], config, prefixes=["gg\n", ""], **OPTIONS)
+    first, second = lines
+    assert all(h.text.startswith("gg") for h in first.hypotheses) and len(second.hypotheses) == 3
+    for wrong, word in (([[5]] * 8, "no prefix 9"), ([[5]] * 10, "no sentence 10"), ([[5] * 20] * 9, "max_length")):
+        with pytest.raises(UserError, match=word):
+            list(translate_ids(TINY, PARAMS, items, config, prefixes=wrong, **OPTIONS))
+    with pytest.raises(UserError, match="sentence 1 has a prefix of 1 tokens but is empty"):
+        list(translate_ids(TINY, PARAMS, [[EOS]], config, prefixes=[[5]], **OPTIONS))
+
+
 def test_errors_are_one_line():
     broken = PARAMS | {"bias": PARAMS["bias"] * np.float32("nan")}
     with pytest.raises(UserError, match="NaN.*checkpoint"):
         list(translate_ids(TINY, broken, sentences(2), CONFIG, **OPTIONS))
-    with pytest.raises(UserError, match="beam, greedy"):
+    with pytest.raises(UserError, match="beam, .*greedy"):
         list(translate_ids(TINY, PARAMS, sentences(2), CONFIG, decoder="bean", **OPTIONS))
+    with pytest.raises(UserError, match="no translation.*least length"):
+        tight = SearchConfig(beam=2, no_repeat_ngram=1, min_length_b=12.0, max_length_a=0.0, max_length_b=14.0)
+        list(translate_ids(TINY, PARAMS, sentences(2), tight, **OPTIONS))
     with pytest.raises(UserError, match="beam is 0"):
         list(translate_ids(TINY, PARAMS, sentences(2), SearchConfig(beam=0), **OPTIONS))
 

@@ -26,8 +26,10 @@ def _start(params, source, length):
     return (values, source != PAD), {"hidden": jnp.mean(values, axis=1) * 0, "position": jnp.zeros(source.shape[0])}
 
 
-def _step(params, token, memory, state):
+def _step(params, token, memory, state, parents=None):
     values, mask = memory
+    if parents is not None:
+        state = jax.vmap(lambda state, parents: jax.tree.map(lambda leaf: leaf[parents], state))(state, parents)
     scores = jnp.einsum("bke,bse->bks", state["hidden"] + params["target"][token], values)
     attention = jax.nn.softmax(jnp.where(mask[:, None], scores, -jnp.inf), axis=-1)
     context = jnp.einsum("bks,bse->bke", attention, values)
@@ -66,10 +68,13 @@ WITHOUT_ATTENTION = TINY._replace(step=_step_without_attention)
 
 
 def next_log_probs(params, source):
-    """A function: prefix (ids without BOS) -> log-probabilities [V] of the next token. source: ids without PAD."""
+    """A function: prefix (ids without BOS) -> log-probabilities [V] of the next token. source: ids without PAD.
+
+    Its `attention(prefix)` gives the weights [S] of that step.
+    """
     p = {name: np.asarray(value, np.float64) for name, value in params.items()}
     values = p["source"][np.asarray(source)]
-    known = {}  # prefix -> (hidden state after its last token was read, log-probabilities)
+    known = {}  # prefix -> (hidden state after its last token was read, log-probabilities, attention)
 
     def ask(prefix):
         prefix = tuple(prefix)
@@ -79,11 +84,13 @@ def next_log_probs(params, source):
             hidden = known[prefix[:-1]][0] if prefix else np.zeros(values.shape[1])
             embedded = p["target"][prefix[-1] if prefix else BOS]
             weights = np.exp(values @ (hidden + embedded))
-            context = weights / weights.sum() @ values
+            weights = weights / weights.sum()
+            context = weights @ values
             rhythm = np.cos(len(prefix))
             hidden = np.tanh(hidden @ p["recurrent"] + context @ p["context"] + embedded + rhythm)
             logits = p["output"] @ hidden + p["bias"]
-            known[prefix] = hidden, logits - np.log(np.exp(logits).sum())
+            known[prefix] = hidden, logits - np.log(np.exp(logits).sum()), weights
         return known[prefix][1]
 
+    ask.attention = lambda prefix: (ask(prefix), known[tuple(prefix)][2])[1]
     return ask

@@ -61,7 +61,7 @@ def n_best(
     }
     shards = [lines[start : start + shard_lines] for start in range(0, len(lines), shard_lines)]
     model = checkpoint.config_to_json(teacher.model_config)
-    found = NBest(Path(directory), settings, shards, {"path": str(teacher.directory), "model": model})
+    found = NBest(Path(directory), settings, shards, {"path": teacher.name, "model": model})
     todo = [number for number in range(part[0], len(shards), part[1]) if _whole(found, number) is None]
     options = {"source_buckets": source_buckets, "batch_tokens": batch_tokens, "chunk": shard_lines}
     if len(todo) < len(shards):

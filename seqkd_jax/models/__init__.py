@@ -13,8 +13,11 @@ import numpy as np
 
 from seqkd_jax.base import Translator
 from seqkd_jax.config import LSTMConfig, ModelConfig, TransformerConfig
+from seqkd_jax.models.ensemble import ensemble
 from seqkd_jax.models.lstm import build_lstm
 from seqkd_jax.models.transformer import build_transformer
+
+__all__ = ["MODELS", "Entry", "build", "ensemble", "kind_of", "parameter_count"]
 
 
 class Entry(NamedTuple):

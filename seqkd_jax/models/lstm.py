@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from seqkd_jax.base import PAD, Translator
 from seqkd_jax.config import LSTMConfig
-from seqkd_jax.models.layers import dropout, fold_keys
+from seqkd_jax.models.layers import dropout, fold_keys, reorder, vocabulary_logits
 from seqkd_jax.models.recurrence import Weight, apply_weight, scan_products
 
 
@@ -137,18 +137,16 @@ class LSTMTranslator(nn.Module):
 
     def head(self, features, ids=None):
         """Logits [*pos,V] in float32, or [*pos,len(ids)] for some of the vocabulary."""
-        kernel = self.output_kernel if ids is None else self.output_kernel[ids]
-        bias = self.output_bias if ids is None else self.output_bias[ids]
-        product = jnp.einsum("...e,ve->...v", features, self._typed(kernel), preferred_element_type=jnp.float32)
-        return product + jnp.expand_dims(bias, tuple(range(product.ndim - 1)))
+        return vocabulary_logits(features, self.output_kernel, self.output_bias, self.config.compute, ids)
 
     def start(self, source, length):
         """Memory and first state of source [B,S]; an LSTM has no use for the number of steps."""
         del length
         return self._encode(source, None)
 
-    def step(self, token, memory, state):
+    def step(self, token, memory, state, parents=None):
         """One step of all K hypotheses: token [B,K] -> features [B,K,E], attention [B,K,S] (None without), state."""
+        state = jax.tree.map(lambda leaf: reorder(leaf, parents), state)
         weights = self._decoder_weights(memory)
         embedded = self._embed_target(token)
         vector, attention, state = _decoder_cell(

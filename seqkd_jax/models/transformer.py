@@ -4,9 +4,10 @@ Training and decoding share every sub-layer. Attention to the source takes queri
 `start` computes once per sentence: in training Q are the target positions T, in decoding the beam K, so the memory is
 never tiled. Only self-attention differs: over a causal mask in training, over a cache of the beam's own in decoding.
 
-Positions are Marian's (tensor2tensor's): sines in the first half, cosines in the second, frequencies from 1 to 1/10000
-inclusive, counted from 0. With norm="post", activation="swish", tied="all" and output_bias=True the model is Marian's
-and its weights fit; a fused kernel is the query, key and value kernels side by side. Norms have epsilon 1e-5.
+Positions are counted from 0: sines in the first half, cosines in the second, of frequencies from 1 to 1/10000 inclusive
+(tensor2tensor), or, with positions="vaswani", as Hugging Face's Marian has them. With norm="post", activation="swish",
+tied="all" and output_bias=True the model is Marian's and its weights fit (exchange); a fused kernel is the query, key
+and value kernels side by side. Norms have epsilon 1e-5.
 
 Parameters are float32. Under compute="bfloat16" products and activations are bfloat16; norms, softmax and logits not.
 """
@@ -22,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from seqkd_jax.base import PAD, Translator, UserError
 from seqkd_jax.config import TransformerConfig
-from seqkd_jax.models.layers import dropout, fold_keys
+from seqkd_jax.models.layers import dropout, fold_keys, reorder, vocabulary_logits
 
 ACTIVATIONS = {"relu": nn.relu, "gelu": partial(nn.gelu, approximate=False), "swish": nn.swish}
 
@@ -32,23 +33,24 @@ Keys = Key[Array, "B"] | None
 class Memory(NamedTuple):
     """What decoding reads of a source sentence, once per sentence."""
 
-    keys_values: tuple[Float[Array, "B 2 H S D"], ...]  # of each decoder layer's attention to the source
+    # Of each decoder layer's attention to the source: keys, laid out for products of a few rows, and values.
+    keys_values: tuple[tuple[Float[Array, "B H D S"], Float[Array, "B H S D"]], ...]
     mask: Bool[Array, "B 1 1 S"]  # True where there is a word
 
 
 class State(NamedTuple):
     """What decoding carries: leaves [B,K,...] (as `start` returns them, [B,...])."""
 
-    keys_values: tuple[
-        Float[Array, "*BK 2 H T D"], ...
-    ]  # of each decoder layer's self-attention, zeros beyond `position`
+    # Of each decoder layer's attention to itself: keys and values; nothing at or beyond `position` is ever read.
+    caches: tuple[tuple[Float[Array, "*BK H T D"], Float[Array, "*BK H T D"]], ...]
     position: Int[Array, "*BK"]  # tokens read so far
 
 
-def _sinusoids(position, width: int):
-    """Position encodings [*pos,E] of integers [*pos], float32."""
+def _sinusoids(position, width: int, kind: str = "tensor2tensor"):
+    """Position encodings [*pos,E] of integers [*pos], float32; kind: TransformerConfig.positions."""
     half = width // 2
-    frequency = jnp.exp(jnp.arange(half, dtype=jnp.float32) * (-math.log(10_000) / max(half - 1, 1)))
+    steps = max(half - 1, 1) if kind == "tensor2tensor" else half  # from frequency 1 to 1/10000
+    frequency = jnp.exp(jnp.arange(half, dtype=jnp.float32) * (-math.log(10_000) / steps))
     angle = position[..., None].astype(jnp.float32) * jnp.expand_dims(frequency, tuple(range(position.ndim)))
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
@@ -86,36 +88,42 @@ class Attention(nn.Module):
     def itself(self, x, mask, keys: Keys):
         """All positions at once: x [B,T,E], mask broadcastable to [B,H,T,T]."""
         query, key, value = jnp.moveaxis(self._heads(self.query_key_value(x), 3), 1, 0)
-        return self._attend(query, key, value, mask, keys)[0]
+        return self._attend(query, jnp.swapaxes(key, -1, -2), value, mask, keys)[0]
 
     def project(self, encoded):
-        """Keys and values [B,2,H,S,D] of another sequence [B,S,E], for `other`."""
-        return self._heads(self.key_value(encoded), 2)
+        """Keys [B,H,D,S] and values [B,H,S,D] of another sequence [B,S,E], for `other`."""
+        keys, values = jnp.moveaxis(self._heads(self.key_value(encoded), 2), 1, 0)
+        return jnp.swapaxes(keys, -1, -2), values
 
     def other(self, x, keys_values, mask, keys: Keys):
         """x [B,Q,E] to the keys and values of its row: output [B,Q,E], weights [B,H,Q,S]. Q: targets or beam."""
         query = self._heads(self.query(x), 1)[:, 0]
-        return self._attend(query, keys_values[:, 0], keys_values[:, 1], mask, keys)
+        return self._attend(query, *keys_values, mask, keys)
 
-    def next(self, x, cache, position):
-        """One position: x [B,K,E] to its own past, cache [B,K,2,H,T,D], and itself. Returns output and cache."""
+    def next(self, x, cache, position, parents):
+        """One position: x [B,K,E] to its own past, in `cache` (two [B,K,H,T,D]), and itself. Returns output and cache.
+
+        Reordering the cache by parents [B,K] and writing the new position is one pass over it, the cheapest that keeps
+        each hypothesis's past in one place (an attention that looks its past up by ancestor was slower on CPUs).
+        """
         rows, beam, _ = x.shape
-        steps = jnp.arange(cache.shape[-2])
-        query_key_value = self.query_key_value(x).reshape(rows, beam, 3, self.config.heads, 1, -1)
-        query, new = query_key_value[:, :, 0], query_key_value[:, :, 1:]
-        at = position[:, :, None] == steps[None, None]  # [B,K,T]
-        cache = jnp.where(at[:, :, None, None, :, None], new, cache)
-        past = steps[None, None] <= position[:, :, None]
-        scores = jnp.einsum("bkhqd,bkhtd->bkhqt", query * self._scale(), cache[:, :, 0])
-        weights = _attention_weights(scores, past[:, :, None, None]).astype(x.dtype)
-        attended = jnp.einsum("bkhqt,bkhtd->bkhqd", weights, cache[:, :, 1])
-        return self.output(attended.reshape(rows, beam, -1)), cache
+        steps = jnp.arange(cache[0].shape[-2])
+        heads = self.query_key_value(x).reshape(rows, beam, 3, self.config.heads, 1, -1)
+        at = (position[:, :, None] == steps[None, None])[:, :, None, :, None]  # [B,K,1,T,1]
+        keys, values = (
+            jnp.where(at, heads[:, :, part], reorder(old, parents)) for part, old in enumerate(cache, start=1)
+        )
+        past = (steps[None, None] <= position[:, :, None])[:, :, None]
+        scores = jnp.einsum("bkhd,bkhtd->bkht", heads[:, :, 0, :, 0] * self._scale(), keys)
+        weights = _attention_weights(scores, past).astype(x.dtype)
+        attended = jnp.einsum("bkht,bkhtd->bkhd", weights, values)
+        return self.output(attended.reshape(rows, beam, -1)), (keys, values)
 
     def _attend(self, query, key, value, mask, keys):
-        """[B,H,Q,D] to [B,H,S,D]: output [B,Q,E] and weights [B,H,Q,S]."""
-        weights = _attention_weights(jnp.einsum("bhqd,bhsd->bhqs", query * self._scale(), key), mask)
+        """Queries [B,H,Q,D] to keys [B,H,D,S] and values [B,H,S,D]: output [B,Q,E] and weights [B,H,Q,S]."""
+        weights = _attention_weights(jnp.einsum("bhqd,bhds->bhqs", query * self._scale(), key), mask)
         dropped = dropout(weights.astype(value.dtype), self.config.attention_dropout, keys)
-        attended = jnp.einsum("bhqs,bhsd->bqhd", dropped, value)
+        attended = jnp.swapaxes(jnp.einsum("bhqs,bhsd->bhqd", dropped, value), 1, 2)
         return self.output(attended.reshape(*attended.shape[:2], -1)), weights
 
     def _heads(self, x, parts):
@@ -186,12 +194,13 @@ class DecoderLayer(nn.Module):
         self.feed_forward_residual = Residual(self.config)
 
     def __call__(self, x, causal, keys_values, mask, keys: Keys):
+        """x [B,T,E] -> the same, weights on the source [B,H,T,S]."""
         y = self.attention.itself(self.attention_residual.before(x), causal, fold_keys(keys, 0))
-        return self._rest(self.attention_residual.after(x, y, fold_keys(keys, 1)), keys_values, mask, keys)[0]
+        return self._rest(self.attention_residual.after(x, y, fold_keys(keys, 1)), keys_values, mask, keys)
 
-    def next(self, x, cache, position, keys_values, mask):
+    def next(self, x, cache, position, parents, keys_values, mask):
         """x [B,K,E] -> the same, weights on the source [B,H,K,S], cache."""
-        y, cache = self.attention.next(self.attention_residual.before(x), cache, position)
+        y, cache = self.attention.next(self.attention_residual.before(x), cache, position, parents)
         return *self._rest(self.attention_residual.after(x, y, None), keys_values, mask, None), cache
 
     def _rest(self, x, keys_values, mask, keys: Keys):
@@ -221,8 +230,8 @@ class TransformerTranslator(nn.Module):
         self.source_embedding = self.target_embedding if shared else embedding("source_embedding", self.source_size)
         untied = config.tied == "none"
         self.output_kernel = embedding("output_kernel", self.target_size) if untied else self.target_embedding
-        if config.output_bias:
-            self.bias = self.param("output_bias", nn.initializers.zeros, (self.target_size,), jnp.float32)
+        zeros = nn.initializers.zeros
+        self.bias = self.param("output_bias", zeros, (self.target_size,), jnp.float32) if config.output_bias else None
         self.encoder = [EncoderLayer(config) for _ in range(config.encoder_layers)]
         self.decoder = [DecoderLayer(config) for _ in range(config.decoder_layers)]
         final = _norm if config.norm == "pre" else lambda: lambda x: x  # pre-norm layers end without a norm
@@ -230,42 +239,46 @@ class TransformerTranslator(nn.Module):
 
     def features(self, inputs, keys: Keys = None) -> Float[Array, "B T E"]:
         """Teacher-forced last layer of (source [B,S], target_in [B,T]); keys [B]: with dropout."""
+        return self._decode(inputs, keys)[0]
+
+    def attention(self, inputs) -> tuple[Float[Array, "B H T S"], ...]:
+        """Each decoder layer's weights on the source, of (source [B,S], target_in [B,T])."""
+        return self._decode(inputs, None)[1]
+
+    def _decode(self, inputs, keys: Keys):
+        """The last layer [B,T,E], and the weights on the source [B,H,T,S] of each."""
         source, target_in = inputs
         memory = self._encode(source, fold_keys(keys, 0))
         steps = jnp.arange(target_in.shape[1])
         causal = (steps[:, None] >= steps[None])[None, None]
         keys = fold_keys(keys, 1)
-        x = self._embed(self.target_embedding, target_in, steps[None], fold_keys(keys, 0))
+        x, attention = self._embed(self.target_embedding, target_in, steps[None], fold_keys(keys, 0)), []
         for index, (layer, keys_values) in enumerate(zip(self.decoder, memory.keys_values, strict=True), start=1):
-            x = layer(x, causal, keys_values, memory.mask, fold_keys(keys, index))
-        return self.decoder_norm(x).astype(x.dtype)
+            x, weights = layer(x, causal, keys_values, memory.mask, fold_keys(keys, index))
+            attention.append(weights)
+        return self.decoder_norm(x).astype(x.dtype), tuple(attention)
 
     def head(self, features: Float[Array, "*pos E"], ids=None) -> Float[Array, "*pos V"]:
         """Logits in float32; with ids, of these entries of the vocabulary only."""
-        kernel = self.output_kernel if ids is None else self.output_kernel[ids]
-        kernel = kernel.astype(self.config.compute)
-        logits = jnp.einsum("...e,ve->...v", features, kernel, preferred_element_type=jnp.float32)
-        if not self.config.output_bias:
-            return logits
-        bias = self.bias if ids is None else self.bias[ids]
-        return logits + jnp.expand_dims(bias, tuple(range(logits.ndim - 1)))
+        return vocabulary_logits(features, self.output_kernel, self.bias, self.config.compute, ids)
 
     def start(self, source: Int[Array, "B S"], length: int) -> tuple[Memory, State]:
         """Memory, and an empty state with room for `length` steps."""
         config, rows = self.config, source.shape[0]
-        shape = (rows, 2, config.heads, length, config.width // config.heads)
-        caches = tuple(jnp.zeros(shape, config.compute) for _ in self.decoder)
+        empty = jnp.zeros((rows, config.heads, length, config.width // config.heads), config.compute)
+        caches = ((empty, empty),) * len(self.decoder)
         return self._encode(source, None), State(caches, jnp.zeros(rows, jnp.int32))
 
-    def step(self, token: Int[Array, "B K"], memory: Memory, state: State):
+    def step(self, token: Int[Array, "B K"], memory: Memory, state: State, parents=None):
         """The next position of all hypotheses: features [B,K,E], weights on the source [B,K,S] (last layer), state."""
-        x = self._embed(self.target_embedding, token, state.position, None)
+        position = reorder(state.position, parents)
+        x = self._embed(self.target_embedding, token, position, None)
         caches = []
-        for layer, cache, keys_values in zip(self.decoder, state.keys_values, memory.keys_values, strict=True):
-            x, weights, cache = layer.next(x, cache, state.position, keys_values, memory.mask)
+        for layer, cache, keys_values in zip(self.decoder, state.caches, memory.keys_values, strict=True):
+            x, weights, cache = layer.next(x, cache, position, parents, keys_values, memory.mask)
             caches.append(cache)
         features = self.decoder_norm(x).astype(x.dtype)
-        return features, weights.mean(axis=1), State(tuple(caches), state.position + 1)
+        return features, weights.mean(axis=1), State(tuple(caches), position + 1)
 
     def _encode(self, source, keys: Keys) -> Memory:
         mask = (source != PAD)[:, None, None]
@@ -278,7 +291,8 @@ class TransformerTranslator(nn.Module):
     def _embed(self, embedding, tokens, position, keys: Keys):
         """[B,T] tokens at positions [B,T] or [1,T] -> [B,T,E]."""
         scale = math.sqrt(self.config.width) if self.config.scale_embeddings else 1.0
-        embedded = embedding[tokens] * scale + _sinusoids(position, self.config.width)
+        positions = _sinusoids(position, self.config.width, self.config.positions)
+        embedded = embedding[tokens] * scale + positions
         return dropout(embedded.astype(self.config.compute), self.config.dropout, keys)
 
 
@@ -311,4 +325,5 @@ def build_transformer(config: TransformerConfig, source_size: int, target_size: 
         head=partial(module.apply, method="head"),
         start=partial(module.apply, method="start"),
         step=partial(module.apply, method="step"),
+        attention=partial(module.apply, method="attention"),
     )

@@ -1,0 +1,97 @@
+"""Peak memory of a system in a process of its own, so that nobody's pages are counted as another's.
+
+    python -m experiments.decoding_speed.memory      (a request as JSON on standard input, an answer on standard output)
+
+What is told, from /proc: what was resident before the model was loaded (interpreter and libraries); the highest
+resident memory until the first pass over the sentences is done (weights, compilation, decoding; a peer's process also
+holds our copy of the weights); the highest in a second pass, when nothing is compiled. On a GPU also the framework's
+own peak, if it tells.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from seqkd_jax.base import UserError
+from seqkd_jax.checkpoint import Checkpoint
+from seqkd_jax.config import SearchConfig
+
+
+def peak(
+    name: str, peer: str | None, model: Checkpoint, scratch: Path, sentences: list, rows: int, rules: SearchConfig
+) -> dict:
+    """Bytes: {"before", "first", "again", "device"}, None where the system does not tell. peer: of registry.PEERS.
+
+    scratch: where the peers' files are, if they were made before. UserError: the process failed.
+    """
+    request = {
+        "system": name,
+        "peers": [peer] if peer else [],
+        "checkpoint": str(Path(model.directory).absolute()),
+        "scratch": str(scratch.absolute()),
+        "sentences": sentences,
+        "rows": rows,
+        "rules": asdict(rules),
+    }
+    command = [sys.executable, "-m", "experiments.decoding_speed.memory"]
+    root = Path(__file__).parents[2]
+    found = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, cwd=root, check=False)
+    if found.returncode:
+        last = (found.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"memory of {name}: its process failed ({last[:200]}); leave it out with --no-memory")
+    return json.loads(found.stdout.splitlines()[-1])
+
+
+def _answer(request: dict) -> dict:
+    from experiments.decoding_speed import registry
+    from seqkd_jax import checkpoint
+
+    for package in {package for peer in request["peers"] for package in registry.PACKAGES[peer]}:
+        __import__(package)
+    before = _resident("VmRSS")
+    model = checkpoint.load(request["checkpoint"])
+    system = registry.entries(request["peers"])[request["system"]].build(model, Path(request["scratch"]))
+    jobs = system.prepare(request["sentences"], request["rows"], SearchConfig(**request["rules"]))
+
+    def highest() -> int | None:
+        for job in jobs:
+            system.run(job)
+        return _resident("VmHWM")
+
+    first = highest()
+    again = highest() if _forget_highest() else None
+    return {"before": before, "first": first, "again": again, "device": _device_peak(bool(request["peers"]))}
+
+
+def _forget_highest() -> bool:
+    """Set VmHWM back to what is resident now; False where the system cannot."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    except OSError:
+        return False
+    return True
+
+
+def _resident(field: str) -> int | None:
+    """Bytes that /proc tells of this process: VmRSS now, VmHWM at most; None where there is no /proc."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
+
+
+def _device_peak(peer: bool) -> int | None:
+    """Bytes on the GPU: of JAX's allocator, or of PyTorch's; CTranslate2 does not tell."""
+    if peer:
+        torch = sys.modules.get("torch")
+        return (torch.cuda.max_memory_allocated() or None) if torch and torch.cuda.is_available() else None
+    import jax
+
+    return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+
+
+if __name__ == "__main__":
+    print(json.dumps(_answer(json.load(sys.stdin))))

@@ -1,0 +1,52 @@
+"""Several translators of one vocabulary as one: a Translator again, so search, scoring and distillation need not know.
+
+Params, memory, state and features are tuples, a part of each for every member; members may be of different kinds. The
+head gives the log of the members' mean probability, in float32, not logits: they are normalised over the whole
+vocabulary, so a subset is entries of these.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqkd_jax.base import Translator
+from seqkd_jax.models.layers import fold_keys
+
+
+@functools.cache
+def ensemble(members: tuple[Translator, ...]) -> Translator:
+    """The mean of the members' probabilities, all weighted alike; the same tuple gives the same Translator.
+
+    Attention is the mean of the members' that have one; None if none has. With dropout each member has keys of its own.
+    """
+
+    def init(key):
+        return tuple(
+            member.init(part) for member, part in zip(members, jax.random.split(key, len(members)), strict=True)
+        )
+
+    def features(params, inputs, keys):
+        parts = enumerate(zip(members, params, strict=True))
+        return tuple(member.features(part, inputs, fold_keys(keys, index)) for index, (member, part) in parts)
+
+    def head(params, features, ids=None):
+        parts = zip(members, params, features, strict=True)
+        log_probs = jnp.stack([jax.nn.log_softmax(member.head(*part).astype(jnp.float32)) for member, *part in parts])
+        mean = jax.nn.logsumexp(log_probs, axis=0) - np.float32(np.log(len(members)))
+        return mean if ids is None else mean[..., ids]
+
+    def start(params, source, length):
+        started = [member.start(part, source, length) for member, part in zip(members, params, strict=True)]
+        return tuple(zip(*started, strict=True))
+
+    def step(params, token, memory, state, parents=None):
+        parts = zip(members, params, memory, state, strict=True)
+        features, attention, state = zip(
+            *(member.step(part, token, *read, parents) for member, part, *read in parts), strict=True
+        )
+        attention = [weights for weights in attention if weights is not None]
+        return features, sum(attention) / len(attention) if attention else None, state
+
+    return Translator(init, features, head, start, step)

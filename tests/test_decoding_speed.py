@@ -1,0 +1,285 @@
+"""The benchmark: its statistics by hand, its systems against each other, and the command at tiny sizes."""
+
+import json
+import random
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.decoding_speed import __main__ as command
+from experiments.decoding_speed import agreement, costs, measure, memory, registry, render, systems, work, worker
+from seqkd_jax import checkpoint, models, vocab
+from seqkd_jax.base import EOS
+from seqkd_jax.config import LSTMConfig, SearchConfig, VocabularyConfig
+
+# Statistics
+
+
+def test_an_interval_is_that_of_order_statistics():
+    """n = 11: the 2nd and the 10th value hold the median with probability 1 - 2 * 12 / 2048 = 98.8%."""
+    found = measure.interval([5, 3, 8, 1, 9, 2, 7, 4, 6, 11, 10])
+    assert found == (6, 2, 10)
+    assert measure.interval([3, 1, 2, 6, 4, 5]) == (3.5, 1, 6), "6 values: 1 - 2 / 64 = 96.9%"
+    assert measure.interval([1, 2, 3, 4, 5]) == (3, None, None), "5 values promise 93.75%, less than 95%"
+
+
+def test_an_interval_holds_the_median_as_often_as_it_says():
+    draw = random.Random(0)
+    held = 0
+    for _ in range(2000):
+        found = measure.interval([draw.expovariate(1.0) for _ in range(9)])
+        held += found.low <= 0.6931 <= found.high
+    assert held / 2000 > 0.95, "the interval must cover the true median (ln 2) in at least 95% of experiments"
+
+
+def test_ratios_are_paired_by_round():
+    slow_rounds = [1.0, 10.0, 2.0, 7.0, 1.0, 3.0, 30.0]
+    found = measure.ratio([2.0 * seconds for seconds in slow_rounds], slow_rounds)
+    assert found == (2.0, 2.0, 2.0)
+    assert measure.differs_from_one(found)
+    assert not measure.differs_from_one(measure.Interval(1.1, 0.9, 1.3))
+    assert not measure.differs_from_one(measure.Interval(3.0, None, None)), "too few rounds say nothing"
+
+
+def test_a_speed_up_is_printed_only_where_it_is_shown():
+    as_dict = lambda *numbers: measure.Interval(*numbers)._asdict()  # noqa: E731
+    assert render.speed_up(as_dict(1.5, 1.2, 1.7)) == "1.50× [1.20, 1.70]"
+    assert render.speed_up(as_dict(1.2, 0.9, 1.3)) == "no difference shown [0.90, 1.30]"
+    assert render.speed_up(as_dict(1.2, None, None)) == "too few rounds"
+
+
+def test_systems_take_turns_in_an_order_of_the_seed():
+    said = []
+    runs = {name: lambda name=name: said.append(name) for name in "abcd"}
+    measure.interleave(runs, rounds=20, seed=1, pause=0)
+    rounds = [tuple(said[first : first + 4]) for first in range(0, 80, 4)]
+    assert all(sorted(order) == list("abcd") for order in rounds), "each once a round"
+    assert len(set(rounds)) > 5, "the order must change"
+    again, said[:] = list(said), []
+    measure.interleave(runs, rounds=20, seed=1, pause=0)
+    assert said == again
+
+
+def test_quantiles_and_exponents():
+    assert [measure.quantile(range(1, 21), share) for share in (0.5, 0.95, 1.0)] == [10, 19, 20]
+    assert measure.quantile([7.0], 0.95) == 7.0
+    assert measure.exponent([8, 16, 32], [3 * 8**1.5, 3 * 16**1.5, 3 * 32**1.5]) == pytest.approx(1.5)
+
+
+def test_outputs_are_compared_token_by_token():
+    outputs = {"a": [[4, 5, 6], [7], []], "b": [[4, 9, 6], [7], []], "c": [[4, 5], [7, 8], []]}
+    found = agreement.compare(outputs, "a")
+    assert found["b"]["sentences_that_differ"] == found["b"]["first_that_differs"] == 1
+    assert found["b"]["identical_tokens"] == 3 / 4
+    assert found["c"]["identical_tokens"] == 3 / 5, "what is missing or too much is not identical"
+    assert agreement.compare({"a": [[1]], "b": [[1]]}, "a")["b"]["first_that_differs"] is None
+
+
+# Work and systems
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The random model of a smoke run, with sentences of two widths."""
+    found = work.from_random(work.SMOKE, 5, 0, tmp_path_factory.mktemp("random"))
+    return found._replace(sentences=[*found.sentences, [5, 6, 7, 8, 9, 10, 11, 12, 13, EOS]])
+
+
+def test_forced_lengths_are_kept_and_special_entries_never_produced(tiny):
+    (job, _) = systems.ours("beam", tiny.model).prepare(tiny.sentences, 4, work.rules_of(tiny, 2))
+    outputs = systems.ours("beam", tiny.model).run(job)
+    assert {len(ids) for ids in outputs} == {work.SMOKE.target_tokens}
+    assert min(min(ids) for ids in outputs) >= len(work.SPECIALS)
+    assert any(len(set(ids)) > 1 for ids in outputs), "one token over and over is too easy to agree on"
+
+
+def test_jobs_hold_every_sentence_once_and_outputs_return_to_their_places(tiny):
+    system, rules = systems.ours("beam", tiny.model), work.rules_of(tiny, 1)
+    found = {}
+    for rows in (1, 4):
+        jobs = system.prepare(tiny.sentences, rows, rules)
+        assert sorted(place for job in jobs for place in job.places) == list(range(len(tiny.sentences)))
+        found[rows] = systems.in_order(jobs, [system.run(job) for job in jobs])
+    assert found[1] == found[4]
+
+
+def test_padding_counts_filled_rows_and_widths(tiny):
+    jobs = systems.ours("beam", tiny.model).prepare(tiny.sentences, 4, work.rules_of(tiny, 1))
+    assert sum(job.positions for job in jobs) == 2 * 4 * 8 + 4 * 16
+    assert costs.padding_waste(jobs, tiny.sentences) == 1 - (5 * 8 + 10) / 128
+
+
+def test_steps_spent_on_fill_rows_are_counted(tiny):
+    """Five sentences in batches of four: three rows of the second batch only fill it."""
+    found = costs.steps(tiny.model, "beam", tiny.sentences[:5], 4, work.rules_of(tiny, 2))
+    steps = work.SMOKE.target_tokens
+    assert found == (2 * 4 * steps, 5 * steps)
+    assert found.waste == 3 / 8
+
+
+def test_needed_arithmetic_grows_with_sentences_and_beam(tiny):
+    def needed(sentences, beam):
+        return costs.needed(tiny.model, [8] * sentences, [6] * sentences, beam, 4)
+
+    assert needed(8, 2).flops == 2 * needed(4, 2).flops
+    vocabulary = 2 * 60 * 16 * 6 * 4  # FLOPs of the product with the vocabulary, for each hypothesis
+    assert needed(4, 3).flops - needed(4, 2).flops > vocabulary
+    assert needed(4, 2).bytes < 2 * needed(2, 2).bytes, "weights are read once a batch"
+
+
+def test_real_sentences_are_drawn_by_the_seed_without_empty_ones(tiny, tmp_path):
+    (tmp_path / "in").write_text("\n".join(["ab cd", "", *(f"a{letter} b" for letter in "cdefgh")]) + "\n")
+
+    def draw(seed):
+        return work.from_checkpoint(tiny.model.directory, tmp_path / "in", None, 4, seed, SearchConfig()).lines
+
+    assert draw(1) == draw(1) != draw(2)
+    assert len(draw(1)) == 4
+    assert "" not in draw(1)
+
+
+def lstm_checkpoint(directory, **options):
+    """A random LSTM whose outputs have different lengths."""
+    lines = ["a b c d e f g h", "h g f e d c b a", "a c e g", "b d f h"]
+    vocabularies = vocab.learn(lines, lines, VocabularyConfig(size=40, kind="words", tokenizer="pretokenised"))
+    config, sizes = LSTMConfig(2, 16, **options), (vocabularies.source.size, vocabularies.target.size)
+    params = jax.device_get(jax.jit(models.build(config, *sizes).init)(jax.random.key(3)))
+    params = jax.tree.map(lambda leaf: np.array(6 * leaf), params)
+    params["params"]["output_bias"][EOS] -= 1.5
+    checkpoint.save(directory, params, model_config=config, vocabularies=vocabularies, metadata={})
+    (directory.parent / "input").write_text("a b c\nd e f g h a b\nh\n\nc c c d\nb a\n")
+    return directory
+
+
+# The command
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    """A function: arguments -> (exit status, results or None, standard output, standard error)."""
+
+    def call(*arguments):
+        out = tmp_path / "out"
+        status = command.main(["--smoke", "--no-memory", "--out", str(out), *arguments])
+        results = json.loads((out / "results.json").read_text()) if status == 0 else None
+        return status, results, *capsys.readouterr()
+
+    return call
+
+
+def test_a_smoke_run_without_peers(run, tmp_path):
+    status, results, output, _ = run("--peers", "none")
+    assert status == 0
+    assert {"command", "commit", "versions", "peer_versions", "devices", "host_cpu", "threads"} <= set(results)
+    (model,) = results["models"]
+    assert {(case["beam"], case["rows"]) for case in model["cases"]} == {(1, 1), (1, 4), (2, 1), (2, 4)}
+    for case in model["cases"]:
+        found = case["systems"][systems.REFERENCE]
+        assert found["target_tokens"] == case["sentences"] * work.SMOKE.target_tokens
+        assert (case["rows"] == 1) == ("p95_seconds" in found)
+    assert set(model["growth"]["curves"]) == {"sentences", "beam", "length"}
+    assert (tmp_path / "out" / "plots" / "growth.png").is_file()
+    assert (tmp_path / "out" / "table.md").read_text() in output
+    assert "1,051.3" in output, "the paper's Table 2 must stand beside ours"
+
+
+def test_a_missing_peer_is_said_and_no_error(run, monkeypatch):
+    def missing(model, scratch):
+        raise ModuleNotFoundError("No module named 'ctranslate2'", name="ctranslate2")
+
+    def here(name, peers, model, scratch):  # not in a process of its own, where nothing can be replaced
+        built, lost = registry.build((name,), peers, model, scratch)
+        if lost:
+            raise systems.Missing(lost[name])
+        return built.get(name)
+
+    monkeypatch.setattr(worker, "start", here)
+    monkeypatch.setitem(registry.PEERS, "ctranslate2", {"CTranslate2": registry.Entry(missing, "transformer")})
+    status, results, output, _ = run("--peers", "ctranslate2", "--no-growth")
+    assert status == 0
+    assert results["models"][0]["missing"]["CTranslate2"].startswith("ctranslate2 is not installed")
+    assert "Missing: CTranslate2: ctranslate2 is not installed" in output
+
+
+@pytest.mark.slow
+def test_a_checkpoint_with_references_has_bleu_and_a_plot(run, tmp_path):
+    directory = lstm_checkpoint(tmp_path / "lstm")
+    source = str(tmp_path / "input")
+    arguments = ["--checkpoint", str(directory), "--input", source, "--references", source, "--peers", "none"]
+    status, results, output, _ = run(*arguments, "--no-growth")
+    assert status == 0
+    (model,) = results["models"]
+    assert model["sentences"] == 5, "the empty line is left out"
+    assert 0 <= model["cases"][-1]["bleu"][systems.REFERENCE] <= 100
+    assert set(results["data"]) == {"input", "references"}
+    assert (tmp_path / "out" / "plots" / "quality_and_speed.png").is_file()
+    assert "seqkd_jax" in output.split("Table 2")[1]
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--peers", "marian"], "--peers marian: there is no such peer"),
+        (["--checkpoint", "x"], "--checkpoint needs --input"),
+        (["--input", "x"], "--input needs --checkpoint"),
+        (["--references", "x"], "--references are those of --input"),
+        (["--checkpoint", "nowhere", "--input", "x"], "nowhere: no such checkpoint"),
+        (["--rounds", "0"], "--rounds 0: must be 1 or more"),
+        (["--batches", "0"], "--batches 0: must be 1 or more"),
+    ],
+)
+def test_a_wrong_input_is_one_line_and_exit_status_2(arguments, words, tmp_path, capsys):
+    assert command.main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert errors[-1].startswith("error: ")
+    assert words in errors[-1]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_memory_is_that_of_a_process_of_its_own(tiny, tmp_path):
+    arguments = tiny.model, tmp_path, tiny.sentences, 4, work.rules_of(tiny, 2)
+    found = memory.peak(systems.REFERENCE, None, *arguments)
+    assert 0 < found["before"] < found["first"] < 2**34
+
+
+# Peers
+
+
+@pytest.mark.peers
+def test_peers_decode_the_same_tokens(run):
+    pytest.importorskip("ctranslate2", reason="pip install 'seqkd_jax[peers]'")
+    status, results, *_ = run("--no-growth")
+    assert status == 0
+    (model,) = results["models"]
+    assert {"CTranslate2 float32", "CTranslate2 int8", "Hugging Face generate"} <= set(model["load_seconds"])
+    for case in model["cases"]:
+        for name in ("CTranslate2 float32", "Hugging Face generate"):
+            found = case["agreement"][name]
+            assert found["sentences_that_differ"] == 0, f"{name}, beam {case['beam']}, rows {case['rows']}: {found}"
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("rules", [{}, {"stop": "first_k_finished"}, {"length_rule": "power"}])
+def test_the_lstm_in_pytorch_gives_the_same_tokens(rules, tmp_path):
+    pytest.importorskip("torch", reason="pip install 'seqkd_jax[peers]'")
+    model = checkpoint.load(lstm_checkpoint(tmp_path / "lstm"))
+    draw = np.random.default_rng(0)
+    sentences = [[*draw.integers(4, 12, draw.integers(1, 8)).tolist(), EOS] for _ in range(40)]
+    built, _ = registry.build(list(registry.entries(["opennmt"])), ["opennmt"], model, tmp_path)
+    for beam in (1, 3):
+        found = {}
+        for name in (systems.REFERENCE, "PyTorch as OpenNMT-py"):
+            jobs = built[name].prepare(sentences, 16, SearchConfig(beam=beam, **rules))
+            found[name] = systems.in_order(jobs, [built[name].run(job) for job in jobs])
+        assert len({len(ids) for ids in found[systems.REFERENCE]}) > 3, "lengths must differ, or nothing is tested"
+        assert found[systems.REFERENCE] == found["PyTorch as OpenNMT-py"], f"beam {beam}"
+
+
+@pytest.mark.peers
+def test_a_peer_that_cannot_hold_the_model_says_why(tmp_path):
+    pytest.importorskip("torch", reason="pip install 'seqkd_jax[peers]'")
+    model = checkpoint.load(lstm_checkpoint(tmp_path / "lstm", bidirectional=True))
+    _, missing = registry.build(["PyTorch as OpenNMT-py"], ["opennmt"], model, tmp_path)
+    assert "one direction" in missing["PyTorch as OpenNMT-py"]

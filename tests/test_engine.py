@@ -1,0 +1,160 @@
+"""The engine against the simple search, whose results it must give; and what it promises beside them: less work."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from test_search import STEPS, as_list, limits, request, sources
+from tiny import TINY, parameters
+
+from seqkd_jax import models
+from seqkd_jax.config import LSTMConfig, SearchConfig, TransformerConfig
+from seqkd_jax.search import PROFILES, beam_search, engine, named_rules
+from seqkd_jax.search.engine import best_extensions
+
+POOL = 11  # rows; slots 3: they are refilled several times, and not evenly
+VOCABULARY = 9
+
+
+@functools.cache
+def searches(config, slots, model=TINY):
+    return jax.jit(beam_search(model, config, STEPS)), jax.jit(engine(model, config, STEPS, slots))
+
+
+def pool(seed, vocabulary=VOCABULARY):
+    """Sentences that may have 1 to STEPS tokens, and two fill rows."""
+    asked = request(sources(seed, vocabulary, POOL), *limits(0, STEPS, POOL))
+    longest = np.random.default_rng(seed).integers(1, STEPS + 1, POOL).astype(np.int32)
+    longest[-2:] = 0
+    return asked._replace(max_length=longest, min_length=np.minimum(asked.min_length, np.maximum(longest - 1, 0)))
+
+
+def assert_same(params, asked, config, slots, model=TINY):
+    slow, fast = (jax.device_get(search(params, asked)) for search in searches(config, slots, model))
+    for row in range(len(asked.source)):
+        wanted, found = as_list(slow, row), as_list(fast, row)
+        assert [(ids, finished) for ids, *_, finished in found] == [(ids, finished) for ids, *_, finished in wanted], (
+            f"row {row} of {config}, {slots} slots: the engine must give what the simple search gives"
+        )
+        for place in (1, 2):
+            numbers = ([hypothesis[place] for hypothesis in list_] for list_ in (found, wanted))
+            np.testing.assert_allclose(*numbers, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("slots", [1, 3, None])
+@pytest.mark.parametrize("beam", [1, 4])
+def test_same_as_the_simple_search_however_many_slots(beam, slots):
+    config = SearchConfig(beam=beam, length_rule="power", length_alpha=0.7)
+    for seed in range(6):
+        assert_same(parameters(seed, VOCABULARY, eos_bias=seed / 3), pool(seed), config, slots)
+
+
+def test_fill_rows_may_stand_anywhere():
+    asked = pool(1)
+    longest = asked.max_length.copy()
+    longest[[0, 1, 2, 5]], longest[-1] = 0, STEPS
+    asked = asked._replace(max_length=longest, min_length=np.zeros_like(longest))
+    assert_same(parameters(1, VOCABULARY), asked, SearchConfig(beam=4, length_rule="power", length_alpha=0.7), 3)
+
+
+@pytest.mark.parametrize("rules", sorted(PROFILES))
+def test_same_under_every_named_rule(rules):
+    config = named_rules(SearchConfig(beam=3), rules)
+    for seed in range(3):
+        assert_same(parameters(seed, VOCABULARY, eos_bias=1.0), pool(seed), config, 3)
+
+
+@pytest.mark.parametrize(
+    "constraint", [{"no_repeat_ngram": 2}, {"coverage_penalty": 0.4}, {"forbid_unk": True}], ids=lambda c: next(iter(c))
+)
+def test_same_under_constraints(constraint):
+    config = SearchConfig(beam=3, **constraint)
+    for seed in range(3):
+        assert_same(parameters(seed, VOCABULARY), pool(seed), config, 3)
+
+
+def test_same_with_prefixes():
+    for seed in range(3):
+        asked = pool(seed)
+        prefix = np.random.default_rng(seed).integers(4, VOCABULARY, (POOL, 2)).astype(np.int32)
+        prefix[::3] = 0  # none
+        prefix[asked.max_length <= 2] = 0  # no room
+        assert_same(parameters(seed, VOCABULARY), asked._replace(prefix=prefix), SearchConfig(beam=3), 3)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [LSTMConfig(2, 12, init_scale=0.8), TransformerConfig(1, 2, 12, heads=2, feed_forward=16)],
+    ids=["lstm", "transformer"],
+)
+def test_same_with_the_models(config):
+    """A refilled slot must not see what the sentence before left in it, caches least of all."""
+    size = 700  # blocks of the vocabulary, not one
+    model = models.build(config, size, size)
+    params = jax.tree.map(lambda leaf: 3 * leaf, jax.jit(model.init)(jax.random.key(0)))
+    for seed in range(3):
+        assert_same(params, pool(seed, size), SearchConfig(beam=3), 3, model)
+
+
+def test_an_ensemble_has_slots_too():
+    model = models.ensemble((TINY, TINY))
+    params = parameters(0, VOCABULARY), parameters(1, VOCABULARY)
+    assert_same(params, pool(0), SearchConfig(beam=3), 3, model)
+
+
+def test_slots_are_refilled_as_they_become_free():
+    """Rows that are stepped: not slots x steps x batches, as when a batch waits for its longest sentence."""
+    stepped = []
+
+    def counted(params, token, *rest):
+        jax.debug.callback(lambda _: stepped.append(len(token)), token[0, 0])
+        return TINY.step(params, token, *rest)
+
+    asked = pool(5)._replace(max_length=np.array([9, 1, 1, 1, 1, 9, 1, 1, 1, 1, 1], np.int32))
+    config = SearchConfig(beam=2, min_length_b=8)  # every sentence takes what it may have
+    asked = asked._replace(min_length=asked.max_length - 1)
+    jax.block_until_ready(jax.jit(engine(TINY._replace(step=counted), config, STEPS, 2))(parameters(0, 9), asked))
+    jax.effects_barrier()
+    assert len(stepped) <= 9 + 9 + 4, (
+        f"{len(stepped)} steps of 2 slots for 27 tokens, of which one slot can hold 18 while the other takes the rest"
+    )
+
+
+@pytest.mark.parametrize("vocabulary", [5, 9, 640, 700, 709])  # one block, blocks that fit, blocks that are padded
+@pytest.mark.parametrize("ties", [False, True])
+def test_best_extensions_are_those_of_a_plain_top_k(vocabulary, ties):
+    random = np.random.default_rng(vocabulary)
+    logits = random.normal(size=(4, 3, vocabulary)).astype(np.float32)
+    if ties:  # few values, exact in float32: the order of equals counts
+        logits = random.integers(0, 3, logits.shape).astype(np.float32)
+    live = np.array([[0, -np.inf, -np.inf], [-1, -2, -3], [-1, -1, -1], [-4, -5, -np.inf]], np.float32)
+    special = np.array([[1, 0, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0], [1, 0, 1, 1]], bool)
+
+    def plain(logits, live, special):
+        log_probs = jax.nn.log_softmax(logits)
+        barred = jnp.pad(special, ((0, 0), (0, vocabulary - 4)))[:, None]
+        totals = live[..., None] + jnp.where(barred, -jnp.inf, log_probs)
+        totals, flat = lax.top_k(totals.reshape(4, -1), 6)
+        return totals, flat // vocabulary, flat % vocabulary
+
+    found = jax.device_get(jax.jit(functools.partial(best_extensions, number=6))(logits, live, special=special))
+    wanted = jax.device_get(jax.jit(plain)(logits, live, special))
+    np.testing.assert_allclose(found.totals, wanted[0], rtol=1e-6, atol=1e-6)
+    possible = wanted[0] > -np.inf  # among impossible ones there is no order
+    for mine, theirs in zip(found[1:], wanted[1:], strict=True):
+        np.testing.assert_array_equal(mine[possible], theirs[possible])
+
+
+def test_best_extensions_of_log_probabilities():
+    log_probs = np.log(np.random.default_rng(0).dirichlet(np.ones(700), (2, 3))).astype(np.float32)
+    log_probs[:, :, 5::7] = -np.inf
+    live = np.array([[-1, -2, -3], [0, -np.inf, -np.inf]], np.float32)
+    found = jax.device_get(jax.jit(functools.partial(best_extensions, number=6, special=None))(log_probs, live))
+    flat = (live[..., None] + log_probs).reshape(2, -1)
+    order = np.argsort(-flat, axis=-1, kind="stable")[:, :6]
+    np.testing.assert_array_equal(found.parents, order // 700)
+    np.testing.assert_array_equal(found.tokens, order % 700)
+    np.testing.assert_allclose(found.totals, np.take_along_axis(flat, order, -1), rtol=1e-6)
