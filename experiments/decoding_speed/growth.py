@@ -60,7 +60,9 @@ def curves(
                 spared = _encoder_alone(system, jobs) if axis == "beam" else 0.0
                 runs[name, size] = partial(_seconds, system, jobs, spared)
         timed = measure.interleave(runs, rounds, seed, advance, pause)
-        found[axis] = {name: _curve(name, list(settings), timed) for name in systems}
+        found[axis] = {
+            name: _curve(list(settings), [timed[name, size] for size in settings]) for name in systems
+        }
     return found
 
 
@@ -76,19 +78,22 @@ def _encoder_alone(system: System, jobs) -> float:
 
 
 def _seconds(system: System, jobs, spared: float) -> measure.Timed:
-    """One run; spared: seconds of it that do not count."""
+    """One run; spared: seconds of it that do not count (more than it took, where the machine was disturbed)."""
     timed = measure.time_jobs(system.run, jobs)
     total = sum(timed.seconds)
     return timed._replace(seconds=[seconds * (1 - spared / total) for seconds in timed.seconds])
 
 
-def _curve(name: str, sizes: list[int], timed: Mapping) -> dict:
-    seconds = [[sum(run.seconds) for run in timed[name, size]] for size in sizes]
-    exponents = [measure.exponent(sizes, round_) for round_ in zip(*seconds, strict=True)]
+def _curve(sizes: list[int], runs: list[list[measure.Timed]]) -> dict:
+    """One system's curve; runs: for each size, one of each round. A disturbed round has no exponent."""
+    seconds = [[sum(run.seconds) for run in of_size] for of_size in runs]
+    rounds = [round_ for round_ in zip(*seconds, strict=True) if min(round_) > 0]
+    exponents = [measure.exponent(sizes, round_) for round_ in rounds]
     return {
         "sizes": sizes,
         "seconds": [measure.interval(values)._asdict() for values in seconds],
-        "exponent": measure.interval(exponents)._asdict(),
+        "exponent": measure.interval(exponents)._asdict() if exponents else None,
+        "rounds_left_out": len(seconds[0]) - len(rounds),
     }
 
 
