@@ -13,6 +13,7 @@ Read it in this order; each module uses only earlier ones.
   schedule    learning rates                           performance  FLOPs, the machine's peak
   train       one update, one pmap                     fit          the training loop
   evaluate    BLEU, perplexity, p(t = mode)            train_translator  corpus, model, start -> fit
+  recorded    a fixed teacher's features, made once
   distill     hypotheses -> a distilled corpus         mbr          the hypothesis most like the others
   exchange    Hugging Face's Marian directories        arguments    what the commands take
   cli         the command `seqkd`

@@ -62,6 +62,8 @@ class Train:
     transformer: TransformerConfig = TransformerConfig()
     teacher: Path | None = None
     """Checkpoint whose distribution the loss reads (word_kd)."""
+    record_gib: float = 4.0
+    """Compute the teacher's features of the corpus once and keep them, if they take no more memory; 0: never."""
     start: Path | None = None
     """Checkpoint of the same model to start from; None: at random."""
     config: Annotated[TrainConfig, Flat] = TrainConfig()

@@ -27,6 +27,7 @@ class Encoded(NamedTuple):
     sources: list[np.ndarray]  # int32, EOS at the end
     targets: list[np.ndarray]  # int32, without BOS and EOS
     weights: np.ndarray  # [N] float32
+    taught: list[np.ndarray] | None = None  # [T,E] each: a teacher's features at its T labels; see `recorded`
 
 
 class Dropped(NamedTuple):
@@ -163,6 +164,9 @@ def make_batch(encoded: Encoded, shape: Shape, rows: np.ndarray) -> Batch:
     target_in = np.full((shape.rows, shape.target), PAD, np.int32)
     labels = np.full((shape.rows, shape.target), PAD, np.int32)
     weights = np.zeros((shape.rows, shape.target), np.float32)
+    taught = None
+    if encoded.taught is not None:
+        taught = np.zeros((*labels.shape, encoded.taught[0].shape[-1]), encoded.taught[0].dtype)
     source[len(rows) :, 0] = EOS
     target_in[:, 0] = BOS
     for place, row in enumerate(rows):
@@ -172,7 +176,9 @@ def make_batch(encoded: Encoded, shape: Shape, rows: np.ndarray) -> Batch:
         labels[place, : len(y)] = y
         labels[place, len(y)] = EOS
         weights[place, : len(y) + 1] = encoded.weights[row]
-    return Batch((source, target_in), labels, weights)
+        if taught is not None:
+            taught[place, : len(y) + 1] = encoded.taught[row]
+    return Batch((source, target_in), labels, weights, taught)
 
 
 def _epoch_order(plan: Plan, data_seed: int, epoch: int) -> list[tuple[Shape, np.ndarray]]:

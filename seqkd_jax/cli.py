@@ -62,6 +62,7 @@ def train(command: Train) -> None:
         config=command.config,
         start=command.start,
         teacher=command.teacher,
+        record_gib=command.record_gib,
     )
     done = train_translator(run, command.out)
     progress.log(

@@ -67,7 +67,10 @@ def _microbatch_loss(model, loss, teacher_model, params, batch, keys, settings, 
     logits = model.head(params, model.features(params, batch.inputs, keys))
     taught = None
     if teacher_model is not None:
-        taught = teacher_model.head(teacher_params, teacher_model.features(teacher_params, batch.inputs, None))
+        features = batch.taught
+        if features is None:
+            features = teacher_model.features(teacher_params, batch.inputs, None)
+        taught = teacher_model.head(teacher_params, features)
     return over_positions(loss)(logits, taught, batch.labels, batch.weights, settings.loss)
 
 

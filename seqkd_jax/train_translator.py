@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqkd_jax import batches, checkpoint, evaluate, fit, models, progress, train, translate, vocab
+from seqkd_jax import batches, checkpoint, evaluate, fit, models, progress, recorded, train, translate, vocab
 from seqkd_jax.base import Translator, UserError
 from seqkd_jax.config import ModelConfig, SearchConfig, TrainConfig
 from seqkd_jax.corpus import Corpus
@@ -27,6 +27,7 @@ class Run(NamedTuple):
     shapes: tuple | None = None  # batch shapes shared with other runs; None: chosen from the lengths
     start: Path | None = None  # checkpoint to start from; None: at random
     teacher: Path | None = None  # checkpoint whose distribution the loss reads
+    record_gib: float = 4.0  # a teacher's features of the whole corpus are kept in memory if they take no more
 
 
 def train_translator(run: Run, directory: Path, name: str = "train") -> fit.Summary:
@@ -35,18 +36,24 @@ def train_translator(run: Run, directory: Path, name: str = "train") -> fit.Summ
     plan = batches.make_plan(encoded, run.config.batch, run.shapes)
     valid, _ = batches.encode_corpus(run.valid, run.vocabularies, run.config.batch)
     progress.log(f"{name}: {dropped}; {batches.describe(plan)}")
+    teacher = _teacher(run)
+
+    def stream(position: batches.Position):
+        corpus = encoded
+        if teacher and _worth_recording(run, teacher, encoded, plan):
+            corpus = recorded.with_features(teacher.model, teacher.params, encoded, plan, name)
+        return batches.train_batches(corpus, plan, run.config.batch, position)
+
     model = models.build(run.model, run.vocabularies.source.size, run.vocabularies.target.size)
     return fit.fit(
         model,
-        fit.Data(
-            lambda position: batches.train_batches(encoded, plan, run.config.batch, position), plan.batches_per_epoch
-        ),
+        fit.Data(stream, plan.batches_per_epoch),
         run.config,
         directory,
         validate=_validation(run, model, valid, batches.make_plan(valid, run.config.batch, plan.shapes)),
         save=partial(checkpoint.save, model_config=run.model, vocabularies=run.vocabularies),
         params=_start(run),
-        teacher=_teacher(run),
+        teacher=teacher,
         name=name,
     )
 
@@ -83,6 +90,12 @@ def _teacher(run: Run) -> train.Teacher | None:
         return None
     found = _load(run.teacher, run)
     return train.Teacher(found.translator, found.params)
+
+
+def _worth_recording(run: Run, teacher: train.Teacher, encoded: batches.Encoded, plan: batches.Plan) -> bool:
+    """Whether one pass of the teacher pays: more than one epoch, and room for what it finds."""
+    gib = recorded.size(teacher.model, teacher.params, encoded, plan) / recorded.GIBIBYTE
+    return run.config.epochs > 1 and gib <= run.record_gib
 
 
 def _load(directory: Path, run: Run) -> checkpoint.Checkpoint:

@@ -27,7 +27,7 @@ def random_encoded(seed=0, count=101, longest=30):
 
 def pairs_of(batch):
     """The sentences of a batch, read back from its arrays; also checks that they agree with each other."""
-    (source, target_in), labels, weights = batch
+    (source, target_in), labels, weights, _ = batch
     assert source.dtype == target_in.dtype == labels.dtype == np.int32 and weights.dtype == np.float32
     for x, given, wanted, weight in zip(source, target_in, labels, weights, strict=True):
         length = int((wanted != PAD).sum())
@@ -41,7 +41,7 @@ def pairs_of(batch):
 
 
 def wanted_pairs(encoded):
-    return sorted((tuple(x.tolist()), tuple(y.tolist()), float(w)) for x, y, w in zip(*encoded, strict=True))
+    return sorted((tuple(x.tolist()), tuple(y.tolist()), float(w)) for x, y, w in zip(*encoded[:3], strict=True))
 
 
 def take(iterator, count):

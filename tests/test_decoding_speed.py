@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from experiments.decoding_speed import __main__ as command
-from experiments.decoding_speed import agreement, costs, measure, memory, registry, render, systems, work, worker
+from experiments.decoding_speed import (
+    agreement,
+    costs,
+    growth,
+    measure,
+    memory,
+    registry,
+    render,
+    systems,
+    work,
+    worker,
+)
 from seqkd_jax import checkpoint, models, vocab
 from seqkd_jax.base import EOS
 from seqkd_jax.config import LSTMConfig, SearchConfig, VocabularyConfig
@@ -65,6 +76,14 @@ def test_quantiles_and_exponents():
     assert [measure.quantile(range(1, 21), share) for share in (0.5, 0.95, 1.0)] == [10, 19, 20]
     assert measure.quantile([7.0], 0.95) == 7.0
     assert measure.exponent([8, 16, 32], [3 * 8**1.5, 3 * 16**1.5, 3 * 32**1.5]) == pytest.approx(1.5)
+
+
+def test_a_disturbed_round_has_no_exponent():
+    """Seconds without the encoder's can come out negative where the encoder alone was disturbed."""
+    at = lambda seconds: [measure.Timed([each], []) for each in seconds]  # noqa: E731
+    curve = growth._curve([8, 16], [at([1.0, -0.1, 2.0]), at([2.0, 2.0, 4.0])])
+    assert curve["exponent"]["median"] == pytest.approx(1.0) and curve["rounds_left_out"] == 1
+    assert growth._curve([8, 16], [at([-1.0]), at([2.0])])["exponent"] is None
 
 
 def test_outputs_are_compared_token_by_token():

@@ -41,11 +41,12 @@ ALLOWED = {
     "mbr": MIDDLE | {"translate", "evaluate"},
     "train": MIDDLE,
     "fit": MIDDLE | {"train"},
-    "train_translator": MIDDLE | {"translate", "evaluate", "train", "fit"},
+    "recorded": MIDDLE,
+    "train_translator": MIDDLE | {"translate", "evaluate", "train", "fit", "recorded"},
     "distill": MIDDLE | {"translate", "evaluate"},
     "arguments": BOTTOM,
     "cli": MIDDLE
-    | {"translate", "evaluate", "train", "fit", "train_translator", "distill", "mbr", "exchange"}
+    | {"translate", "evaluate", "train", "fit", "recorded", "train_translator", "distill", "mbr", "exchange"}
     | {"arguments", "__init__"},
 }
 

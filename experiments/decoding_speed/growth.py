@@ -60,9 +60,7 @@ def curves(
                 spared = _encoder_alone(system, jobs) if axis == "beam" else 0.0
                 runs[name, size] = partial(_seconds, system, jobs, spared)
         timed = measure.interleave(runs, rounds, seed, advance, pause)
-        found[axis] = {
-            name: _curve(list(settings), [timed[name, size] for size in settings]) for name in systems
-        }
+        found[axis] = {name: _curve(list(settings), [timed[name, size] for size in settings]) for name in systems}
     return found
 
 

@@ -57,7 +57,8 @@ def growth(model: Mapping):
         for system, curve in curves.items():
             _line(axes, model, system, curve["sizes"], curve["seconds"])
         _logarithmic(axes, curve["sizes"])
-        told = ", ".join(f"{curve['exponent']['median']:.2f}" for curve in curves.values())
+        exponents = [curve["exponent"] for curve in curves.values()]
+        told = ", ".join(f"{exponent['median']:.2f}" if exponent else "–" for exponent in exponents)
         axes.set_title(f"exponent {told}", fontsize=8)
         axes.set_xlabel(labels[axis])
     panels[0].set_ylabel("seconds")

@@ -168,7 +168,12 @@ def _growth(model: Mapping) -> str:
         return ""
     two = lambda value: f"{value:.2f}"  # noqa: E731
     rows = [
-        [axis, system, ", ".join(map(str, curve["sizes"])), interval(curve["exponent"], two)]
+        [
+            axis,
+            system,
+            ", ".join(map(str, curve["sizes"])),
+            interval(curve["exponent"], two) if curve["exponent"] else "–",
+        ]
         for axis, curves in model["growth"]["curves"].items()
         for system, curve in curves.items()
     ]
