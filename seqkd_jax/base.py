@@ -52,6 +52,9 @@ class Translator(NamedTuple):
     step: Callable  # from, None: each from its own. A model knows the cheapest way to reorder what is its own
     # (params, inputs) -> weights on the source [B,H,T,S] of each layer; None: it has no layers and heads to tell apart
     attention: Callable | None = None
+    # (params) -> params with a copy of the head's weights, laid out as the few rows of a step read them fastest; for
+    # decoding only. Every function takes either
+    prepare: Callable = lambda params: params
 
 
 class Hypotheses(NamedTuple):

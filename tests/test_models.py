@@ -187,6 +187,17 @@ def test_head_of_a_subset_is_columns_of_the_head(case, compute):
 
 
 @over(*float32, *bfloat16)
+def test_prepared_parameters_give_the_same(case, compute):
+    s = subject(case, compute)
+    prepared, (source, target_in) = s.model.prepare(s.params), inputs()
+    features = s.model.features(s.params, (source, target_in), None)
+    np.testing.assert_array_equal(s.model.features(prepared, (source, target_in), None), features)
+    assert_close(jax.jit(s.model.head)(prepared, features), jax.jit(s.model.head)(s.params, features))
+    ids = np.array([17, 3, 4, 3])
+    np.testing.assert_array_equal(s.model.head(prepared, features, ids), s.model.head(s.params, features, ids))
+
+
+@over(*float32, *bfloat16)
 def test_types(case, compute):
     """Float32 parameters; features in the compute type; a state that a loop can carry."""
     s = subject(case, compute)

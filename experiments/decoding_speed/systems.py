@@ -18,6 +18,7 @@ from seqkd_jax.checkpoint import Checkpoint
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.search import DECODERS, length_limits
 from seqkd_jax.translate import SOURCE_BUCKETS, translate_ids, without_ends
+from seqkd_jax.translate import prepare as prepare_params
 
 Sentences = Sequence[Sequence[int]]  # source ids, EOS included
 
@@ -68,6 +69,7 @@ def ours(decoder: str, model: Checkpoint) -> System:
     """One of our decoders. A job is all sentences of one width (rows 1: one sentence), decoded in batches of `rows`."""
     if decoder not in DECODERS:
         raise Missing(f"this version has no decoder {decoder!r}")
+    params = prepare_params(model.translator, model.params)  # as the peers do when they load
 
     def prepare(sentences: Sentences, rows: int, rules: SearchConfig) -> list[Job]:
         groups = defaultdict(list)
@@ -85,7 +87,7 @@ def ours(decoder: str, model: Checkpoint) -> System:
     def run(job: Job) -> list[list[int]]:
         sentences, rows, width, rules = job.inputs
         options = {"decoder": decoder, "source_buckets": (width,), "batch_tokens": rows * width}
-        found = translate_ids(model.translator, model.params, sentences, rules, chunk=len(sentences), **options)
+        found = translate_ids(model.translator, params, sentences, rules, chunk=len(sentences), **options)
         return [without_ends(hypotheses.tokens[0]) for hypotheses in found]
 
     return System(prepare, run, functools.partial(_encode, model), _transfer)

@@ -49,4 +49,7 @@ def ensemble(members: tuple[Translator, ...]) -> Translator:
         attention = [weights for weights in attention if weights is not None]
         return features, sum(attention) / len(attention) if attention else None, state
 
-    return Translator(init, features, head, start, step)
+    def prepare(params):
+        return tuple(member.prepare(part) for member, part in zip(members, params, strict=True))
+
+    return Translator(init, features, head, start, step, prepare=prepare)

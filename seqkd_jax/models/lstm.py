@@ -18,7 +18,15 @@ import jax.numpy as jnp
 
 from seqkd_jax.base import PAD, Translator
 from seqkd_jax.config import LSTMConfig
-from seqkd_jax.models.layers import dropout, fold_keys, reorder, vocabulary_logits
+from seqkd_jax.models.layers import (
+    DECODING,
+    dropout,
+    fold_keys,
+    prepared_head,
+    preparing,
+    reorder,
+    vocabulary_logits,
+)
 from seqkd_jax.models.recurrence import Weight, apply_weight, scan_products
 
 
@@ -137,7 +145,12 @@ class LSTMTranslator(nn.Module):
 
     def head(self, features, ids=None):
         """Logits [*pos,V] in float32, or [*pos,len(ids)] for some of the vocabulary."""
-        return vocabulary_logits(features, self.output_kernel, self.output_bias, self.config.compute, ids)
+        prepared = self.get_variable(DECODING, "head")
+        return vocabulary_logits(features, self.output_kernel, self.output_bias, self.config.compute, ids, prepared)
+
+    def prepare(self):
+        """The head's weights as decoding reads them."""
+        return prepared_head(self.output_kernel, self.output_bias, self.config.compute)
 
     def start(self, source, length):
         """Memory and first state of source [B,S]; an LSTM has no use for the number of steps."""
@@ -216,4 +229,5 @@ def build_lstm(config: LSTMConfig, source_size: int, target_size: int) -> Transl
         head=partial(module.apply, method="head"),
         start=partial(module.apply, method="start"),
         step=partial(module.apply, method="step"),
+        prepare=preparing(module),
     )

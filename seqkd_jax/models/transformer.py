@@ -23,7 +23,15 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from seqkd_jax.base import PAD, Translator, UserError
 from seqkd_jax.config import TransformerConfig
-from seqkd_jax.models.layers import dropout, fold_keys, reorder, vocabulary_logits
+from seqkd_jax.models.layers import (
+    DECODING,
+    dropout,
+    fold_keys,
+    prepared_head,
+    preparing,
+    reorder,
+    vocabulary_logits,
+)
 
 ACTIVATIONS = {"relu": nn.relu, "gelu": partial(nn.gelu, approximate=False), "swish": nn.swish}
 
@@ -260,7 +268,12 @@ class TransformerTranslator(nn.Module):
 
     def head(self, features: Float[Array, "*pos E"], ids=None) -> Float[Array, "*pos V"]:
         """Logits in float32; with ids, of these entries of the vocabulary only."""
-        return vocabulary_logits(features, self.output_kernel, self.bias, self.config.compute, ids)
+        prepared = self.get_variable(DECODING, "head")
+        return vocabulary_logits(features, self.output_kernel, self.bias, self.config.compute, ids, prepared)
+
+    def prepare(self) -> Float[Array, "_ V"]:
+        """The head's weights as decoding reads them."""
+        return prepared_head(self.output_kernel, self.bias, self.config.compute)
 
     def start(self, source: Int[Array, "B S"], length: int) -> tuple[Memory, State]:
         """Memory, and an empty state with room for `length` steps."""
@@ -326,4 +339,5 @@ def build_transformer(config: TransformerConfig, source_size: int, target_size: 
         start=partial(module.apply, method="start"),
         step=partial(module.apply, method="step"),
         attention=partial(module.apply, method="attention"),
+        prepare=preparing(module),
     )

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -81,11 +81,12 @@ def translate_ids(
 ) -> Iterator[Hypotheses]:
     """The n-best list of each sentence: Hypotheses of NumPy arrays [K,T], [K], [K], [K]; T varies with the sentence.
 
-    Sentences are source ids that end with EOS. An empty one (nothing, or EOS alone) gives one empty hypothesis of
-    score 0. prefixes: for each sentence target ids that its translation begins with, which count like any others.
-    shortlist: decode with part of the vocabulary; it must be one of this model's vocabularies. batch_tokens: source
-    positions decoded at a time, padding included; rows = batch_tokens / width, at least 1. chunk: sentences read
-    ahead, to be sorted by length. progress is told how many were done, batch by batch.
+    params: as the model has them, or from `prepare`. Sentences are source ids that end with EOS; an empty one (nothing,
+    or EOS alone) gives one empty hypothesis of score 0. prefixes: for each sentence target ids that its translation
+    begins with, which count like any others. shortlist: decode with part of the vocabulary; it must be one of this
+    model's vocabularies. batch_tokens: source positions decoded at a time, padding included; rows = batch_tokens /
+    width, at least 1. chunk: sentences read ahead, to be sorted by length. progress is told how many were done, batch
+    by batch.
     Raises UserError for rules that make no sense, and for NaN scores.
     """
     options = (decoder, shortlist, source_buckets, batch_tokens, chunk, progress)
@@ -145,6 +146,24 @@ def translate_lines(
         yield Translation(source, texts)
 
 
+class Prepared(NamedTuple):
+    """Parameters ready for decoding: on one device, the head's weights laid out for few rows."""
+
+    params: Any
+
+
+def prepare(translator: Translator, params) -> Prepared:
+    """What the functions here make of parameters first; who calls them often, with little each time, does it once."""
+    if isinstance(params, Prepared):
+        return params
+    return Prepared(_compiled_preparation(translator)(on_one_device(params)))
+
+
+@cache
+def _compiled_preparation(translator: Translator):
+    return jax.jit(translator.prepare)
+
+
 def compile_searches(
     translator: Translator,
     params,
@@ -157,7 +176,7 @@ def compile_searches(
 ) -> float:
     """Compile what `translate_ids` will need for these sentences, for a benchmark to keep it out; returns seconds."""
     start = time.perf_counter()
-    params = on_one_device(params)
+    params = prepare(translator, params).params
     shapes = {_search_shape(Sentence(0, ids, ()), config, decoder, source_buckets, batch_tokens) for ids in sentences}
     for shape in sorted(shapes - {None}):
         request = _request(config, shape, [])  # fill rows only: compiled, and done after no step
@@ -195,7 +214,7 @@ def _translate(
         raise UserError(f"translate: no decoder is called {decoder!r}; there are {', '.join(sorted(DECODERS))}")
     if shortlist and decoder not in POOLS:
         raise UserError(f"translate: decoder {decoder} reads no shortlist; take {', '.join(POOLS)}, or leave it out")
-    params = on_one_device(params)
+    params = prepare(translator, params).params
 
     def run(shape: Shape, batch):
         search = _compiled_search(translator, config, decoder, shape, attention)
