@@ -43,7 +43,8 @@ def test_the_search_exports(kind):
     model = models.build(CONFIGS[kind], V, V)
     params = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     search = jax.jit(beam_search(model, SearchConfig(beam=3), T))
-    request = Request(abstract(B, S), abstract(B), abstract(B), abstract(B, 2), abstract(B))
+    draws = jax.ShapeDtypeStruct((B, 2), np.uint32)
+    request = Request(abstract(B, S), abstract(B), abstract(B), abstract(B, 2), draws)
     exported = jax.export.export(search, platforms=PLATFORMS)(params, request)
     assert set(exported.platforms) == set(PLATFORMS)
     assert [leaf.shape for leaf in exported.out_avals] == [(B, 3, T), (B, 3), (B, 3), (B, 3)]

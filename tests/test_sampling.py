@@ -29,12 +29,13 @@ def compiled(config, steps):
     return jax.jit(DECODERS["sample"](TINY, config, steps))
 
 
-def requests(source, longest, shortest=0, first=0, prefix=None):
+def requests(source, longest, shortest=0, first=0, prefix=None, seed=0):
     """A request of these sentences, numbered from `first`."""
     rows = len(source)
     prefix = np.zeros((rows, 0), np.int32) if prefix is None else prefix
     shortest, longest = (np.broadcast_to(np.int32(limit), rows) for limit in (shortest, longest))
-    return Request(source, shortest, longest, prefix, first + np.arange(rows, dtype=np.int32))
+    draws = np.stack([np.full(rows, seed), first + np.arange(rows)], axis=-1).astype(np.uint32)
+    return Request(source, shortest, longest, prefix, draws)
 
 
 def sources(seed, rows=ROWS):
@@ -142,7 +143,7 @@ def test_a_sample_depends_on_its_number_not_on_its_neighbours():
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[2], b[2]), together, found)
     assert (found.tokens[0] == PAD).all() and (found.scores[0] == -np.inf).all() and not found.finished[0].any()
     renumbered = sample(config, params, requests(source, 6, first=100), 6)
-    reseeded = sample(SearchConfig(beam=3, sample_seed=1), params, requests(source, 6), 6)
+    reseeded = sample(SearchConfig(beam=3), params, requests(source, 6, seed=1), 6)
     for other in (renumbered, reseeded):
         assert (other.tokens != together.tokens).any(axis=(1, 2)).all()
 

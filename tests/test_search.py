@@ -37,7 +37,7 @@ def limits(shortest, longest, rows=ROWS):
 
 def request(source, shortest, longest, prefix=None):
     prefix = np.zeros((len(source), 0), np.int32) if prefix is None else prefix
-    return Request(source, shortest, longest, prefix, np.arange(len(source), dtype=np.int32))
+    return Request(source, shortest, longest, prefix, np.zeros((len(source), 2), np.uint32))
 
 
 def decode(config, params, source, shortest, longest, decoder="beam", steps=STEPS):

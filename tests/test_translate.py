@@ -120,6 +120,16 @@ def test_programs_are_shared_and_counted():
     assert compiled_searches() == before + 2, "the same bucket under another list is the same program"
 
 
+def test_another_seed_needs_no_other_program():
+    items, before = sentences(6, longest=7), compiled_searches()
+    drawn = [
+        [found.tokens.tolist() for found in translate_ids(TINY, PARAMS, items, config, decoder="sample", **OPTIONS)]
+        for config in (SearchConfig(beam=2, sample_seed=seed) for seed in (1, 2, 1))
+    ]
+    assert drawn[0] == drawn[2] and drawn[0] != drawn[1]
+    assert compiled_searches() == before + 2, "one a bucket: the seed is an argument"
+
+
 def test_nothing_is_read_before_it_is_needed():
     """A stream: one chunk is read, then its translations come, before the next is read."""
     read = []

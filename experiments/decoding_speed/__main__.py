@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import os
+import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ class Command:
     """A file of source sentences for the checkpoints."""
     references: Path | None = None
     """Their translations: adds BLEU, and the plot of quality against speed."""
+    shortlist: Path | None = None
+    """A file of `seqkd shortlist` for the checkpoints' vocabulary: times the engine with it too (not exact)."""
+    rules: str = "ctranslate2"
+    """Named rules of the checkpoints' search (of search.PROFILES). All peers can follow the default."""
     random: bool = False
     """Time the random model too, beside checkpoints."""
     peers: str = "ctranslate2,hf,opennmt"
@@ -75,6 +80,8 @@ def _check(command: Command) -> None:
         raise UserError("--checkpoint needs --input FILE, a source sentence a line")
     if command.input is not None and not command.checkpoint:
         raise UserError("--input needs --checkpoint DIR; the random model translates random sentences")
+    if command.shortlist and not (command.checkpoint and command.shortlist.is_file()):
+        raise UserError(f"--shortlist {command.shortlist}: needs a file of `seqkd shortlist`, and its --checkpoint")
     if command.references is not None and command.input is None:
         raise UserError("--references are those of --input; name both or neither")
     least = {"beams": 1, "batches": 1, "rounds": 1, "sentences": 0, "latency_sentences": 1}
@@ -93,9 +100,11 @@ def _run(command: Command) -> int:
     from experiments import report
     from experiments.decoding_speed import growth, measure, peers, plots, registry, render, study, work
     from seqkd_jax import performance
+    from seqkd_jax.search import named_rules
 
     progress.count_compilations()
     names, sizes = registry.chosen(command.peers), growth.SMOKE if command.smoke else growth.Sizes()
+    names += ("shortlist",) if command.shortlist and "shortlist" not in names else ()
     plan = study.Plan(
         peers=names, beams=command.beams, batches=command.batches, rounds=command.rounds,
         latency_sentences=command.latency_sentences, seed=command.seed, memory=command.memory, growth=None,
@@ -104,8 +113,11 @@ def _run(command: Command) -> int:
     data, found, load = {}, [], list(os.getloadavg()) if hasattr(os, "getloadavg") else None
     with tempfile.TemporaryDirectory() as scratch:
         made = []
+        if command.shortlist:
+            shutil.copyfile(command.shortlist, Path(scratch) / registry.SHORTLIST)
         for directory in command.checkpoint:
-            chosen = command.input, command.references, command.sentences, command.seed, SearchConfig()
+            rules = named_rules(SearchConfig(), command.rules)
+            chosen = command.input, command.references, command.sentences, command.seed, rules
             made.append(work.from_checkpoint(directory, *chosen))
         if command.random or not command.checkpoint:
             shape, count = (work.SMOKE if command.smoke else work.Synthetic()), max(command.sentences // 2, 1)
@@ -122,7 +134,13 @@ def _run(command: Command) -> int:
         "peer_versions": _versions(),
         "threads": _threads(peers.cores()),
         "load_average_before": load,
-        "settings": {"rounds": plan.rounds, "seed": plan.seed, "peers": list(names), "smoke": command.smoke},
+        "settings": {
+            "rounds": plan.rounds,
+            "seed": plan.seed,
+            "peers": list(names),
+            "rules": command.rules if made[0].lines else "forced lengths",
+            "smoke": command.smoke,
+        },
         "machine": {
             "matrix_flops_per_second": performance.matrix_peak(),
             "memory_bytes_per_second": performance.memory_bandwidth(),

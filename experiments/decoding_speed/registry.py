@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from experiments.decoding_speed import opennmt, peers, systems
 from experiments.decoding_speed.systems import Missing, System
-from seqkd_jax import models
+from seqkd_jax import models, shortlist
 from seqkd_jax.base import UserError
 from seqkd_jax.checkpoint import Checkpoint
+
+SHORTLIST = "shortlist.npz"  # among the files that systems find in their directory
 
 
 class Entry(NamedTuple):
@@ -19,6 +21,12 @@ class Entry(NamedTuple):
     kind: str | None = None  # of the models that it decodes; None: any
 
 
+def _with_shortlist(model: Checkpoint, scratch: Path) -> System:
+    if not (scratch / SHORTLIST).exists():
+        raise Missing("no shortlist was given: --shortlist FILE")
+    return systems.ours("engine", model, shortlist.load(scratch / SHORTLIST, model.vocabularies))
+
+
 PEERS: dict[str, dict[str, Entry]] = {
     "ctranslate2": {
         f"CTranslate2 {type_}": Entry(functools.partial(peers.ctranslate2, type_), "transformer")
@@ -26,6 +34,7 @@ PEERS: dict[str, dict[str, Entry]] = {
     },
     "hf": {"Hugging Face generate": Entry(peers.hugging_face, "transformer")},
     "opennmt": {"PyTorch as OpenNMT-py": Entry(opennmt.open_nmt, "lstm")},
+    "shortlist": {"seqkd_jax engine, shortlist": Entry(_with_shortlist)},  # no peer, but asked for like one
 }
 OURS: dict[str, Entry] = {
     name: Entry(lambda model, scratch, decoder=decoder: systems.ours(decoder, model))
@@ -35,6 +44,7 @@ PACKAGES = {  # what a peer imports
     "ctranslate2": ("ctranslate2", "transformers", "torch"),
     "hf": ("transformers", "torch"),
     "opennmt": ("torch",),
+    "shortlist": (),
 }
 
 

@@ -32,6 +32,7 @@ def _machine(results: Mapping) -> str:
         ", ".join(f"{name} {versions[name]}" for name in shown if name in versions),
         f"{results['settings']['rounds']} interleaved rounds, seed {results['settings']['seed']}; medians, in brackets "
         "95% intervals by order statistics; ratios are paired by round",
+        f"the search's rules: {results['settings'].get('rules', 'the defaults')}",
     ]
     if results["settings"]["smoke"]:
         lines.append("**A smoke run: tiny sizes, the numbers mean nothing.**")

@@ -17,6 +17,7 @@ from seqkd_jax.base import PAD
 from seqkd_jax.checkpoint import Checkpoint
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.search import DECODERS, length_limits
+from seqkd_jax.shortlist import Shortlist
 from seqkd_jax.translate import SOURCE_BUCKETS, translate_ids, without_ends
 from seqkd_jax.translate import prepare as prepare_params
 
@@ -65,8 +66,11 @@ def sorted_batches(sentences: Sentences, rows: int) -> list[list[int]]:
     return [places[first : first + rows] for first in range(0, len(places), rows)]
 
 
-def ours(decoder: str, model: Checkpoint) -> System:
-    """One of our decoders. A job is all sentences of one width (rows 1: one sentence), decoded in batches of `rows`."""
+def ours(decoder: str, model: Checkpoint, words: Shortlist | None = None) -> System:
+    """One of our decoders. A job is all sentences of one width (rows 1: one sentence), decoded in batches of `rows`.
+
+    words: decode with a shortlist, which is not exact.
+    """
     if decoder not in DECODERS:
         raise Missing(f"this version has no decoder {decoder!r}")
     params = prepare_params(model.translator, model.params)  # as the peers do when they load
@@ -86,7 +90,7 @@ def ours(decoder: str, model: Checkpoint) -> System:
 
     def run(job: Job) -> list[list[int]]:
         sentences, rows, width, rules = job.inputs
-        options = {"decoder": decoder, "source_buckets": (width,), "batch_tokens": rows * width}
+        options = {"decoder": decoder, "shortlist": words, "source_buckets": (width,), "batch_tokens": rows * width}
         found = translate_ids(model.translator, params, sentences, rules, chunk=len(sentences), **options)
         return [without_ends(hypotheses.tokens[0]) for hypotheses in found]
 

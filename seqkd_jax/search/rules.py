@@ -24,7 +24,7 @@ class Request(NamedTuple):
     min_length: np.ndarray | Array  # [B] int32 fewest tokens before EOS
     max_length: np.ndarray | Array  # [B] int32 most tokens, EOS included; 0: a fill row, done at once
     prefix: np.ndarray | Array  # [B,P] int32 tokens that each translation begins with, PAD on the right; P = 0: none
-    number: np.ndarray | Array  # [B] int32 the sentence's place in the input, from which random keys are derived
+    draws: np.ndarray | Array  # [B,2] uint32 seed, place of the sentence in the input: random keys derive from them
 
 
 def length_penalty(config: SearchConfig, length, ends=True):

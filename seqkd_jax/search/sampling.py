@@ -34,7 +34,7 @@ def sample(translator: Translator, config: SearchConfig, max_steps: int) -> Call
         config,
         max_steps,
         config.beam,
-        lambda t, log_probs, request: draw(t, request.number, numbers, log_probs),
+        lambda t, log_probs, request: draw(t, request.draws, numbers, log_probs),
     )
 
     def search(params, request: Request) -> Hypotheses:
@@ -56,8 +56,9 @@ def narrowed(config: SearchConfig, log_probs: Float[Array, " V"]) -> tuple[Float
     return logits, jnp.asarray(ids, jnp.int32)
 
 
-def _draw(config: SearchConfig, t, number, sample, log_probs: Float[Array, " V"]) -> Int[Array, ""]:
-    key = jax.random.key(config.sample_seed)
+def _draw(config: SearchConfig, t, draws, sample, log_probs: Float[Array, " V"]) -> Int[Array, ""]:
+    seed, number = draws  # arguments of the program, so that another seed needs no other one
+    key = jax.random.key(seed)
     for part in (number, sample, t):
         key = jax.random.fold_in(key, part)
     logits, ids = narrowed(config, log_probs)

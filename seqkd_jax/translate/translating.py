@@ -8,6 +8,7 @@ parameters are arguments, so every checkpoint of one model shares its programs.
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -180,7 +181,7 @@ def compile_searches(
     shapes = {_search_shape(Sentence(0, ids, ()), config, decoder, source_buckets, batch_tokens) for ids in sentences}
     for shape in sorted(shapes - {None}):
         request = _request(config, shape, [])  # fill rows only: compiled, and done after no step
-        jax.block_until_ready(_compiled_search(translator, config, decoder, shape, False)(params, request, None))
+        jax.block_until_ready(_search(translator, config, decoder, shape, False)(params, request, None))
     return time.perf_counter() - start
 
 
@@ -217,7 +218,7 @@ def _translate(
     params = prepare(translator, params).params
 
     def run(shape: Shape, batch):
-        search = _compiled_search(translator, config, decoder, shape, attention)
+        search = _search(translator, config, decoder, shape, attention)
         words = shortlist and shortlist_words(shortlist, [sentence.ids for sentence in batch])
         return search(params, _request(config, shape, batch), words)
 
@@ -248,6 +249,11 @@ def _numbered(sentences: Iterable[Ids], prefixes: Iterable[Ids] | None) -> Itera
                 f"translate: there is no {missing} {number + 1}; give one prefix a sentence, empty for none"
             )
         yield Sentence(number, ids, prefix)
+
+
+def _search(translator: Translator, config: SearchConfig, decoder: str, shape: Shape, attention: bool):
+    """One program for all seeds: the seed is in the request."""
+    return _compiled_search(translator, replace(config, sample_seed=0), decoder, shape, attention)
 
 
 @cache
@@ -283,15 +289,16 @@ def _search_shape(
 
 def _request(config: SearchConfig, shape: Shape, sentences: Sequence[Sentence]) -> Request:
     """The sentences as arrays; fill rows are an EOS with room for no token."""
-    shortest, longest, numbers = np.zeros((3, shape.rows), np.int32)
+    shortest, longest = np.zeros((2, shape.rows), np.int32)
+    draws = np.zeros((shape.rows, 2), np.uint32)
     n = len(sentences)
     shortest[:n], longest[:n] = length_limits(config, np.array([len(sentence.ids) - 1 for sentence in sentences]))
-    numbers[:n] = [sentence.number for sentence in sentences]
+    draws[:, 0], draws[:n, 1] = config.sample_seed, [sentence.number for sentence in sentences]
     source = padded([sentence.ids for sentence in sentences], shape, EOS)
     prefix = np.full((shape.rows, shape.prefix), PAD, np.int32)
     for row, sentence in zip(prefix, sentences, strict=False):
         row[: len(sentence.prefix)] = sentence.prefix
-    return Request(source, shortest, longest, prefix, numbers)
+    return Request(source, shortest, longest, prefix, draws)
 
 
 def _empty(beam: int) -> Hypotheses:
