@@ -1,4 +1,5 @@
-"""How time grows: with sentences, beam and length, as curves with a fitted exponent; compilations with the corpus.
+"""How time grows: with sentences, beam and length, as curves with a fitted exponent; compilations with the corpus;
+memory with the file.
 
 Random sentences on forced lengths, so that a curve varies one size only; sizes and systems take turns as everywhere.
 An exponent is fitted in each round, so that its interval is paired too. The beam's curve is without the encoder, which
@@ -8,11 +9,13 @@ all hypotheses of a sentence share.
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from experiments.decoding_speed import measure
+from experiments.decoding_speed import measure, memory
 from experiments.decoding_speed.systems import System
 from experiments.decoding_speed.work import SPECIALS, Work, forced
 from seqkd_jax import progress
@@ -28,13 +31,15 @@ class Sizes(NamedTuple):
     beam: tuple[int, ...] = (1, 2, 4, 8, 16)
     length: tuple[int, ...] = (8, 16, 32, 64, 128)
     corpus: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
+    lines: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)  # of a file
+    line_tokens: int = 8  # of its translations
     source_tokens: int = 24
     target_tokens: int = 16
     rows: int = 32
     at_beam: int = 5
 
 
-SMOKE = Sizes((4, 8), (1, 2), (4, 8), (4, 8), source_tokens=8, target_tokens=4, rows=4, at_beam=2)
+SMOKE = Sizes((4, 8), (1, 2), (4, 8), (4, 8), (8, 16), source_tokens=8, target_tokens=4, rows=4, at_beam=2)
 
 
 def curves(
@@ -113,6 +118,15 @@ def compilations(work: Work, decoder: str, sizes: Sizes, seed: int) -> dict:
             pass
         counts.append(progress.compilations() - before)
     return {"sizes": list(sizes.corpus), "compilations": counts}
+
+
+def file_memory(work: Work, sizes: Sizes, seed: int, scratch: Path) -> dict:
+    """{"lines", "bytes"}: the peak memory of `seqkd translate` over files of so many lines."""
+    drawn = random_sentences(work, min(1024, max(sizes.lines)), sizes.source_tokens, seed)
+    texts = [work.model.vocabularies.source.decode(ids[:-1]) for ids in drawn]
+    files = [list(islice(cycle(texts), count)) for count in sizes.lines]
+    peaks = [memory.of_a_file(work.model.directory, lines, sizes.line_tokens, scratch) for lines in files]
+    return {"lines": list(sizes.lines), "bytes": peaks}
 
 
 def random_sentences(work: Work, count: int, tokens: int, seed: int) -> list[list[int]]:

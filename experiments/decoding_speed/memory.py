@@ -9,6 +9,7 @@ own peak, if it tells.
 """
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -42,6 +43,23 @@ def peak(
         last = (found.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(f"memory of {name}: its process failed ({last[:200]}); leave it out with --no-memory")
     return json.loads(found.stdout.splitlines()[-1])
+
+
+def of_a_file(checkpoint: Path, lines: list[str], tokens: int, scratch: Path) -> int:
+    """Bytes: the highest resident memory of `seqkd translate`, greedy, at most so many tokens a line, over a file."""
+    path = scratch / "lines"
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    limits = ["--beam", "1", "--max-length-a", "0", "--max-length-b", str(tokens)]
+    command = [sys.executable, "-m", "seqkd_jax.cli", "translate", "--checkpoint", str(checkpoint), *limits]
+    with open(scratch / "errors", "w+", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            [*command, "--out", str(scratch / "translated"), str(path)], stderr=errors, cwd=Path(__file__).parents[2]
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        errors.seek(0)
+        if status:
+            raise UserError(f"memory of `seqkd translate`: its process failed ({errors.read()[-200:].strip()})")
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _answer(request: dict) -> dict:

@@ -46,12 +46,22 @@ def throughput(model: Mapping):
     return figure
 
 
+def _bounded(axes, sizes, values, what: str, unit: str) -> None:
+    """What must not grow with the size, from 0 up."""
+    axes.plot(sizes, values, "o-", color="#000000", markersize=4)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=45)
+    axes.set_ylim(0, max(*values, 1) * 1.3)
+    axes.set_xlabel(what)
+    axes.set_ylabel(unit)
+
+
 def growth(model: Mapping):
     """Seconds by sentences, beam and length, and compilations by the corpus."""
     if "growth" not in model:
         return None
     found = model["growth"]
-    figure, panels = pyplot.subplots(1, 4, figsize=(14, 3.2), layout="constrained")
+    figure, panels = pyplot.subplots(1, 5, figsize=(17, 3.2), layout="constrained")
     labels = {"sentences": "sentences", "beam": "beam (without the encoder)", "length": "target tokens"}
     for axes, (axis, curves) in zip(panels, found["curves"].items(), strict=False):
         for system, curve in curves.items():
@@ -63,12 +73,12 @@ def growth(model: Mapping):
         axes.set_xlabel(labels[axis])
     panels[0].set_ylabel("seconds")
     compiled = found["compilations"]
-    panels[3].plot(compiled["sizes"], compiled["compilations"], "o-", color="#000000", markersize=4)
-    panels[3].set_xscale("log", base=2)
-    panels[3].set_xticks(compiled["sizes"], [f"{size:,}" for size in compiled["sizes"]])
-    panels[3].set_ylim(0, max(*compiled["compilations"], 1) * 1.3)
-    panels[3].set_xlabel("sentences of the corpus")
-    panels[3].set_ylabel("programs compiled")
+    _bounded(panels[3], compiled["sizes"], compiled["compilations"], "sentences of the corpus", "programs compiled")
+    if "file_memory" in found:
+        peaks = [size / 2**20 for size in found["file_memory"]["bytes"]]
+        _bounded(panels[4], found["file_memory"]["lines"], peaks, "lines of the file", "peak memory, MiB")
+    else:
+        panels[4].set_visible(False)
     _legend(figure)
     return figure
 

@@ -182,7 +182,13 @@ def _growth(model: Mapping) -> str:
     pairs = zip(compiled["sizes"], compiled["compilations"], strict=True)
     told = ", ".join(f"{count} at {size:,}" for size, count in pairs)
     lines = markdown(["time grows with", "system", "sizes", "exponent"], rows, left=3)
-    return "\n".join([*lines, "", f"Programs compiled by the size of the corpus (sentences): {told}."])
+    lines += ["", f"Programs compiled by the size of the corpus (sentences): {told}."]
+    if "file_memory" in model["growth"]:
+        found = model["growth"]["file_memory"]
+        pairs = zip(found["lines"], found["bytes"], strict=True)
+        told = ", ".join(f"{size / 2**20:,.0f} MiB at {count:,}" for count, size in pairs)
+        lines.append(f"Peak memory of `seqkd translate` by the lines of the file: {told}.")
+    return "\n".join(lines)
 
 
 def _beside_the_paper(results: Mapping) -> str:

@@ -72,7 +72,7 @@ def model_results(work: Work, plan: Plan, scratch: Path) -> dict:
     if plan.memory:
         results["memory"] = _memory(work, plan, built, scratch)
     if plan.growth:
-        results["growth"] = _growth(work, plan, built, base)
+        results["growth"] = _growth(work, plan, built, base, scratch)
     for system in built.values():
         system.close()
     return results
@@ -231,10 +231,11 @@ def _memory(work: Work, plan: Plan, built: Mapping[str, System], scratch: Path) 
     return found
 
 
-def _growth(work: Work, plan: Plan, built: Mapping[str, System], base: str) -> dict:
+def _growth(work: Work, plan: Plan, built: Mapping[str, System], base: str, scratch: Path) -> dict:
     shown = {name: system for name, system in built.items() if name in systems.OURS or name.endswith("float32")}
     points = sum(map(len, (plan.growth.sentences, plan.growth.beam, plan.growth.length)))
     with progress.counter(points * plan.growth_rounds * len(shown), f"{work.name}: growth", "runs") as advance:
         found = growth.curves(work, shown, plan.growth, plan.growth_rounds, plan.seed, advance, plan.pause)
     compiled = growth.compilations(work, systems.OURS[base], plan.growth, plan.seed)
-    return {"rows": plan.growth.rows, "at_beam": plan.growth.at_beam, "curves": found, "compilations": compiled}
+    found = {"rows": plan.growth.rows, "at_beam": plan.growth.at_beam, "curves": found, "compilations": compiled}
+    return found | ({"file_memory": growth.file_memory(work, plan.growth, plan.seed, scratch)} if plan.memory else {})

@@ -166,7 +166,8 @@ def _multi30k() -> Scale:
     batch = BatchConfig(tokens=2048, buckets=6, max_source=50, max_target=50)
     adam = partial(_adam, batch=batch, clip=1.0, validate_bleu=True, seed=0)
     teacher, student = adam(1.5e-3, warmup=400, epochs=6), adam(3e-3, warmup=400, epochs=8)
-    transformer = adam(1e-3, warmup=1000, epochs=12, loss=LossConfig(label_smoothing=0.1))
+    transformer = adam(1e-3, warmup=600, epochs=10, loss=LossConfig(label_smoothing=0.1))
+    transformer = replace(transformer, batch=replace(batch, tokens=1024))
     return Scale(
         name="multi30k",
         languages=("en", "de"),
@@ -175,7 +176,7 @@ def _multi30k() -> Scale:
         models={
             "teacher": (LSTMConfig(2, 500, dropout=0.3),),
             "student": (LSTMConfig(2, 100, dropout=0.1, init_scale=0.2),),
-            "transformer": (TransformerConfig(3, 3, 256, heads=4, feed_forward=1024, dropout=0.3),),
+            "transformer": (TransformerConfig(3, 3, 256, heads=4, feed_forward=1024, dropout=0.2),),
         },
         training={"teacher": teacher, "student": student, "transformer": transformer},
         fine_tuning={"teacher": _fine(teacher, 3), "student": _fine(student, 5)},

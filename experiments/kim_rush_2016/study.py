@@ -115,7 +115,7 @@ def vocabulary(study: Study) -> Path:
 
 
 def shapes(study: Study) -> tuple[batches.Shape, ...]:
-    """The batch shapes that all arms share."""
+    """The batch shapes that all arms share which make batches alike."""
     return tuple(batches.Shape(*shape) for shape in files.read_json(vocabulary(study) / "shapes.json"))
 
 
@@ -212,7 +212,7 @@ def training(study: Study, row: Row) -> Path:
             train=read(study, read_from, "train"),
             valid=read(study, inputs["gold"], "valid"),
             config=config,
-            shapes=shapes(study),
+            shapes=shapes(study) if config.batch == scale.batch else None,
             start=inputs.get("start"),
             teacher=inputs.get("teacher"),
         )
