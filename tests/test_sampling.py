@@ -135,7 +135,7 @@ def test_a_sample_depends_on_its_number_not_on_its_neighbours():
     together = sample(config, params, requests(source, 6), 6)
     order = np.array([2, 0, 3, 1])
     one = requests(source, 6)
-    shuffled = sample(config, params, one._replace(source=source[order], number=one.number[order]), 6)
+    shuffled = sample(config, params, one._replace(source=source[order], draws=one.draws[order]), 6)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[order], b), together, shuffled)
     alone = one._replace(max_length=np.where(np.arange(ROWS) == 2, 6, 0).astype(np.int32), source=source[::-1].copy())
     alone.source[2] = source[2]
