@@ -14,6 +14,7 @@ from experiments.decoding_speed import (
     growth,
     measure,
     memory,
+    peers,
     registry,
     render,
     systems,
@@ -22,7 +23,8 @@ from experiments.decoding_speed import (
 )
 from seqkd_jax import checkpoint, models, vocab
 from seqkd_jax.base import EOS
-from seqkd_jax.config import LSTMConfig, SearchConfig, VocabularyConfig
+from seqkd_jax.config import LSTMConfig, SearchConfig, TransformerConfig, VocabularyConfig
+from seqkd_jax.search import named_rules
 
 # Statistics
 
@@ -264,6 +266,28 @@ def test_memory_is_that_of_a_process_of_its_own(tiny, tmp_path):
 
 
 # Peers
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_ctranslate2_decodes_what_marian_cannot_hold(tmp_path, norm):
+    """Pre-norm, untied tables: written as CTranslate2's own model."""
+    pytest.importorskip("ctranslate2", reason="pip install 'seqkd_jax[peers]'")
+    config = TransformerConfig(2, 2, 16, heads=2, feed_forward=32, norm=norm, activation="gelu", tied="none")
+    tiny = work.from_random(work.SMOKE, 6, 1, tmp_path)
+    vocabularies, size = tiny.model.vocabularies, tiny.model.vocabularies.source.size
+    params = jax.tree.map(lambda leaf: 2 * leaf, jax.jit(models.build(config, size, size).init)(jax.random.key(2)))
+    checkpoint.save(tmp_path / "other", params, model_config=config, vocabularies=vocabularies, metadata={})
+    model, rules = checkpoint.load(tmp_path / "other"), named_rules(SearchConfig(beam=3), "ctranslate2")
+    made = {}
+    for name, system in {
+        "ours": systems.ours("beam", model),
+        "theirs": peers.ctranslate2("float32", model, tmp_path / "files"),
+    }.items():
+        jobs = system.prepare(tiny.sentences, 4, rules)
+        made[name] = systems.in_order(jobs, [system.run(job) for job in jobs])
+    assert made["theirs"] == made["ours"]
+    assert len({tuple(ids) for ids in made["ours"]}) > 3, "outputs must differ, or nothing is shown"
 
 
 @pytest.mark.peers

@@ -1,4 +1,4 @@
-"""Peers that decode our Transformer's weights, exported by `seqkd_jax.exchange`: CTranslate2 and Hugging Face.
+"""Peers that decode our Transformer's weights: CTranslate2 and, where they have Marian's form, Hugging Face.
 
 The same sentences, limits and length rule. What they call differently: a limit holds for a batch (ours: a sentence), so
 a batch gets its largest; CTranslate2 at length penalty 0 ends a sentence when its best hypothesis has ended, Hugging
@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.decoding_speed import ctranslate2_form
 from experiments.decoding_speed.systems import Job, Missing, Sentences, System, sorted_batches
-from seqkd_jax import files
+from seqkd_jax import checkpoint, exchange, files
 from seqkd_jax.base import EOS, UserError
 from seqkd_jax.checkpoint import Checkpoint
 from seqkd_jax.config import SearchConfig
@@ -25,8 +26,6 @@ def cores() -> int:
 
 def exported(directory: Path, scratch: Path) -> Path:
     """The Marian directory of a checkpoint, made once under `scratch`; Missing where there is no such form."""
-    from seqkd_jax import checkpoint, exchange
-
     out = scratch / f"marian-{checkpoint.fingerprint(directory)[:12]}"
     try:
         return out if out.exists() else exchange.export_marian(directory, out)
@@ -50,20 +49,13 @@ def penalty(rules: SearchConfig) -> float:
 def ctranslate2(compute_type: str, model: Checkpoint, scratch: Path) -> System:
     """CTranslate2 at this type of weights; one translation at a time, on all cores or on the GPU."""
     import ctranslate2
-    from ctranslate2.converters import TransformersConverter
 
-    marian = exported(model.directory, scratch)
-    converted = marian.with_name(f"{marian.name}-{compute_type}")
-    if not converted.exists():
-        TransformersConverter(str(marian)).convert(str(converted), quantization=compute_type)
+    converted, never = _converted(compute_type, model, scratch)
     device = "cuda" if on_gpu() and ctranslate2.get_cuda_device_count() else "cpu"
     options = {"device": device, "compute_type": compute_type, "inter_threads": 1, "intra_threads": cores()}
     translator = ctranslate2.Translator(str(converted), **options)
     entries = model.vocabularies.source.entries
-    ids = {name: index for index, name in enumerate(entries)}
-    names = list(files.read_json(marian / "vocab.json"))
-    never = [[names[index]] for (index,) in files.read_json(marian / "generation_config.json")["bad_words_ids"]]
-    never = [name for name in never if name != [names[-1]]]  # <pad>: the converter has dropped it
+    ids = {name: index for index, name in enumerate(model.vocabularies.target.entries)}
 
     def prepare(sentences: Sentences, rows: int, rules: SearchConfig) -> list[Job]:
         parts = [[place] for place in range(len(sentences))] if rows == 1 else [list(range(len(sentences)))]
@@ -89,6 +81,26 @@ def ctranslate2(compute_type: str, model: Checkpoint, scratch: Path) -> System:
         return [[ids[name] for name in found.hypotheses[0]] for found in translator.translate_batch(tokens, **decoding)]
 
     return System(prepare, run)
+
+
+def _converted(compute_type: str, model: Checkpoint, scratch: Path) -> tuple[Path, list[list[str]]]:
+    """CTranslate2's directory, and the entries that it must not produce: through Marian's form, as users get there, or
+    directly where the model has none. Missing: neither."""
+    from ctranslate2.converters import TransformersConverter
+
+    try:
+        marian = exported(model.directory, scratch)
+    except Missing:
+        converted = scratch / f"{checkpoint.fingerprint(model.directory)[:12]}-{compute_type}"
+        if not converted.exists():
+            ctranslate2_form.convert(model, converted, compute_type)
+        return converted, ctranslate2_form.never(model)
+    converted = marian.with_name(f"{marian.name}-{compute_type}")
+    if not converted.exists():
+        TransformersConverter(str(marian)).convert(str(converted), quantization=compute_type)
+    names = list(files.read_json(marian / "vocab.json"))
+    never = [[names[index]] for (index,) in files.read_json(marian / "generation_config.json")["bad_words_ids"]]
+    return converted, [name for name in never if name != [names[-1]]]  # <pad>: the converter has dropped it
 
 
 def hugging_face(model: Checkpoint, scratch: Path) -> System:

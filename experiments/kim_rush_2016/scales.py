@@ -165,7 +165,7 @@ def _smoke() -> Scale:
 def _multi30k() -> Scale:
     batch = BatchConfig(tokens=2048, buckets=6, max_source=50, max_target=50)
     adam = partial(_adam, batch=batch, clip=1.0, validate_bleu=True, seed=0)
-    teacher, student = adam(1.5e-3, warmup=400, epochs=6), adam(3e-3, warmup=400, epochs=8)
+    teacher, student = adam(1.5e-3, warmup=400, epochs=10), adam(3e-3, warmup=400, epochs=8)
     transformer = adam(1e-3, warmup=600, epochs=10, loss=LossConfig(label_smoothing=0.1))
     transformer = replace(transformer, batch=replace(batch, tokens=1024))
     return Scale(
