@@ -38,16 +38,16 @@ def convert(model: Checkpoint, out: Path, compute_type: str) -> None:
         ),
     )
     for name, (side, embedding, table) in zip(("encoder", "decoder"), sides, strict=True):
-        embedding.weight = np.asarray(table)
+        embedding.weight = np.array(table)  # a copy: quantisation works in place
         side.scale_embeddings = embedding_scale(config)
         side.position_encodings.encodings = sinusoids(POSITIONS, config.width, config.positions)
         if config.norm == "pre":
             _norm(side.layer_norm, params[f"{name}_norm"])
         for number, layer in enumerate(side.layer):
             _layer(layer, params[f"{name}_{number}"])
-    spec.decoder.projection.weight = np.asarray(params.get("output_kernel", params["target_embedding"]))
+    spec.decoder.projection.weight = np.array(params.get("output_kernel", params["target_embedding"]))
     if config.output_bias:
-        spec.decoder.projection.bias = np.asarray(params["output_bias"])
+        spec.decoder.projection.bias = np.array(params["output_bias"])
     entries = vocabularies.target.entries
     spec.register_source_vocabulary(list(vocabularies.source.entries))
     spec.register_target_vocabulary(list(entries))
@@ -78,8 +78,8 @@ def _layer(layer, params: Mapping) -> None:
 
 
 def _linear(linear, params: Mapping) -> None:
-    linear.weight, linear.bias = np.ascontiguousarray(np.asarray(params["kernel"]).T), np.asarray(params["bias"])
+    linear.weight, linear.bias = np.array(np.asarray(params["kernel"]).T, order="C"), np.array(params["bias"])
 
 
 def _norm(norm, params: Mapping) -> None:
-    norm.gamma, norm.beta = np.asarray(params["scale"]), np.asarray(params["bias"])
+    norm.gamma, norm.beta = np.array(params["scale"]), np.array(params["bias"])
