@@ -30,7 +30,7 @@ def exported(directory: Path, scratch: Path) -> Path:
     try:
         return out if out.exists() else exchange.export_marian(directory, out)
     except UserError as error:
-        raise Missing(str(error)) from None
+        raise Missing(str(error).removeprefix(f"{directory}: ")) from None
 
 
 def limits(sentences: Sentences, rules: SearchConfig) -> dict[str, int]:
