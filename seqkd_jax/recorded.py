@@ -5,6 +5,8 @@ its features (the head's input, E numbers a label; its logits would be V) are th
 its head runs in the training step. The update is the same to rounding.
 """
 
+import functools
+from collections.abc import Callable
 from itertools import pairwise
 
 import jax
@@ -24,8 +26,8 @@ def size(model: Model | Translator, params, encoded: Encoded, plan: Plan) -> int
 
 
 def with_features(model: Model | Translator, params, encoded: Encoded, plan: Plan, name: str) -> Encoded:
-    """The corpus with the teacher's features beside it, all in one array. Compiled once for each shape of the plan."""
-    compute = jax.jit(lambda params, inputs: model.features(params, inputs, None))
+    """The corpus with the teacher's features beside it, all in one array. Compiled once for a model and a shape."""
+    compute = _compiled_features(model)
     ends = np.cumsum([0, *(len(target) + 1 for target in encoded.targets)])
     kept = None
     with progress.counter(len(encoded.targets), f"{name}: teacher's features", "sentences") as advance:
@@ -37,3 +39,8 @@ def with_features(model: Model | Translator, params, encoded: Encoded, plan: Pla
                 kept[ends[row] : ends[row + 1]] = features[place, : ends[row + 1] - ends[row]]
             advance(len(rows))
     return encoded._replace(taught=[kept[start:end] for start, end in pairwise(ends)])
+
+
+@functools.cache
+def _compiled_features(model: Model | Translator) -> Callable:
+    return jax.jit(lambda params, inputs: model.features(params, inputs, None))
