@@ -9,7 +9,6 @@ own peak, if it tells.
 """
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -45,21 +44,40 @@ def peak(
     return json.loads(found.stdout.splitlines()[-1])
 
 
-def of_a_file(checkpoint: Path, lines: list[str], tokens: int, scratch: Path) -> int:
-    """Bytes: the highest resident memory of `seqkd translate`, greedy, at most so many tokens a line, over a file."""
+def of_a_file(checkpoint: Path, lines: list[str], tokens: int, scratch: Path) -> int | None:
+    """Bytes: the highest resident memory of `seqkd translate`, greedy, at most so many tokens a line, over a file.
+
+    Told by the process itself: what the system tells of a child counts its parent's memory before the exec.
+    """
     path = scratch / "lines"
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    limits = ["--beam", "1", "--max-length-a", "0", "--max-length-b", str(tokens)]
-    command = [sys.executable, "-m", "seqkd_jax.cli", "translate", "--checkpoint", str(checkpoint), *limits]
-    with open(scratch / "errors", "w+", encoding="utf-8") as errors:
-        process = subprocess.Popen(
-            [*command, "--out", str(scratch / "translated"), str(path)], stderr=errors, cwd=Path(__file__).parents[2]
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        errors.seek(0)
-        if status:
-            raise UserError(f"memory of `seqkd translate`: its process failed ({errors.read()[-200:].strip()})")
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    arguments = ["--checkpoint", str(checkpoint), "--beam", "1", "--max-length-a", "0", "--max-length-b", str(tokens)]
+    command = [
+        sys.executable,
+        "-c",
+        _TRANSLATE,
+        "translate",
+        *arguments,
+        "--out",
+        str(scratch / "translated"),
+        str(path),
+    ]
+    root = Path(__file__).parents[2]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
+    if found.returncode:
+        raise UserError(f"memory of `seqkd translate`: its process failed ({found.stderr.strip()[-200:]})")
+    return json.loads(found.stdout.splitlines()[-1])
+
+
+_TRANSLATE = """
+import sys
+from experiments.decoding_speed import memory
+from seqkd_jax import cli
+try:
+    cli.main(sys.argv[1:])
+finally:
+    print(memory._resident("VmHWM") or "null")
+"""
 
 
 def _answer(request: dict) -> dict:
