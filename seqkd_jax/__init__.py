@@ -12,8 +12,8 @@ Read it in this order; each module uses only earlier ones.
   shortlist   part of the vocabulary, by the source    translate    sentences in, n-best out
   schedule    learning rates                           performance  FLOPs, the machine's peak
   train       one update, one pmap                     fit          the training loop
-  evaluate    BLEU, perplexity, p(t = mode)            train_translator  corpus, model, start -> fit
-  recorded    a fixed teacher's features, made once
+  recorded    a fixed teacher's features, made once    evaluate     BLEU, perplexity, p(t = mode)
+  train_translator  corpus, model, start -> fit
   distill     hypotheses -> a distilled corpus         mbr          the hypothesis most like the others
   exchange    Hugging Face's Marian directories        arguments    what the commands take
   cli         the command `seqkd`
