@@ -13,15 +13,16 @@ from tiny import TINY, parameters
 from seqkd_jax import models
 from seqkd_jax.config import LSTMConfig, SearchConfig, TransformerConfig
 from seqkd_jax.search import PROFILES, beam_search, engine, named_rules
-from seqkd_jax.search.engine import best_extensions
+from seqkd_jax.search.engine import capacities
+from seqkd_jax.search.extensions import best_extensions
 
 POOL = 11  # rows; slots 3: they are refilled several times, and not evenly
 VOCABULARY = 9
 
 
 @functools.cache
-def searches(config, slots, model=TINY):
-    return jax.jit(beam_search(model, config, STEPS)), jax.jit(engine(model, config, STEPS, slots))
+def searches(config, slots, model=TINY, steps=STEPS):
+    return jax.jit(beam_search(model, config, steps)), jax.jit(engine(model, config, steps, slots))
 
 
 def pool(seed, vocabulary=VOCABULARY):
@@ -32,8 +33,8 @@ def pool(seed, vocabulary=VOCABULARY):
     return asked._replace(max_length=longest, min_length=np.minimum(asked.min_length, np.maximum(longest - 1, 0)))
 
 
-def assert_same(params, asked, config, slots, model=TINY):
-    slow, fast = (jax.device_get(search(params, asked)) for search in searches(config, slots, model))
+def assert_same(params, asked, config, slots, model=TINY, steps=STEPS):
+    slow, fast = (jax.device_get(search(params, asked)) for search in searches(config, slots, model, steps))
     for row in range(len(asked.source)):
         wanted, found = as_list(slow, row), as_list(fast, row)
         assert [(ids, finished) for ids, *_, finished in found] == [(ids, finished) for ids, *_, finished in wanted], (
@@ -97,6 +98,29 @@ def test_same_with_the_models(config):
     params = jax.tree.map(lambda leaf: 3 * leaf, jax.jit(model.init)(jax.random.key(0)))
     for seed in range(3):
         assert_same(params, pool(seed, size), SearchConfig(beam=3), 3, model)
+
+
+def test_same_at_every_capacity_and_when_few_slots_end_the_pool():
+    """Caches are cut to what the longest hypothesis needs, and put back; the last sentences move to other slots."""
+    steps, slots, seen = 24, 16, set()
+    model = models.build(TransformerConfig(0, 1, 12, heads=2, feed_forward=16), VOCABULARY, VOCABULARY)
+    params = jax.tree.map(lambda leaf: 3 * leaf, jax.jit(model.init)(jax.random.key(0)))
+
+    def seeing(params, token, memory, state, parents):
+        now = len(token), state.caches[0][0].shape[-2]
+        jax.debug.callback(lambda _: seen.add(now), token[0, 0])
+        return model.step(params, token, memory, state, parents)
+
+    config = SearchConfig(beam=2)
+    for seed in range(2):
+        random = np.random.default_rng(seed)
+        longest = np.sort(random.integers(1, steps + 1, 3 * slots).astype(np.int32))[::-1]
+        asked = request(sources(seed, VOCABULARY, 3 * slots), longest // 2, longest)
+        assert_same(params, asked, config, slots, model, steps)
+    jax.block_until_ready(jax.jit(engine(model._replace(step=seeing), config, steps, slots))(params, asked))
+    jax.effects_barrier()
+    wanted = {(slots, capacity) for capacity in capacities(steps)} | {(slots // 8, steps)}
+    assert seen == wanted, f"steps of (slots, capacity) {sorted(seen)}; all of {sorted(wanted)} must occur"
 
 
 def test_an_ensemble_has_slots_too():

@@ -2,7 +2,8 @@
 
   rules    what is asked and allowed: lengths, tokens, scores       beams   the bookkeeping of one sentence's hypotheses
   simple   the searches as they are meant, the reference            forced  probability and attention of given outputs
-  engine   the same beam search, sooner                             sampling
+  engine   the same beam search, sooner: it moves sentences through slots, and ranks blocks of the vocabulary (extensions)
+  sampling
 
 `search = beam_search(translator, config, max_steps)` gives a pure function (params, Request) -> Hypotheses for the
 caller to jit.

@@ -16,7 +16,10 @@ from seqkd_jax.base import PAD
 
 Ids = Sequence | np.ndarray
 Item = TypeVar("Item")
-SOURCE_BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128)  # widths, EOS included
+# Widths, EOS included. A search pays little for padding, but more for sentences of other widths, which share no slots;
+# a forced pass pays for every position.
+SOURCE_BUCKETS = (16, 32, 64, 128)
+FORCED_BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128)
 
 
 class Shape(NamedTuple):

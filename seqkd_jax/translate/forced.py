@@ -11,7 +11,7 @@ import numpy as np
 from seqkd_jax import files
 from seqkd_jax.base import BOS, EOS, Translator
 from seqkd_jax.search import attention_weights, sequence_log_probs
-from seqkd_jax.translate.batching import SOURCE_BUCKETS, Ids, Shape, in_order, on_one_device, padded, rows_of, width_of
+from seqkd_jax.translate.batching import FORCED_BUCKETS, Ids, Shape, in_order, on_one_device, padded, rows_of, width_of
 from seqkd_jax.translate.translating import Translation
 
 
@@ -20,7 +20,7 @@ def force_score(
     params,
     pairs: Iterable[tuple[Ids, Ids]],
     *,
-    buckets: Sequence[int] = SOURCE_BUCKETS,
+    buckets: Sequence[int] = FORCED_BUCKETS,
     batch_tokens: int = 1024,
     chunk: int = 2048,
     progress: Callable[[int], object] | None = None,
@@ -56,7 +56,7 @@ def force_attention(
     *,
     layer: int | None = None,
     heads: tuple[int, ...] | None = None,
-    buckets: Sequence[int] = SOURCE_BUCKETS,
+    buckets: Sequence[int] = FORCED_BUCKETS,
     batch_tokens: int = 1024,
     chunk: int = 2048,
 ) -> Iterator[np.ndarray]:
@@ -91,7 +91,7 @@ def record_attention(
     *,
     layer: int | None = None,
     heads: tuple[int, ...] | None = None,
-    source_buckets: Sequence[int] = SOURCE_BUCKETS,
+    buckets: Sequence[int] = FORCED_BUCKETS,
     batch_tokens: int = 1024,
     chunk: int = 2048,
 ) -> Iterator[Translation]:
@@ -111,7 +111,7 @@ def record_attention(
             waiting.append((translation, [*vocabularies.source.split(translation.source), end], names))
             yield source, target
 
-    options = {"layer": layer, "heads": heads, "buckets": source_buckets, "batch_tokens": batch_tokens, "chunk": chunk}
+    options = {"layer": layer, "heads": heads, "buckets": buckets, "batch_tokens": batch_tokens, "chunk": chunk}
     for line, weights in enumerate(force_attention(translator, params, pairs(), **options), start=1):
         translation, source, target = waiting.popleft()
         rows = weights.astype(np.float64).round(6).tolist()
