@@ -1,9 +1,9 @@
 """From a translator to its best hypotheses: beam search and greedy search, jittable, and the scores they work with.
 
-  rules    what is asked and allowed: lengths, tokens, scores       beams   the bookkeeping of one sentence's hypotheses
-  simple   the searches as they are meant, the reference            forced  probability and attention of given outputs
-  engine   the same beam search, sooner: it moves sentences through slots, and ranks blocks of the vocabulary (extensions)
-  sampling
+  rules       what is asked and allowed: lengths, tokens, scores    beams   the bookkeeping of one sentence's hypotheses
+  simple      the searches as they are meant, the reference         forced  probability and attention of given outputs
+  engine      the same beam search, sooner: sentences go through `slots`, the vocabulary is ranked in blocks (`extensions`)
+  sampling    drawn translations
 
 `search = beam_search(translator, config, max_steps)` gives a pure function (params, Request) -> Hypotheses for the
 caller to jit.
