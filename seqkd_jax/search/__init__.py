@@ -2,7 +2,7 @@
 
   rules       what is asked and allowed: lengths, tokens, scores    beams   the bookkeeping of one sentence's hypotheses
   simple      the searches as they are meant, the reference         forced  probability and attention of given outputs
-  engine      the same beam search, sooner: sentences go through `slots`, the vocabulary is ranked in blocks (`extensions`)
+  engine      the same beam search, sooner: sentences go through `slots`, `extensions` ranks the vocabulary in blocks
   sampling    drawn translations
 
 `search = beam_search(translator, config, max_steps)` gives a pure function (params, Request) -> Hypotheses for the
