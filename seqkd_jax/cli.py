@@ -76,7 +76,7 @@ def translate(command: Translate) -> None:
     """Lines in, lines out; bounded memory, whatever the length of the input."""
     from seqkd_jax import checkpoint, mbr, shortlist, vocab
     from seqkd_jax.corpus import read_lines
-    from seqkd_jax.translate import record_attention, translate_lines, write_jsonl, write_text
+    from seqkd_jax.translate import Decoding, record_attention, translate_lines, write_jsonl, write_text
 
     if command.n_best > command.search.beam:
         raise UserError(f"--n-best {command.n_best} is more than --beam {command.search.beam}: raise the beam")
@@ -89,6 +89,13 @@ def translate(command: Translate) -> None:
     words = shortlist.load(command.shortlist, loaded.vocabularies) if command.shortlist else None
     typed = command.file == "-" and sys.stdin.isatty()
     chunk = command.read_ahead or (1 if typed else 2048)
+    decoding = Decoding(
+        command.search,
+        command.decoder,
+        words,
+        batch_tokens=1 if chunk == 1 else command.batch_tokens,  # a person waits for one sentence: one row
+        chunk=chunk,
+    )
     write = write_jsonl if command.n_best else write_text
     recorded = _output(command.attention) if command.attention else contextlib.nullcontext()
     counter = progress.counter(None, "translate", "sentences")
@@ -98,15 +105,11 @@ def translate(command: Translate) -> None:
             loaded.params,
             loaded.vocabularies,
             read_lines(command.file),
-            command.search,
+            decoding,
             prefixes=read_lines(command.prefix_file) if command.prefix_file else None,
             n_best=command.n_best or 1 if command.mbr == "none" else None,
             unknown_from_source=command.replace_unknown,
             dictionary=dictionary,
-            decoder=command.decoder,
-            shortlist=words,
-            batch_tokens=1 if chunk == 1 else command.batch_tokens,  # a person waits for one sentence: one row
-            chunk=chunk,
             progress=advance,
         )
         if command.mbr != "none":
@@ -133,6 +136,7 @@ def distill(command: Distill) -> None:
     from seqkd_jax import checkpoint
     from seqkd_jax import distill as distilling
     from seqkd_jax.corpus import read_lines
+    from seqkd_jax.translate import Decoding
 
     rule = _entry(distilling.SELECTIONS, command.selection, "--selection")
     if command.source_only and rule is not None:
@@ -146,9 +150,8 @@ def distill(command: Distill) -> None:
         command.out.with_name(f"{command.out.name}.n-best"),
         teacher,
         sources,
-        command.search,
+        Decoding(command.search, batch_tokens=command.batch_tokens),
         shard_lines=command.shard_lines,
-        batch_tokens=command.batch_tokens,
     )
     languages = command.pairs.corpus.source, command.pairs.corpus.target
     filters = command.filters if command.filters != FilterConfig() else None
@@ -163,6 +166,7 @@ def evaluate(command: Evaluate) -> None:
     """One system measured; others, if named, compared with it on the same sentences."""
     from seqkd_jax import checkpoint
     from seqkd_jax import evaluate as measuring
+    from seqkd_jax.translate import Decoding
 
     loaded = checkpoint.load_ensemble(command.checkpoint)
     corpus = load_pairs(command.pairs, command.split)
@@ -172,9 +176,8 @@ def evaluate(command: Evaluate) -> None:
         loaded.params,
         loaded.vocabularies,
         corpus,
-        search=command.search,
+        Decoding(command.search, batch_tokens=command.batch_tokens),
         batch=BatchConfig(),
-        batch_tokens=command.batch_tokens,
         repetitions=command.repetitions,
         timed_sentences=timed,
     )
@@ -404,7 +407,7 @@ def _outputs_of(name: str, command: Evaluate, corpus, loaded) -> list[str]:
     """Translations of the corpus by another system: a file of them, or a checkpoint to make them."""
     from seqkd_jax import checkpoint
     from seqkd_jax.corpus import read_lines
-    from seqkd_jax.translate import translate_lines
+    from seqkd_jax.translate import Decoding, translate_lines
 
     if os.path.isfile(name):
         return list(read_lines(name))
@@ -412,10 +415,9 @@ def _outputs_of(name: str, command: Evaluate, corpus, loaded) -> list[str]:
     if other.vocabularies.metric_tokenizer != loaded.vocabularies.metric_tokenizer:
         raise UserError(f"{name}: its text is tokenised differently from that of {loaded.name}: BLEU cannot compare")
     with progress.counter(len(corpus.sources), f"translate with {name}", "sentences") as advance:
-        options = {"n_best": 1, "batch_tokens": command.batch_tokens, "progress": advance}
-        lines = translate_lines(
-            other.translator, other.params, other.vocabularies, corpus.sources, command.search, **options
-        )
+        system = other.translator, other.params, other.vocabularies
+        decoding = Decoding(command.search, batch_tokens=command.batch_tokens)
+        lines = translate_lines(*system, corpus.sources, decoding, n_best=1, progress=advance)
         return [translation.text for translation in lines]
 
 

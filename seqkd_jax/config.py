@@ -250,7 +250,7 @@ class SearchConfig:
     sample_top_p: float = 1.0
     """Sampling only: draw from as few of the most probable tokens as together have probability p; after top-k."""
     sample_seed: int = 0
-    """Sampling only: another seed, other samples (and another compilation)."""
+    """Sampling only: another seed, other samples."""
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,10 @@ from sacrebleu.significance import PairedTest
 from seqkd_jax import progress
 from seqkd_jax.base import EOS, Batch, Model, Translator, UserError
 from seqkd_jax.batches import Shape, encode_corpus, eval_batches, make_plan
-from seqkd_jax.config import BatchConfig, LossConfig, SearchConfig
+from seqkd_jax.config import BatchConfig, LossConfig
 from seqkd_jax.losses import LOSSES, arguments_from, over_positions
-from seqkd_jax.translate import SOURCE_BUCKETS, Translation, compile_searches, translate_lines
+from seqkd_jax.search import greedy_rules
+from seqkd_jax.translate import Decoding, Translation, compile_searches, prepare, translate_lines
 
 SAMPLES, SEED = 1000, 12345  # of the bootstrap; sacrebleu's own defaults
 
@@ -65,36 +66,34 @@ def evaluate(
     params,
     vocabularies,
     corpus,
+    decoding: Decoding,
     *,
-    search: SearchConfig,
     batch: BatchConfig,
     shapes: Sequence[Shape] | None = None,
-    source_buckets: Sequence[int] = SOURCE_BUCKETS,
-    batch_tokens: int = 1024,
     repetitions: int = 3,
     timed_sentences: int | None = None,
     name: str = "evaluate",
 ) -> Evaluation:
-    """Translate and score a corpus, greedily ("beam1") and under `search` ("beam5" if its beam is 5).
+    """Translate and score a corpus, greedily ("beam1") and as `decoding` has it ("beam5" if its beam is 5).
 
     Results, each with _beam1 and _beamK: bleu (bleu_low, bleu_high: 95%), chrf, length_ratio, unfinished,
     mode_probability, source_words_per_second (median of `repetitions` passes over `timed_sentences` lines, None: all),
     compile_seconds; once: perplexity, mode_probability (of the greedy output), signature. batch, shapes: of the batches
-    for perplexity, as in training; the rest: as in `translate_lines`.
+    for perplexity, as in training.
     """
     references = metric_references(vocabularies, corpus.targets)
     ids = [[*vocabularies.source.encode(line), EOS] for line in corpus.sources]
     timed = _spread(corpus.sources, timed_sentences)
     results, outputs = {"sentences": len(references)}, {}
-    options = {"source_buckets": source_buckets, "batch_tokens": batch_tokens}
-    runs = {"beam1": (replace(search, beam=1), "greedy"), f"beam{search.beam}": (search, "beam")}
+    greedy = replace(decoding, search=greedy_rules(decoding.search))
+    runs = {"beam1": greedy, f"beam{decoding.search.beam}": decoding}
+    ready = prepare(translator, params)
     with progress.counter(len(runs) * (len(ids) + repetitions * len(timed)), name, "sentences") as advance:
-        for key, (config, decoder) in runs.items():
-            compiling = compile_searches(translator, params, ids, config, decoder=decoder, **options)
+        for key, run in runs.items():
+            compiling = compile_searches(translator, ready, ids, run)
             decode = functools.partial(
-                translate_lines, translator, params, vocabularies, config=config,
-                decoder=decoder, n_best=1, progress=advance, **options,
-            )  # fmt: skip
+                translate_lines, translator, ready, vocabularies, decoding=run, n_best=1, progress=advance
+            )
             translations = list(decode(corpus.sources))
             outputs[key] = [translation.text for translation in translations]
             measures = _of_outputs(outputs[key], references, vocabularies.metric_tokenizer) | _of_search(translations)

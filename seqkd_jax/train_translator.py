@@ -66,7 +66,8 @@ def _validation(run: Run, model: Translator, valid: batches.Encoded, plan: batch
         found = evaluate.likelihood(model, params, scored)
         entry = {"loss": found.nats / found.tokens, "perplexity": math.exp(min(found.nats / found.tokens, 100.0))}
         if run.config.validate_bleu:
-            lines = translate.translate_lines(model, params, run.vocabularies, run.valid.sources, SearchConfig(beam=1))
+            greedy = translate.Decoding(SearchConfig(beam=1))
+            lines = translate.translate_lines(model, params, run.vocabularies, run.valid.sources, greedy)
             outputs = [translation.text for translation in lines]
             references = evaluate.metric_references(run.vocabularies, run.valid.targets)
             entry["bleu"] = evaluate.score(outputs, references, run.vocabularies.metric_tokenizer).bleu

@@ -4,23 +4,25 @@ import gzip
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from tiny import TINY, parameters
 
-from seqkd_jax import checkpoint, distill, evaluate, files, translate, vocab
+from seqkd_jax import checkpoint, distill, evaluate, files, vocab
 from seqkd_jax.base import UserError
 from seqkd_jax.config import CorpusConfig, FilterConfig, LSTMConfig, SearchConfig, VocabularyConfig
 from seqkd_jax.corpus import load_split, mix
 from seqkd_jax.distill import SELECTIONS, Candidate, choose, kim_rush, lists, n_best, read_n_best
 from seqkd_jax.distill.corpus import apply_filters
 from seqkd_jax.distill.selection import Choice
-from seqkd_jax.translate import Hypothesis, Translation
+from seqkd_jax.translate import Decoding, Hypothesis, Translation, translate_lines
 
 WORDS = ["a", "b", "c", "d", "e", "f", "g", "h"]
 VOCABULARIES = vocab.learn(WORDS, WORDS, VocabularyConfig(kind="words", size=12, joint=False, tokenizer="pretokenised"))
 SEARCH = SearchConfig(beam=3, max_length_a=1.0, max_length_b=3.0)
+DECODING = Decoding(SEARCH)
 LINES = ["a b", "c", "", "d e f", "g h", "a a", "b"]  # 3 shards of 3 lines at most
 
 
@@ -43,7 +45,7 @@ def decoded(monkeypatch):
     """Replaces the search by one that spells the source backwards, and keeps the lines it was given."""
     seen = []
 
-    def backwards(translator, params, vocabularies, lines, config, **options):
+    def backwards(translator, params, vocabularies, lines, decoding, **options):
         for line in lines:
             if line == seen_limit.get("line"):
                 raise KeyboardInterrupt
@@ -57,8 +59,8 @@ def decoded(monkeypatch):
     return backwards
 
 
-def make(directory, teacher, lines=LINES, search=SEARCH, **options):
-    return n_best(directory, teacher, lines, search, shard_lines=3, **options)
+def make(directory, teacher, lines=LINES, decoding=DECODING, **options):
+    return n_best(directory, teacher, lines, decoding, shard_lines=3, **options)
 
 
 def content(directory):
@@ -150,8 +152,8 @@ def test_other_settings_other_weights_or_other_lines_are_another_list(tmp_path, 
         assert decoded.seen == expected
 
     again([])
-    again(LINES, search=SearchConfig(beam=2))
-    again(LINES, search=SEARCH, batch_tokens=7)  # the shape of a program can change the last digit
+    again(LINES, decoding=Decoding(SearchConfig(beam=2)))
+    again(LINES, decoding=replace(DECODING, batch_tokens=7))  # the shape of a program can change the last digit
     again(LINES, teacher=make_teacher(tmp_path / "other", "1" * 64))
     again(LINES)
     changed = [*LINES[:4], "g", *LINES[5:]]
@@ -173,9 +175,9 @@ def test_several_processes_share_the_work(tmp_path, teacher, decoded):
 
 
 def test_a_real_search(tmp_path, teacher):
-    options = {"source_buckets": (4,), "batch_tokens": 24}
-    found = make(tmp_path / "lists", teacher, **options)
-    expected = translate.translate_lines(TINY, teacher.params, VOCABULARIES, LINES, SEARCH, **options)
+    decoding = Decoding(SEARCH, source_buckets=(4,), batch_tokens=24)
+    found = make(tmp_path / "lists", teacher, decoding=decoding)
+    expected = translate_lines(TINY, teacher.params, VOCABULARIES, LINES, decoding)
     for candidates, translation in zip(read_n_best(found), expected, strict=True):
         assert [candidate.text for candidate in candidates] == [h.text for h in translation.hypotheses]
         assert [candidate.score for candidate in candidates] == [h.score for h in translation.hypotheses]
@@ -287,7 +289,7 @@ def found(tmp_path, teacher, monkeypatch):
         "g h": candidates("g\u2028h"),
     }
 
-    def stub(translator, params, vocabularies, lines, config, **options):
+    def stub(translator, params, vocabularies, lines, decoding, **options):
         for line in lines:
             yield Translation(line, [Hypothesis([5] * c.tokens, *c[:4]) for c in listed[line]])
 

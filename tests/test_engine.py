@@ -12,7 +12,7 @@ from tiny import TINY, parameters
 
 from seqkd_jax import models
 from seqkd_jax.config import LSTMConfig, SearchConfig, TransformerConfig
-from seqkd_jax.search import PROFILES, beam_search, engine, named_rules
+from seqkd_jax.search import PROFILES, beam_search, engine, greedy, greedy_rules, named_rules
 from seqkd_jax.search.engine import capacities
 from seqkd_jax.search.extensions import best_extensions
 
@@ -66,6 +66,18 @@ def test_same_under_every_named_rule(rules):
     config = named_rules(SearchConfig(beam=3), rules)
     for seed in range(3):
         assert_same(parameters(seed, VOCABULARY, eos_bias=1.0), pool(seed), config, 3)
+
+
+@pytest.mark.parametrize("rules", ["fairseq", "kim_rush", "t5x"])
+def test_greedy_rules_make_it_greedy_whatever_the_rules_were(rules):
+    config = named_rules(SearchConfig(beam=3), rules)
+    slow, fast = jax.jit(greedy(TINY, config, STEPS)), jax.jit(engine(TINY, greedy_rules(config), STEPS, 3))
+    for seed in range(3):
+        params, asked = parameters(seed, VOCABULARY, eos_bias=1.0), pool(seed)
+        wanted, found = jax.device_get((slow(params, asked), fast(params, asked)))
+        np.testing.assert_array_equal(found.tokens, wanted.tokens)
+        np.testing.assert_array_equal(found.finished, wanted.finished)
+        np.testing.assert_allclose(found.log_probs, wanted.log_probs, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

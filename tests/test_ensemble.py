@@ -10,7 +10,7 @@ from seqkd_jax import checkpoint, models, vocab
 from seqkd_jax.base import BOS, EOS, PAD, UserError
 from seqkd_jax.config import LSTMConfig, SearchConfig, TransformerConfig, VocabularyConfig
 from seqkd_jax.models import ensemble
-from seqkd_jax.translate import force_score, translate_ids, without_ends
+from seqkd_jax.translate import Decoding, force_score, translate_ids, without_ends
 
 V, B, S, T, K = 11, 3, 5, 4, 2
 CONFIG = SearchConfig(beam=3, length_rule="gnmt", max_length_a=1.0, max_length_b=3.0)
@@ -104,8 +104,8 @@ def test_search_under_an_ensemble_is_that_of_the_mean():
     model = ensemble((TINY, WITHOUT_ATTENTION))
     random = np.random.default_rng(0)
     items = [[*random.integers(4, V, n).tolist(), EOS] for n in (1, 2, 3, 3, 5, 7)]
-    found = list(translate_ids(model, both, items, CONFIG, **OPTIONS))
-    alone = list(translate_ids(TINY, both[0], items, CONFIG, **OPTIONS))
+    found = list(translate_ids(model, both, items, Decoding(CONFIG, **OPTIONS)))
+    alone = list(translate_ids(TINY, both[0], items, Decoding(CONFIG, **OPTIONS)))
     differ, pairs = 0, []
     for ids, hypotheses, other in zip(items, found, alone, strict=True):
         ask = mean_log_probs(*(next_log_probs(params, ids) for params in both))
@@ -123,8 +123,8 @@ def test_equal_members_share_one_translator_and_count_nothing():
     assert ensemble((TINY, WITHOUT_ATTENTION)) is ensemble((TINY, WITHOUT_ATTENTION)), "every call would compile again"
     params = parameters(3, V)
     item = [[5, 6, 7, EOS]]
-    twice = next(translate_ids(ensemble((TINY, TINY)), (params, params), item, CONFIG, **OPTIONS))
-    once = next(translate_ids(TINY, params, item, CONFIG, **OPTIONS))
+    twice = next(translate_ids(ensemble((TINY, TINY)), (params, params), item, Decoding(CONFIG, **OPTIONS)))
+    once = next(translate_ids(TINY, params, item, Decoding(CONFIG, **OPTIONS)))
     np.testing.assert_array_equal(twice.tokens, once.tokens)
     np.testing.assert_allclose(twice.scores, once.scores, rtol=1e-5, err_msg="an ensemble of one model is that model")
 

@@ -74,7 +74,7 @@ def evaluation():
     data = corpus()._replace(sources=[*lines(8), ""])
     progress.count_compilations()
     counted = []
-    arguments = dict(search=SEARCH, batch=BATCH, repetitions=2, timed_sentences=4, **OPTIONS)
+    arguments = dict(batch=BATCH, repetitions=2, timed_sentences=4)
     passes = evaluate.words_per_second
 
     def watched(*arguments):
@@ -85,7 +85,7 @@ def evaluation():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "words_per_second", watched)
-        found = evaluate.evaluate(TINY, PARAMS, VOCABULARIES, data, **arguments)
+        found = evaluate.evaluate(TINY, PARAMS, VOCABULARIES, data, translate.Decoding(SEARCH, **OPTIONS), **arguments)
     return types.SimpleNamespace(data=data, found=found, compiled_while_timed=counted)
 
 

@@ -53,7 +53,7 @@ def to_ours(directory, vocabularies):
 def translated(loaded, sources, config, decoder="beam"):
     """(ids with EOS if finished, score) of the best hypothesis of each."""
     options = {"decoder": decoder, "source_buckets": (32,), "batch_tokens": 512}
-    found = translate.translate_ids(loaded.translator, loaded.params, sources, config, **options)
+    found = translate.translate_ids(loaded.translator, loaded.params, sources, translate.Decoding(config, **options))
     return [(best.tokens[0][best.tokens[0] != PAD].tolist(), float(best.scores[0])) for best in found]
 
 

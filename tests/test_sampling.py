@@ -12,7 +12,7 @@ from seqkd_jax.base import BOS, EOS, PAD, UNK, UserError
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.search import DECODERS, Request, sequence_log_probs
 from seqkd_jax.search.sampling import narrowed
-from seqkd_jax.translate import translate_ids
+from seqkd_jax.translate import Decoding, translate_ids
 
 V, ROWS, WIDTH = 6, 4, 4
 NARROWINGS = {
@@ -164,12 +164,14 @@ def test_the_same_number_in_a_stream_gives_the_same_samples():
     random = np.random.default_rng(0)
     items = [[*random.integers(4, V, random.integers(1, 7)).tolist(), EOS] for _ in range(9)]
     options = dict(decoder="sample", source_buckets=(4, 8), batch_tokens=16)
-    whole = list(translate_ids(TINY, parameters(0, V), items, config, **options))
-    chunked = list(translate_ids(TINY, parameters(0, V), items, config, chunk=2, **options))
-    others = list(translate_ids(TINY, parameters(0, V), [[5, EOS]] * 4 + items[4:5] + [[EOS]], config, **options))
+    whole = list(translate_ids(TINY, parameters(0, V), items, Decoding(config, **options)))
+    chunked = list(translate_ids(TINY, parameters(0, V), items, Decoding(config, chunk=2, **options)))
+    others = list(
+        translate_ids(TINY, parameters(0, V), [[5, EOS]] * 4 + items[4:5] + [[EOS]], Decoding(config, **options))
+    )
     for one, other in zip(whole + whole[4:5], chunked + others[4:5], strict=True):
         jax.tree.map(np.testing.assert_array_equal, one, other)
-    repeated = list(translate_ids(TINY, parameters(0, V), items[:1] * 9, config, **options))
+    repeated = list(translate_ids(TINY, parameters(0, V), items[:1] * 9, Decoding(config, **options)))
     assert len({result.tokens.tobytes() for result in repeated}) > 1, "equal sentences must not share their samples"
 
 

@@ -11,7 +11,7 @@ from seqkd_jax.base import PAD, UserError
 from seqkd_jax.config import SearchConfig, VocabularyConfig
 from seqkd_jax.search import engine
 from seqkd_jax.shortlist import Shortlist
-from seqkd_jax.translate import translate_ids
+from seqkd_jax.translate import Decoding, translate_ids
 
 LINES = [f"a{i} b{i % 3} c{i % 7} der" for i in range(40)]
 VOCABULARIES = vocab.learn(LINES, LINES, VocabularyConfig("words", 60, joint=False, tokenizer="pretokenised"))
@@ -90,4 +90,4 @@ def test_what_does_not_go_with_a_shortlist_is_refused():
         jax.eval_shape(engine(TINY, SearchConfig(), STEPS), params, asked._replace(prefix=prefix), words)
     found = shortlist.learn(encoded(LINES), VOCABULARIES)
     with pytest.raises(UserError, match="reads no shortlist"):
-        list(translate_ids(TINY, params, [[5, 3]], SearchConfig(), decoder="beam", shortlist=found))
+        list(translate_ids(TINY, params, [[5, 3]], Decoding(SearchConfig(), decoder="beam", shortlist=found)))

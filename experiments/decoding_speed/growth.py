@@ -21,7 +21,7 @@ from experiments.decoding_speed.work import SPECIALS, Work, forced
 from seqkd_jax import progress
 from seqkd_jax.base import EOS
 from seqkd_jax.config import SearchConfig
-from seqkd_jax.translate import translate_ids
+from seqkd_jax.translate import Decoding, translate_ids
 
 
 class Sizes(NamedTuple):
@@ -114,7 +114,7 @@ def compilations(work: Work, decoder: str, sizes: Sizes, seed: int) -> dict:
     progress.count_compilations()
     counts, before = [], progress.compilations()
     for size in sizes.corpus:
-        for _ in translate_ids(fresh, work.model.params, corpus[:size], rules, decoder=decoder):
+        for _ in translate_ids(fresh, work.model.params, corpus[:size], Decoding(rules, decoder)):
             pass
         counts.append(progress.compilations() - before)
     return {"sizes": list(sizes.corpus), "compilations": counts}

@@ -18,7 +18,7 @@ from seqkd_jax.checkpoint import Checkpoint
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.search import DECODERS, length_limits
 from seqkd_jax.shortlist import Shortlist
-from seqkd_jax.translate import SOURCE_BUCKETS, translate_ids, without_ends
+from seqkd_jax.translate import SOURCE_BUCKETS, Decoding, translate_ids, without_ends
 from seqkd_jax.translate import prepare as prepare_params
 
 Sentences = Sequence[Sequence[int]]  # source ids, EOS included
@@ -90,8 +90,8 @@ def ours(decoder: str, model: Checkpoint, words: Shortlist | None = None) -> Sys
 
     def run(job: Job) -> list[list[int]]:
         sentences, rows, width, rules = job.inputs
-        options = {"decoder": decoder, "shortlist": words, "source_buckets": (width,), "batch_tokens": rows * width}
-        found = translate_ids(model.translator, params, sentences, rules, chunk=len(sentences), **options)
+        decoding = Decoding(rules, decoder, words, (width,), batch_tokens=rows * width, chunk=len(sentences))
+        found = translate_ids(model.translator, params, sentences, decoding)
         return [without_ends(hypotheses.tokens[0]) for hypotheses in found]
 
     return System(prepare, run, functools.partial(_encode, model), _transfer)

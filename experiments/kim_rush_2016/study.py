@@ -22,6 +22,7 @@ from seqkd_jax import batches, checkpoint, corpus, distill, evaluate, files, lan
 from seqkd_jax.config import CorpusConfig, ModelConfig, SearchConfig, TrainConfig
 from seqkd_jax.losses import LOSSES
 from seqkd_jax.train_translator import Run, train_translator
+from seqkd_jax.translate import Decoding
 
 SPLITS = ("train", "valid", "test")
 
@@ -143,11 +144,14 @@ def _lists(study: Study, directory: Path, teacher: Path, lines: list[str], searc
         directory,
         checkpoint.load(teacher),
         lines,
-        search,
-        source_buckets=scale.source_buckets,
-        batch_tokens=scale.decode_tokens,
+        decoding(scale, search),
         name=f"n-best {search.beam}",
     )
+
+
+def decoding(scale: Scale, search: SearchConfig) -> Decoding:
+    """The scale's way of decoding, under these rules."""
+    return Decoding(search, source_buckets=scale.source_buckets, batch_tokens=scale.decode_tokens)
 
 
 def distilled(study: Study, search: SearchConfig, share: float, selection: str, name: str) -> Path:
@@ -239,11 +243,9 @@ def evaluation(study: Study, row: Row) -> Path:
             found.params,
             found.vocabularies,
             read(study, given, "test"),
-            search=scale.evaluation,
+            decoding(scale, scale.evaluation),
             batch=scale.batch,
             shapes=shapes(study),
-            source_buckets=scale.source_buckets,
-            batch_tokens=scale.decode_tokens,
             repetitions=scale.timed_repetitions,
             timed_sentences=scale.timed_sentences,
             name=f"evaluate {row.key}",

@@ -48,7 +48,7 @@ def write_corpus(
             "fingerprint": found.settings["checkpoint"],
             "vocabulary": vocabularies.fingerprint,
         },
-        "decoding": {key: found.settings[key] for key in ("search", "source_buckets", "batch_tokens")},
+        "decoding": {key: found.settings[key] for key in ("search", "decoder", "source_buckets", "batch_tokens")},
         "splits": ["train"],  # validation and test text is never distilled
         **_statistics(sources, choices, wanted, tokenize),
         "versions": checkpoint.versions(),

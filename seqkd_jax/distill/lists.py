@@ -3,14 +3,13 @@
 import gzip
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from seqkd_jax import checkpoint, files, progress
 from seqkd_jax.base import UserError
-from seqkd_jax.config import SearchConfig
-from seqkd_jax.translate import SOURCE_BUCKETS, Translation, translate_lines
+from seqkd_jax.translate import Decoding, Translation, translate_lines
 
 FORMAT = 1  # of the shards
 
@@ -38,11 +37,9 @@ def n_best(
     directory: Path | str,
     teacher: checkpoint.Checkpoint,
     lines: Sequence[str],
-    search: SearchConfig,
+    decoding: Decoding,
     *,
     shard_lines: int = 1000,
-    source_buckets: Sequence[int] = SOURCE_BUCKETS,
-    batch_tokens: int = 1024,
     part: tuple[int, int] = (0, 1),
     name: str = "n-best",
 ) -> NBest:
@@ -50,34 +47,29 @@ def n_best(
 
     A shard is trusted if its hash is the one written after it and its identity, a hash of the teacher's weights, the
     rules and the lines, is ours: a truncated or foreign one is made again. part (i, n): only every n-th shard from the
-    i-th, so that n processes can share the work; the bytes are those of one process.
+    i-th, so that n processes can share the work; the bytes are those of one process. UserError: with a shortlist.
     """
+    if decoding.shortlist:
+        raise UserError("n-best lists: a shortlist is not exact, and no name of it would be kept; leave it out")
+    decoding = replace(decoding, chunk=shard_lines)
     settings = {
         "format": FORMAT,
         "checkpoint": checkpoint.fingerprint(teacher.directory),
-        "search": asdict(search),
-        "source_buckets": list(source_buckets),
-        "batch_tokens": batch_tokens,
+        "search": asdict(decoding.search),
+        "decoder": decoding.decoder,
+        "source_buckets": list(decoding.source_buckets),
+        "batch_tokens": decoding.batch_tokens,
     }
     shards = [lines[start : start + shard_lines] for start in range(0, len(lines), shard_lines)]
     model = checkpoint.config_to_json(teacher.model_config)
     found = NBest(Path(directory), settings, shards, {"path": teacher.name, "model": model})
     todo = [number for number in range(part[0], len(shards), part[1]) if _whole(found, number) is None]
-    options = {"source_buckets": source_buckets, "batch_tokens": batch_tokens, "chunk": shard_lines}
     if len(todo) < len(shards):
         progress.log(f"{name}: {len(shards) - len(todo)} of {len(shards)} shards need no decoding")
     with progress.counter(sum(len(shards[number]) for number in todo), name, "sentences") as advance:
         for number in todo:
-            lists = translate_lines(
-                teacher.translator,
-                teacher.params,
-                teacher.vocabularies,
-                shards[number],
-                search,
-                progress=advance,
-                **options,
-            )
-            _write_shard(found, number, lists)
+            system = teacher.translator, teacher.params, teacher.vocabularies
+            _write_shard(found, number, translate_lines(*system, shards[number], decoding, progress=advance))
     return found
 
 

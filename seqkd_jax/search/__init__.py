@@ -11,7 +11,7 @@ caller to jit.
 
 from seqkd_jax.search.engine import engine
 from seqkd_jax.search.forced import attended, attention_weights, sequence_log_probs
-from seqkd_jax.search.rules import PROFILES, Request, length_limits, length_penalty, named_rules
+from seqkd_jax.search.rules import PROFILES, Request, greedy_rules, length_limits, length_penalty, named_rules
 from seqkd_jax.search.sampling import sample
 from seqkd_jax.search.simple import beam_search, greedy
 
@@ -25,6 +25,7 @@ __all__ = [
     "beam_search",
     "engine",
     "greedy",
+    "greedy_rules",
     "length_limits",
     "length_penalty",
     "named_rules",

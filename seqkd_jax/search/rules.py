@@ -63,6 +63,11 @@ def length_limits(config: SearchConfig, source_lengths: np.ndarray) -> tuple[np.
     return np.minimum(shortest, longest - 1), longest
 
 
+def greedy_rules(config: SearchConfig) -> SearchConfig:
+    """The rules at beam 1 under which a beam search is greedy: whatever they were, it ends with its first EOS."""
+    return replace(config, beam=1, stop="first_k_finished", eos_among="first_k", ended="replaced")
+
+
 def check(config: SearchConfig) -> None:
     """Raise UserError for rules that cannot be searched under."""
     if config.beam < 1:

@@ -7,6 +7,7 @@ forced        probability and attention of given outputs                writing 
 from seqkd_jax.translate.batching import SOURCE_BUCKETS
 from seqkd_jax.translate.forced import force_attention, force_score, record_attention
 from seqkd_jax.translate.translating import (
+    Decoding,
     Hypothesis,
     Translation,
     compile_searches,
@@ -20,6 +21,7 @@ from seqkd_jax.translate.writing import write_jsonl, write_text
 
 __all__ = [
     "SOURCE_BUCKETS",
+    "Decoding",
     "Hypothesis",
     "Translation",
     "compile_searches",

@@ -8,7 +8,7 @@ parameters are arguments, so every checkpoint of one model shares its programs.
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -34,6 +34,24 @@ from seqkd_jax.translate.batching import (
 from seqkd_jax.vocab import replace_unknown
 
 PREFIX_BUCKETS = (0, 4, 16)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How sentences are decoded: under which rules, by what, in which shapes."""
+
+    search: SearchConfig = SearchConfig()
+    """The rules."""
+    decoder: str = "engine"
+    """What follows them, of search.DECODERS."""
+    shortlist: Shortlist | None = None
+    """Decode with part of the vocabulary; it must be one of this model's vocabularies."""
+    source_buckets: tuple[int, ...] = SOURCE_BUCKETS
+    """Widths that sources are padded to, EOS included; beyond the greatest, that one doubled."""
+    batch_tokens: int = 1024
+    """Source positions decoded at a time, padding included: rows = batch_tokens / width, at least 1."""
+    chunk: int = 2048
+    """Sentences read ahead, to be sorted by length."""
 
 
 class Hypothesis(NamedTuple):
@@ -70,28 +88,19 @@ def translate_ids(
     translator: Translator,
     params,
     sentences: Iterable[Ids],
-    config: SearchConfig,
+    decoding: Decoding,
     *,
     prefixes: Iterable[Ids] | None = None,
-    decoder: str = "engine",
-    shortlist: Shortlist | None = None,
-    source_buckets: Sequence[int] = SOURCE_BUCKETS,
-    batch_tokens: int = 1024,
-    chunk: int = 2048,
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[Hypotheses]:
     """The n-best list of each sentence: Hypotheses of NumPy arrays [K,T], [K], [K], [K]; T varies with the sentence.
 
     params: as the model has them, or from `prepare`. Sentences are source ids that end with EOS; an empty one (nothing,
     or EOS alone) gives one empty hypothesis of score 0. prefixes: for each sentence target ids that its translation
-    begins with, which count like any others. shortlist: decode with part of the vocabulary; it must be one of this
-    model's vocabularies. batch_tokens: source positions decoded at a time, padding included; rows = batch_tokens /
-    width, at least 1. chunk: sentences read ahead, to be sorted by length. progress is told how many were done, batch
-    by batch.
+    begins with, which count like any others. progress is told how many were done, batch by batch.
     Raises UserError for rules that make no sense, and for NaN scores.
     """
-    options = (decoder, shortlist, source_buckets, batch_tokens, chunk, progress)
-    for hypotheses, _ in _translate(translator, params, sentences, prefixes, config, *options, attention=False):
+    for hypotheses, _ in _translate(translator, params, sentences, prefixes, decoding, progress, attention=False):
         yield hypotheses
 
 
@@ -100,17 +109,12 @@ def translate_lines(
     params,
     vocabularies,
     lines: Iterable[str],
-    config: SearchConfig,
+    decoding: Decoding,
     *,
     prefixes: Iterable[str] | None = None,
     n_best: int | None = None,
     unknown_from_source: bool = False,
     dictionary: Mapping[str, str] | None = None,
-    decoder: str = "engine",
-    shortlist: Shortlist | None = None,
-    source_buckets: Sequence[int] = SOURCE_BUCKETS,
-    batch_tokens: int = 1024,
-    chunk: int = 2048,
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[Translation]:
     """The translations of lines of text, one for each line, in order; line ends are removed.
@@ -118,7 +122,7 @@ def translate_lines(
     prefixes: for each line a text that its translation begins with. n_best: keep so many hypotheses of the beam; None:
     all. unknown_from_source: each <unk> becomes the source word that it attends to most, or that word's entry in
     `dictionary` (see vocab.replace_unknown); UserError if the vocabulary is not of words or the model has no attention.
-    Other options as in `translate_ids`.
+    progress: as in `translate_ids`.
     """
     waiting: deque[str] = deque()  # read, not yet yielded
 
@@ -128,9 +132,8 @@ def translate_lines(
             waiting.append(line)
             yield [*vocabularies.source.encode(line), EOS]
 
-    options = (decoder, shortlist, source_buckets, batch_tokens, chunk, progress)
     given = None if prefixes is None else (vocabularies.target.encode(text.rstrip("\r\n")) for text in prefixes)
-    results = _translate(translator, params, encoded(), given, config, *options, attention=unknown_from_source)
+    results = _translate(translator, params, encoded(), given, decoding, progress, attention=unknown_from_source)
     for hypotheses, positions in results:
         source = waiting.popleft()
         texts = []
@@ -165,23 +168,14 @@ def _compiled_preparation(translator: Translator):
     return jax.jit(translator.prepare)
 
 
-def compile_searches(
-    translator: Translator,
-    params,
-    sentences: Iterable[Ids],
-    config: SearchConfig,
-    *,
-    decoder: str = "engine",
-    source_buckets: Sequence[int] = SOURCE_BUCKETS,
-    batch_tokens: int = 1024,
-) -> float:
+def compile_searches(translator: Translator, params, sentences: Iterable[Ids], decoding: Decoding) -> float:
     """Compile what `translate_ids` will need for these sentences, for a benchmark to keep it out; returns seconds."""
     start = time.perf_counter()
     params = prepare(translator, params).params
-    shapes = {_search_shape(Sentence(0, ids, ()), config, decoder, source_buckets, batch_tokens) for ids in sentences}
+    shapes = {_search_shape(Sentence(0, ids, ()), decoding) for ids in sentences}
     for shape in sorted(shapes - {None}):
-        request = _request(config, shape, [])  # fill rows only: compiled, and done after no step
-        jax.block_until_ready(_search(translator, config, decoder, shape, False)(params, request, None))
+        request = _request(decoding.search, shape, [])  # fill rows only: compiled, and done after no step
+        jax.block_until_ready(_search(translator, decoding, shape, False)(params, request, None))
     return time.perf_counter() - start
 
 
@@ -196,37 +190,26 @@ def without_ends(tokens: np.ndarray) -> list[int]:
 
 
 def _translate(
-    translator,
-    params,
-    sentences,
-    prefixes,
-    config,
-    decoder,
-    shortlist,
-    source_buckets,
-    batch_tokens,
-    chunk,
-    progress,
-    *,
-    attention,
+    translator, params, sentences, prefixes, decoding: Decoding, progress, *, attention: bool
 ) -> Iterator[tuple[Hypotheses, np.ndarray | None]]:
     """(Hypotheses [K,...], attended positions [K,T] or None) of each sentence, in order."""
+    decoder = decoding.decoder
     if decoder not in DECODERS:
         raise UserError(f"translate: no decoder is called {decoder!r}; there are {', '.join(sorted(DECODERS))}")
-    if shortlist and decoder not in POOLS:
+    if decoding.shortlist and decoder not in POOLS:
         raise UserError(f"translate: decoder {decoder} reads no shortlist; take {', '.join(POOLS)}, or leave it out")
     params = prepare(translator, params).params
 
     def run(shape: Shape, batch):
-        search = _search(translator, config, decoder, shape, attention)
+        search, shortlist = _search(translator, decoding, shape, attention), decoding.shortlist
         words = shortlist and shortlist_words(shortlist, [sentence.ids for sentence in batch])
-        return search(params, _request(config, shape, batch), words)
+        return search(params, _request(decoding.search, shape, batch), words)
 
     size = lambda sentence: len(sentence.ids)  # noqa: E731
-    shape_of = lambda sentence: _search_shape(sentence, config, decoder, source_buckets, batch_tokens)  # noqa: E731
-    results = in_order(_numbered(sentences, prefixes), size, shape_of, run, chunk, progress)
+    shape_of = lambda sentence: _search_shape(sentence, decoding)  # noqa: E731
+    results = in_order(_numbered(sentences, prefixes), size, shape_of, run, decoding.chunk, progress)
     for number, result in enumerate(results, start=1):
-        hypotheses, positions = result or (_empty(1 if decoder == "greedy" else config.beam), None)
+        hypotheses, positions = result or (_empty(1 if decoder == "greedy" else decoding.search.beam), None)
         if np.isnan(hypotheses.scores).any():
             raise UserError(
                 f"translate: sentence {number} has NaN scores; the weights are damaged, use another checkpoint"
@@ -251,9 +234,9 @@ def _numbered(sentences: Iterable[Ids], prefixes: Iterable[Ids] | None) -> Itera
         yield Sentence(number, ids, prefix)
 
 
-def _search(translator: Translator, config: SearchConfig, decoder: str, shape: Shape, attention: bool):
+def _search(translator: Translator, decoding: Decoding, shape: Shape, attention: bool):
     """One program for all seeds: the seed is in the request."""
-    return _compiled_search(translator, replace(config, sample_seed=0), decoder, shape, attention)
+    return _compiled_search(translator, replace(decoding.search, sample_seed=0), decoding.decoder, shape, attention)
 
 
 @cache
@@ -269,11 +252,9 @@ def _compiled_search(translator: Translator, config: SearchConfig, decoder: str,
     return jax.jit(search)
 
 
-def _search_shape(
-    sentence: Sentence, config: SearchConfig, decoder: str, source_buckets: Sequence[int], batch_tokens: int
-) -> Shape | None:
+def _search_shape(sentence: Sentence, decoding: Decoding) -> Shape | None:
     """None: there is nothing to search. Raises UserError for a prefix that has no room."""
-    length, given = len(sentence.ids), len(sentence.prefix)
+    config, length, given = decoding.search, len(sentence.ids), len(sentence.prefix)
     if given and (length < 2 or given >= length_limits(config, np.array([length - 1]))[1][0]):
         reason = "is empty" if length < 2 else "may have no more; raise max_length_a or _b, or"
         raise UserError(
@@ -281,10 +262,10 @@ def _search_shape(
         )
     if length < 2:
         return None
-    width = width_of(length, source_buckets)
+    width = width_of(length, decoding.source_buckets)
     steps = int(length_limits(config, np.array([width - 1]))[1][0])
-    slots = rows_of(width, batch_tokens)
-    return Shape(slots * POOLS.get(decoder, 1), width, steps, width_of(given, PREFIX_BUCKETS), slots)
+    slots = rows_of(width, decoding.batch_tokens)
+    return Shape(slots * POOLS.get(decoding.decoder, 1), width, steps, width_of(given, PREFIX_BUCKETS), slots)
 
 
 def _request(config: SearchConfig, shape: Shape, sentences: Sequence[Sentence]) -> Request:
