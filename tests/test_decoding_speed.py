@@ -104,7 +104,7 @@ def test_outputs_are_compared_token_by_token():
 def tiny(tmp_path_factory):
     """The random model of a smoke run, with sentences of two widths."""
     found = work.from_random(work.SMOKE, 5, 0, tmp_path_factory.mktemp("random"))
-    return found._replace(sentences=[*found.sentences, [5, 6, 7, 8, 9, 10, 11, 12, 13, EOS]])
+    return found._replace(sentences=[*found.sentences, [*range(5, 25), EOS]])
 
 
 def test_forced_lengths_are_kept_and_special_entries_never_produced(tiny):
@@ -127,8 +127,8 @@ def test_jobs_hold_every_sentence_once_and_outputs_return_to_their_places(tiny):
 
 def test_padding_counts_filled_rows_and_widths(tiny):
     jobs = systems.ours("beam", tiny.model).prepare(tiny.sentences, 4, work.rules_of(tiny, 1))
-    assert sum(job.positions for job in jobs) == 2 * 4 * 8 + 4 * 16
-    assert costs.padding_waste(jobs, tiny.sentences) == 1 - (5 * 8 + 10) / 128
+    assert sum(job.positions for job in jobs) == 2 * 4 * 16 + 4 * 32
+    assert costs.padding_waste(jobs, tiny.sentences) == 1 - (5 * 8 + 21) / 256
 
 
 def test_steps_spent_on_fill_rows_are_counted(tiny):

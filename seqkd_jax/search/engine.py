@@ -2,8 +2,8 @@
 
 Everything happens inside one program. No step is spent on finished rows while sentences wait, for their slots are
 refilled; when few are left, a loop over few slots ends them. Nor is much spent on room in caches that nobody has
-reached: the loop over steps exists once for each of a few capacities, and the smallest that holds the longest living
-hypothesis runs. Hypotheses are reordered by the model, in the pass that writes its caches.
+reached: the loop over steps exists for half the capacity and for all of it, and the first runs while it holds the longest
+living hypothesis. Hypotheses are reordered by the model, in the pass that writes its caches.
 """
 
 from collections.abc import Callable
@@ -100,7 +100,7 @@ def _step(translator: Translator, config: SearchConfig, params, words, pool: Poo
 
 def capacities(max_steps: int) -> list[int]:
     """Steps for which caches may have room, ascending: each has a loop of its own, so there are few."""
-    return [max_steps] if max_steps <= 16 else sorted({-(-max_steps // 2), -(-3 * max_steps // 4), max_steps})
+    return [max_steps] if max_steps <= 16 else [-(-max_steps // 2), max_steps]
 
 
 def _levels(translator: Translator, params, source, max_steps: int) -> list[tuple[int, object]]:
