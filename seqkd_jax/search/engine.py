@@ -2,8 +2,8 @@
 
 Everything happens inside one program. No step is spent on finished rows while sentences wait, for their slots are
 refilled; when few are left, a loop over few slots ends them. Nor is much spent on room in caches that nobody has
-reached: the loop over steps exists for half the capacity and for all of it, and the first runs while it holds the longest
-living hypothesis. Hypotheses are reordered by the model, in the pass that writes its caches.
+reached: the loop over steps is there twice, and the one with half the capacity runs while that holds the longest living
+hypothesis. Hypotheses are reordered by the model, in the pass that writes its caches.
 """
 
 from collections.abc import Callable
