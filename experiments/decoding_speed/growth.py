@@ -31,6 +31,7 @@ class Sizes(NamedTuple):
     beam: tuple[int, ...] = (1, 2, 4, 8, 16)
     length: tuple[int, ...] = (8, 16, 32, 64, 128)
     corpus: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
+    corpus_tokens: int = 60  # the longest sentence of the corpus
     lines: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)  # of a file
     line_tokens: int = 8  # of its translations
     source_tokens: int = 24
@@ -39,7 +40,7 @@ class Sizes(NamedTuple):
     at_beam: int = 5
 
 
-SMOKE = Sizes((4, 8), (1, 2), (4, 8), (4, 8), (8, 16), source_tokens=8, target_tokens=4, rows=4, at_beam=2)
+SMOKE = Sizes((4, 8), (1, 2), (4, 8), (4, 8), 12, (8, 16), source_tokens=8, target_tokens=4, rows=4, at_beam=2)
 
 
 def curves(
@@ -103,12 +104,12 @@ def _curve(sizes: list[int], runs: list[list[measure.Timed]]) -> dict:
 def compilations(work: Work, decoder: str, sizes: Sizes, seed: int) -> dict:
     """{"sizes", "compilations"}: programs compiled until a corpus of each size was decoded; each contains the last.
 
-    Lengths are drawn evenly from 2 to 60 tokens. The translator is a copy, so that it shares no program made before.
+    Lengths are drawn evenly, from 2 tokens. The translator is a copy, so that it shares no program made before.
     """
     step = work.model.translator.step
     fresh = work.model.translator._replace(step=lambda *arguments: step(*arguments))
-    drawn = random_sentences(work, max(sizes.corpus), 60, seed)
-    lengths = np.random.default_rng(seed).integers(2, 61, len(drawn))
+    drawn = random_sentences(work, max(sizes.corpus), sizes.corpus_tokens, seed)
+    lengths = np.random.default_rng(seed).integers(2, sizes.corpus_tokens + 1, len(drawn))
     corpus = [[*ids[: length - 1], EOS] for ids, length in zip(drawn, lengths, strict=True)]
     rules = replace(_at_beam(work.rules, 1), max_length_a=1.0, max_length_b=0.0, min_length_a=0.0, min_length_b=0.0)
     progress.count_compilations()
