@@ -13,10 +13,11 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (after the choice of the backend)
 
+# As many as a study has arms, like the markers.
 COLOURS = (
-    *("#000000", "#777777", "#1f77b4", "#17becf", "#d62728", "#7fbf3f", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b"),
+    "#000000", "#777777", "#1f77b4", "#17becf", "#d62728", "#7fbf3f", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b",
     "#e377c2",
-)  # as many as a study has arms, and markers
+)  # fmt: skip
 MARKERS = "sDo^vP<>Xh*"
 LINES = ("-", "--", ":")
 STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid.axis": "x"}

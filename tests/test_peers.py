@@ -31,8 +31,8 @@ def peers():
     return make_marian
 
 
-def compared(peers, model, directory, loaded) -> dict:
-    """Assert that transformers and we agree; ids of the directory -> greedy tokens with EOS, for other comparisons."""
+def assert_agreement(peers, model, directory, loaded) -> dict:
+    """Assert that transformers and we agree; returns {line: greedy tokens with EOS} for other comparisons."""
     tokenizer = peers.MarianTokenizer.from_pretrained(directory)
     ids, vocabularies = to_ours(directory, loaded.vocabularies), loaded.vocabularies
     sources = tokenizer(LINES)["input_ids"]
@@ -91,7 +91,7 @@ def test_theirs_with_random_weights(peers, tmp_path, seed, options):
     model = peers.make_model(len(tokenizer.get_vocab()), seed, **options)
     model.save_pretrained(tmp_path / "hf")
     loaded = checkpoint.load(import_marian(tmp_path / "hf", tmp_path / "ours"))
-    compared(peers, model, tmp_path / "hf", loaded)
+    assert_agreement(peers, model, tmp_path / "hf", loaded)
 
 
 def test_theirs_trained_and_back_and_ctranslate2(peers, tmp_path):
@@ -100,7 +100,7 @@ def test_theirs_trained_and_back_and_ctranslate2(peers, tmp_path):
     peers.train(model, tokenizer, 300)
     model.save_pretrained(tmp_path / "hf")
     loaded = checkpoint.load(import_marian(tmp_path / "hf", tmp_path / "ours"))
-    greedy = compared(peers, model, tmp_path / "hf", loaded)
+    greedy = assert_agreement(peers, model, tmp_path / "hf", loaded)
     export_marian(tmp_path / "ours", tmp_path / "back", max_positions=160)
     back = peers.MarianMTModel.from_pretrained(tmp_path / "back").eval()
     assert {n: t.tolist() for n, t in model.state_dict().items()} == {
@@ -140,7 +140,7 @@ def test_ours_and_ctranslate2(peers, vocabularies, tmp_path, kind):
     export_marian(ours, tmp_path / "hf")
     model = peers.MarianMTModel.from_pretrained(tmp_path / "hf").eval()
     loaded = checkpoint.load(ours)
-    greedy = compared(peers, model, tmp_path / "hf", loaded)
+    greedy = assert_agreement(peers, model, tmp_path / "hf", loaded)
     entries = loaded.vocabularies.target.entries
     found = ctranslated(tmp_path / "hf", tmp_path / "ct2", loaded)
     assert found == [[entries[i] for i in tokens] for tokens in greedy.values()]

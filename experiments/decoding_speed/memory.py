@@ -51,17 +51,9 @@ def of_a_file(checkpoint: Path, lines: list[str], tokens: int, scratch: Path) ->
     """
     path = scratch / "lines"
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    arguments = ["--checkpoint", str(checkpoint), "--beam", "1", "--max-length-a", "0", "--max-length-b", str(tokens)]
-    command = [
-        sys.executable,
-        "-c",
-        _TRANSLATE,
-        "translate",
-        *arguments,
-        "--out",
-        str(scratch / "translated"),
-        str(path),
-    ]
+    files = ["--checkpoint", str(checkpoint), "--out", str(scratch / "translated"), str(path)]
+    limits = ["--beam", "1", "--max-length-a", "0", "--max-length-b", str(tokens)]
+    command = [sys.executable, "-c", _TRANSLATE, "translate", *limits, *files]
     root = Path(__file__).parents[2]
     found = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
     if found.returncode:

@@ -20,6 +20,7 @@ from seqkd_jax.search import DECODERS, length_limits
 from seqkd_jax.shortlist import Shortlist
 from seqkd_jax.translate import SOURCE_BUCKETS, Decoding, translate_ids, without_ends
 from seqkd_jax.translate import prepare as prepare_params
+from seqkd_jax.translate.batching import width_of
 
 Sentences = Sequence[Sequence[int]]  # source ids, EOS included
 
@@ -78,7 +79,7 @@ def ours(decoder: str, model: Checkpoint, words: Shortlist | None = None) -> Sys
     def prepare(sentences: Sentences, rows: int, rules: SearchConfig) -> list[Job]:
         groups = defaultdict(list)
         for place, ids in enumerate(sentences):
-            groups[width_of(len(ids))].append(place)
+            groups[width_of(len(ids), SOURCE_BUCKETS)].append(place)
         jobs = []
         for width, members in sorted(groups.items()):
             parts = [members] if rows > 1 else [[place] for place in members]
@@ -95,12 +96,6 @@ def ours(decoder: str, model: Checkpoint, words: Shortlist | None = None) -> Sys
         return [without_ends(hypotheses.tokens[0]) for hypotheses in found]
 
     return System(prepare, run, functools.partial(_encode, model), _transfer)
-
-
-def width_of(length: int) -> int:
-    """The width that a source of this length is padded to."""
-    fitting = [width for width in SOURCE_BUCKETS if width >= length]
-    return min(fitting) if fitting else 2 ** (length - 1).bit_length()
 
 
 def _padded(job: Job) -> list[np.ndarray]:
