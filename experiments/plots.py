@@ -27,12 +27,16 @@ def draw_all(results: dict, directory: Path | str) -> list[Path]:
     """Every plot of PLOTS; returns the files."""
     paths = [Path(directory) / f"{name}.png" for name in PLOTS]
     for path, draw in zip(paths, PLOTS.values(), strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
         with matplotlib.rc_context(STYLE):
-            figure = draw(results)
-            figure.savefig(path, dpi=150, bbox_inches="tight", metadata={"Software": None})
-            pyplot.close(figure)
+            save(draw(results), path)
     return paths
+
+
+def save(figure, path: Path) -> None:
+    """Write a figure and close it; the file names no version of a program, so that equal figures are equal files."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, bbox_inches="tight", metadata={"Software": None})
+    pyplot.close(figure)
 
 
 def bleu(results: dict):

@@ -1,4 +1,4 @@
-"""Sequence-level knowledge distillation (Kim & Rush 2016) in JAX.
+"""Knowledge distillation for sequences in JAX: Kim & Rush 2016, and Abnar, Dehghani & Zuidema 2020.
 
 Read it in this order; each module uses only earlier ones.
 
@@ -7,18 +7,22 @@ Read it in this order; each module uses only earlier ones.
   files       atomic files, hashes                     progress     bars, quiet logs, the count of compilations
   vocab       text <-> ids                             language     the embedded language, all its probabilities known
   corpus      data sets -> sentence pairs              batches      sentence pairs -> batches of few static shapes
-  models      LSTM, Transformer: pure functions        losses       written for one position, lifted by vmap
+  models      translators, language models,            losses       written for one position, lifted by vmap
+              classifiers: pure functions
   search      beam search, the engine, sampling        checkpoint   a directory that describes itself
   shortlist   part of the vocabulary, by the source    translate    sentences in, n-best out
   schedule    learning rates                           performance  FLOPs, the machine's peak
-  train       one update, one pmap                     fit          the training loop
+  train       one update of one or more seeds: the     run_record   what a run carries from update to update
+              only pmap                                fit          the training loop
   recorded    a fixed teacher's features, made once    evaluate     BLEU, perplexity, p(t = mode)
-  train_translator  corpus, model, start -> fit
+  train_model   any model on an encoded corpus         train_translator  the same with text and BLEU
+  calibration   is a model's confidence to be believed representations   how alike models see examples
   distill     hypotheses -> a distilled corpus         mbr          the hypothesis most like the others
   exchange    Hugging Face's Marian directories        arguments    what the commands take
-  cli         the command `seqkd`
+  inputs      what they name, read                     cli          the command `seqkd`
 
-The study itself is `experiments/kim_rush_2016.py`: a table of corpora, losses and starting points.
+The studies are in `experiments`: kim_rush_2016, a table of corpora, losses and starting points; abnar_2020, a grid of
+teachers and students.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Sentence pairs as batches of few static shapes. NumPy only; after corpus and vocab, before training.
+"""Sentence pairs, sequences and images as batches of few static shapes. NumPy only; between corpus and training.
 
 Every shape costs one compilation, so there are few: at most `config.buckets`, chosen over the lengths of the corpus so
 that the fewest cells are padding. A batch holds sentences of one shape; missing rows are filled with weight 0. The
@@ -27,7 +27,9 @@ class Encoded(NamedTuple):
     sources: list[np.ndarray]  # int32, EOS at the end
     targets: list[np.ndarray]  # int32, without BOS and EOS
     weights: np.ndarray  # [N] float32
-    taught: list[np.ndarray] | None = None  # [T,E] each: a teacher's features at its T labels; see `recorded`
+    # [T,E] each, or [T,R,E]: a teacher's, or R teachers', features at its T labels; see `recorded`
+    taught: list[np.ndarray] | None = None
+    form: str = "pairs"  # of FORMS: what a batch of it looks like
 
 
 class Dropped(NamedTuple):
@@ -97,6 +99,20 @@ def encode_corpus(
     return Encoded(sources, targets, weights), Dropped(empty, overlong, len(rows))
 
 
+def sequences(ids: Sequence[Sequence[int]]) -> Encoded:
+    """Sequences of ids, without BOS and EOS, for a language model."""
+    nothing = np.array([EOS], np.int32)
+    targets = [np.asarray(sequence, np.int32) for sequence in ids]
+    return Encoded([nothing] * len(targets), targets, np.ones(len(targets), np.float32), form="language_model")
+
+
+def classified(inputs: Sequence[np.ndarray], classes: Sequence[int]) -> Encoded:
+    """What a classifier reads, and the class of each: ids with what should stand at their end, or images [28,28]."""
+    targets = [np.array([label], np.int32) for label in classes]
+    form = "classes" if inputs[0].ndim == 1 else "images"
+    return Encoded(list(inputs), targets, np.ones(len(targets), np.float32), form=form)
+
+
 def make_plan(encoded: Encoded, config: BatchConfig, shapes: Sequence[Shape] | None = None) -> Plan:
     """Put every sentence into a shape. Without `shapes`, at most `config.buckets` are chosen that pad least.
 
@@ -160,25 +176,78 @@ def eval_rows(plan: Plan) -> list[np.ndarray]:
 
 def make_batch(encoded: Encoded, shape: Shape, rows: np.ndarray) -> Batch:
     """These sentences in one batch, padded on the right. A row of fill has the source EOS and weight 0."""
-    source = np.full((shape.rows, shape.source), PAD, np.int32)
-    target_in = np.full((shape.rows, shape.target), PAD, np.int32)
-    labels = np.full((shape.rows, shape.target), PAD, np.int32)
-    weights = np.zeros((shape.rows, shape.target), np.float32)
-    taught = None
-    if encoded.taught is not None:
-        taught = np.zeros((*labels.shape, encoded.taught[0].shape[-1]), encoded.taught[0].dtype)
-    source[len(rows) :, 0] = EOS
+    return FORMS[encoded.form](encoded, shape, rows)
+
+
+def _pairs(encoded: Encoded, shape: Shape, rows: np.ndarray) -> Batch:
+    """(source [B,S], target_in [B,T]) and the target with EOS [B,T]."""
+    language_model = _language_model(encoded, shape, rows)
+    return language_model._replace(inputs=(_sources(encoded, shape, rows), language_model.inputs))
+
+
+def _language_model(encoded: Encoded, shape: Shape, rows: np.ndarray) -> Batch:
+    """BOS and the target [B,T]; the target and EOS [B,T]."""
+    target_in, labels, weights = _empty(shape)
     target_in[:, 0] = BOS
     for place, row in enumerate(rows):
-        x, y = encoded.sources[row], encoded.targets[row]
-        source[place, : len(x)] = x
+        y = encoded.targets[row]
         target_in[place, 1 : len(y) + 1] = y
         labels[place, : len(y)] = y
         labels[place, len(y)] = EOS
         weights[place, : len(y) + 1] = encoded.weights[row]
-        if taught is not None:
-            taught[place, : len(y) + 1] = encoded.taught[row]
-    return Batch((source, target_in), labels, weights, taught)
+    return Batch(target_in, labels, weights, _taught(encoded, shape, rows))
+
+
+def _classes(encoded: Encoded, shape: Shape, rows: np.ndarray) -> Batch:
+    """The source [B,S] and its class [B,1]."""
+    return _with_class(encoded, shape, rows, _sources(encoded, shape, rows))
+
+
+def _images(encoded: Encoded, shape: Shape, rows: np.ndarray) -> Batch:
+    """The images [B,...] as they are, black ones as fill, and the class [B,1] of each."""
+    fill = [np.zeros_like(encoded.sources[0])] * (shape.rows - len(rows))
+    return _with_class(encoded, shape, rows, np.stack([encoded.sources[row] for row in rows] + fill))
+
+
+def _with_class(encoded: Encoded, shape: Shape, rows: np.ndarray, inputs: np.ndarray) -> Batch:
+    shape = shape._replace(target=1)
+    _, labels, weights = _empty(shape)
+    for place, row in enumerate(rows):
+        labels[place], weights[place] = encoded.targets[row], encoded.weights[row]
+    return Batch(inputs, labels, weights, _taught(encoded, shape, rows))
+
+
+# What a batch of a corpus looks like. Features, and a teacher's, have the position axes of the labels.
+FORMS = {"pairs": _pairs, "language_model": _language_model, "classes": _classes, "images": _images}
+
+
+def labels_of(encoded: Encoded, row: int) -> int:
+    """The number of positions that a sentence has labels for."""
+    return len(encoded.targets[row]) + (encoded.form in ("pairs", "language_model"))  # EOS
+
+
+def _sources(encoded: Encoded, shape: Shape, rows: np.ndarray) -> np.ndarray:
+    source = np.full((shape.rows, shape.source), PAD, np.int32)
+    source[len(rows) :, 0] = EOS
+    for place, row in enumerate(rows):
+        source[place, : len(encoded.sources[row])] = encoded.sources[row]
+    return source
+
+
+def _empty(shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Target in, labels and weights of a batch without sentences."""
+    size = shape.rows, shape.target
+    return np.full(size, PAD, np.int32), np.full(size, PAD, np.int32), np.zeros(size, np.float32)
+
+
+def _taught(encoded: Encoded, shape: Shape, rows: np.ndarray) -> np.ndarray | None:
+    if encoded.taught is None:
+        return None
+    first = encoded.taught[0]
+    taught = np.zeros((shape.rows, shape.target, *first.shape[1:]), first.dtype)
+    for place, row in enumerate(rows):
+        taught[place, : len(encoded.taught[row])] = encoded.taught[row]
+    return taught
 
 
 def _epoch_order(plan: Plan, data_seed: int, epoch: int) -> list[tuple[Shape, np.ndarray]]:
@@ -257,7 +326,10 @@ def _up(lengths):
 def _lengths(encoded: Encoded) -> tuple[np.ndarray, np.ndarray]:
     """Widths that the sentences need: sources as they are, targets with EOS."""
     source = np.fromiter(map(len, encoded.sources), np.int64, len(encoded.sources))
-    return source, np.fromiter(map(len, encoded.targets), np.int64, len(encoded.targets)) + 1
+    if encoded.form == "images":
+        source[:] = 1
+    targets = (labels_of(encoded, row) for row in range(len(encoded.targets)))
+    return source, np.fromiter(targets, np.int64, len(encoded.targets))
 
 
 def _check(config: BatchConfig) -> None:

@@ -37,6 +37,7 @@ class Checkpoint(NamedTuple):
     vocabularies: Any
     metadata: dict | tuple  # * what the saver knew: step, losses, ...; JSON values
     directory: Path | tuple  # *
+    replica: int | None = None  # which of several seeds in the directory
 
     @property
     def name(self) -> str:
@@ -52,15 +53,18 @@ def save(
     vocabularies: Any,
     metadata: dict,
     state: Any = None,
+    replicas: int = 1,
 ) -> Path:
     """Write a checkpoint and wait until it is on the disk; an older one at `directory` is replaced.
 
-    params: the model's tree, replicated jax arrays or NumPy. state: a pytree of arrays, for `load_state`.
-    metadata: JSON values. UserError if the params are not those of the model; ValueError if one is not replicated.
+    params: the model's tree, replicated jax arrays or NumPy; of several replicas stacked, leaves [R,...]. state: a
+    pytree of arrays, for `load_state`. metadata: JSON values. UserError if the params are not those of the model;
+    ValueError if one is not replicated.
     """
     sizes = vocabularies.source.size, vocabularies.target.size
     params = _host(params)
-    _require(describe(params), _expected(model_config, sizes), f"{directory}: cannot save these parameters")
+    expected = describe(_shapes(model_config, sizes, replicas))
+    _require(describe(params), expected, f"{directory}: cannot save these parameters")
     state_leaves = None if state is None else _named_leaves(_host(state))
     record = {
         "format": FORMAT,
@@ -68,6 +72,7 @@ def save(
         "vocabulary": vocabularies.fingerprint,
         "source_size": sizes[0],
         "target_size": sizes[1],
+        "replicas": replicas,
         "params": describe(params),
         "params_sha256": tree_sha256(params),
         "state": None if state is None else describe(state_leaves),
@@ -83,25 +88,55 @@ def save(
     return Path(directory)
 
 
-def load(directory: Path | str, sharding: jax.sharding.Sharding | None = None) -> Checkpoint:
+def load(
+    directory: Path | str, sharding: jax.sharding.Sharding | None = None, replica: int | None = None
+) -> Checkpoint:
     """The model, its weights and its vocabularies. sharding: where the weights go; None: the first device.
 
-    UserError, naming the path and the remedy: no such directory, not a checkpoint, damaged, wrong shapes or dtypes.
+    replica: which of the seeds that were trained at once, from 0; see `select`. UserError, naming the path and the
+    remedy: no such directory, not a checkpoint, damaged, wrong shapes or dtypes, a replica that is not named or not
+    there.
     """
     record, path = read_record(directory), files.existing(directory)
     vocabularies = vocab.load(path / "vocabulary")
     vocab.require_same(record["vocabulary"], vocabularies, str(directory))
     config = config_from_json(record["model"], path / "checkpoint.json")
-    sizes = record["source_size"], record["target_size"]
-    _require(
-        record["params"], _expected(config, sizes), f"{directory}: the weights do not fit the configuration beside them"
-    )
-    shapes = _shapes(config, sizes)
-    params = _read_tree(path / "params", shapes, sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0]))
+    sizes, replicas = (record["source_size"], record["target_size"]), record.get("replicas", 1)
+    _check_replica(replica, replicas, directory)
+    shapes = _shapes(config, sizes, replicas)
+    where = f"{directory}: the weights do not fit the configuration beside them"
+    _require(record["params"], describe(shapes), where)
+    sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    params = _read_tree(path / "params", shapes, sharding)
     _require(describe(params), record["params"], f"{directory}: damaged, params/ is not what was saved")
     if tree_sha256(_host(params)) != record["params_sha256"]:
         raise UserError(f"{directory}: damaged, the weights do not have the hash they were saved with; train again")
-    return Checkpoint(models.build(config, *sizes), params, config, vocabularies, record["metadata"], Path(directory))
+    if replicas > 1:
+        params = jax.device_put(jax.tree.map(lambda leaf: leaf[replica], _host(params)), sharding)
+    model = models.build(config, *sizes)
+    return Checkpoint(model, params, config, vocabularies, record["metadata"], Path(directory), replica)
+
+
+def select(directory: Path | str, replica: int, to: Path | str) -> Path:
+    """Write one of the seeds that were trained at once as an ordinary checkpoint."""
+    found = load(directory, replica=replica)
+    parts = {"model_config": found.model_config, "vocabularies": found.vocabularies, "metadata": found.metadata}
+    return save(to, found.params, **parts)
+
+
+def load_params(directory: Path | str, like: Any) -> Any:
+    """The weights as they were saved, stacked if so, as NumPy arrays in the structure of `like`."""
+    shapes = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+    return _restore(files.existing(directory) / "params", shapes)
+
+
+def _check_replica(replica: int | None, replicas: int, directory: Path | str) -> None:
+    if replica is None and replicas > 1:
+        raise UserError(
+            f"{directory}: holds {replicas} seeds that were trained at once; take one out with checkpoint.select"
+        )
+    if not 0 <= (replica or 0) < replicas:
+        raise UserError(f"{directory}: has no replica {replica}, it holds {replicas}, counted from 0")
 
 
 def load_ensemble(directories: Sequence[Path | str]) -> Checkpoint:
@@ -118,7 +153,7 @@ def load_ensemble(directories: Sequence[Path | str]) -> Checkpoint:
             raise UserError(f"{other.name}: has vocabulary {prints} of {first.name}; an ensemble needs one vocabulary")
     if not others:
         return first
-    translators, params, configs, _, metadata, directories = zip(*members, strict=True)
+    translators, params, configs, _, metadata, directories, _ = zip(*members, strict=True)
     return Checkpoint(models.ensemble(translators), params, configs, first.vocabularies, metadata, directories)
 
 
@@ -154,7 +189,7 @@ def average(directories: list[Path | str]) -> Any:
                 )
         params = jax.tree.map(lambda leaf: leaf.astype(np.float64), _host(load(directory).params))
         total = params if total is None else jax.tree.map(np.add, total, params)
-    shapes = _shapes(config_from_json(first["model"], directories[0]), (first["source_size"], first["target_size"]))
+    shapes = _shapes(config_from_json(first["model"], directories[0]), (first["source_size"], first["target_size"]), 1)
     return jax.tree.map(lambda leaf, shape: (leaf / len(directories)).astype(shape.dtype), total, shapes)
 
 
@@ -205,6 +240,8 @@ def config_from_json(value: dict, where: Path | str) -> ModelConfig:
     for name, content in value.items():
         if name not in known:
             raise UserError(f"{where}: unknown field {name!r} for model kind {kind}; a newer version wrote it")
+        if known[name] is tuple and isinstance(content, list):
+            content = value[name] = tuple(content)
         if type(content) is not known[name] and not (known[name] is float and type(content) is int):
             raise UserError(f"{where}: {name} is {content!r}, expected {known[name].__name__}")
     return config(**value)
@@ -247,13 +284,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _expected(config: ModelConfig, sizes: tuple[int, int]) -> dict[str, list]:
-    return describe(_shapes(config, sizes))
-
-
-def _shapes(config: ModelConfig, sizes: tuple[int, int]) -> Any:
+def _shapes(config: ModelConfig, sizes: tuple[int, int], replicas: int) -> Any:
     """The model's parameters as ShapeDtypeStructs: traced, neither allocated nor compiled."""
-    return jax.eval_shape(lambda: models.build(config, *sizes).init(jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: models.build(config, *sizes).init(jax.random.key(0)))
+    if replicas == 1:
+        return shapes
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((replicas, *leaf.shape), leaf.dtype), shapes)
 
 
 def _require(found: dict, expected: dict, where: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any, TextIO, TypeVar
 
 import tyro
 
-from seqkd_jax import __version__, files, progress
+from seqkd_jax import __version__, files, inputs, progress
 from seqkd_jax.arguments import (
     Average,
     Distill,
@@ -26,7 +26,6 @@ from seqkd_jax.arguments import (
     Export,
     Import,
     LearnShortlist,
-    Pairs,
     Score,
     Train,
     Translate,
@@ -41,24 +40,22 @@ Value = TypeVar("Value")
 def train(command: Train) -> None:
     """Ties corpus, vocabulary, model and starting point together; the work is in train_translator."""
     from seqkd_jax import models
-    from seqkd_jax.corpus import mix
     from seqkd_jax.losses import LOSSES
     from seqkd_jax.train_translator import Run, train_translator
 
     loss = _entry(LOSSES, command.config.loss.name, "--loss.name")
     if command.teacher and not loss.needs_teacher:
         raise UserError(f"--teacher is given, but loss {command.config.loss.name} reads none; say --loss.name word_kd")
-    gold = functools.cache(lambda: load_pairs(command.pairs, "train"))
-    parts = [(_training_part(command, name, gold), weight) for name, weight in map(_weighted, command.train_on)]
-    vocabularies = _vocabularies(command, gold)
+    gold = functools.cache(lambda: inputs.load_pairs(command.pairs, "train"))
+    corpus, vocabularies = inputs.training_corpus(command, gold), inputs.vocabularies(command, gold)
     model = command.lstm if command.model == "lstm" else command.transformer
     size = models.parameter_count(models.build(model, vocabularies.source.size, vocabularies.target.size))
     progress.log(f"{command.model}: {size:,} parameters; vocabulary {vocabularies.fingerprint[:12]}")
     run = Run(
         model=model,
         vocabularies=vocabularies,
-        train=mix(parts) if parts else gold(),
-        valid=load_pairs(command.pairs, "valid"),
+        train=corpus,
+        valid=inputs.load_pairs(command.pairs, "valid"),
         config=command.config,
         start=command.start,
         teacher=command.teacher,
@@ -145,7 +142,7 @@ def distill(command: Distill) -> None:
     if command.source_only:
         sources, references = list(read_lines(command.source_only)), None
     else:
-        sources, references, *_ = load_pairs(command.pairs, "train")
+        sources, references, *_ = inputs.load_pairs(command.pairs, "train")
     found = distilling.n_best(
         command.out.with_name(f"{command.out.name}.n-best"),
         teacher,
@@ -169,7 +166,7 @@ def evaluate(command: Evaluate) -> None:
     from seqkd_jax.translate import Decoding
 
     loaded = checkpoint.load_ensemble(command.checkpoint)
-    corpus = load_pairs(command.pairs, command.split)
+    corpus = inputs.load_pairs(command.pairs, command.split)
     timed = None if command.repetitions else 0
     found = measuring.evaluate(
         loaded.translator,
@@ -256,7 +253,7 @@ def vocab(command: Vocab) -> None:
     """Vocabularies as plain files."""
     from seqkd_jax import vocab as learning
 
-    pairs = load_pairs(command.pairs, "train")
+    pairs = inputs.load_pairs(command.pairs, "train")
     learned = learning.learn(pairs.sources, pairs.targets, command.vocab)
     with files.new_directory(command.out) as directory:
         learning.save(learned, directory)
@@ -270,7 +267,7 @@ def learn_shortlist(command: LearnShortlist) -> None:
     from seqkd_jax import checkpoint, shortlist
 
     vocabularies = checkpoint.load(command.checkpoint).vocabularies
-    pairs = load_pairs(command.pairs, "train")
+    pairs = inputs.load_pairs(command.pairs, "train")
     sources = map(vocabularies.source.encode, pairs.sources)
     targets = map(vocabularies.target.encode, pairs.targets)
     found = shortlist.learn(
@@ -357,50 +354,6 @@ def _output(path: Path | None) -> Iterator[TextIO]:
     sys.stdout.flush()
     with open(sys.stdout.fileno(), "w", encoding="utf-8", newline="\n", buffering=1, closefd=False) as stream:
         yield stream
-
-
-def load_pairs(pairs: Pairs, split: str):
-    """A split of the corpus; with hold_out, train and valid are made of the training split."""
-    from seqkd_jax.corpus import hold_out, load_split
-
-    if not pairs.hold_out or split == "test":
-        return load_split(pairs.corpus, split)
-    rest, held = hold_out(load_split(pairs.corpus, "train"), pairs.hold_out)
-    return held if split == "valid" else rest
-
-
-def _vocabularies(command: Train, gold: Callable[[], Any]):
-    """Those of --vocabulary, else of the teacher or start, else learned from the gold training split."""
-    from seqkd_jax import vocab
-
-    given = command.vocabulary or command.teacher or command.start
-    if given is None:
-        return vocab.learn(gold().sources, gold().targets, command.vocab)
-    path = files.existing(given)
-    return vocab.load(path / "vocabulary" if (path / "vocabulary").is_dir() else path)
-
-
-def _training_part(command: Train, name: str, gold: Callable[[], Any]):
-    """A corpus of --train-on: in the languages of the corpus."""
-    from seqkd_jax.corpus import load_split
-
-    if name == "gold":
-        return gold()
-    if not os.path.exists(name):
-        raise UserError(f"--train-on {name}: no such file or directory; name one that `seqkd distill` wrote, or `gold`")
-    languages = {"source": command.pairs.corpus.source, "target": command.pairs.corpus.target}
-    return load_split(dataclasses.replace(type(command.pairs.corpus)(path=name), **languages), "train")
-
-
-def _weighted(part: str) -> tuple[str, float]:
-    """PATH or PATH=WEIGHT; a path that exists as it is written is a path."""
-    name, separator, weight = part.rpartition("=")
-    if not separator or os.path.exists(part):
-        return part, 1.0
-    try:
-        return name, float(weight)
-    except ValueError:
-        raise UserError(f"--train-on {part}: {weight!r} is no weight; write PATH or PATH=WEIGHT") from None
 
 
 def _outputs_of(name: str, command: Evaluate, corpus, loaded) -> list[str]:

@@ -72,15 +72,108 @@ class TransformerConfig:
     """Frequencies of the sinusoids, i < width/2: 10000^(-i/(width/2 - 1)), or 10000^(-2i/width) (Hugging Face)."""
 
 
-ModelConfig = LSTMConfig | TransformerConfig
+@dataclass(frozen=True)
+class SequenceLSTMConfig:
+    """An LSTM that reads one sequence: a language model, or a classifier of what it has read (Abnar et al. 2020)."""
+
+    layers: int = 2
+    """Layers."""
+    size: int = 128
+    """Width of embeddings and hidden states."""
+    reads: Literal["every", "last"] = "last"
+    """Features of every position (a language model), or of the last one only (a classifier)."""
+    tied: bool = False
+    """Output weights are the embeddings, through a projection of the last layer (a language model only)."""
+    dropout: float = 0.3
+    """Rate on the output of every layer."""
+    recurrent_dropout: float = 0.0
+    """Rate on the hidden state that goes back into its layer, one mask for all steps of a row."""
+    input_dropout: float = 0.2
+    """Rate on the embeddings."""
+    init_scale: float = 0.0
+    """Parameters start uniform in [-init_scale, init_scale]; 0: Glorot uniform, biases zero, the forget gate's one."""
+    compute: ComputeType = "float32"
+    """Type of matrix products and activations; parameters and losses stay float32."""
+
+
+@dataclass(frozen=True)
+class SequenceTransformerConfig:
+    """A Transformer that reads one sequence: a language model, or a classifier (Abnar et al. 2020)."""
+
+    layers: int = 4
+    """Layers; steps of the one layer if shared."""
+    width: int = 64
+    """Width of embeddings and residual stream."""
+    heads: int = 4
+    """Attention heads; must divide the width."""
+    feed_forward: int = 256
+    """Inner width of the position-wise layers."""
+    causal: bool = True
+    """Each position sees itself and what is before it; otherwise all of the sequence."""
+    reads: Literal["every", "last", "first"] = "last"
+    """Features of every position (a language model), of the last, or of the first (BERT's CLS) only."""
+    shared: bool = False
+    """One layer's weights at every depth: a Universal Transformer (Dehghani et al. 2019), without halting."""
+    tied: bool = False
+    """Output weights are the embeddings (a language model only)."""
+    norm: Literal["pre", "post"] = "pre"
+    """Layer norm before each sub-layer (and once at the end), or after each residual sum."""
+    biases: bool = True
+    """Biases in the linear layers."""
+    activation: Literal["relu", "gelu", "swish"] = "gelu"
+    """Activation of the position-wise layers."""
+    dropout: float = 0.1
+    """Rate on every sub-layer's output."""
+    embedding_dropout: float = 0.1
+    """Rate on the embeddings."""
+    attention_dropout: float = 0.1
+    """Rate on attention weights."""
+    activation_dropout: float = 0.0
+    """Rate inside the position-wise layers."""
+    max_length: int = 128
+    """Positions that have a learned embedding: the longest sequence."""
+    init_scale: float = 0.05
+    """Standard deviation of the embeddings at the start; the linear layers start Glorot uniform."""
+    compute: ComputeType = "float32"
+    """Type of matrix products and activations; parameters, norms and losses stay float32."""
+
+
+@dataclass(frozen=True)
+class CNNConfig:
+    """Three convolutions of images (Abnar et al. 2020, vcnn_mnist7), with group for batch normalisation."""
+
+    channels: tuple[int, ...] = (32, 32, 16)
+    """Channels of each 3x3 convolution."""
+    maxout: tuple[int, ...] = (32, 32, 16)
+    """Of each, so many units are left: the maximum of a group of channels; as many as channels: no maxout."""
+    pools: tuple[int, ...] = (1, 2, 2)
+    """Of each, the side of the max-pooling; 1: none."""
+    groups: int = 4
+    """Groups of the normalisation; must divide the channels."""
+    dropout: float = 0.3
+    """Rate on the averaged features."""
+
+
+@dataclass(frozen=True)
+class MLPConfig:
+    """Dense layers over pixels (Abnar et al. 2020, ff_mnist4), with layer for batch normalisation."""
+
+    widths: tuple[int, ...] = (512, 128, 32)
+    """Width of each layer."""
+    dropout: float = 0.1
+    """Rate on the output of each layer."""
+
+
+ModelConfig = LSTMConfig | TransformerConfig | SequenceLSTMConfig | SequenceTransformerConfig | CNNConfig | MLPConfig
 
 
 @dataclass(frozen=True)
 class VocabularyConfig:
     """How text becomes ids."""
 
-    kind: Literal["sentencepiece", "words", "marian"] = "sentencepiece"
-    """Subwords learned from raw text, the most frequent words and <unk> as in the paper, or what `import` found."""
+    kind: Literal["sentencepiece", "words", "marian", "labels"] = "sentencepiece"
+    """Subwords learned from raw text, the most frequent words and <unk> as in the paper, what `import` found, or the
+    classes of a classifier (vocab.labels)."""
     size: int = 8000
     """Entries, the four special ones included (words: the paper's 50k is size 50004)."""
     joint: bool = True
@@ -141,6 +234,8 @@ class LossConfig:
     """Divides both models' logits in the teacher's term (the paper: 1)."""
     temperature_scaling: Literal["hinton", "none", "inverse"] = "hinton"
     """The teacher's term is multiplied by T^2 (Hinton et al. 2015), by 1, or by 1/T^2 (Abnar et al.'s code)."""
+    teacher_dropout: bool = False
+    """The teacher teaches with its dropout on, as in Abnar et al.'s code; nothing of it can then be recorded."""
 
 
 @dataclass(frozen=True)
@@ -151,14 +246,24 @@ class OptimiserConfig:
     """SGD as in the paper, or Adam."""
     learning_rate: float = 1e-3
     """The peak rate (the paper's SGD: 1.0, fine-tuning 0.1)."""
-    schedule: Literal["constant", "paper", "inverse_sqrt", "cosine"] = "inverse_sqrt"
+    schedule: Literal["constant", "paper", "inverse_sqrt", "cosine", "exponential", "cosine_restarts"] = "inverse_sqrt"
     """paper: halve after every epoch from decay_from_epoch on, or once validation perplexity has risen."""
     warmup_steps: int = 400
     """Steps of linear warm-up (not under `paper`)."""
     decay_from_epoch: int = 9
     """paper: the first epoch (counted from 1) after which the rate decays."""
     decay_factor: float = 0.5
-    """paper: the factor."""
+    """paper, exponential: the factor."""
+    hold_steps: int = 0
+    """exponential: updates before the decay begins."""
+    decay_steps: int = 1000
+    """exponential: updates in which the rate falls by the factor; cosine_restarts: length of the first period."""
+    restart_stretch: float = 2.0
+    """cosine_restarts: each period is so many times as long as the one before."""
+    restart_peak: float = 1.0
+    """cosine_restarts: each period begins at this times the peak of the one before."""
+    restart_floor: float = 0.0
+    """cosine_restarts: each period ends at this share of the peak rate."""
     b1: float = 0.9
     """Adam."""
     b2: float = 0.98
@@ -169,6 +274,8 @@ class OptimiserConfig:
     """Global norm of the normalised gradient; 0: no clipping."""
     normalise: Literal["tokens", "sentences"] = "tokens"
     """What the summed gradient is divided by; the paper: sentences, and its rates and clipping depend on it."""
+    l2: float = 0.0
+    """Adds this times the sum of squares of all matrices to the loss, before clipping (Keras' regulariser)."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +291,10 @@ class TrainConfig:
     """Updates at most; 0: no limit beside epochs."""
     seed: int = 0
     """Fixes initialisation and dropout."""
+    replicas: int = 1
+    """So many seeds are trained at once, seed, seed + 1, ..., on the same batches; 1: an ordinary run."""
+    replicas_by: Literal["auto", "vmap", "map"] = "auto"
+    """All replicas in every product, or one after the other within a step; auto: what was faster on this backend."""
     accumulate: int = 1
     """Microbatches per update; the result is that of the whole batch."""
     average_decay: float = 0.0
@@ -196,6 +307,8 @@ class TrainConfig:
     """Validations without improvement before an early stop; 0: never."""
     keep: int = 0
     """Checkpoints of past validations kept beside best and last, for averaging."""
+    keep_path: bool = False
+    """Keep the weights before the first update and after epochs 1, 2, 4, 8, ... and the last: epoch-<n>/."""
     devices: int = 0
     """Devices to train on; 0: all."""
     save_minutes: float = 10.0

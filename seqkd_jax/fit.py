@@ -1,15 +1,13 @@
 """The training loop: the update of `train` over a stream of batches, for teachers, students and classifiers alike.
 
 It validates, keeps the best and the last checkpoint, writes metrics, stops on a loss that is not finite, and goes on
-where it was killed: what it carries beside the TrainState is `_Run`, saved in the checkpoint's metadata.
+where it was killed: what it carries beside the TrainState is in `run_record`.
 """
 
-import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,10 +19,9 @@ from seqkd_jax.base import Batch, UserError
 from seqkd_jax.batches import Position
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.losses import LOSSES
-from seqkd_jax.schedule import Decay, after_epoch, learning_rate
+from seqkd_jax.run_record import Replica, RunRecord, append_metrics, metadata, resume, with_replica
+from seqkd_jax.schedule import after_epoch, learning_rate
 from seqkd_jax.train import Teacher, TrainState
-
-FREE = ("devices", "keep", "save_minutes", "log_every")  # a run may go on under other values of these
 
 
 class Data(NamedTuple):
@@ -37,30 +34,15 @@ class Data(NamedTuple):
 class Summary(NamedTuple):
     """What `fit` found."""
 
-    best: Path  # checkpoint
+    best: Path  # checkpoint; of several replicas stacked, each at its own best
     last: Path  # checkpoint
-    best_step: int
-    best_value: float  # of the selecting metric
+    best_step: int  # of the first replica, which is the only one of an ordinary run
+    best_value: float  # of the selecting metric, likewise
     steps: int
-    history: list[dict]  # one entry a validation
-    tokens_per_second: float  # target tokens, compilation and validation kept out
+    history: list[dict]  # one entry a validation, likewise
+    tokens_per_second: float  # target tokens, those of all replicas; compilation and validation kept out
     peak_fraction: float  # of the machine's measured matrix-product rate
-
-
-class _Run(NamedTuple):
-    """What `fit` carries from update to update beside the TrainState; JSON in a checkpoint's metadata."""
-
-    step: int = 0
-    position: Position = Position(0, 0)
-    decay: Decay = Decay()
-    best_value: float = math.inf  # lower is better; BLEU is negated
-    best_step: int = 0
-    worse: int = 0  # validations since the best
-    finished: bool = False
-    history: tuple = ()
-    tokens: float = 0.0  # target tokens in timed updates
-    seconds: float = 0.0  # of timed updates
-    flops: float = 0.0  # of timed updates
+    replicas: list[dict]  # seed, best_step, best_value, stopped, diverged, history of each
 
 
 def fit(
@@ -79,35 +61,48 @@ def fit(
 
     validate: params -> {"loss": nats per token, ...}, with "bleu" if config.validate_bleu. save: (directory, params,
     metadata=, state=). params: where to start instead of at random. Writes last/ (everything needed to go on), best/,
-    step-<n>/ (config.keep of them) and metrics.jsonl. SIGTERM saves and exits with 143. UserError: a loss that is not
-    finite, with the step named and the checkpoints left as they are; a directory that holds another run.
+    step-<n>/ (config.keep of them), epoch-<n>/ (config.keep_path) and metrics.jsonl. SIGTERM saves and exits with 143.
+    UserError: a loss that is not finite, with the step named and the checkpoints left as they are; a directory that
+    holds another run. Of several replicas one whose loss is not finite stays as it was, and the others go on; it is an
+    error once none is left.
     """
     if LOSSES[config.loss.name].needs_teacher and teacher is None:
         raise UserError(f"loss {config.loss.name!r} needs a teacher: give its checkpoint")
-    devices = train.devices(config.devices)
+    devices, replicas = train.devices(config.devices), train.replicas(config, teacher)
     directory.mkdir(parents=True, exist_ok=True)
-    identity = {"config": _plain(asdict(config))}
-    run, state = _resume(directory, identity, train.start_state(model, config, params), devices)
+    run, state = resume(directory, config, train.start_state(model, config, params), devices)
     taught, known = (teacher.model, train.replicate(teacher.params, devices)) if teacher else (None, None)
     update = train.make_update(
-        model, config.loss.name, train.static_rule(config.optimiser), config.average_decay > 0, taught, devices
+        model,
+        config.loss.name,
+        train.static_rule(config.optimiser),
+        config.average_decay > 0,
+        taught,
+        devices,
+        replicas,
+        config.loss.teacher_dropout,
     )
-    loop = _Loop(config, directory, data, devices, update, known, validate, save, identity, name)
+    loop = _Loop(config, directory, data, devices, update, known, validate, save, name)
     if not run.finished:
         with _stop_signal() as stopped:
             run, state = _train(loop, run, state, stopped)
     rate = run.tokens / run.seconds if run.seconds else 0.0
     fraction = run.flops / run.seconds / performance.matrix_peak() / len(devices) if run.seconds else 0.0
     sign = -1.0 if config.validate_bleu else 1.0
+    told = [{**replica._asdict(), "best_value": sign * replica.best_value} for replica in run.replicas]
+    for entry in told:
+        del entry["decay"], entry["worse"]
+    first = told[0]
     return Summary(
         directory / "best",
         directory / "last",
-        run.best_step,
-        sign * run.best_value,
+        first["best_step"],
+        first["best_value"],
         run.step,
-        list(run.history),
+        list(first["history"]),
         rate,
         fraction,
+        told,
     )
 
 
@@ -122,7 +117,6 @@ class _Loop(NamedTuple):
     teacher: Any  # its parameters, on every device; None without
     validate: Callable
     save: Callable
-    identity: dict
     name: str
 
     @property
@@ -136,21 +130,23 @@ class _Pending(NamedTuple):
     """An update that was started and not yet waited for."""
 
     step: int
-    rate: float
+    rates: list[float]  # of each replica
     metrics: train.Metrics
     flops: float
     known: bool  # its program had run before: its time is that of an update, not of a compilation
 
 
-def _train(loop: _Loop, run: _Run, state: TrainState, stopped: Callable[[], bool]) -> tuple[_Run, TrainState]:
+def _train(loop: _Loop, run: RunRecord, state: TrainState, stopped: Callable[[], bool]) -> tuple[RunRecord, TrainState]:
     config, flops, pending = loop.config, {}, None
     saved = since = time.monotonic()
+    if config.keep_path and run.step == 0:
+        _save(loop, run, "epoch-0000", state.params)
     with progress.counter(loop.total - run.step, loop.name, "updates") as advance:
         for position, batch in loop.data.batches(run.position):
-            rate = learning_rate(config.optimiser, run.step + 1, loop.total, run.decay)
+            rates = [learning_rate(config.optimiser, run.step + 1, loop.total, r.decay) for r in run.replicas]
             arguments = (
                 *train.arrange(batch, len(loop.devices), config.accumulate),
-                train.settings(config, rate),
+                train.settings(config, rates, [replica.active for replica in run.replicas]),
                 loop.teacher,
             )
             shape, known = str(jax.tree.map(np.shape, batch)), True
@@ -159,7 +155,7 @@ def _train(loop: _Loop, run: _Run, state: TrainState, stopped: Callable[[], bool
             state, metrics = loop.update(state, *arguments)
             # Looking at a result waits for it: stay one update behind, so that the device always has its next work.
             run, since = _settle(loop, run, pending, since)
-            pending = _Pending(run.step + 1, rate, metrics, flops[shape], known)
+            pending = _Pending(run.step + 1, rates, metrics, flops[shape], known)
             run = run._replace(step=run.step + 1, position=position)
             advance(1)
             epoch_ends, last, ending = position.batch == 0, run.step >= loop.total, stopped()
@@ -168,9 +164,11 @@ def _train(loop: _Loop, run: _Run, state: TrainState, stopped: Callable[[], bool
                 run, _ = _settle(loop, run, pending, since)
                 if due:
                     run = _validate(loop, run, state, position.epoch if epoch_ends else None)
-                    last = last or 0 < config.patience <= run.worse
+                    last = last or not any(replica.active for replica in run.replicas)
                     run = run._replace(finished=last)
-                loop.save(loop.directory / "last", state.params, metadata=_metadata(loop, run), state=state)
+                if config.keep_path and due and (last or (epoch_ends and position.epoch.bit_count() == 1)):
+                    _save(loop, run, f"epoch-{run.step // loop.data.batches_per_epoch:04d}", state.params)
+                _save(loop, run, "last", state.params, state)
                 pending, saved = None, time.monotonic()
                 since = saved
             if last:
@@ -181,104 +179,106 @@ def _train(loop: _Loop, run: _Run, state: TrainState, stopped: Callable[[], bool
     raise AssertionError("the stream of training batches ended; it must go on over epochs")
 
 
-def _settle(loop: _Loop, run: _Run, pending: _Pending | None, since: float) -> tuple[_Run, float]:
-    """Wait for an update, check its loss, log it, count its time. Returns the run and the time now."""
+def _settle(loop: _Loop, run: RunRecord, pending: _Pending | None, since: float) -> tuple[RunRecord, float]:
+    """Wait for an update, check its losses, log it, count its time. Returns the run and the time now."""
     if pending is None:
         return run, since
-    value, weight, norm = (float(np.asarray(metric.addressable_data(0))) for metric in pending.metrics)
-    if not math.isfinite(value) or not math.isfinite(norm):
-        raise UserError(
-            f"{loop.name}: loss {value} and gradient norm {norm} at update {pending.step}: lower the learning rate "
-            f"(now {pending.rate:g}) or clip; the last good checkpoint, if one was saved, is {loop.directory / 'last'}"
-        )
+    values, weights, norms = (np.atleast_1d(metric.addressable_data(0)) for metric in pending.metrics)
+    finite = np.isfinite(values) & np.isfinite(norms)
+    for place in [place for place, replica in enumerate(run.replicas) if replica.active and not finite[place]]:
+        run = _diverge(loop, run, place, pending, float(values[place]), float(norms[place]))
     if pending.step % loop.config.log_every == 0:
-        record = {
-            "step": pending.step,
-            "loss": value / max(weight, 1e-9),
-            "learning_rate": pending.rate,
-            "gradient_norm": norm,
-        }
-        _append(loop.directory, record)
+        losses = values.astype(float) / np.maximum(weights, 1e-9)
+        record = {"loss": losses.tolist(), "learning_rate": pending.rates, "gradient_norm": norms.tolist()}
+        if len(values) == 1:
+            record = {key: value[0] for key, value in record.items()}
+        append_metrics(loop.directory, {"step": pending.step, **record})
     now = time.monotonic()
     if pending.known:
+        active = sum(float(w) for w, replica in zip(weights, run.replicas, strict=True) if replica.active)
         run = run._replace(
-            tokens=run.tokens + weight, seconds=run.seconds + now - since, flops=run.flops + pending.flops
+            tokens=run.tokens + active, seconds=run.seconds + now - since, flops=run.flops + pending.flops
         )
     return run, now
 
 
-def _validate(loop: _Loop, run: _Run, state: TrainState, epoch: int | None) -> _Run:
-    """Score the weights, keep the best, decay the rate (paper's rule) at the end of an epoch."""
-    config = loop.config
-    averaged = config.average_decay > 0
-    params = jax.tree.map(lambda leaf: leaf.addressable_data(0), state.average if averaged else state.params)
-    entry = {"step": run.step, **loop.validate(params)}
-    value = -entry["bleu"] if config.validate_bleu else entry["loss"]
-    better = value < run.best_value
-    run = run._replace(
-        history=(*run.history, entry),
-        best_value=value if better else run.best_value,
-        best_step=run.step if better else run.best_step,
-        worse=0 if better else run.worse + 1,
-        decay=run.decay if epoch is None else after_epoch(config.optimiser, run.decay, epoch, entry["loss"]),
+def _diverge(loop: _Loop, run: RunRecord, place: int, pending: _Pending, value: float, norm: float) -> RunRecord:
+    """A replica whose loss is not finite is left as it was; UserError if it was the last that still trained."""
+    replica = run.replicas[place]
+    seed = f"seed {replica.seed}: " if len(run.replicas) > 1 else ""
+    reason = (
+        f"{loop.name}: {seed}loss {value} and gradient norm {norm} at update {pending.step}: lower the learning rate "
+        f"(now {pending.rates[place]:g}) or clip"
     )
-    if better:
-        loop.save(loop.directory / "best", params, metadata=_metadata(loop, run))
-    if config.keep:
-        loop.save(loop.directory / f"step-{run.step:07d}", params, metadata=_metadata(loop, run))
-        for old in sorted(loop.directory.glob("step-*"))[: -config.keep]:
-            files.remove(old)
-    _append(loop.directory, {"validation": True, **entry})
-    said = ", ".join(f"{key} {value:.4g}" for key, value in entry.items() if key != "step")
-    progress.log(f"{loop.name}: update {run.step}: {said}{' (best)' if better else ''}")
+    run = with_replica(run, place, replica._replace(diverged=pending.step))
+    if not any(replica.active or replica.stopped for replica in run.replicas):
+        raise UserError(f"{reason}; the last good checkpoint, if one was saved, is {loop.directory / 'last'}")
+    progress.log(f"{reason}; it stays as it was, the others go on")
     return run
 
 
-def _metadata(loop: _Loop, run: _Run) -> dict:
-    return {**loop.identity, "step": run.step, "run": _plain({**run._asdict(), "decay": run.decay._asdict()})}
+def _validate(loop: _Loop, run: RunRecord, state: TrainState, epoch: int | None) -> RunRecord:
+    """Score the weights of each replica, keep its best, decay its rate (paper's rule) at the end of an epoch."""
+    config, better = loop.config, []
+    averaged = config.average_decay > 0
+    params = jax.tree.map(lambda leaf: leaf.addressable_data(0), state.average if averaged else state.params)
+    for place, replica in enumerate(run.replicas):
+        found, improved = replica, False
+        if replica.active:
+            found, improved = _validate_one(loop, run, replica, _select(params, place, config.replicas), epoch)
+        better.append(improved)
+        run = with_replica(run, place, found)
+    if any(better):
+        _save(loop, run, "best", params if all(better) else _merged(loop, params, better))
+    if config.keep:
+        _save(loop, run, f"step-{run.step:07d}", params)
+        for old in sorted(loop.directory.glob("step-*"))[: -config.keep]:
+            files.remove(old)
+    return run
 
 
-def _plain(value: Any) -> Any:
-    """As JSON has it: tuples as lists, so that what is read back compares equal; infinities as strings."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(inner) for inner in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+def _merged(loop: _Loop, params: Any, better: list[bool]) -> Any:
+    """The present weights of those replicas that are better than before, of the others those in best/."""
+    if not files.existing(loop.directory / "best").exists():
+        return params
+    before = checkpoint.load_params(loop.directory / "best", params)
+    chosen = np.where(better, 0, 1), np.arange(len(better))
+    return jax.tree.map(lambda new, old: np.stack([np.asarray(new), old])[chosen], params, before)
 
 
-def _resume(directory: Path, identity: dict, state: TrainState, devices: tuple) -> tuple[_Run, TrainState]:
-    """The run to go on with, and its state on every device."""
-    state = train.replicate(state, devices)
-    if not files.existing(directory / "last").exists():
-        return _Run(), state
-    metadata = checkpoint.read_record(directory / "last")["metadata"]
-    for key, value in identity["config"].items():
-        if metadata["config"].get(key) != value and key not in FREE:
-            raise UserError(
-                f"{directory}: holds a run with {key}={metadata['config'].get(key)}, not {value}; use another directory"
-            )
-    stored = metadata["run"]
-    decay = Decay(**{key: float(v) if isinstance(v, str) else v for key, v in stored["decay"].items()})
-    run = _Run(
-        **{**stored, "position": Position(*stored["position"]), "decay": decay, "history": tuple(stored["history"])}
+def _validate_one(
+    loop: _Loop, run: RunRecord, replica: Replica, params: Any, epoch: int | None
+) -> tuple[Replica, bool]:
+    """A replica after its validation, and whether it is better than before."""
+    config = loop.config
+    entry = {"step": run.step, **loop.validate(params)}
+    value = -entry["bleu"] if config.validate_bleu else entry["loss"]
+    better = value < replica.best_value
+    worse = 0 if better else replica.worse + 1
+    replica = replica._replace(
+        history=(*replica.history, entry),
+        best_value=value if better else replica.best_value,
+        best_step=run.step if better else replica.best_step,
+        worse=worse,
+        stopped=0 < config.patience <= worse,
+        decay=replica.decay if epoch is None else after_epoch(config.optimiser, replica.decay, epoch, entry["loss"]),
     )
-    run = run._replace(best_value=float(run.best_value))
-    _truncate(directory, run.step)
-    return run, checkpoint.load_state(directory / "last", state)
+    several = len(run.replicas) > 1
+    append_metrics(loop.directory, {"validation": True, **({"seed": replica.seed} if several else {}), **entry})
+    said = ", ".join(f"{key} {value:.4g}" for key, value in entry.items() if key != "step")
+    seed = f", seed {replica.seed}" if several else ""
+    progress.log(f"{loop.name}: update {run.step}{seed}: {said}{' (best)' if better else ''}")
+    return replica, better
 
 
-def _append(directory: Path, record: dict) -> None:
-    with open(directory / "metrics.jsonl", "a", encoding="utf-8") as file:
-        file.write(files.json_line(_plain(record)))
+def _select(params: Any, place: int, replicas: int) -> Any:
+    """The parameters of one replica; on the host, so that no slicing is compiled."""
+    return params if replicas == 1 else jax.tree.map(lambda leaf: np.asarray(leaf)[place], params)
 
 
-def _truncate(directory: Path, step: int) -> None:
-    """Forget metrics past the checkpoint: those updates are made again."""
-    path = directory / "metrics.jsonl"
-    if path.exists():
-        kept = [record for record in files.read_jsonl(path) if record["step"] <= step]
-        files.write_text(path, "".join(map(files.json_line, kept)))
+def _save(loop: _Loop, run: RunRecord, name: str, params: Any, state: TrainState | None = None) -> None:
+    several = {"replicas": loop.config.replicas} if loop.config.replicas > 1 else {}
+    loop.save(loop.directory / name, params, metadata=metadata(loop.config, run), state=state, **several)
 
 
 class _stop_signal:

@@ -14,31 +14,46 @@ import numpy as np
 
 from seqkd_jax import progress
 from seqkd_jax.base import Model, Translator
-from seqkd_jax.batches import Encoded, Plan, eval_batches, eval_rows
+from seqkd_jax.batches import Encoded, Plan, eval_batches, eval_rows, labels_of
+from seqkd_jax.train import Teacher
 
 GIBIBYTE = 2**30
 
 
-def size(model: Model | Translator, params, encoded: Encoded, plan: Plan) -> int:
+def size(teacher: Teacher, encoded: Encoded, plan: Plan) -> int:
     """Bytes that the features of all labels take."""
-    features = jax.eval_shape(model.features, params, next(eval_batches(encoded, plan)).inputs, None)
-    return sum(len(target) + 1 for target in encoded.targets) * features.shape[-1] * features.dtype.itemsize
+    members = _members(teacher)
+    features = jax.eval_shape(teacher.model.features, members[0], next(eval_batches(encoded, plan)).inputs, None)
+    labels = sum(labels_of(encoded, row) for row in range(len(encoded.targets)))
+    return len(members) * labels * features.shape[-1] * features.dtype.itemsize
 
 
-def with_features(model: Model | Translator, params, encoded: Encoded, plan: Plan, name: str) -> Encoded:
-    """The corpus with the teacher's features beside it, all in one array. Compiled once for a model and a shape."""
-    compute = _compiled_features(model)
-    ends = np.cumsum([0, *(len(target) + 1 for target in encoded.targets)])
+def with_features(teacher: Teacher, encoded: Encoded, plan: Plan, name: str) -> Encoded:
+    """The corpus with the teacher's features beside it, [T,E] a sentence; of one teacher a replica [T,R,E].
+
+    All are in one array. Compiled once for a model and a shape.
+    """
+    compute, members = _compiled_features(teacher.model), jax.device_put(_members(teacher))
+    ends = np.cumsum([0, *(labels_of(encoded, row) for row in range(len(encoded.targets)))])
     kept = None
     with progress.counter(len(encoded.targets), f"{name}: teacher's features", "sentences") as advance:
         for batch, rows in zip(eval_batches(encoded, plan), eval_rows(plan), strict=True):
-            features = np.asarray(compute(params, batch.inputs))
+            found = [np.asarray(compute(params, batch.inputs)) for params in members]
+            features = np.stack(found, axis=-2) if teacher.each else found[0]
             if kept is None:
-                kept = np.empty((ends[-1], features.shape[-1]), features.dtype)
+                kept = np.empty((ends[-1], *features.shape[2:]), features.dtype)
             for place, row in enumerate(rows):
                 kept[ends[row] : ends[row + 1]] = features[place, : ends[row + 1] - ends[row]]
             advance(len(rows))
     return encoded._replace(taught=[kept[start:end] for start, end in pairwise(ends)])
+
+
+def _members(teacher: Teacher) -> list:
+    """The parameters of each teacher."""
+    if not teacher.each:
+        return [teacher.params]
+    count = len(jax.tree.leaves(teacher.params)[0])
+    return [jax.tree.map(lambda leaf, place=place: leaf[place], teacher.params) for place in range(count)]
 
 
 @functools.cache

@@ -33,5 +33,19 @@ def learning_rate(config: OptimiserConfig, step: int, total: int, decay: Decay) 
         return config.learning_rate * warmup
     if config.schedule == "inverse_sqrt":
         return config.learning_rate * min(warmup, math.sqrt(max(config.warmup_steps, 1) / step))
+    if config.schedule == "exponential":
+        decays = max(step - config.hold_steps, 0) / max(config.decay_steps, 1)
+        return config.learning_rate * warmup * config.decay_factor**decays
+    if config.schedule == "cosine_restarts":
+        return config.learning_rate * warmup * _restarted(config, step - 1)
     done = (step - config.warmup_steps) / max(total - config.warmup_steps, 1)  # cosine
     return config.learning_rate * (warmup if done <= 0 else 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+
+
+def _restarted(config: OptimiserConfig, done: int) -> float:
+    """The share of the peak rate after `done` updates of cosines that start anew (Loshchilov & Hutter 2017)."""
+    period, peak = float(max(config.decay_steps, 1)), 1.0
+    while done >= period:
+        done, period, peak = done - period, period * config.restart_stretch, peak * config.restart_peak
+    cosine = 0.5 * peak * (1 + math.cos(math.pi * done / period))
+    return (1 - config.restart_floor) * cosine + config.restart_floor

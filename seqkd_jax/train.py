@@ -4,10 +4,13 @@
 devices up, and the sum is divided once, clipped, and applied. So the objective does not depend on how many
 devices or microbatches share a batch, dropout included: its keys derive from (seed, step, row of the global batch).
 Learning rate, loss settings and seed are arguments of the compiled step; arms of a study share it.
+
+Several seeds can be trained at once, as replicas: their states are stacked [R,...], the batch and a common teacher are
+shared, and replica i is, to rounding, the solo run of its seed.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -32,9 +35,13 @@ class TrainState(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """The scalars of a step: arguments, not constants, so that runs which differ in them share one program."""
+    """The scalars of a step: arguments, not constants, so that runs which differ in them share one program.
+
+    Of several replicas: each an array [R].
+    """
 
     seed: Any
+    active: Any  # False: a replica whose state stays as it is
     learning_rate: Any
     clip_norm: Any  # 0: no clipping
     average_decay: Any
@@ -42,11 +49,11 @@ class Settings(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What an update reports, summed over the global batch."""
+    """What an update reports, summed over the global batch; of several replicas each [R]."""
 
     loss_sum: Any  # nats
     weight: Any  # target positions
-    gradient_norm: Any  # before clipping
+    gradient_norm: Any  # before clipping; where this or the loss is not finite, the state was left as it was
 
 
 class Teacher(NamedTuple):
@@ -54,6 +61,29 @@ class Teacher(NamedTuple):
 
     model: AnyModel
     params: Any
+    each: bool = False  # one teacher a replica: params are stacked [R,...]
+
+
+class Replicas(NamedTuple):
+    """How many seeds a step trains, and how; static."""
+
+    count: int = 1
+    by: str = "vmap"  # or "map"
+    each_teacher: bool = False  # Teacher.each
+
+
+SOLO = Replicas()
+# The faster way on a backend; `python -m experiments.replicas` measures it.
+FASTER = {"cpu": "map"}
+TEACHER_SITE = 2**31 - 1  # of the keys of a teacher's dropout
+
+
+def replicas(config: TrainConfig, teacher: Teacher | None = None) -> Replicas:
+    """The replicas of a run on the present backend."""
+    if config.replicas < 1:
+        raise UserError(f"replicas={config.replicas}: at least 1")
+    by = FASTER.get(jax.default_backend(), "vmap") if config.replicas_by == "auto" else config.replicas_by
+    return Replicas(config.replicas, by, teacher is not None and teacher.each)
 
 
 def optimiser(config: OptimiserConfig) -> optax.GradientTransformation:
@@ -61,17 +91,6 @@ def optimiser(config: OptimiserConfig) -> optax.GradientTransformation:
     if config.name == "sgd":
         return optax.identity()
     return optax.scale_by_adam(config.b1, config.b2, config.epsilon)
-
-
-def _microbatch_loss(model, loss, teacher_model, params, batch, keys, settings, teacher_params):
-    logits = model.head(params, model.features(params, batch.inputs, keys))
-    taught = None
-    if teacher_model is not None:
-        features = batch.taught
-        if features is None:
-            features = teacher_model.features(teacher_params, batch.inputs, None)
-        taught = teacher_model.head(teacher_params, features)
-    return over_positions(loss)(logits, taught, batch.labels, batch.weights, settings.loss)
 
 
 def _row_keys(settings, step, rows):
@@ -88,37 +107,108 @@ def make_update(
     average: bool,
     teacher_model: AnyModel | None,
     devices: tuple,
+    replicas: Replicas = SOLO,
+    teacher_dropout: bool = False,
 ) -> Callable:
-    """The compiled update: (state, batch [G,M,R,...], rows [G,M,R], settings, teacher params) -> (state, Metrics).
+    """The compiled update: (state, batch [G,M,B,...], rows [G,M,B], settings, teacher params) -> (state, Metrics).
 
-    Only `rule`'s name, moments and normalisation matter here (`static_rule`); everything else is in the settings.
+    Only the static part of `rule` matters here (`static_rule`); everything else is in the settings. Replicas share the
+    batch, and a teacher that is the same for all runs once.
     """
-    loss, direction = LOSSES[loss_name], optimiser(rule)
-    loss_of = functools.partial(_microbatch_loss, model, loss, teacher_model)
+    lift, each = _lifted(replicas), 0 if replicas.each_teacher else None
+    gradient = functools.partial(_gradient, model, LOSSES[loss_name])
+    apply = lift(functools.partial(_apply, rule, average), (0, 0, 0))
+    teach = functools.partial(_teach, teacher_model, teacher_dropout)
+
+    def logits_of_teacher(teacher_params, batch, state, settings, rows):
+        features = batch.taught
+        if replicas.each_teacher and features is not None:
+            features = jnp.moveaxis(features, -2, 0)  # [*pos,R,E]
+        if replicas.each_teacher or teacher_dropout:
+            lifted = lift(teach, (each, each if features is not None else None, None, 0, 0, None))
+            return lifted(teacher_params, features, batch, state.step, settings, rows), 0
+        return teach(teacher_params, features, batch, None, None, rows), None
 
     def update(state, batch, rows, settings, teacher_params):
         def microbatch(total, scanned):
             batch, rows = scanned
-            keys = _row_keys(settings, state.step, rows)
-            (value, weight), gradient = jax.value_and_grad(loss_of, has_aux=True)(
-                state.params, batch, keys, settings, teacher_params
-            )
-            sentences = jnp.sum(batch.weights.reshape(batch.weights.shape[0], -1)[:, 0])
-            return jax.tree.map(jnp.add, total, (value, weight, sentences, gradient)), None
+            taught, axis = None, None
+            if teacher_model is not None:
+                taught, axis = logits_of_teacher(teacher_params, batch, state, settings, rows)
+            found = lift(gradient, (0, 0, axis, None, None))(state, settings, taught, batch, rows)
+            return jax.tree.map(jnp.add, total, found), None
 
-        nothing = (0.0, 0.0, 0.0, jax.tree.map(jnp.zeros_like, state.params))
-        total, _ = jax.lax.scan(microbatch, jax.tree.map(jnp.asarray, nothing), (batch, rows))
-        value, weight, sentences, gradient = jax.lax.psum(total, "devices")
-        divisor = jnp.maximum(weight if rule.normalise == "tokens" else sentences, 1e-9)
-        norm = optax.tree.norm(gradient) / divisor
-        clip = jnp.where((settings.clip_norm > 0) & (norm > settings.clip_norm), settings.clip_norm / norm, 1.0)
-        gradient = jax.tree.map(lambda g: g * (clip / divisor), gradient)
-        steps, moments = direction.update(gradient, state.moments, state.params)
-        params = jax.tree.map(lambda p, s: p - settings.learning_rate * s, state.params, steps)
-        averaged = _average(state, params, settings.average_decay) if average else ()
-        return TrainState(state.step + 1, params, moments, averaged), Metrics(value, weight, norm)
+        zero = jnp.zeros(jnp.shape(settings.learning_rate))
+        nothing = (zero, zero, zero, jax.tree.map(jnp.zeros_like, state.params))
+        total, _ = jax.lax.scan(microbatch, nothing, (batch, rows))
+        return apply(state, settings, jax.lax.psum(total, "devices"))
 
     return data_parallel(update, devices)
+
+
+def _lifted(replicas: Replicas) -> Callable:
+    """A function that lifts another over replicas: (function, axes) -> function; axis 0 is that of replicas."""
+
+    def lift(function, axes):
+        if replicas.count == 1:
+            return function
+        if replicas.by == "vmap":
+            return jax.vmap(function, in_axes=axes)
+
+        def one_by_one(*arguments):
+            mapped = [argument for argument, axis in zip(arguments, axes, strict=True) if axis == 0]
+
+            def call(mapped):
+                own = iter(mapped)
+                chosen = zip(arguments, axes, strict=True)
+                return function(*(next(own) if axis == 0 else argument for argument, axis in chosen))
+
+            return jax.lax.map(call, mapped)
+
+        return one_by_one
+
+    return lift
+
+
+def _teach(model, with_dropout, params, features, batch, step, settings, rows):
+    """A teacher's logits [*pos,V]; features: recorded, or None."""
+    if features is None:
+        keys = None
+        if with_dropout:
+            keys = jax.vmap(jax.random.fold_in, (0, None))(_row_keys(settings, step, rows), TEACHER_SITE)
+        features = model.features(params, batch.inputs, keys)
+    return model.head(params, features)
+
+
+def _gradient(model, loss, state, settings, taught, batch, rows):
+    """Sums over one microbatch: loss, weight, sentences, gradient."""
+    keys = _row_keys(settings, state.step, rows)
+
+    def of(params):
+        logits = model.head(params, model.features(params, batch.inputs, keys))
+        return over_positions(loss)(logits, taught, batch.labels, batch.weights, settings.loss)
+
+    (value, weight), gradient = jax.value_and_grad(of, has_aux=True)(state.params)
+    sentences = jnp.sum(batch.weights.reshape(batch.weights.shape[0], -1)[:, 0])
+    return value, weight, sentences, gradient
+
+
+def _apply(rule, average, state, settings, total):
+    """The sums over all microbatches and devices, divided once, clipped, applied; not if they are not finite."""
+    value, weight, sentences, gradient = total
+    divisor = jnp.maximum(weight if rule.normalise == "tokens" else sentences, 1e-9)
+    if rule.l2:
+        pull = 2 * rule.l2 * divisor
+        gradient = jax.tree.map(lambda g, p: g + pull * p if p.ndim > 1 else g, gradient, state.params)
+    norm = optax.tree.norm(gradient) / divisor
+    clip = jnp.where((settings.clip_norm > 0) & (norm > settings.clip_norm), settings.clip_norm / norm, 1.0)
+    gradient = jax.tree.map(lambda g: g * (clip / divisor), gradient)
+    steps, moments = optimiser(rule).update(gradient, state.moments, state.params)
+    params = jax.tree.map(lambda p, s: p - settings.learning_rate * s, state.params, steps)
+    averaged = _average(state, params, settings.average_decay) if average else ()
+    updated = TrainState(state.step + 1, params, moments, averaged)
+    good = settings.active & jnp.isfinite(value) & jnp.isfinite(norm)
+    return jax.tree.map(lambda new, old: jnp.where(good, new, old), updated, state), Metrics(value, weight, norm)
 
 
 def _average(state, params, decay):
@@ -129,7 +219,7 @@ def _average(state, params, decay):
 
 def static_rule(config: OptimiserConfig) -> OptimiserConfig:
     """The part of an optimiser's configuration that is compiled in; the rest at its default."""
-    names = ("name", "b1", "b2", "epsilon", "normalise")
+    names = ("name", "b1", "b2", "epsilon", "normalise", "l2")
     return OptimiserConfig(**{name: getattr(config, name) for name in names})
 
 
@@ -163,29 +253,44 @@ def arrange(batch: Batch, devices: int, accumulate: int) -> tuple[Batch, np.ndar
 
 
 @functools.cache
-def _make_start(model: AnyModel, rule: OptimiserConfig, average: bool) -> tuple[Callable, Callable]:
+def _make_start(model: AnyModel, rule: OptimiserConfig, average: bool, replicas: int) -> tuple[Callable, Callable]:
     def from_params(params):
         return TrainState(jnp.zeros((), jnp.int32), params, optimiser(rule).init(params), params if average else ())
 
-    return jax.jit(lambda seed: from_params(model.init(jax.random.key(seed)))), jax.jit(from_params)
+    def from_seed(seed):
+        return from_params(model.init(jax.random.key(seed)))
+
+    if replicas == 1:
+        return jax.jit(from_seed), jax.jit(from_params)
+    return jax.jit(jax.vmap(from_seed)), jax.jit(jax.vmap(from_params, axis_size=replicas, in_axes=None))
 
 
 def start_state(model: AnyModel, config: TrainConfig, params: Any = None) -> TrainState:
-    """The state before the first update: from the seed, or from given parameters."""
-    from_seed, from_params = _make_start(model, static_rule(config.optimiser), config.average_decay > 0)
-    return from_seed(np.uint32(config.seed)) if params is None else from_params(params)
+    """The state before the first update: from the seed, or from given parameters; of several replicas stacked."""
+    average = config.average_decay > 0
+    from_seed, from_params = _make_start(model, static_rule(config.optimiser), average, config.replicas)
+    return from_seed(_seeds(config)) if params is None else from_params(params)
 
 
-def settings(config: TrainConfig, rate: float) -> Settings:
-    """The scalars of an update as NumPy float32: a Python number would be weakly typed and compile another program."""
-    clip, decay = np.float32(config.optimiser.clip_norm), np.float32(config.average_decay)
-    return Settings(
-        np.uint32(config.seed),
-        np.float32(rate),
-        clip,
-        decay,
-        LossArguments(*map(np.float32, arguments_from(config.loss))),
-    )
+def _seeds(config: TrainConfig) -> np.ndarray | np.uint32:
+    """uint32, [R] of several replicas."""
+    seeds = config.seed + np.arange(config.replicas, dtype=np.uint32)
+    return seeds if config.replicas > 1 else seeds[0]
+
+
+def settings(config: TrainConfig, rate: float | Sequence[float], active: bool | Sequence[bool] = True) -> Settings:
+    """The scalars of an update as NumPy float32: a Python number would be weakly typed and compile another program.
+
+    rate, active: of several replicas one for each, or one for all.
+    """
+
+    def each(value, dtype=np.float32):
+        values = np.broadcast_to(np.asarray(value, dtype), config.replicas)
+        return values if config.replicas > 1 else values[0]
+
+    clip, decay = config.optimiser.clip_norm, config.average_decay
+    loss = LossArguments(*map(each, arguments_from(config.loss)))
+    return Settings(_seeds(config), each(active, bool), each(rate), each(clip), each(decay), loss)
 
 
 def devices(count: int) -> tuple:

@@ -1,9 +1,9 @@
 """Text to ids and back. After the corpus is read and before it is batched.
 
-Three kinds: subwords that sentencepiece learns from raw text; the most frequent words of tokenised text with <unk>
-for the rest (Kim & Rush 2016); and, from elsewhere, Marian's: subwords of two sentencepiece models whose ids are their
-places in one list. A `Vocabulary` is a NamedTuple of functions beside the bytes of its file; their hash is its
-fingerprint, which every checkpoint carries, so that another vocabulary is refused by name.
+Four kinds: subwords that sentencepiece learns from raw text; the most frequent words of tokenised text with <unk>
+for the rest (Kim & Rush 2016); from elsewhere, Marian's: subwords of two sentencepiece models whose ids are their
+places in one list; and the classes of a classifier. A `Vocabulary` is a NamedTuple of functions beside the bytes of its
+file; their hash is its fingerprint, which every checkpoint carries, so that another vocabulary is refused by name.
 """
 
 import io
@@ -21,6 +21,7 @@ from seqkd_jax.config import VocabularyConfig
 
 SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")  # in the order of their ids
 FORMAT = 1  # of vocabulary.json
+WORDS, CLASSES, NOTHING = "source.txt", "classes.txt", "nothing.txt"  # files of `words` and `labels`
 ENTRIES = "entries.json"  # of a vocabulary of kind marian: the text of each id, both sides' the same
 
 
@@ -55,8 +56,9 @@ def learn(sources: Iterable[str], targets: Iterable[str], config: VocabularyConf
     """
     if config.size <= len(SPECIALS):
         raise UserError(f"vocabulary size {config.size}: must exceed {len(SPECIALS)}, the number of special entries")
-    if config.kind == "marian":
-        raise UserError("vocabulary kind marian cannot be learned: `seqkd import` takes it over; learn sentencepiece")
+    if config.kind in ("marian", "labels"):
+        maker = {"marian": "`seqkd import` takes it over", "labels": "vocab.labels makes it"}[config.kind]
+        raise UserError(f"vocabulary kind {config.kind} cannot be learned: {maker}; learn sentencepiece or words")
     if config.kind == "words":
         split = _tokenizer(config.tokenizer)
         source, target = (_most_frequent(text, split, config.size) for text in (sources, targets))
@@ -76,6 +78,20 @@ def mapped(source: bytes, target: bytes, entries: Sequence[str]) -> Vocabularies
     config = VocabularyConfig(kind="marian", size=len(entries))
     sides = (("source.spm", source), ("target.spm", target))
     return _together(*(_mapped(name, model, tuple(entries)) for name, model in sides), config)
+
+
+def words(entries: Sequence[str]) -> Vocabularies:
+    """One vocabulary of white-space tokens for both sides, as a language model has it; SPECIALS are put before them."""
+    config = VocabularyConfig(kind="words", size=len(entries) + len(SPECIALS), tokenizer="pretokenised")
+    both = _words(WORDS, [*SPECIALS, *entries], config)
+    return _together(both, both, config)
+
+
+def labels(source: Vocabulary | None, classes: Sequence[str]) -> Vocabularies:
+    """The vocabularies of a classifier: what it reads, None if that is no text, and its classes, counted from 0."""
+    config = VocabularyConfig(kind="labels", size=len(classes), tokenizer="pretokenised")
+    target = _labels(CLASSES, list(classes))
+    return _together(_labels(NOTHING, []) if source is None else source, target, config)
 
 
 def save(vocabularies: Vocabularies, directory: Path | str) -> None:
@@ -173,8 +189,11 @@ def _from_bytes(name: str, data: bytes, config: VocabularyConfig, entries: tuple
     try:
         if config.kind == "marian":
             return _mapped(name, data, entries)
-        if config.kind == "words":
-            return _words(name, data.decode("utf-8").removesuffix("\n").split("\n"), config)
+        lines = data.decode("utf-8").removesuffix("\n").split("\n") if config.kind in ("words", "labels") else []
+        if name in (CLASSES, NOTHING):
+            return _labels(name, lines if data else [])
+        if lines:
+            return _words(name, lines, config)
         return _sentencepiece(name, data)
     except (RuntimeError, UnicodeDecodeError) as error:
         raise UserError(f"{directory / name}: damaged ({error}); learn it again with `seqkd vocab`") from None
@@ -293,6 +312,25 @@ def _words(name: str, entries: list[str], config: VocabularyConfig) -> Vocabular
 
     fingerprint = files.sha256_json([config.tokenizer, entries])
     return Vocabulary(name, len(entries), encode, decode, split, tuple(entries), data, fingerprint)
+
+
+def _labels(name: str, entries: list[str]) -> Vocabulary:
+    """Classes: their ids are their places, no entry is special."""
+    if len(set(entries)) != len(entries):
+        raise UserError(f"{name}: holds a class twice")
+    ids = {label: index for index, label in enumerate(entries)}
+    data = "".join(f"{label}\n" for label in entries).encode("utf-8")
+
+    def encode(line: str) -> list[int]:
+        if line not in ids:
+            raise UserError(f"{name}: no class is called {line!r}; there are {', '.join(entries)}")
+        return [ids[line]]
+
+    def decode(tokens: Iterable) -> str:
+        return " ".join(entries[int(token)] for token in tokens)
+
+    fingerprint = files.sha256_json(["labels", entries])
+    return Vocabulary(name, len(entries), encode, decode, lambda line: [line], tuple(entries), data, fingerprint)
 
 
 def _tokenizer(name: str) -> Callable[[str], list[str]]:

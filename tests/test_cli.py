@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from seqkd_jax import arguments, checkpoint, cli
+from seqkd_jax import arguments, checkpoint, cli, inputs
 from seqkd_jax.base import UserError
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.search import PROFILES, named_rules
@@ -229,16 +229,16 @@ def test_vocab_is_used_by_train(data, tmp_path, capfd):
     options = ["--kind", "words", "--tokenizer", "pretokenised", "--no-joint", "--size", 7]
     assert seqkd("vocab", "--out", tmp_path / "v", "--corpus.path", data, *options) == 0
     assert "7 and 7 entries" in capfd.readouterr().err
-    loaded = cli._vocabularies(arguments.Train(out=tmp_path, vocabulary=tmp_path / "v"), lambda: None)
+    loaded = inputs.vocabularies(arguments.Train(out=tmp_path, vocabulary=tmp_path / "v"), lambda: None)
     assert loaded.source.size == 7
 
 
 def test_held_out_pairs_are_the_same_for_every_command(data):
     pairs = arguments.Pairs(dataclasses.replace(arguments.Pairs().corpus, path=str(data)), hold_out=5)
-    train, valid = cli.load_pairs(pairs, "train"), cli.load_pairs(pairs, "valid")
+    train, valid = inputs.load_pairs(pairs, "train"), inputs.load_pairs(pairs, "valid")
     assert (len(train.sources), len(valid.sources)) == (55, 5)
     assert sorted(train.sources + valid.sources) == sorted((data / "train.en").read_text().splitlines())
-    assert cli.load_pairs(pairs, "valid") == valid
+    assert inputs.load_pairs(pairs, "valid") == valid
 
 
 def test_mistakes_are_one_line(data, teacher, tmp_path, capfd):

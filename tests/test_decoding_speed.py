@@ -205,6 +205,7 @@ def test_a_smoke_run_without_peers(run, tmp_path):
     assert "1,051.3" in output, "the paper's Table 2 must stand beside ours"
 
 
+@pytest.mark.slow
 def test_a_missing_peer_is_said_and_no_error(run, monkeypatch):
     def missing(model, scratch):
         raise ModuleNotFoundError("No module named 'ctranslate2'", name="ctranslate2")

@@ -40,14 +40,19 @@ ALLOWED = {
     "evaluate": MIDDLE | {"translate", "language"},
     "mbr": MIDDLE | {"translate", "evaluate"},
     "train": MIDDLE,
-    "fit": MIDDLE | {"train"},
-    "recorded": MIDDLE,
-    "train_translator": MIDDLE | {"translate", "evaluate", "train", "fit", "recorded"},
+    "run_record": MIDDLE | {"train"},
+    "fit": MIDDLE | {"train", "run_record"},
+    "recorded": MIDDLE | {"train"},
+    "train_model": MIDDLE | {"translate", "evaluate", "train", "fit", "recorded"},
+    "train_translator": MIDDLE | {"translate", "evaluate", "train", "fit", "recorded", "train_model"},
+    "calibration": BOTTOM,
+    "representations": BOTTOM,
     "distill": MIDDLE | {"translate", "evaluate"},
     "arguments": BOTTOM,
+    "inputs": MIDDLE | {"arguments"},
     "cli": MIDDLE
     | {"translate", "evaluate", "train", "fit", "recorded", "train_translator", "distill", "mbr", "exchange"}
-    | {"arguments", "__init__"},
+    | {"arguments", "inputs", "__init__"},
 }
 
 # Outside package or attribute -> the only modules that may name it.
@@ -60,6 +65,8 @@ DOORS = {
     "sentencepiece": {"vocab"},
     "tyro": {"arguments", "cli"},
     "rich": {"progress"},
+    "sklearn": {"representations"},
+    "scipy": set(),
     "safetensors": {"exchange"},
     "pickle": set(),
     "torch": set(),

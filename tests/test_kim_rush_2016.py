@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from experiments.claims import DIRECTION, FAILED, NOT_RUN, REPRODUCED
 from experiments.kim_rush_2016 import __main__ as command
-from experiments.kim_rush_2016 import arms, claims, dry_run, scales, study
+from experiments.kim_rush_2016 import arms, claims, dry_run, published, scales, study
 from experiments.kim_rush_2016.scales import SCALES
 from seqkd_jax import distill, losses, progress
 from seqkd_jax.base import UserError
@@ -169,13 +170,34 @@ def results(**bleu):
     return {"arms": rows}
 
 
-def test_claims_pass_and_fail_as_measured():
+def test_claims_get_their_verdicts_as_measured():
     found = claims.claims(results(Baseline=(20.0, 22.0, 0.01), **{"Seq_KD": (23.0, 23.2, 0.1)}))
-    assert [claim.passed for claim in found] == [True, True, True, False]
-    assert "+3.00 BLEU" in found[0].measured and "10.0 times" in found[1].measured
+    assert [claim.verdict for claim in found] == [NOT_RUN, DIRECTION, REPRODUCED, REPRODUCED, FAILED]
+    assert "+3.00 BLEU" in found[1].measured and "10.0 times" in found[2].measured
     found = claims.claims(results(Baseline=(20.0, 20.4, 0.01), **{"Seq_KD": (19.0, 21.0, 0.011)}))
-    assert [claim.passed for claim in found] == [False] * 4
-    assert claims.claims(results(Baseline=(20.0, 22.0, 0.01))) == [], "no claim about arms that were not run"
+    assert [claim.verdict for claim in found] == [NOT_RUN, FAILED, DIRECTION, FAILED, FAILED]
+    assert found[2].measured.startswith("1.1 times"), "more, but not several times"
+    found = claims.claims(results(Baseline=(20.0, 22.0, 0.01)))
+    assert [claim.verdict for claim in found] == [NOT_RUN] * 5, "no verdict on arms that were not run"
+
+
+def test_the_bootstrap_decides_whether_a_gain_is_more_than_a_direction():
+    made = results(Baseline=(20.0, 22.0, 0.01), **{"Seq_KD": (20.5, 23.2, 0.1)})
+    compared = {"delta": 0.5, "p_value": 0.01, "delta_low": 0.1, "delta_high": 0.9}
+    made["arms"][1]["significance"] = {"Baseline": {"beam1": compared}}
+    claim = claims.claims(made)[1]
+    assert (claim.verdict, claim.interval, claim.seeds) == (REPRODUCED, (0.1, 0.9), 1) and "p = 0.010" in claim.measured
+    compared["delta_low"] = -0.1
+    assert claims.claims(made)[1].verdict == DIRECTION
+
+
+def test_claims_show_the_numbers_of_the_paper():
+    made = results(Baseline=(20.0, 22.0, 0.01), **{"Seq_KD": (23.0, 23.2, 0.1)})
+    tables = {"2×32": (published.EN_DE_500, published.TH_EN_100)}
+    _, gain, modes, beams, perplexities = (claim.published for claim in claims.claims(made, tables))
+    assert gain == "+4.2 / +2.2†" and modes == "16.9 against 0.9 percent / 6.9† against 1.4 percent"
+    assert beams == "beam 5 adds +0.1, to the baseline +2.9 / beam 5 adds +0.6, to the baseline +2.1†"
+    assert perplexities == "8.2 -> 22.7 / 37.0 -> 125.4†"
 
 
 # The command
@@ -222,6 +244,7 @@ def test_the_whole_table(run, tmp_path):
     for arm in found["arms"]:
         wanted = {"Teacher"} if arm["arm"] == "Baseline" else {"Teacher", arm["against"]} - {arm["arm"]}
         assert set(arm["significance"]) >= wanted - {arm["arm"]}
-    assert found["distilled"]["seq_inter"]["lines"] == 32 and found["distilled"]["seq_kd"]["lines"] == 64
-    assert len(found["claims"]) == 5 and ("PASS" in told or "FAIL" in told) and "reference:" in told
+    assert found["distilled"]["seq_inter"]["lines"] == 16 and found["distilled"]["seq_kd"]["lines"] == 64
+    assert {claim["verdict"] for claim in found["claims"]} <= {REPRODUCED, DIRECTION, FAILED}
+    assert len(found["claims"]) == 5 and "5 claims:" in told and "reference:" in told
     assert str(tmp_path) not in json.dumps(found["arms"])

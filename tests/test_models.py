@@ -1,4 +1,4 @@
-"""The contract that every entry of models.MODELS keeps; a new model needs one small configuration in CASES."""
+"""The contract that every entry of models.TRANSLATORS keeps; a new model needs one small configuration in CASES."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import pytest
 
 from seqkd_jax.base import BOS, EOS, PAD, Translator
 from seqkd_jax.config import LSTMConfig, TransformerConfig
-from seqkd_jax.models import MODELS, build, kind_of, parameter_count
+from seqkd_jax.models import TRANSLATORS, build, kind_of, parameter_count
 from seqkd_jax.models.layers import LEVELS, dropout, fold_keys
 
 SOURCE_SIZE, TARGET_SIZE, B, S, T, K = 19, 19, 3, 6, 5, 2
@@ -91,7 +91,7 @@ def row_keys(seed, rows=B):
 
 
 def test_every_model_is_held_to_the_contract():
-    missing = set(MODELS) - {kind_of(config) for config in CASES.values()}
+    missing = set(TRANSLATORS) - {kind_of(config) for config in CASES.values()}
     assert not missing, f"add a small configuration of {missing} to CASES in tests/test_models.py"
 
 

@@ -48,7 +48,7 @@ def after_three_updates(encoded, teacher):
 
 
 def test_updates_are_those_with_the_teacher_in_the_step(teacher):
-    encoded = recorded.with_features(teacher.model, teacher.params, ENCODED, PLAN, "test")
+    encoded = recorded.with_features(teacher, ENCODED, PLAN, "test")
     losses, params = after_three_updates(encoded, teacher)
     expected_losses, expected = after_three_updates(ENCODED, teacher)
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-6)
@@ -61,8 +61,8 @@ def test_updates_are_those_with_the_teacher_in_the_step(teacher):
 
 
 def test_size_is_what_is_kept_and_each_sentence_has_its_own(teacher):
-    encoded = recorded.with_features(teacher.model, teacher.params, ENCODED, PLAN, "test")
-    assert recorded.size(teacher.model, teacher.params, ENCODED, PLAN) == sum(found.nbytes for found in encoded.taught)
+    encoded = recorded.with_features(teacher, ENCODED, PLAN, "test")
+    assert recorded.size(teacher, ENCODED, PLAN) == sum(found.nbytes for found in encoded.taught)
     for place in (0, 7, len(ENCODED.targets) - 1):
         one = ENCODED._replace(
             sources=[ENCODED.sources[place]], targets=[ENCODED.targets[place]], weights=ENCODED.weights[:1]

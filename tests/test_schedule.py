@@ -1,5 +1,6 @@
 """Learning rates against the rules written out by hand."""
 
+import optax
 import pytest
 
 from seqkd_jax.config import OptimiserConfig
@@ -37,3 +38,30 @@ def test_warmed_up_schedules(schedule, expected):
     config = OptimiserConfig(learning_rate=1.0, schedule=schedule, warmup_steps=4)
     found = [learning_rate(config, step, 12, Decay()) for step in (1, 2, 4, 5, 8, 12)]
     assert found == pytest.approx(expected)
+
+
+def test_exponential_decay_is_optax_s():
+    options = {"schedule": "exponential", "warmup_steps": 0, "decay_steps": 10, "decay_factor": 0.8, "hold_steps": 5}
+    config = OptimiserConfig(learning_rate=0.1, **options)
+    expected = optax.exponential_decay(0.1, transition_steps=10, decay_rate=0.8, transition_begin=5)
+    for step in (1, 4, 5, 6, 15, 40):
+        assert learning_rate(config, step, 100, Decay()) == pytest.approx(float(expected(step))), f"at update {step}"
+
+
+def test_cosine_restarts_begin_anew_longer_and_lower():
+    """Periods of 4, 8, 16 updates whose peaks are 1, 0.9, 0.81 of the rate; the end of a period is the floor."""
+    config = OptimiserConfig(
+        learning_rate=0.5,
+        schedule="cosine_restarts",
+        warmup_steps=0,
+        decay_steps=4,
+        restart_stretch=2.0,
+        restart_peak=0.9,
+        restart_floor=0.1,
+    )
+    pieces = [optax.cosine_decay_schedule(0.5 * 0.9, 4), optax.cosine_decay_schedule(0.5 * 0.9 * 0.9, 8)]
+    pieces.append(optax.cosine_decay_schedule(0.5 * 0.9 * 0.81, 16))
+    joined = optax.join_schedules(pieces, [4, 12])
+    for step in range(1, 28):
+        expected = float(joined(step - 1)) + 0.1 * 0.5
+        assert learning_rate(config, step, 28, Decay()) == pytest.approx(expected), f"at update {step}"

@@ -87,16 +87,18 @@ def _run(scale: Scale, command: Command) -> int:
             progress.log(f"[{row.key}] left out: not among --only, and not made before")
     results = {"study": "kim_rush_2016", "scale": scale.name, **report.what_ran(finished.data_hashes(making))}
     results |= finished.collect(making, evaluated)
-    results["claims"] = [claim._asdict() for claim in claims.claims(results)]
+    tested = claims.claims(results, scale.published)
+    results["claims"] = [claim._asdict() for claim in tested]
     report.write_results(out / "results.json", results)
     files.write_text(out / "table.md", report.table(results, scale.published))
     plots.draw_all(results, out / "plots")
-    _print(making, evaluated, results, out)
+    _print(making, evaluated, results, out, tested)
     return _count(scale, time.monotonic() - started, progress.compiled()[compiled:])
 
 
-def _print(making, evaluated: dict, results: dict, out: Path) -> None:
+def _print(making, evaluated: dict, results: dict, out: Path, tested: list) -> None:
     """Samples, table, deviations, claims."""
+    from experiments.claims import FAILED, summary
     from experiments.kim_rush_2016.results import samples
 
     print(samples(making, evaluated))
@@ -104,10 +106,10 @@ def _print(making, evaluated: dict, results: dict, out: Path) -> None:
     for deviation in results["deviations"]:
         print(f"- not as in the paper: {deviation}")
     print("\nClaims of the paper, as measured here:")
-    for claim in results["claims"]:
-        word = "PASS" if claim["passed"] else "FAIL"
-        print(f"  {word}  {claim['model']}: {claim['text']} ({claim['measured']})")
-    failed = sum(not claim["passed"] for claim in results["claims"])
+    for claim in tested:
+        print(f"  {claim}")
+    print(summary(tested))
+    failed = sum(claim.verdict == FAILED for claim in tested)
     if failed:
         print(f"warning: {failed} claim(s) of the paper did not hold in this run", file=sys.stderr)
     print(f"\nresults, table and plots: {out}")

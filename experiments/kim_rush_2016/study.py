@@ -221,7 +221,7 @@ def training(study: Study, row: Row) -> Path:
             teacher=inputs.get("teacher"),
         )
         summary = train_translator(run, directory, row.key)
-        told = {key: value for key, value in summary._asdict().items() if key not in ("best", "last")}
+        told = {key: value for key, value in summary._asdict().items() if key not in ("best", "last", "replicas")}
         files.write_json(directory / "summary.json", told)
 
     return study.stage(f"train-{row.key}", [row.model, config], inputs, make, resumable=True)

@@ -11,26 +11,45 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from seqkd_jax.base import Translator
-from seqkd_jax.config import LSTMConfig, ModelConfig, TransformerConfig
+from seqkd_jax.base import Model, Translator
+from seqkd_jax.config import (
+    CNNConfig,
+    LSTMConfig,
+    MLPConfig,
+    ModelConfig,
+    SequenceLSTMConfig,
+    SequenceTransformerConfig,
+    TransformerConfig,
+)
 from seqkd_jax.models.ensemble import ensemble
+from seqkd_jax.models.images import build_cnn, build_mlp
 from seqkd_jax.models.lstm import build_lstm
+from seqkd_jax.models.sequence_lstm import build_sequence_lstm
+from seqkd_jax.models.sequence_transformer import build_sequence_transformer
 from seqkd_jax.models.transformer import build_transformer
 
-__all__ = ["MODELS", "Entry", "build", "ensemble", "kind_of", "parameter_count"]
+__all__ = ["MODELS", "READERS", "TRANSLATORS", "Entry", "build", "ensemble", "kind_of", "parameter_count"]
 
 
 class Entry(NamedTuple):
     """A kind of model: its configuration and how to build it."""
 
     config: type
-    build: Callable  # (config, source_size, target_size) -> Translator
+    build: Callable  # (config, source_size, target_size) -> Translator, or Model
 
 
-MODELS: dict[str, Entry] = {
+TRANSLATORS: dict[str, Entry] = {
     "lstm": Entry(LSTMConfig, build_lstm),
     "transformer": Entry(TransformerConfig, build_transformer),
 }
+# Language models and classifiers: of one sequence [B,T], or of images [B,28,28].
+READERS: dict[str, Entry] = {
+    "sequence_lstm": Entry(SequenceLSTMConfig, build_sequence_lstm),
+    "sequence_transformer": Entry(SequenceTransformerConfig, build_sequence_transformer),
+    "cnn": Entry(CNNConfig, build_cnn),
+    "mlp": Entry(MLPConfig, build_mlp),
+}
+MODELS = TRANSLATORS | READERS
 
 
 def kind_of(config: ModelConfig) -> str:
@@ -39,8 +58,8 @@ def kind_of(config: ModelConfig) -> str:
 
 
 @functools.cache
-def build(config: ModelConfig, source_size: int, target_size: int) -> Translator:
-    """The translator of a configuration; equal configurations share one, and with it every compiled function."""
+def build(config: ModelConfig, source_size: int, target_size: int) -> Translator | Model:
+    """The model of a configuration; equal configurations share one, and with it every compiled function."""
     return MODELS[kind_of(config)].build(config, source_size, target_size)
 
 

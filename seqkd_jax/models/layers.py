@@ -1,4 +1,4 @@
-"""What the models share: dropout keyed by row, the product with the vocabulary, hypotheses that change places.
+"""What the models share: dropout keyed by row, the product with the vocabulary, positions read, hypotheses reordered.
 
 Every sentence has its own key, so its masks do not depend on the batch, device or microbatch it is in, and training
 with dropout is the same objective on any number of devices.
@@ -10,6 +10,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Shaped
+
+from seqkd_jax.base import PAD, UserError
 
 DECODING = "decoding"  # beside the parameters: copies of weights, laid out for decoding
 LEVELS = 2**16  # a mask compares 16 random bits with round(rate * LEVELS): rates are rounded to 1/65536
@@ -37,6 +39,29 @@ def dropout(x: Float[Array, "B *pos"], rate: float, keys: Key[Array, "B"] | None
         return jax.lax.bitcast_convert_type(bits, jnp.uint16).reshape(-1)[:size].reshape(x.shape[1:])
 
     return jnp.where(jax.vmap(draw)(keys) >= dropped, x * (LEVELS / (LEVELS - dropped)), jnp.zeros((), x.dtype))
+
+
+def read_positions(x: Float[Array, "B T E"], inputs: Int[Array, "B T"], reads: str) -> Float[Array, "B P E"]:
+    """The positions of x that have features: `every` one, the `last` that is not padding, or the `first`."""
+    if reads == "every":
+        return x
+    if reads == "first":
+        return x[:, :1]
+    last = jnp.maximum(jnp.sum(inputs != PAD, axis=1) - 1, 0)
+    return jax.vmap(lambda row, place: row[place])(x, last)[:, None]
+
+
+def require_tied(name: str, config, source_size: int, target_size: int) -> None:
+    """UserError if output weights are to be the embeddings and cannot be."""
+    if config.tied and source_size != target_size:
+        raise UserError(f"{name}: tied needs one vocabulary, got {source_size} and {target_size} entries: tied=False")
+
+
+def require_rates(name: str, config, *rates: str) -> None:
+    """UserError for a dropout rate outside [0, 1)."""
+    for rate in rates:
+        if not 0 <= getattr(config, rate) < 1:
+            raise UserError(f"{name}: {rate} is {getattr(config, rate)}; it must be at least 0 and below 1")
 
 
 def reorder(leaf: Shaped[Array, "B K ..."], parents: Int[Array, "B K"] | None) -> Shaped[Array, "B K ..."]:

@@ -27,7 +27,7 @@ from seqkd_jax.models.layers import (
     reorder,
     vocabulary_logits,
 )
-from seqkd_jax.models.recurrence import Weight, apply_weight, scan_products
+from seqkd_jax.models.recurrence import Weight, apply_weight, lstm_cell, lstm_layer, scan_products
 
 
 class Memory(NamedTuple):
@@ -46,13 +46,6 @@ class State(NamedTuple):
     feed: jax.Array  # the last attentional vector, dropped out in training
 
 
-def _cell(gates, cell):
-    """One LSTM update from the pre-activations [...,4E] and the cell [...,E]; returns (hidden, cell)."""
-    i, f, o, g = jnp.split(gates, 4, axis=-1)
-    cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
-
-
 def _decoder_cell(config: LSTMConfig, mask, linear, state: State, embedded, masks=None):
     """One decoder step. embedded [B,K,4E]: what layer 1's gates get of the token; masks [L,B,K,E]: dropout multipliers.
 
@@ -65,7 +58,7 @@ def _decoder_cell(config: LSTMConfig, mask, linear, state: State, embedded, mask
         else:
             inputs = [hidden[-1] if masks is None else hidden[-1] * masks[layer - 1], state.hidden[layer]]
         gates = linear(f"decoder_{layer}", jnp.concatenate(inputs, axis=-1))
-        h, c = _cell(gates + embedded if layer == 0 else gates, state.cell[layer])
+        h, c = lstm_cell(gates + embedded if layer == 0 else gates, state.cell[layer])
         hidden.append(h)
         cell.append(c)
     if config.attention:
@@ -78,25 +71,6 @@ def _decoder_cell(config: LSTMConfig, mask, linear, state: State, embedded, mask
     if masks is not None:
         vector = vector * masks[config.layers - 1]
     return vector, attention, State(tuple(hidden), tuple(cell), vector)
-
-
-def _encode_layer(x, kernel, bias, mask, *, reverse):
-    """One encoder layer over time-major x [S,B,E]; padding leaves the state as it is. Returns states, last (h, c)."""
-    width = x.shape[-1]
-    gates = apply_weight(Weight(kernel[:width], bias), x)
-    zeros = jnp.zeros(x.shape[1:], x.dtype)
-
-    def body(linear, carry, scanned):
-        gates, mask = scanned
-        hidden, cell = _cell(gates + linear("recurrent", carry[0]), carry[1])
-        carry = (jnp.where(mask, hidden, carry[0]), jnp.where(mask, cell, carry[1]))
-        return carry, carry[0]
-
-    xs = (gates, mask)
-    if reverse:
-        xs = jax.tree.map(lambda a: a[::-1], xs)
-    last, states = scan_products(body, {"recurrent": Weight(kernel[width:])}, (zeros, zeros), xs)
-    return (states[::-1] if reverse else states), last
 
 
 class LSTMTranslator(nn.Module):
@@ -205,7 +179,7 @@ class LSTMTranslator(nn.Module):
                 if layer:
                     site = fold_keys(keys, direction * self.config.layers + layer)
                     x = jnp.swapaxes(dropout(jnp.swapaxes(x, 0, 1), self.config.dropout, site), 0, 1)
-                x, end = _encode_layer(x, self._typed(kernel), self._typed(bias), mask, reverse=direction == 1)
+                x, end = lstm_layer(x, self._typed(kernel), self._typed(bias), mask, reverse=direction == 1)
                 last.append(end)
             outputs.append(x)
             lasts.append(last)

@@ -105,3 +105,39 @@ def _zero_probes(body, weights, carry, xs):
     steps = jax.tree.leaves(xs)[0].shape[0]
     shapes = jax.eval_shape(outputs, weights, carry, first)
     return jax.tree.map(lambda s: jnp.zeros((steps, *s.shape), s.dtype), shapes)
+
+
+def lstm_cell(gates, cell):
+    """One LSTM update from the pre-activations [...,4E] and the cell [...,E]; returns (hidden, cell).
+
+    Gates are ordered input, forget, output, transform.
+    """
+    i, f, o, g = jnp.split(gates, 4, axis=-1)
+    cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
+
+
+def lstm_layer(x, kernel, bias, mask, *, reverse=False, recurrent_mask=None):
+    """One LSTM layer over time-major x [T,B,I]; padding leaves the state as it is. Returns states, last (h, c).
+
+    kernel [I+E,4E]; mask [T,B,1], True where there is a word. recurrent_mask [B,E]: multiplies the hidden state
+    wherever it goes back into the layer.
+    """
+    inputs, width = x.shape[-1], kernel.shape[-1] // 4
+    gates = apply_weight(Weight(kernel[:inputs], bias), x)
+    zeros = jnp.zeros((*x.shape[1:-1], width), x.dtype)
+
+    def body(linear, carry, scanned):
+        gates, mask = scanned
+        (before, cell_before), kept = carry
+        fed = before if kept is None else before * kept
+        hidden, cell = lstm_cell(gates + linear("recurrent", fed), cell_before)
+        hidden, cell = jnp.where(mask, hidden, before), jnp.where(mask, cell, cell_before)
+        return ((hidden, cell), kept), hidden
+
+    xs = (gates, mask)
+    if reverse:
+        xs = jax.tree.map(lambda a: a[::-1], xs)
+    weights = {"recurrent": Weight(kernel[inputs:])}
+    (last, _), states = scan_products(body, weights, ((zeros, zeros), recurrent_mask), xs)
+    return (states[::-1] if reverse else states), last

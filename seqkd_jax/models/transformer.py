@@ -17,9 +17,8 @@ from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
 from seqkd_jax.base import PAD, Translator, UserError
 from seqkd_jax.config import TransformerConfig
@@ -32,10 +31,7 @@ from seqkd_jax.models.layers import (
     reorder,
     vocabulary_logits,
 )
-
-ACTIVATIONS = {"relu": nn.relu, "gelu": partial(nn.gelu, approximate=False), "swish": nn.swish}
-
-Keys = Key[Array, "B"] | None
+from seqkd_jax.models.transformer_layers import DecoderLayer, EncoderLayer, Keys, layer_norm
 
 
 class Memory(NamedTuple):
@@ -63,162 +59,6 @@ def _sinusoids(position, width: int, kind: str = "tensor2tensor"):
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
-def _attention_weights(scores, mask):
-    """Softmax over the last axis in float32. A row of which nothing may be seen gets finite, even weights."""
-    return jax.nn.softmax(jnp.where(mask, scores.astype(jnp.float32), jnp.finfo(jnp.float32).min), axis=-1)
-
-
-def _linear(config: TransformerConfig, size: int, scale: float = 1.0) -> nn.Dense:
-    """A product [*pos,I] -> [*pos,size] in the compute type; Glorot uniform with its variance times `scale`."""
-    initial = nn.initializers.variance_scaling(scale, "fan_avg", "uniform")
-    return nn.Dense(size, config.biases, dtype=config.compute, param_dtype=jnp.float32, kernel_init=initial)
-
-
-def _norm() -> nn.LayerNorm:
-    return nn.LayerNorm(epsilon=1e-5, dtype=jnp.float32, use_fast_variance=False)
-
-
-class Attention(nn.Module):
-    """Multi-head attention, its projections fused where their input is the same: to itself, or to another sequence."""
-
-    config: TransformerConfig
-    to_itself: bool
-
-    def setup(self):
-        config, width = self.config, self.config.width
-        # All parts of the fused kernels start as in fairseq: Glorot of an ExE kernel, its variance halved.
-        if self.to_itself:
-            self.query_key_value = _linear(config, 3 * width)
-        else:
-            self.query, self.key_value = _linear(config, width, 1 / 2), _linear(config, 2 * width, 3 / 4)
-        self.output = _linear(config, width)
-
-    def itself(self, x, mask, keys: Keys):
-        """All positions at once: x [B,T,E], mask broadcastable to [B,H,T,T]."""
-        query, key, value = jnp.moveaxis(self._heads(self.query_key_value(x), 3), 1, 0)
-        return self._attend(query, jnp.swapaxes(key, -1, -2), value, mask, keys)[0]
-
-    def project(self, encoded):
-        """Keys [B,H,D,S] and values [B,H,S,D] of another sequence [B,S,E], for `other`."""
-        keys, values = jnp.moveaxis(self._heads(self.key_value(encoded), 2), 1, 0)
-        return jnp.swapaxes(keys, -1, -2), values
-
-    def other(self, x, keys_values, mask, keys: Keys):
-        """x [B,Q,E] to the keys and values of its row: output [B,Q,E], weights [B,H,Q,S]. Q: targets or beam."""
-        query = self._heads(self.query(x), 1)[:, 0]
-        return self._attend(query, *keys_values, mask, keys)
-
-    def next(self, x, cache, position, parents):
-        """One position: x [B,K,E] to its own past, in `cache` (two [B,K,H,T,D]), and itself. Returns output and cache.
-
-        Reordering the cache by parents [B,K] and writing the new position is one pass over it, the cheapest that keeps
-        each hypothesis's past in one place (an attention that looks its past up by ancestor was slower on CPUs).
-        """
-        rows, beam, _ = x.shape
-        steps = jnp.arange(cache[0].shape[-2])
-        heads = self.query_key_value(x).reshape(rows, beam, 3, self.config.heads, 1, -1)
-        at = (position[:, :, None] == steps[None, None])[:, :, None, :, None]  # [B,K,1,T,1]
-        keys, values = (
-            jnp.where(at, heads[:, :, part], reorder(old, parents)) for part, old in enumerate(cache, start=1)
-        )
-        past = (steps[None, None] <= position[:, :, None])[:, :, None]
-        scores = jnp.einsum("bkhd,bkhtd->bkht", heads[:, :, 0, :, 0] * self._scale(), keys)
-        weights = _attention_weights(scores, past).astype(x.dtype)
-        attended = jnp.einsum("bkht,bkhtd->bkhd", weights, values)
-        return self.output(attended.reshape(rows, beam, -1)), (keys, values)
-
-    def _attend(self, query, key, value, mask, keys):
-        """Queries [B,H,Q,D] to keys [B,H,D,S] and values [B,H,S,D]: output [B,Q,E] and weights [B,H,Q,S]."""
-        weights = _attention_weights(jnp.einsum("bhqd,bhds->bhqs", query * self._scale(), key), mask)
-        dropped = dropout(weights.astype(value.dtype), self.config.attention_dropout, keys)
-        attended = jnp.swapaxes(jnp.einsum("bhqs,bhsd->bhqd", dropped, value), 1, 2)
-        return self.output(attended.reshape(*attended.shape[:2], -1)), weights
-
-    def _heads(self, x, parts):
-        """[B,S,parts*E] -> [B,parts,H,S,D]."""
-        return jnp.transpose(x.reshape(*x.shape[:2], parts, self.config.heads, -1), (0, 2, 3, 1, 4))
-
-    def _scale(self):
-        return (self.config.width // self.config.heads) ** -0.5
-
-
-class FeedForward(nn.Module):
-    """Two linear maps with an activation between, the same at every position."""
-
-    config: TransformerConfig
-
-    def setup(self):
-        self.inner, self.outer = _linear(self.config, self.config.feed_forward), _linear(self.config, self.config.width)
-
-    def __call__(self, x, keys: Keys):
-        inner = ACTIVATIONS[self.config.activation](self.inner(x))
-        return self.outer(dropout(inner, self.config.activation_dropout, keys))
-
-
-class Residual(nn.Module):
-    """What surrounds a sub-layer: x + f(norm(x)), or norm(x + f(x)); dropout on f's output."""
-
-    config: TransformerConfig
-
-    def setup(self):
-        self.norm = _norm()
-
-    def before(self, x):
-        return self.norm(x).astype(x.dtype) if self.config.norm == "pre" else x
-
-    def after(self, x, y, keys: Keys):
-        x = x + dropout(y, self.config.dropout, keys)
-        return x if self.config.norm == "pre" else self.norm(x).astype(x.dtype)
-
-
-class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward."""
-
-    config: TransformerConfig
-
-    def setup(self):
-        self.attention = Attention(self.config, to_itself=True)
-        self.feed_forward = FeedForward(self.config)
-        self.attention_residual, self.feed_forward_residual = Residual(self.config), Residual(self.config)
-
-    def __call__(self, x, mask, keys: Keys):
-        site = partial(fold_keys, keys)
-        y = self.attention.itself(self.attention_residual.before(x), mask, site(0))
-        x = self.attention_residual.after(x, y, site(1))
-        y = self.feed_forward(self.feed_forward_residual.before(x), site(2))
-        return self.feed_forward_residual.after(x, y, site(3))
-
-
-class DecoderLayer(nn.Module):
-    """Self-attention, attention to the source, feed-forward; over all target positions, or the next of every beam."""
-
-    config: TransformerConfig
-
-    def setup(self):
-        self.attention = Attention(self.config, to_itself=True)
-        self.source_attention = Attention(self.config, to_itself=False)
-        self.feed_forward = FeedForward(self.config)
-        self.attention_residual, self.source_residual = Residual(self.config), Residual(self.config)
-        self.feed_forward_residual = Residual(self.config)
-
-    def __call__(self, x, causal, keys_values, mask, keys: Keys):
-        """x [B,T,E] -> the same, weights on the source [B,H,T,S]."""
-        y = self.attention.itself(self.attention_residual.before(x), causal, fold_keys(keys, 0))
-        return self._rest(self.attention_residual.after(x, y, fold_keys(keys, 1)), keys_values, mask, keys)
-
-    def next(self, x, cache, position, parents, keys_values, mask):
-        """x [B,K,E] -> the same, weights on the source [B,H,K,S], cache."""
-        y, cache = self.attention.next(self.attention_residual.before(x), cache, position, parents)
-        return *self._rest(self.attention_residual.after(x, y, None), keys_values, mask, None), cache
-
-    def _rest(self, x, keys_values, mask, keys: Keys):
-        site = partial(fold_keys, keys)
-        y, weights = self.source_attention.other(self.source_residual.before(x), keys_values, mask, site(2))
-        x = self.source_residual.after(x, y, site(3))
-        y = self.feed_forward(self.feed_forward_residual.before(x), site(4))
-        return self.feed_forward_residual.after(x, y, site(5)), weights
-
-
 class TransformerTranslator(nn.Module):
     """The parameters, and the pure functions of base.Translator as methods."""
 
@@ -242,7 +82,7 @@ class TransformerTranslator(nn.Module):
         self.bias = self.param("output_bias", zeros, (self.target_size,), jnp.float32) if config.output_bias else None
         self.encoder = [EncoderLayer(config) for _ in range(config.encoder_layers)]
         self.decoder = [DecoderLayer(config) for _ in range(config.decoder_layers)]
-        final = _norm if config.norm == "pre" else lambda: lambda x: x  # pre-norm layers end without a norm
+        final = layer_norm if config.norm == "pre" else lambda: lambda x: x  # pre-norm layers end without a norm
         self.encoder_norm, self.decoder_norm = final(), final()
 
     def features(self, inputs, keys: Keys = None) -> Float[Array, "B T E"]:

@@ -1,0 +1,104 @@
+"""The command of the study: runs its stages, then writes results.json, table.md and plots, and prints what came out."""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from experiments.abnar_2020.arms import select
+from experiments.abnar_2020.scales import Scale, scale_of
+from seqkd_jax import files, progress
+from seqkd_jax.base import UserError
+
+
+@dataclass(frozen=True)
+class Command:
+    """Abnar et al. 2020: models of several architectures alone, and each taught by the others; tables beside theirs."""
+
+    scenario: Literal["agreement", "digits"] = "agreement"
+    """Subject-verb agreement, or digits."""
+    setup: Literal["lm", "classification"] | None = None
+    """Of agreement: language models, or classifiers of the verb's number (None)."""
+    scale: Literal["smoke", "small", "paper"] = "smoke"
+    """smoke: minutes, on embedded data; small: hours on two cores; paper: the published sizes."""
+    data: Path | None = None
+    """Sentences: train.tsv, valid.tsv, test.tsv, or Linzen et al.'s file; digits: the four idx files."""
+    out: Path | None = None
+    """Where results go, and stages in OUT/stages (default: runs/abnar_2020/SETUP-SCALE)."""
+    seeds: int | None = None
+    """So many seeds of each arm, trained at once (None: the scale's)."""
+    only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ARM ...")] = ()
+    """Make only these arms, such as lstm lstm-to-transformer, and their teachers; what was made before is reported."""
+    dry_run: bool = False
+    """Print parameters, updates and FLOPs; train nothing."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 done, 2 an error that the user can mend."""
+    command = tyro.cli(Command, args=arguments, prog="python -m experiments.abnar_2020")
+    try:
+        scale = scale_of(command.scenario, command.setup, command.scale)
+        _check(scale, command)
+        if command.dry_run:
+            from experiments.abnar_2020 import dry_run
+
+            print(dry_run.describe(scale, command.seeds or scale.seeds, select(scale.arms, command.only)))
+            return 0
+        return _run(scale, command)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _check(scale: Scale, command: Command) -> None:
+    if command.seeds is not None and command.seeds < 1:
+        raise UserError(f"--seeds {command.seeds}: at least 1")
+    if command.dry_run:
+        return
+    if scale.embedded and command.data:
+        raise UserError(f"--scale {scale.name} is on embedded data; --data is for small and paper")
+    if not scale.embedded and command.data is None:
+        raise UserError(f"--scale {scale.name} needs --data DIR: {_wanted(scale)}")
+    if command.data is not None and not command.data.exists():
+        raise UserError(f"{command.data}: no such file or directory; --data must lead to {_wanted(scale)}")
+
+
+def _wanted(scale: Scale) -> str:
+    return "the four idx files of MNIST" if scale.setup == "images" else "train.tsv, valid.tsv and test.tsv"
+
+
+def _run(scale: Scale, command: Command) -> int:
+    from experiments import pipeline, report
+    from experiments.abnar_2020 import claims, plots, results, study, tables
+
+    progress.count_compilations()
+    started, asked = time.monotonic(), select(scale.arms, command.only)
+    out = command.out or Path("runs") / "abnar_2020" / f"{scale.setup}-{scale.name}"
+    making = study.Study(scale, out / "stages", command.data, command.seeds or scale.seeds)
+    made = []
+    for arm in scale.arms:
+        try:
+            study.evaluation(making if arm in asked else making._replace(make=False), arm)
+            made.append(arm)
+        except pipeline.NotMade:
+            progress.log(f"[{arm.key}] left out: not among --only, and not made before")
+        study.clear()
+    found = {"study": "abnar_2020", **report.what_ran(results.data_hashes(making)), **results.collect(making, made)}
+    found["claims"] = [claim._asdict() for claim in claims.claims(found)]
+    files.write_json(out / "results.json", found)
+    files.write_text(out / "table.md", tables.table(found))
+    plots.draw_all(found, out / "plots")
+    print((out / "table.md").read_text(encoding="utf-8"))
+    print(f"results, table and plots: {out}")
+    print(f"{progress.duration(time.monotonic() - started)}; {progress.compilations()} compilations")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""What the paper says, as one list for each setup: each claim with its measurement on the dict of results.json.
+
+`effects` measures, `experiments.claims` has the rule that turns an effect into a verdict. A claim of several parts
+shows the weakest of them, for the paper as for these results. What the paper claims of a Transformer or of students in
+general is one claim for each arm that it covers, unless its parts only mean something together.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from experiments.abnar_2020 import effects
+from experiments.abnar_2020.arms import Arm
+from experiments.abnar_2020.effects import Comparison, Effect
+from experiments.abnar_2020.published import MARKS, SIMILARITY_EXAMPLE, number
+from experiments.claims import NOT_RUN, VERDICTS, Claim, verdict, weakest
+
+PAIRED = ("mu", "d", "a", "accuracy", "accuracy_scaled", "accuracy_translated")  # metrics with paired intervals
+NAMES = {"mu": "mu", "d": "D", "a": "A", "perplexity": "perplexity", "ece": "calibration error"}
+DIGITS = {"": "clean", "_scaled": "scaled", "_translated": "translated"}
+NAMES |= {f"accuracy{key}": f"accuracy on {kind} digits" for key, kind in DIGITS.items()}
+NAMES |= {f"ece{key}": f"calibration error on {kind} digits" for key, kind in DIGITS.items() if key}
+
+
+class Statement(NamedTuple):
+    """One claim of the paper."""
+
+    about: str
+    text: str
+    published: str
+    measure: Callable[[dict], list[Effect]]
+    comparisons: tuple[Comparison, ...] = ()
+
+
+def claims(results: dict) -> list[Claim]:
+    """Every claim about the setup of these results; "not run" where an arm is missing or has no seed left."""
+    return [_claim(statement, statement.measure(results)) for statement in CLAIMS[results["setup"]]]
+
+
+def comparisons(setup: str) -> list[tuple[str, str, str]]:
+    """(A, B, metric) for which results["differences"]["A | B"][metric] should hold the paired interval of A - B."""
+    asked = [one[:3] for statement in CLAIMS[setup] for one in statement.comparisons if one.metric in PAIRED]
+    return list(dict.fromkeys(asked))
+
+
+def _claim(statement: Statement, parts: Sequence[Effect]) -> Claim:
+    about, text, published, *_ = statement
+    verdicts = [verdict(part.size, part.interval, part.threshold) for part in parts]
+    found = weakest(verdicts)
+    if found == NOT_RUN:
+        return Claim(about, text, published, _missing(parts), 0, None, found)
+    _, least = min(zip(verdicts, parts, strict=True), key=_strength)
+    low, high = least.interval or (0.0, 0.0)
+    shown = (low, high) if least.sign > 0 else (-high, -low)
+    measured = f"least: {least.text}" if len(parts) > 1 else least.text
+    seeds = min(part.seeds for part in parts)
+    return Claim(about, text, published, measured, seeds, shown if least.interval else None, found)
+
+
+def _missing(parts: Sequence[Effect]) -> str:
+    absent = list(dict.fromkeys(arm for part in parts for arm in part.missing))
+    return f"no {', '.join(absent[:3])}{f' and {len(absent) - 3} more' if len(absent) > 3 else ''}"
+
+
+def _strength(part: tuple[str, Effect]) -> tuple[int, float]:
+    of_it, effect = part
+    return -VERDICTS.index(of_it), effect.interval[0] if effect.interval else effect.size
+
+
+# Forms of statements
+
+
+def compared(setup: str, about: str, text: str, *links: Comparison) -> Statement:
+    """Differences between arms, all of which must be there."""
+
+    def measure(results: dict) -> list[Effect]:
+        return [effects.difference(results, link, named=len(links) > 1) for link in links]
+
+    return Statement(about, text, _printed(setup, links), measure, links)
+
+
+def _printed(setup: str, links: Sequence[Comparison]) -> str:
+    """The paper's numbers for the smallest of the differences; "" if none is known."""
+    known = [(link, number(setup, link.first, link.metric), number(setup, link.second, link.metric)) for link in links]
+    known = [one for one in known if one[1] and one[2]]
+    if not known:
+        return ""
+    link, first, second = min(known, key=lambda one: one[0].sign * (one[1].value - one[2].value))
+    if len(links) == 1:
+        return f"{first.short} against {second.short}"
+    return f"least: {link.first} {first.short} against {link.second} {second.short}"
+
+
+def above(setup: str, arm: str, other: str, metric: str, sign: int = 1) -> Statement:
+    """One arm above (or below) another, as a claim about the first."""
+    word = "above" if sign > 0 else "below"
+    return compared(setup, arm, f"{word} {other} in {NAMES[metric]}", Comparison(arm, other, metric, sign))
+
+
+def steadier(setup: str, arm: str, alone: str, metric: str) -> Statement:
+    """Smaller variation over seeds than when trained alone."""
+    said = [number(setup, name, metric) for name in (arm, alone)]
+    known = all(one and one.deviation for one in said)
+    printed = " against ".join(f"{one.deviation}{MARKS[one.status]}" for one in said) if known else ""
+    text = f"{NAMES[metric]} varies less over seeds than that of {alone} alone"
+    return Statement(arm, text, f"sd {printed}" if known else "", lambda of: [effects.steadier(of, arm, alone, metric)])
+
+
+def representations(student: str, teacher: str) -> tuple[Statement, Statement]:
+    """Where the students of one teacher lie."""
+    arm = Arm(student, teacher).label
+    example = f"{SIMILARITY_EXAMPLE} in one example" if arm == "LSTM → Transformer" else ""
+    return (
+        Statement(
+            arm,
+            f"representations are closer to each other than those of {student} alone",
+            "",
+            lambda results: [effects.closer_together(results, arm, student)],
+        ),
+        Statement(
+            arm,
+            f"representations are nearer to {teacher}'s than those of {student} alone",
+            example,
+            lambda results: [effects.nearer(results, arm, student, teacher)],
+        ),
+    )
+
+
+# Language models
+
+LSTMS, TRANSFORMERS = ("LSTM", "Small LSTM"), ("Transformer", "Small Transformer")
+ALONE = "trained alone"
+BEST = "Small Transformer"  # in perplexity
+PERPLEXITIES = [number("lm", arm, "perplexity").short for arm in (BEST, "Small LSTM")]  # the best, the worst
+
+LM = (
+    *(
+        compared(
+            "lm",
+            ALONE,
+            f"both LSTMs are above both Transformers in {NAMES[metric]}",
+            *(Comparison(lstm, transformer, metric) for lstm in LSTMS for transformer in TRANSFORMERS),
+        )
+        for metric in ("d", "a")
+    ),
+    Statement(
+        ALONE,
+        "and that at similar perplexity",
+        " to ".join(PERPLEXITIES),
+        lambda results: [effects.similar_perplexity(results, LSTMS + TRANSFORMERS)],
+    ),
+    compared(
+        "lm",
+        BEST,
+        "has the best perplexity, yet is below the LSTM in A",
+        *(Comparison(BEST, other, "perplexity", -1) for other in (*LSTMS, "Transformer")),
+        Comparison(BEST, "LSTM", "a", -1),
+    ),
+    Statement(
+        ALONE,
+        "in A, the LSTM is above whichever model has the best perplexity here",
+        f"{number('lm', 'LSTM', 'a').short} against {number('lm', BEST, 'a').short}; the best: {BEST}",
+        lambda results: [effects.best_is_below(results, LSTMS + TRANSFORMERS, "LSTM", "a")],
+        tuple(Comparison("LSTM", other, "a") for other in ("Small LSTM", *TRANSFORMERS)),
+    ),
+    *(
+        above("lm", Arm("Transformer", teacher).label, "Transformer", metric)
+        for teacher in LSTMS
+        for metric in ("d", "a")
+    ),
+    *(
+        above("lm", Arm(student, teacher).label, student, "a", -1)
+        for teacher, student in (("Transformer", "Transformer"), ("Transformer", BEST), (BEST, BEST))
+    ),
+    *(
+        compared(
+            "lm",
+            "every student",
+            f"the LSTM as the teacher is above the Transformer as the teacher in {NAMES[metric]}",
+            *(
+                Comparison(Arm(student, "LSTM").label, Arm(student, "Transformer").label, metric)
+                for student in LSTMS + TRANSFORMERS
+            ),
+        )
+        for metric in ("d", "a")
+    ),
+    *(statement for student in TRANSFORMERS for statement in representations(student, "LSTM")),
+)
+
+# Classifiers
+
+ORDER = ("LSTM", "UTransformer-seq", "Transformer-seq", "Transformer")
+CLASSIFIERS = ORDER[1:]  # those that are not the LSTM
+
+CLASSIFICATION = (
+    *(
+        compared(
+            "classification",
+            ALONE,
+            f"{' > '.join(ORDER)} in {NAMES[metric]}",
+            *(Comparison(better, worse, metric) for better, worse in zip(ORDER, ORDER[1:], strict=False)),
+        )
+        for metric in ("mu", "d", "a")
+    ),
+    *(
+        above("classification", Arm(student, "LSTM").label, student, metric)
+        for metric in ("mu", "d", "a")
+        for student in CLASSIFIERS
+    ),
+    *(
+        compared(
+            "classification",
+            Arm(student, "LSTM").label,
+            f"above {student} taught by each Transformer in {NAMES['mu']}",
+            *(Comparison(Arm(student, "LSTM").label, Arm(student, teacher).label, "mu") for teacher in CLASSIFIERS),
+        )
+        for student in ORDER
+    ),
+    *(above("classification", Arm(student, "LSTM").label, student, "ece", -1) for student in CLASSIFIERS),
+    *(
+        compared(
+            "classification",
+            "LSTM taught by each Transformer",
+            f"below the LSTM alone in {NAMES[metric]}",
+            *(Comparison(Arm("LSTM", teacher).label, "LSTM", metric, -1) for teacher in CLASSIFIERS),
+        )
+        for metric in ("mu", "d", "a")
+    ),
+    *(steadier("classification", Arm(student, "LSTM").label, student, "a") for student in CLASSIFIERS),
+    *(statement for student in CLASSIFIERS for statement in representations(student, "LSTM")),
+)
+
+# Digits
+
+CORRUPTED = ("accuracy_scaled", "accuracy_translated")
+ACCURACIES = ("accuracy", *CORRUPTED)
+ERRORS = ("ece", "ece_scaled", "ece_translated")
+
+IMAGES = (
+    *(above("images", "CNN", "MLP", metric) for metric in CORRUPTED),
+    *(above("images", Arm("MLP", "CNN").label, "MLP", metric) for metric in ACCURACIES),
+    *(above("images", Arm("MLP", "CNN").label, Arm("MLP", "MLP").label, metric) for metric in ACCURACIES),
+    *(
+        above("images", Arm("MLP", "CNN").label, "MLP", metric, -1)
+        for metric in ("ece", "ece_scaled", "ece_translated")
+    ),
+    *(above("images", Arm("CNN", "MLP").label, "CNN", metric, -1) for metric in ACCURACIES),
+    *(steadier("images", Arm("MLP", "CNN").label, "MLP", metric) for metric in CORRUPTED),
+    *representations("MLP", "CNN"),
+)
+
+CLAIMS: dict[str, tuple[Statement, ...]] = {"lm": LM, "classification": CLASSIFICATION, "images": IMAGES}

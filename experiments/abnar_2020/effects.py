@@ -1,0 +1,167 @@
+"""From the dict of results.json to effects: what `claims` measures, each positive where the paper is right.
+
+An effect's interval is the paired one of results["differences"] where there is one (bootstrap over test examples).
+Else it is over seeds: Welch's t for differences of means, Fisher's F for a ratio of deviations, and Welch's t on
+jackknife pseudo-values where pairs of models are compared, since pairs that share a model are not independent. With
+too few seeds there is none, and the most that a claim can get is "direction only".
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from experiments.claims import welch
+
+SIMILAR = 0.1  # "similar perplexity": the highest at most this share above the lowest
+
+Interval = tuple[float, float] | None
+
+
+class Effect(NamedTuple):
+    """One measured part of a claim."""
+
+    size: float | None  # positive where the claim is right; None: an arm is missing or has no seed left
+    interval: Interval
+    seeds: int
+    text: str
+    sign: int = 1  # -1: `text` shows a difference that is negative where the claim is right
+    threshold: float | None = None
+    missing: tuple[str, ...] = ()  # what a size could not be had without
+
+
+class Comparison(NamedTuple):
+    """`first` is above `second` in a metric, or below with sign -1."""
+
+    first: str
+    second: str
+    metric: str
+    sign: int = 1
+
+
+def values(results: dict, arm: str, metric: str) -> list[float]:
+    """One number for each seed that was trained to the end."""
+    found = next((one for one in results["arms"] if one["arm"] == arm), {})
+    known = ((found.get("metrics") or {}).get(metric) or {}).get("values") or ()
+    return [value for value in known if value is not None and math.isfinite(value)]
+
+
+def difference(results: dict, comparison: Comparison, named: bool = False) -> Effect:
+    """The difference of two arms' means; named: its text says of which."""
+    first, second, metric, sign = comparison
+    ours, theirs = (values(results, arm, metric) for arm in (first, second))
+    if not ours or not theirs:
+        return _missing(arm for arm, found in ((first, ours), (second, theirs)) if not found)
+    size = _mean(ours) - _mean(theirs)
+    interval = _oriented(paired(results, first, second, metric) or welch(ours, theirs), sign)
+    names = (f"{first} ", f"{second} ") if named else ("", "")
+    text = against(_mean(ours), _mean(theirs), 2 if metric == "perplexity" else 4, names)
+    return Effect(sign * size, interval, min(len(ours), len(theirs)), text, sign)
+
+
+def paired(results: dict, first: str, second: str, metric: str) -> Interval:
+    """The interval of first - second in results["differences"], whichever of the two is named first there."""
+    known = results.get("differences") or {}
+    for key, sign in ((f"{first} | {second}", 1), (f"{second} | {first}", -1)):
+        found = (known.get(key) or {}).get(metric) or {}
+        if found.get("low") is not None and found.get("high") is not None:
+            return _oriented((found["low"], found["high"]), sign)
+    return None
+
+
+def steadier(results: dict, arm: str, alone: str, metric: str) -> Effect:
+    """ln of the ratio of the deviations over seeds, alone to taught; the interval takes seeds to be normal."""
+    from scipy import stats
+
+    sides = {name: values(results, name, metric) for name in (arm, alone)}
+    if min(map(len, sides.values())) < 2:
+        return _missing((name for name, found in sides.items() if len(found) < 2), "two seeds of ")
+    taught, other = map(_deviation, sides.values())
+    text, seeds = f"sd {taught:.4f} against {other:.4f}", min(map(len, sides.values()))
+    if not taught or not other:
+        return Effect(other - taught, None, seeds, text)
+    size = math.log(other / taught)
+    freedom = len(sides[alone]) - 1, len(sides[arm]) - 1
+    low, high = (size - 0.5 * math.log(float(stats.f.ppf(share, *freedom))) for share in (0.975, 0.025))
+    return Effect(size, (low, high), seeds, f"{text} (ln of the ratio {-size:+.2f})", sign=-1)
+
+
+def closer_together(results: dict, arm: str, alone: str) -> Effect:
+    """Mean similarity of an arm's models to each other, above that of the models trained alone."""
+    sides = {name: _rows(results, name, name) for name in (arm, alone)}
+    if min(map(len, sides.values())) < 2:
+        return _missing((name for name, found in sides.items() if len(found) < 2), "pairs of ")
+    return _similarity(*sides.values(), interval=welch(*map(jackknifed, sides.values())))
+
+
+def nearer(results: dict, arm: str, alone: str, teacher: str) -> Effect:
+    """Mean similarity of an arm's models to the teacher's, above that of the models trained alone."""
+    sides = {name: _rows(results, name, teacher) for name in (arm, alone)}
+    if not all(sides.values()):
+        return _missing((name for name, found in sides.items() if not found), f"similarity to {teacher} of ")
+    return _similarity(*sides.values(), interval=welch(*sides.values()))
+
+
+def jackknifed(means: Sequence[float]) -> list[float]:
+    """Pseudo-values of the mean over pairs, from each model's mean over its pairs; of two models none are known."""
+    count = len(means)
+    if count < 3:
+        return []
+    return [_mean(means) + 2 * (count - 1) / (count - 2) * (one - _mean(means)) for one in means]
+
+
+def similar_perplexity(results: dict, arms: Sequence[str]) -> Effect:
+    """How far the spread of the perplexities stays under SIMILAR."""
+    found = {arm: values(results, arm, "perplexity") for arm in arms}
+    if not all(found.values()):
+        return _missing(arm for arm, known in found.items() if not known)
+    means = list(map(_mean, found.values()))
+    spread = max(means) / min(means) - 1
+    text = f"{min(means):.2f} to {max(means):.2f}, {spread:.1%} apart; similar: {SIMILAR:.0%}"
+    return Effect(SIMILAR - spread, None, min(map(len, found.values())), text, threshold=0.0)
+
+
+def best_is_below(results: dict, arms: Sequence[str], above: str, metric: str) -> Effect:
+    """How far `above` is above the arm that has the best perplexity here; nothing if it has that itself."""
+    found = {arm: values(results, arm, "perplexity") for arm in arms}
+    if not all(found.values()):
+        return _missing(arm for arm, known in found.items() if not known)
+    best = min(arms, key=lambda arm: _mean(found[arm]))
+    if best == above:
+        return Effect(0.0, None, len(found[best]), f"the best: {best}")
+    effect = difference(results, Comparison(above, best, metric))
+    return effect if effect.size is None else effect._replace(text=f"{effect.text}; the best: {best}")
+
+
+def against(first: float, second: float, digits: int, names: tuple[str, str] = ("", "")) -> str:
+    """The two numbers and their difference."""
+    here, there = (f"{name}{value:.{digits}f}" for name, value in zip(names, (first, second), strict=True))
+    return f"{here} against {there} ({first - second:+.{digits}f})"
+
+
+def _rows(results: dict, arm: str, others: str) -> list[float]:
+    """For each model of an arm its mean similarity to the other arm's models, itself left out."""
+    found = results.get("representations") or {"models": [], "similarity": []}
+    places = {name: [i for i, one in enumerate(found["models"]) if one["arm"] == name] for name in (arm, others)}
+    rows = [[found["similarity"][i][j] for j in places[others] if j != i] for i in places[arm]]
+    return [_mean(row) for row in rows if row]
+
+
+def _similarity(taught: Sequence[float], alone: Sequence[float], interval: Interval) -> Effect:
+    text = against(_mean(taught), _mean(alone), 4)
+    return Effect(_mean(taught) - _mean(alone), interval, min(len(taught), len(alone)), text)
+
+
+def _missing(arms: Iterable[str], what: str = "") -> Effect:
+    return Effect(None, None, 0, "", missing=tuple(f"{what}{arm}" for arm in arms))
+
+
+def _oriented(interval: Interval, sign: int) -> Interval:
+    return interval if interval is None or sign > 0 else (-interval[1], -interval[0])
+
+
+def _mean(found: Sequence[float]) -> float:
+    return math.fsum(found) / len(found)
+
+
+def _deviation(found: Sequence[float]) -> float:
+    return math.sqrt(math.fsum((value - _mean(found)) ** 2 for value in found) / (len(found) - 1))

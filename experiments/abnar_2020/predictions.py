@@ -1,0 +1,100 @@
+"""What a model says of examples: decisions, penultimate vectors, and confidence at every label.
+
+Each function is compiled once for a model and a shape. Results are in the order of the examples.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.abnar_2020.tasks import Test
+from seqkd_jax import batches
+from seqkd_jax.base import PAD, Model
+from seqkd_jax.config import BatchConfig
+
+BATCH = BatchConfig(tokens=0, sentences=256, buckets=3)  # of decisions
+CHUNK = 1024  # examples whose distributions over the vocabulary are held at a time
+
+
+class Labels(NamedTuple):
+    """What a model says at the labels of N examples."""
+
+    nats: np.ndarray  # float64 [N], summed over an example's labels
+    count: np.ndarray  # int [N] labels
+    confidence: np.ndarray  # [M] probability of the most probable class at every label of every example
+    correct: np.ndarray  # bool [M] whether that was the label
+
+
+def vectors(model: Model, params, encoded: batches.Encoded) -> np.ndarray:
+    """Penultimate features [N,E]: of the last position that was read."""
+    plan = batches.make_plan(encoded, BATCH)
+    found = None
+    for batch, rows in zip(batches.eval_batches(encoded, plan), batches.eval_rows(plan), strict=True):
+        features = np.asarray(_reader(model)(params, batch.inputs))
+        if found is None:
+            found = np.empty((len(encoded.targets), features.shape[-1]), features.dtype)
+        found[rows] = features[: len(rows)]
+    return found
+
+
+def decisions(model: Model, params, test: Test) -> np.ndarray:
+    """The decision [N] on each example."""
+    found, log_probs = vectors(model, params, test.encoded), _log_probs(model)
+    chosen = np.empty(len(found), np.int64)
+    for first in range(0, len(found), CHUNK):
+        rows = slice(first, min(first + CHUNK, len(found)))
+        part = np.zeros((CHUNK, found.shape[1]), found.dtype)
+        part[: rows.stop - first] = found[rows]
+        scores = np.asarray(log_probs(params, part))[: rows.stop - first]
+        if isinstance(test.choices, tuple):
+            scores = np.stack([np.logaddexp.reduce(scores[:, ids], axis=1) for ids in test.choices], axis=1)
+        elif test.choices is not None:
+            scores = np.take_along_axis(scores, test.choices[rows], axis=1)
+        chosen[rows] = scores.argmax(axis=1)
+    return chosen
+
+
+def at_labels(model: Model, params, encoded: batches.Encoded, config: BatchConfig, shapes) -> Labels:
+    """Loss and confidence at every label of a corpus; config, shapes: of training, to share its shapes."""
+    plan = batches.make_plan(encoded, config, shapes)
+    count = np.array([batches.labels_of(encoded, row) for row in range(len(encoded.targets))])
+    nats = np.zeros(len(count))
+    confidence, correct = [], []
+    for batch, rows in zip(batches.eval_batches(encoded, plan), batches.eval_rows(plan), strict=True):
+        values = [np.asarray(value)[: len(rows)] for value in _measures(model)(params, batch)]
+        real = np.asarray(batch.weights)[: len(rows)] > 0
+        nats[rows] = (values[0].astype(np.float64) * real).sum(axis=1)
+        confidence.append(values[1][real])
+        correct.append(values[2][real])
+    return Labels(nats, count, np.concatenate(confidence), np.concatenate(correct))
+
+
+@functools.cache
+def _reader(model: Model) -> Callable:
+    def read(params, inputs):
+        features = model.features(params, inputs, None)
+        if features.shape[1] == 1:
+            return features[:, 0]
+        last = jnp.sum(inputs != PAD, axis=1) - 1
+        return jax.vmap(lambda row, place: row[place])(features, last)
+
+    return jax.jit(read)
+
+
+@functools.cache
+def _log_probs(model: Model) -> Callable:
+    return jax.jit(lambda params, features: jax.nn.log_softmax(model.head(params, features)))
+
+
+@functools.cache
+def _measures(model: Model) -> Callable:
+    def measures(params, batch):
+        log_probs = jax.nn.log_softmax(model.head(params, model.features(params, batch.inputs, None)))
+        nats = -jnp.take_along_axis(log_probs, batch.labels[..., None], axis=-1)[..., 0]
+        return nats, jnp.exp(log_probs.max(axis=-1)), log_probs.argmax(axis=-1) == batch.labels
+
+    return jax.jit(measures)

@@ -1,0 +1,180 @@
+"""From finished stages to the dict of results.json. A seed that diverged, or whose teacher did, is never averaged."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from experiments import pipeline
+from experiments.abnar_2020 import accuracy, claims, study
+from experiments.abnar_2020.arms import Arm
+from experiments.abnar_2020.study import Study
+from seqkd_jax import calibration, files
+
+MOVED = ("scaled", "translated")  # test sets of digits beside the plain one
+
+
+def collect(made: Study, arms: Sequence[Arm]) -> dict:
+    """What results.json says beside what ran. arms: those that were evaluated."""
+    task, scale = study.task(made), made.scale
+    left_out = {arm: diverged(made, arm) for arm in arms}
+    said = {arm: _kept(made, arm, left_out[arm]) for arm in arms}
+    entries = [_entry(made, arm, said, left_out[arm]) for arm in arms]
+    mapped = tuple(arm for arm in arms if len(left_out[arm]) < made.seeds)
+    first = scale.training[arms[0].student].seed
+    return {
+        "scenario": "digits" if scale.setup == "images" else "agreement",
+        "setup": scale.setup,
+        "scale": scale.name,
+        "seeds": [first + place for place in range(made.seeds)],
+        "teachers": scale.teachers,
+        "notes": list(scale.notes),
+        "counts": task.counts,
+        "arms": entries,
+        "differences": _differences(made, said),
+        "representations": files.read_json(study.drawn_map(made, mapped, left_out) / "map.json") if mapped else None,
+    }
+
+
+def diverged(made: Study, arm: Arm) -> set[int]:
+    """The replicas of an arm that were not trained to the end, or whose teacher was not."""
+    summary = files.read_json(study.training(made, arm) / "summary.json")
+    own = {place for place, replica in enumerate(summary["replicas"]) if replica["diverged"]}
+    if arm.teacher is None:
+        return own
+    of_teacher = diverged(made, Arm(arm.teacher))
+    if made.scale.teachers == "one":
+        of_teacher = set(range(made.seeds)) if 0 in of_teacher else set()
+    return own | of_teacher
+
+
+def _kept(made: Study, arm: Arm, left_out: set[int]) -> dict[str, np.ndarray]:
+    """An arm's predictions [R,...] of the seeds that count."""
+    arrays = study.read_arrays(study.evaluation(made, arm) / "predictions.npz")
+    rows = [place for place in range(made.seeds) if place not in left_out]
+    return {key: value[rows] for key, value in arrays.items()} | {"places": np.array(rows, int)}
+
+
+def _entry(made: Study, arm: Arm, said: dict, left_out: set[int]) -> dict:
+    """One entry of results.json's `arms`."""
+    run, found = study.training(made, arm), said[arm]
+    config = made.scale.config(arm, made.seeds)
+    entry = {
+        "arm": arm.label,
+        "student": arm.student,
+        "teacher": arm.teacher,
+        **files.read_json(study.evaluation(made, arm) / "model.json"),
+        "seeds": [config.seed + int(place) for place in found["places"]],
+        "diverged": [config.seed + place for place in sorted(left_out)],
+        "metrics": {},
+        "bins": {},
+        "reliability": [],
+        "training": {
+            "config": asdict(config),
+            "model": {"type": type(made.scale.models[arm.student]).__name__, **asdict(made.scale.models[arm.student])},
+            "seconds": pipeline.read_manifest(run)["seconds"],
+            **files.read_json(run / "summary.json"),
+        },
+    }
+    if not len(found["places"]):
+        return entry
+    metrics, bins = (_of_images if made.scale.setup == "images" else _of_agreement)(made, found)
+    metrics |= _of_labels(made, found)
+    if arm.teacher is not None and Arm(arm.teacher) in said:
+        metrics["agreement"] = _agreement(made, found, said[Arm(arm.teacher)])
+    reliability = calibration.reliability(found["valid_confidence"].ravel(), found["valid_correct"].ravel())
+    return {**entry, "metrics": metrics, "bins": bins, "reliability": reliability}
+
+
+def _of_agreement(made: Study, found: dict) -> tuple[dict, dict]:
+    task = study.task(made)
+    correct = _correct(made, found, "test")
+    gold = {int(name.removeprefix("gold_")): _correct(made, found, name) for name in task.tests if name != "test"}
+    strata = task.strata
+    order = (strata["distance"], strata["intervening"], strata["attractors"], strata["seen"])
+    return accuracy.agreement_metrics(correct, *order, gold or None)
+
+
+def _of_images(made: Study, found: dict) -> tuple[dict, dict]:
+    metrics = {"accuracy": accuracy.mean_with_interval(_correct(made, found, "test"))}
+    for name in MOVED:
+        metrics[f"accuracy_{name}"] = accuracy.mean_with_interval(_correct(made, found, name))
+        metrics[f"ece_{name}"] = _calibration(found, name, calibration.BINS)
+    return metrics, {}
+
+
+def _of_labels(made: Study, found: dict) -> dict:
+    """Loss, perplexity and calibration at the labels of the validation set."""
+    nats, counts = found["valid_nats"], found["valid_count"]
+    loss = [float(n.sum() / c.sum()) for n, c in zip(nats, counts, strict=True)]
+    metrics = {
+        "loss": _over_seeds(loss),
+        "ece": _calibration(found, "valid", calibration.BINS),
+        "ece_original": _calibration(found, "valid", calibration.ORIGINAL_BINS),
+    }
+    if made.scale.setup == "lm":
+        pairs = list(zip(nats, counts, strict=True))
+        metrics["perplexity"] = _over_seeds([accuracy.corpus_perplexity(*pair) for pair in pairs])
+        metrics["perplexity_batches"] = _over_seeds([accuracy.batch_perplexity(*pair) for pair in pairs])
+    return metrics
+
+
+def _calibration(found: dict, name: str, bins: int) -> dict:
+    pairs = zip(found[f"{name}_confidence"], found[f"{name}_correct"], strict=True)
+    return _over_seeds([calibration.expected_calibration_error(*pair, bins) for pair in pairs])
+
+
+def _agreement(made: Study, found: dict, teacher: dict) -> dict | None:
+    """The share of test examples on which students decide as their teachers; None if those are not there."""
+    taught = teacher["decisions_test"]
+    if made.scale.teachers == "one":
+        return accuracy.agreement_with(found["decisions_test"], taught[:1])
+    places = teacher["places"].tolist()
+    return accuracy.agreement_with(
+        found["decisions_test"], taught[[places.index(place) for place in found["places"].tolist()]]
+    )
+
+
+def _over_seeds(values: Sequence[float]) -> dict:
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "sd": deviation, "low": None, "high": None, "values": list(values)}
+
+
+def _correct(made: Study, found: dict, name: str) -> np.ndarray:
+    return found[f"decisions_{name}"] == study.task(made).tests[name].truth
+
+
+def _differences(made: Study, said: dict) -> dict:
+    """Paired intervals of the comparisons that claims ask for: arms are right or wrong on the same test examples."""
+    by_label = {arm.label: found for arm, found in said.items() if len(found["places"])}
+    differences: dict[str, dict] = {}
+    for first, second, metric in claims.comparisons(made.scale.setup):
+        if first in by_label and second in by_label:
+            entry = differences.setdefault(f"{first} | {second}", {})
+            entry[metric] = _difference(made, by_label[first], by_label[second], metric)
+    return differences
+
+
+def _difference(made: Study, first: dict, second: dict, metric: str) -> dict:
+    strata, name = study.task(made).strata, "test"
+    if metric.startswith("accuracy_"):
+        name = metric.removeprefix("accuracy_")
+    pair = [_correct(made, found, name) for found in (first, second)]
+    if metric == "d":
+        rows = accuracy.distance_rows(strata["distance"], strata["intervening"])
+        bins, groups = strata["distance"][rows], accuracy.DISTANCES
+    elif metric == "a":
+        rows = accuracy.attractor_rows(strata["distance"], strata["intervening"], strata["attractors"])
+        bins, groups = strata["attractors"][rows], accuracy.ATTRACTORS
+    else:
+        return accuracy.difference(*pair)
+    return accuracy.difference(*(correct[:, rows] for correct in pair), bins, groups)
+
+
+def data_hashes(made: Study) -> dict[str, str]:
+    """What the study read -> SHA-256."""
+    if made.data is None:
+        return {"embedded": files.sha256_json([made.scale.setup, made.scale.embedded, study.tasks.DATA_SEED])}
+    root = Path(made.data)
+    return {root.name: pipeline.content_hash(root)}

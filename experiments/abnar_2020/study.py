@@ -1,0 +1,221 @@
+"""The stages of the study, each a function of earlier ones' directories. `pipeline.stage` makes each once.
+
+  vocabulary -> training of each arm, its teacher's first -> its predictions
+                                                          -> its vectors -> map of all
+
+An arm's seeds are trained at once, as replicas of one run. A stage is asked for by whoever needs it, so that asking for
+one arm makes what that arm needs and no more.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments import pipeline
+from experiments.abnar_2020 import predictions, tasks
+from experiments.abnar_2020.arms import Arm
+from experiments.abnar_2020.scales import Scale
+from seqkd_jax import batches, checkpoint, files, models, representations, vocab
+from seqkd_jax.run_record import plain
+from seqkd_jax.train_model import Run, train_model
+
+
+class Study(NamedTuple):
+    """A scale, its data and where its stages are."""
+
+    scale: Scale
+    root: Path
+    data: Path | None  # None: the embedded data
+    seeds: int
+    make: bool = True  # False: only look up what is there; NotMade if it is not
+
+    def stage(self, name: str, settings: Any, inputs: Mapping[str, Path], make: Callable, resumable=False) -> Path:
+        """One stage of this study."""
+        given = dict(inputs) if self.data is None else {**inputs, "data": self.data}
+        return pipeline.stage(name, settings, given, make if self.make else None, self.root, resumable=resumable)
+
+
+_loaded: dict[str, tasks.Task] = {}  # the data of one study at a time: every stage reads them
+
+
+def task(study: Study) -> tasks.Task:
+    """The data as models read them."""
+    scale = study.scale
+    key = str([scale.setup, scale.embedded, scale.vocabulary, scale.mapped, study.data])
+    if key not in _loaded:
+        _loaded.clear()
+        _loaded[key] = tasks.load(scale, study.data)
+    return _loaded[key]
+
+
+def vocabulary(study: Study) -> Path:
+    """The vocabularies, what was counted, and the batch shapes that all arms share."""
+    scale = study.scale
+
+    def make(directory: Path) -> None:
+        given = task(study)
+        vocab.save(given.vocabularies, directory)
+        files.write_json(directory / "counts.json", given.counts)
+        config = next(iter(scale.training.values())).batch
+        plan = batches.make_plan(given.train, config)
+        files.write_json(directory / "shapes.json", [list(shape) for shape in plan.shapes])
+
+    settings = [scale.setup, scale.embedded, scale.vocabulary, [config.batch for config in scale.training.values()]]
+    return study.stage("vocabulary", settings, {}, make)
+
+
+def shapes(study: Study) -> tuple[batches.Shape, ...]:
+    """The batch shapes that all arms share."""
+    return tuple(batches.Shape(*shape) for shape in files.read_json(vocabulary(study) / "shapes.json"))
+
+
+def training(study: Study, arm: Arm) -> Path:
+    """The training run of an arm: checkpoints of all its seeds, metrics.jsonl, summary.json."""
+    scale = study.scale
+    model, config = scale.models[arm.student], scale.config(arm, study.seeds)
+    inputs = {"vocabulary": vocabulary(study)}
+    if arm.teacher is not None:
+        inputs["teacher"] = training(study, Arm(arm.teacher)) / "best"
+
+    def make(directory: Path) -> None:
+        given = task(study)
+        run = Run(
+            model,
+            given.vocabularies,
+            given.train,
+            given.valid,
+            config,
+            shapes(study),
+            teacher=inputs.get("teacher"),
+            teachers=scale.teachers,
+        )
+        summary = train_model(run, directory, arm.key)
+        told = {key: value for key, value in summary._asdict().items() if key not in ("best", "last", "history")}
+        files.write_json(directory / "summary.json", plain(told))
+        shutil.rmtree(directory / "last")  # the run is over: its optimiser's state is of no use
+
+    settings = [scale.setup, model, config, scale.teachers if arm.teacher else None]
+    return study.stage(f"train-{arm.key}", settings, inputs, make, resumable=True)
+
+
+def replicas(directory: Path) -> list[checkpoint.Checkpoint]:
+    """A stacked checkpoint's seeds, or the one that an ordinary one holds."""
+    count = checkpoint.read_record(directory).get("replicas", 1)
+    return [checkpoint.load(directory, replica=place) for place in range(count)]
+
+
+def evaluation(study: Study, arm: Arm) -> Path:
+    """Of each seed: its decisions on the test sets, its confidence on the validation set, loss and perplexity."""
+    run = training(study, arm)
+
+    def make(directory: Path) -> None:
+        given, batch = task(study), study.scale.training[arm.student].batch
+        arrays: dict[str, list] = {}
+        for found in replicas(run / "best"):
+            said = {
+                f"decisions_{name}": predictions.decisions(found.translator, found.params, test)
+                for name, test in given.tests.items()
+            }
+            labels = predictions.at_labels(found.translator, found.params, given.valid, batch, shapes(study))
+            said |= {f"valid_{key}": value for key, value in labels._asdict().items()}
+            if study.scale.setup == "images":
+                for name in ("scaled", "translated"):
+                    moved = predictions.at_labels(
+                        found.translator, found.params, given.tests[name].encoded, batch, shapes(study)
+                    )
+                    said |= {f"{name}_confidence": moved.confidence, f"{name}_correct": moved.correct}
+            for key, value in said.items():
+                arrays.setdefault(key, []).append(value)
+        np.savez_compressed(directory / "predictions.npz", **{key: np.stack(value) for key, value in arrays.items()})
+        files.write_json(directory / "model.json", {"parameters": models.parameter_count(found.translator)})
+
+    return study.stage(f"evaluate-{arm.key}", [study.scale.setup], {"run": run, "vocabulary": vocabulary(study)}, make)
+
+
+def vectors(study: Study, arm: Arm) -> Path:
+    """Penultimate vectors of the mapped examples: of each seed at its best, and along its path if that was kept."""
+    run = training(study, arm)
+
+    def make(directory: Path) -> None:
+        arrays = {}
+        for place in ("best", *sorted(path.name for path in run.glob("epoch-*"))):
+            for index, found in enumerate(replicas(run / place)):
+                said = predictions.vectors(found.translator, found.params, task(study).mapped)
+                arrays[f"{place}/{index}"] = said.astype(np.float32)
+        np.savez_compressed(directory / "vectors.npz", **{key.replace("/", "."): v for key, v in arrays.items()})
+
+    return study.stage(f"vectors-{arm.key}", [study.scale.mapped], {"run": run}, make)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file; objects in it are refused."""
+    with np.load(path, allow_pickle=False) as stored:
+        return {key: stored[key] for key in stored.files}
+
+
+def drawn_map(study: Study, arms: tuple[Arm, ...], left_out: Mapping[Arm, set[int]]) -> Path:
+    """Similarity of all models, their map, and learning paths in a map of their own. left_out: diverged replicas."""
+    inputs = {arm.key: vectors(study, arm) for arm in arms}
+    first = study.scale.training[arms[0].student].seed
+
+    def make(directory: Path) -> None:
+        best, paths = [], []
+        for arm in arms:
+            arrays = read_arrays(inputs[arm.key] / "vectors.npz")
+            for key in sorted(arrays, key=lambda key: (int(key.rsplit(".", 1)[1]), _epoch(key))):
+                place, index = key.rsplit(".", 1)
+                if int(index) in left_out.get(arm, ()):
+                    continue
+                entry = {"arm": arm.label, "seed": first + int(index)}
+                matrix = representations.cosine_matrix(arrays[key])
+                if place == "best":
+                    best.append((entry, matrix))
+                else:
+                    paths.append(({**entry, "epoch": _epoch(key)}, matrix))
+        files.write_json(directory / "map.json", _mapped(best, paths, study.scale.mapped))
+
+    settings = [[arm.label, sorted(left_out.get(arm, ()))] for arm in arms]
+    return study.stage("map", settings, inputs, make)
+
+
+def _epoch(key: str) -> int:
+    """Of an array's name; -1: the best."""
+    return -1 if key.startswith("best") else int(key.split(".")[0].removeprefix("epoch-"))
+
+
+def _mapped(best: list, paths: list, examples: int) -> dict:
+    """What results.json says of representations. best, paths: (what it is, cosine matrix)."""
+    similar = representations.similarities([matrix for _, matrix in best])
+    told = {
+        "examples": examples,
+        "models": [entry for entry, _ in best],
+        "similarity": similar.round(6).tolist(),
+        "map": representations.embed(representations.distances(similar)).tolist(),
+        "paths": [],
+    }
+    if not paths:
+        return told
+    distances = representations.distances(representations.similarities([matrix for _, matrix in paths]))
+    points = representations.embed(distances).tolist()
+    walked: dict[tuple, dict] = {}
+    for (entry, _), point in zip(paths, points, strict=True):
+        path = walked.setdefault((entry["arm"], entry["seed"]), {**entry, "epochs": [], "points": []})
+        path.pop("epoch", None)
+        path["epochs"].append(entry["epoch"])
+        path["points"].append(point)
+    return {**told, "paths": list(walked.values())}
+
+
+def parameters(study: Study, student: str) -> int:
+    """Of a model, found without making it."""
+    sizes = task(study).vocabularies
+    return models.parameter_count(models.build(study.scale.models[student], sizes.source.size, sizes.target.size))
+
+
+def clear() -> None:
+    """Drop the programs of models that are done with: each arm's are its own."""
+    jax.clear_caches()

@@ -1,0 +1,210 @@
+"""Results as a person reads them: Markdown tables beside the published numbers, and the verdicts on the claims.
+
+Each setup has its columns as data: heading, metric, and whether the paper has it. A cell is the mean over seeds and
+their standard deviation; a cell of a grid holds the paper's mean in brackets.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from experiments import claims as verdicts
+from experiments.abnar_2020 import claims, published
+from experiments.abnar_2020.arms import Arm
+from experiments.report import DAGGER, markdown
+
+
+class Column(NamedTuple):
+    """One metric of the table of arms."""
+
+    heading: str
+    metric: str
+    paper: bool = False  # the published number stands beside it
+
+
+PAPER = True
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "lm": (
+        Column("PPL", "perplexity"),
+        Column("PPL of batches", "perplexity_batches", PAPER),
+        Column("mu", "mu"),
+        Column("D", "d", PAPER),
+        Column("A", "a", PAPER),
+        Column("A, gold", "a_gold"),
+        Column("ECE", "ece"),
+        Column("agreement", "agreement"),
+    ),
+    "classification": (
+        Column("mu", "mu", PAPER),
+        Column("D", "d", PAPER),
+        Column("A", "a", PAPER),
+        Column("A, gold", "a_gold"),
+        Column("ECE", "ece"),
+        Column("ECE, 10⁶ bins", "ece_original", PAPER),
+        Column("agreement", "agreement"),
+    ),
+    "images": (
+        Column("clean", "accuracy", PAPER),
+        Column("scaled", "accuracy_scaled", PAPER),
+        Column("translated", "accuracy_translated", PAPER),
+        Column("ECE clean", "ece", PAPER),
+        Column("ECE scaled", "ece_scaled", PAPER),
+        Column("ECE translated", "ece_translated", PAPER),
+        Column("agreement", "agreement"),
+    ),
+}
+FURTHER: dict[str, tuple[Column, ...]] = {
+    "lm": (
+        Column("loss", "loss"),
+        Column("D, pooled", "d_pooled"),
+        Column("mu, unseen", "mu_unseen"),
+        Column("ECE, 10⁶ bins", "ece_original"),
+    ),
+    "classification": (
+        Column("loss", "loss"),
+        Column("D, pooled", "d_pooled"),
+        Column("mu, unseen", "mu_unseen"),
+    ),
+    "images": (Column("loss", "loss"), Column("ECE, 10⁶ bins", "ece_original")),
+}
+GRIDS: dict[str, tuple[Column, ...]] = {
+    "lm": (Column("D", "d"), Column("A", "a")),
+    "classification": (Column("mu", "mu"), Column("D", "d"), Column("A", "a"), Column("ECE", "ece")),
+    "images": (
+        Column("Accuracy on clean digits", "accuracy"),
+        Column("Accuracy on scaled digits", "accuracy_scaled"),
+        Column("Accuracy on translated digits", "accuracy_translated"),
+        Column("ECE on clean digits", "ece"),
+    ),
+}
+MEANINGS = {
+    "lm": "PPL: perplexity; of batches: the mean over batches, as in the paper",
+    "mu": "mu: accuracy; D: mean over the distances 1 to 16; A: mean over 0 to 4 attractors; gold: its 1 to 4 "
+    "attractors from the separate prefixes that carry gold counts; unseen: without prefixes that occur in training; "
+    "pooled: distances 9–10, 11–12 and 13–16 as one bin each",
+    "ece": "ECE: expected calibration error in 20 bins, on the validation set",
+    "ece_images": "ECE: expected calibration error in 20 bins, on the test images of that kind",
+    "agreement": "agreement: share of test examples on which a student and its teacher decide alike",
+}
+
+
+def table(results: dict) -> str:
+    """The whole Markdown text for the results of one setup."""
+    setup = results["setup"]
+    found = claims.claims(results)
+    parts = [
+        f"# Abnar et al. 2020: {setup}, scale {results['scale']}",
+        _arms(results, COLUMNS[setup], "paper"),
+        _grids(results),
+        "## Further measures",
+        _arms(results, FURTHER[setup]),
+        "## Notes",
+        "\n".join(f"- {note}" for note in _notes(results)),
+        "## Claims of the paper",
+        verdicts.markdown(found),
+        f"{verdicts.summary(found)}. Verdicts: reproduced, the 95% interval of the difference has the claimed sign; "
+        "direction only, the difference has it, but the interval holds zero or there is none. Intervals: paired "
+        "bootstrap over test examples for accuracies; over seeds for the rest.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def ordered(results: dict) -> list[dict]:
+    """The arms: alone first, then by teacher and student."""
+    models = names(results)
+    return sorted(results["arms"], key=lambda arm: (_place(models, arm["teacher"]), _place(models, arm["student"])))
+
+
+def names(results: dict) -> list[str]:
+    """The models, in the order in which they first occur among the arms as students, then as teachers."""
+    found = [arm["student"] for arm in results["arms"]] + [arm["teacher"] for arm in results["arms"] if arm["teacher"]]
+    return list(dict.fromkeys(found))
+
+
+def _place(models: Sequence[str], name: str | None) -> int:
+    return -1 if name is None else models.index(name)
+
+
+def _arms(results: dict, columns: Sequence[Column], paper: str = "") -> str:
+    head = ["arm", "parameters", "seeds"] if paper else ["arm"]
+    for column in columns:
+        head += [column.heading, paper] if column.paper and paper else [column.heading]
+    rows = []
+    for arm in ordered(results):
+        row = [arm["arm"], f"{arm['parameters']:,}", _seeds(arm)] if paper else [arm["arm"]]
+        for column in columns:
+            row.append(measured(arm, column.metric))
+            if column.paper and paper:
+                row.append(str(published.number(results["setup"], arm["arm"], column.metric) or "–"))
+        rows.append(row)
+    return "\n".join(markdown(head, rows, left=1))
+
+
+def measured(arm: dict, metric: str) -> str:
+    """Mean ± standard deviation over seeds."""
+    found = (arm.get("metrics") or {}).get(metric) or {}
+    if found.get("mean") is None:
+        return "–"
+    digits = 2 if metric.startswith("perplexity") else 3 if metric.startswith(("ece", "loss", "agreement")) else 4
+    deviation = "" if found.get("sd") is None else f" ± {found['sd']:.{digits}f}"
+    return f"{found['mean']:.{digits}f}{deviation}"
+
+
+def _seeds(arm: dict) -> str:
+    diverged = arm.get("diverged") or ()
+    return f"{len(arm['seeds'])}" + (f" ({len(diverged)} diverged)" if diverged else "")
+
+
+def _grids(results: dict) -> str:
+    """For each measure a table of teachers by students; empty without a taught arm."""
+    models = names(results)
+    students = [name for name in models if any(arm["student"] == name for arm in results["arms"])]
+    teachers = [name for name in models if any(arm["teacher"] == name for arm in results["arms"])]
+    arms = {arm["arm"]: arm for arm in results["arms"]}
+    parts = []
+    for column in GRIDS[results["setup"]] if teachers else ():
+        rows = []
+        for teacher in (None, *teachers):
+            cells = [_cell(results, arms, Arm(student, teacher).label, column.metric) for student in students]
+            rows.append([teacher or "none", *cells])
+        parts += [f"## {column.heading} by teacher (rows) and student (columns)"]
+        parts += ["\n".join(markdown(["teacher", *students], rows, left=1))]
+    return "\n\n".join(parts)
+
+
+def _cell(results: dict, arms: dict, name: str, metric: str) -> str:
+    here = measured(arms[name], metric) if name in arms else "–"
+    paper = published.number(results["setup"], name, metric)
+    return f"{here} ({paper.short})" if paper else here
+
+
+def _notes(results: dict) -> list[str]:
+    setup = results["setup"]
+    used = {"images": ("ece_images", "agreement"), "lm": ("lm", "mu", "ece", "agreement")}
+    notes = [MEANINGS[key] for key in used.get(setup, ("mu", "ece", "agreement"))]
+    notes.append("± and seeds: standard deviation over seeds; a seed that diverged is in no number")
+    diverged = [f"{arm['arm']}: {', '.join(map(str, arm['diverged']))}" for arm in ordered(results) if arm["diverged"]]
+    if diverged:
+        notes.append(f"seeds that diverged: {'; '.join(diverged)}")
+    if results.get("counts"):
+        known = (f"{name.replace('_', ' ')} {count:,}" for name, count in results["counts"].items())
+        notes.append(f"counts: {', '.join(known)}")
+    notes.append(f"paper: {DAGGER} from memory, not verified; ‡ read off a figure; – not known")
+    notes += published.NOTES[setup]
+    thin = [f"{name} {count:,}" for name, count in _thin(results)]
+    if thin:
+        notes.append(f"bins of fewer than {THIN} test examples (see their intervals): {', '.join(thin)}")
+    return notes + [f"not as in the paper: {note}" for note in results["notes"]]
+
+
+THIN = 100  # examples
+
+
+def _thin(results: dict) -> list[tuple[str, int]]:
+    bins = next((arm["bins"] for arm in results["arms"] if arm.get("bins")), {})
+    kinds = {"distance": "distance", "attractors": "attractors", "gold_attractors": "gold attractors"}
+    return [
+        (f"{kind} {name}:", found["n"])
+        for key, kind in kinds.items()
+        for name, found in (bins.get(key) or {}).items()
+        if found["n"] < THIN
+    ]

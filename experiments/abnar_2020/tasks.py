@@ -1,0 +1,162 @@
+"""From data to what models read: vocabularies, encoded splits, and the test sets with what there is to decide.
+
+A set-up is one function and one line in TASKS. Decisions are classes: 0 singular (VBZ), 1 plural (VBP), or the digit.
+Classifiers decide by the most probable class. A language model reads the words before the verb and weighs the verb
+against its other inflection; on the gold strata, which tell no verb, all singular forms against all plural ones.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.abnar_2020 import digits, sentences
+from experiments.abnar_2020.scales import Scale
+from experiments.abnar_2020.sentences import Prefixes, Sentences
+from seqkd_jax import batches, vocab
+from seqkd_jax.base import EOS, UNK
+from seqkd_jax.vocab import Vocabularies
+
+CLASSES = ("VBZ", "VBP")
+DIGITS = tuple("0123456789")
+DATA_SEED = 0  # of what is drawn: the embedded data, a split, moved digits
+
+
+class Test(NamedTuple):
+    """Examples to decide on."""
+
+    encoded: batches.Encoded
+    truth: np.ndarray  # int [N], the right decision
+    # What is weighed. None: all classes. [N,2]: two ids of each example. Two lists: the sums over their ids.
+    choices: np.ndarray | tuple[list[int], list[int]] | None = None
+
+
+class Task(NamedTuple):
+    """A set-up on its data."""
+
+    vocabularies: Vocabularies
+    train: batches.Encoded
+    valid: batches.Encoded
+    tests: dict[str, Test]  # "test", and "gold_1" ... or "scaled", "translated"
+    mapped: batches.Encoded  # examples whose representations are compared
+    strata: dict[str, np.ndarray]  # of "test", agreement only: distance, intervening, attractors, seen; [N] each
+    counts: dict[str, int]  # for the results: what was read, what was left out
+
+
+def load(scale: Scale, data: Path | None) -> Task:
+    """The task of a scale; UserError for data that are not what they should be."""
+    return TASKS[scale.setup](scale, data)
+
+
+def _classification(scale: Scale, data: Path | None) -> Task:
+    splits = sentences.load(data, DATA_SEED, scale.embedded)
+    known = _words(splits["train"], scale.vocabulary)
+    vocabularies = vocab.labels(known.source, CLASSES)
+
+    def encode(words: Sequence[Sequence[str]], plural: np.ndarray) -> batches.Encoded:
+        ids = [np.array([*known.source.encode(" ".join(line)), EOS], np.int32) for line in words]
+        return batches.classified(ids, plural.astype(int).tolist())
+
+    encoded = {split: encode(_before_verb(part), part.plural) for split, part in splits.items()}
+    gold, counts = _gold(data, splits["train"])
+    tests = {"test": Test(encoded["test"], splits["test"].plural.astype(int))}
+    tests |= {f"gold_{count}": Test(encode(p.words, p.plural), p.plural.astype(int)) for count, p in gold.items()}
+    counts |= _counts(splits, splits["test"], known)
+    mapped = _first(encoded["test"], scale.mapped)
+    train, valid = encoded["train"], encoded["valid"]
+    return Task(vocabularies, train, valid, tests, mapped, _strata(splits["test"], splits["train"]), counts)
+
+
+def _language_model(scale: Scale, data: Path | None) -> Task:
+    splits = sentences.load(data, DATA_SEED, scale.embedded)
+    known = _words(splits["train"], scale.vocabulary)
+
+    def ids(line: Sequence[str]) -> list[int]:
+        return known.source.encode(" ".join(line))
+
+    def is_known(word: str) -> bool:
+        return ids([word]) not in ([], [UNK])
+
+    encoded = {split: batches.sequences([ids(line) for line in splits[split].words]) for split in ("train", "valid")}
+    test = sentences.take(splits["test"], sentences.scorable(splits["test"], is_known))
+    choices = np.array([[ids([form])[0] for form in sorted_forms(pair, plural)] for pair, plural in _pairs(test)])
+    before = batches.sequences([ids(line) for line in _before_verb(test)])
+    gold, counts = _gold(data, splits["train"])
+    forms = {form: plural for form, plural in sentences.verb_forms(splits["train"]).items() if is_known(form)}
+    sums = tuple([ids([form])[0] for form, plural in forms.items() if plural == number] for number in (False, True))
+    tests = {"test": Test(before, test.plural.astype(int), choices)}
+    for count, prefixes in gold.items():
+        lines = batches.sequences([ids(line) for line in prefixes.words])
+        tests[f"gold_{count}"] = Test(lines, prefixes.plural.astype(int), sums)
+    counts |= _counts(splits, test, known) | {"verb_forms": len(forms)}
+    mapped = _first(before, scale.mapped)
+    train, valid = encoded["train"], encoded["valid"]
+    return Task(known, train, valid, tests, mapped, _strata(test, splits["train"]), counts)
+
+
+def _images(scale: Scale, data: Path | None) -> Task:
+    loaded = digits.load(data, DATA_SEED, scale.embedded)
+    encoded = {use: batches.classified(list(part.images), part.labels.tolist()) for use, part in loaded.items()}
+    tests = {use: Test(encoded[use], part.labels.astype(int)) for use, part in loaded.items() if use != "train"}
+    counts = {use: len(part.labels) for use, part in loaded.items()}
+    vocabularies = vocab.labels(None, DIGITS)
+    mapped = _first(encoded["test"], scale.mapped)
+    return Task(vocabularies, encoded["train"], encoded["test"], tests, mapped, {}, counts)
+
+
+TASKS = {"classification": _classification, "lm": _language_model, "images": _images}
+
+
+def sorted_forms(pair: tuple[str, str], plural: bool) -> tuple[str, str]:
+    """(singular, plural) of (the verb, its other inflection)."""
+    return pair[::-1] if plural else pair
+
+
+def _pairs(test: Sentences):
+    return zip(test.forms, test.plural.tolist(), strict=True)
+
+
+def _before_verb(part: Sentences) -> list[list[str]]:
+    return [words[:verb] for words, verb in zip(part.words, part.verb.tolist(), strict=True)]
+
+
+def _words(train: Sentences, size: int) -> Vocabularies:
+    """The most frequent words of the training split."""
+    counts: dict[str, int] = {}
+    for line in train.words:
+        for word in line:
+            counts[word] = counts.get(word, 0) + 1
+    ranked = sorted(counts.keys() - set(vocab.SPECIALS), key=lambda word: (-counts[word], word))
+    return vocab.words(ranked[:size])
+
+
+def _gold(data: Path | None, train: Sentences) -> tuple[dict[int, Prefixes], dict[str, int]]:
+    """The gold strata of 1 to 4 attractors without what training has shown, and how much that was."""
+    gold, counts = {}, {}
+    for count, prefixes in sentences.strata(data).items():
+        if count <= 4:
+            gold[count], dropped = sentences.drop_leaked(prefixes, train)
+            counts |= {f"gold_{count}": len(gold[count].words), f"gold_{count}_in_training": dropped}
+    return gold, counts
+
+
+def _counts(splits: Mapping[str, Sentences], test: Sentences, known: Vocabularies) -> dict[str, int]:
+    read = {split: len(part.words) for split, part in splits.items()}
+    return read | {"test_scored": int(sentences.filtered(test).sum()), "words": known.source.size}
+
+
+def _strata(test: Sentences, train: Sentences) -> dict[str, np.ndarray]:
+    seen = ~sentences.unseen(test, train)
+    return {
+        "distance": test.distance,
+        "intervening": test.intervening,
+        "attractors": test.attractors,
+        "seen": seen,
+    }
+
+
+def _first(encoded: batches.Encoded, count: int) -> batches.Encoded:
+    return encoded._replace(
+        sources=encoded.sources[:count], targets=encoded.targets[:count], weights=encoded.weights[:count]
+    )

@@ -1,0 +1,200 @@
+"""Classifiers of images: a convolutional network and a multi-layer perceptron (Abnar et al. 2020, scenario 2).
+
+Both read images [B,28,28] of values 0 to 255, uint8 or float, and give features [B,1,E], the last hidden layer after
+its activation; the head makes logits [B,1,V] of them. The position axis of length 1 is how all classifiers here look:
+labels are [B,1].
+
+Where the paper normalises over the batch, here it is over each image by itself: groups of channels in the CNN, the
+layer in the MLP. Then there are no running statistics to keep, and no image's result depends on its neighbours.
+Kernels start He normal (each feeds a ReLU), the head Glorot uniform, biases at zero; all is float32.
+"""
+
+from functools import partial, reduce
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from seqkd_jax.base import Model, UserError
+from seqkd_jax.config import CNNConfig, MLPConfig
+from seqkd_jax.models.layers import dropout, fold_keys, require_rates, vocabulary_logits
+
+SIDE = 28  # pixels
+EPSILON = 1e-5  # of the norms
+
+HE, GLOROT = nn.initializers.he_normal(), nn.initializers.glorot_uniform()
+ZEROS, ONES = nn.initializers.zeros, nn.initializers.ones
+
+
+def _pixels(images) -> Float[Array, "B 28 28"]:
+    """From 0 to 1."""
+    return images.astype(jnp.float32) / 255
+
+
+def _convolve(x: Float[Array, "B Y X C"], kernel: Float[Array, "3 3 C F"]) -> Float[Array, "B Y X F"]:
+    """A 3x3 convolution; beyond the edges are zeros.
+
+    As matrix products, since replicas are mapped over (train.FASTER), and XLA's own convolution is slow on a CPU inside
+    a loop and with kernels that differ along a mapped axis. 128 images of 28 x 28, 32 to 32 channels, forward and
+    backward, on two busy cores, in ms: XLA's alone 88, three under lax.map 31900, under vmap 1490; nine products 540,
+    578 and 856; one product of the nine neighbours joined 393, 997 and 1376.
+    """
+    _, height, width, channels = x.shape
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    moved = [padded[:, row : row + height, column : column + width] for row in range(3) for column in range(3)]
+    weights = kernel.reshape(9, channels, -1)
+    if channels == 1:  # a product over one channel is nearly all overhead
+        return jnp.concatenate(moved, axis=-1) @ weights[:, 0]
+    flat = sum(pixels.reshape(-1, channels) @ matrix for pixels, matrix in zip(moved, weights, strict=True))
+    return flat.reshape(*x.shape[:3], -1)
+
+
+def _normalise(x, axes: tuple[int, ...]):
+    """Mean 0 and variance 1 over these axes."""
+    centred = x - jnp.mean(x, axes, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axes, keepdims=True) + EPSILON)
+
+
+def _group_norm(x: Float[Array, "B Y X C"], scale, bias, groups: int) -> Float[Array, "B Y X C"]:
+    """Each group of neighbouring channels of an image is normalised by itself (Wu & He 2018)."""
+    grouped = _normalise(x.reshape(*x.shape[:3], groups, -1), (1, 2, 4))
+    return _rows(scale, x.ndim) * grouped.reshape(x.shape) + _rows(bias, x.ndim)
+
+
+def _rows(vector, ndim: int):
+    """[C] -> [1,...,1,C]."""
+    return jnp.expand_dims(vector, tuple(range(ndim - 1)))
+
+
+def _maximum(parts: list[Array]) -> Array:
+    """The elementwise maximum; the gradient goes to the largest, of equals to the first.
+
+    Not jnp.max: its gradient looks for the values that equal the maximum, and where XLA computes them anew in another
+    fusion they can differ from it in the last bit. Then none is found, and the gradient is 0/0.
+    """
+    return reduce(lambda first, second: jnp.where(second > first, second, first), parts)
+
+
+def _maxout(x: Float[Array, "B Y X C"], units: int) -> Float[Array, "B Y X U"]:
+    """The maximum of each group of C/U neighbouring channels (Goodfellow et al. 2013)."""
+    members = x.shape[-1] // units
+    return _maximum([x[..., member::members] for member in range(members)])
+
+
+def _max_pool(x: Float[Array, "B Y X C"], side: int) -> Float[Array, "B P Q C"]:
+    """The maximum of each square; what is left over at the lower and right edge is left out."""
+    height, width = (length // side * side for length in x.shape[1:3])
+    return _maximum([x[:, row:height:side, column:width:side] for row in range(side) for column in range(side)])
+
+
+def _layer(module: nn.Module, index: int, shape: tuple[int, ...]):
+    """The parameters of a hidden layer: its kernel, and the scale and bias after the norm (it needs no other bias)."""
+    made = {"kernel": (HE, shape), "scale": (ONES, shape[-1:]), "bias": (ZEROS, shape[-1:])}
+    return tuple(module.param(f"layer_{index}_{name}", *how) for name, how in made.items())
+
+
+def _output(module: nn.Module, classes: int, width: int):
+    """The head's parameters: kernel [V,E] and bias [V]."""
+    kernel = module.param("output_kernel", GLOROT, (classes, width))
+    return kernel, module.param("output_bias", ZEROS, (classes,))
+
+
+class CNNClassifier(nn.Module):
+    """The parameters, and the pure functions of base.Model as methods."""
+
+    config: CNNConfig
+    classes: int
+
+    def setup(self):
+        inputs, layers = 1, []
+        for index, (channels, units) in enumerate(zip(self.config.channels, self.config.maxout, strict=True)):
+            layers.append(_layer(self, index, (3, 3, inputs, channels)))
+            inputs = units
+        self.layers, self.output = layers, _output(self, self.classes, inputs)
+
+    def features(self, images, keys=None) -> Float[Array, "B 1 E"]:
+        """Each map's mean after the last activation; keys [B]: with dropout."""
+        config, x = self.config, _pixels(images)[..., None]
+        for (kernel, scale, bias), units, pool in zip(self.layers, config.maxout, config.pools, strict=True):
+            x = _group_norm(_convolve(x, kernel), scale, bias, config.groups)
+            # ReLU and maxima change places without changing the result; last, it has the least to do.
+            x = nn.relu(_max_pool(_maxout(x, units), pool))
+        return dropout(jnp.mean(x, axis=(1, 2)), config.dropout, fold_keys(keys, 0))[:, None]
+
+    def head(self, features, ids=None):
+        """Logits [B,1,V] in float32, or [B,1,len(ids)] for some of the classes."""
+        return vocabulary_logits(features, *self.output, "float32", ids)
+
+
+class MLPClassifier(nn.Module):
+    """The parameters, and the pure functions of base.Model as methods."""
+
+    config: MLPConfig
+    classes: int
+
+    def setup(self):
+        inputs, layers = SIDE * SIDE, []
+        for index, width in enumerate(self.config.widths):
+            layers.append(_layer(self, index, (inputs, width)))
+            inputs = width
+        self.layers, self.output = layers, _output(self, self.classes, inputs)
+
+    def features(self, images, keys=None) -> Float[Array, "B 1 E"]:
+        """The last layer after its activation; keys [B]: with dropout, after every layer."""
+        x = _pixels(images).reshape(images.shape[0], -1)
+        for index, (kernel, scale, bias) in enumerate(self.layers):
+            x = _rows(scale, 2) * _normalise(x @ kernel, (1,)) + _rows(bias, 2)
+            x = dropout(nn.relu(x), self.config.dropout, fold_keys(keys, index))
+        return x[:, None]
+
+    def head(self, features, ids=None):
+        """Logits [B,1,V] in float32, or [B,1,len(ids)] for some of the classes."""
+        return vocabulary_logits(features, *self.output, "float32", ids)
+
+
+def _check_cnn(config: CNNConfig) -> None:
+    """Raise UserError for a configuration that is no model."""
+    channels, maxout, pools = config.channels, config.maxout, config.pools
+    if not len(channels) == len(maxout) == len(pools) > 0:
+        lengths = f"{len(channels)} channels, {len(maxout)} maxout and {len(pools)} pools"
+        raise UserError(f"cnn: {lengths}; each layer needs one of each, and there must be a layer")
+    side = SIDE
+    for layer, (wide, units, pool) in enumerate(zip(channels, maxout, pools, strict=True), start=1):
+        if config.groups < 1 or wide < 1 or wide % config.groups:
+            raise UserError(f"cnn: groups ({config.groups}) must divide the {wide} channels of layer {layer}")
+        if units < 1 or wide % units:
+            raise UserError(f"cnn: maxout ({units} units) must divide the {wide} channels of layer {layer}")
+        if not 1 <= pool <= side:
+            raise UserError(f"cnn: the pool of layer {layer} is {pool}; it must be from 1 to {side}, the side there")
+        side //= pool
+    require_rates("cnn", config, "dropout")
+
+
+def _check_mlp(config: MLPConfig) -> None:
+    """Raise UserError for a configuration that is no model."""
+    if not config.widths or min(config.widths) < 1:
+        raise UserError(f"mlp: widths are {config.widths}; at least one layer is needed, each at least 1 wide")
+    require_rates("mlp", config, "dropout")
+
+
+def _model(module: nn.Module) -> Model:
+    return Model(
+        init=lambda key: module.init(key, jnp.zeros((1, SIDE, SIDE), jnp.uint8), method="features"),
+        features=partial(module.apply, method="features"),
+        head=partial(module.apply, method="head"),
+    )
+
+
+def build_cnn(config: CNNConfig, source_size: int, target_size: int) -> Model:
+    """The network for so many classes (target_size); UserError if the configuration is no model."""
+    del source_size  # pixels have no vocabulary
+    _check_cnn(config)
+    return _model(CNNClassifier(config, target_size))
+
+
+def build_mlp(config: MLPConfig, source_size: int, target_size: int) -> Model:
+    """The perceptron for so many classes (target_size); UserError if the configuration is no model."""
+    del source_size  # pixels have no vocabulary
+    _check_mlp(config)
+    return _model(MLPClassifier(config, target_size))

@@ -1,0 +1,82 @@
+"""A Transformer that reads one sequence: a language model, or a classifier (Abnar et al. 2020).
+
+Inputs are ids [B,T], padded on the right. Causal, it is GPT-2 in small (pre-norm, GELU, learned positions); with
+`causal=False, reads="first"` it is BERT's encoder: a BOS is put before the sequence and the features are its. `shared`
+makes it a Universal Transformer without halting: one layer applied `layers` times. The layers are those of the
+translation model. Padding is never attended to.
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from seqkd_jax.base import BOS, PAD, Model, UserError
+from seqkd_jax.config import SequenceTransformerConfig
+from seqkd_jax.models.layers import dropout, fold_keys, read_positions, require_rates, require_tied, vocabulary_logits
+from seqkd_jax.models.transformer_layers import EncoderLayer, Keys, layer_norm
+
+
+class SequenceTransformer(nn.Module):
+    """The parameters, and the pure functions of base.Model as methods."""
+
+    config: SequenceTransformerConfig
+    source_size: int
+    target_size: int
+
+    def setup(self):
+        config = self.config
+        initial = nn.initializers.normal(config.init_scale)
+        self.embedding = self.param("embedding", initial, (self.source_size, config.width), jnp.float32)
+        self.positions = self.param("positions", initial, (config.max_length, config.width), jnp.float32)
+        self.layers = [EncoderLayer(config) for _ in range(1 if config.shared else config.layers)]
+        self.norm = layer_norm() if config.norm == "pre" else lambda x: x
+        own = None if config.tied else self.param("output_kernel", initial, (self.target_size, config.width))
+        self.output_kernel = self.embedding if own is None else own
+        self.output_bias = self.param("output_bias", nn.initializers.zeros, (self.target_size,))
+
+    def features(self, inputs: Int[Array, "B T"], keys: Keys = None) -> Float[Array, "B P E"]:
+        """What stands before the output: of all T positions, the last word's or BOS's. keys [B]: with dropout."""
+        config = self.config
+        if config.reads == "first":
+            inputs = jnp.concatenate([jnp.full_like(inputs[:, :1], BOS), inputs], axis=1)
+        length = inputs.shape[1]
+        if length > config.max_length:
+            raise UserError(
+                f"sequence_transformer: a sequence of {length} positions, of which {config.max_length} have an "
+                "embedding: raise max_length, or leave long sequences out (batch max_source, max_target)"
+            )
+        embedded = self.embedding[inputs] + self.positions[None, :length]
+        x = dropout(embedded.astype(config.compute), config.embedding_dropout, fold_keys(keys, 0))
+        mask = (inputs != PAD)[:, None, None]
+        if config.causal:
+            steps = jnp.arange(length)
+            mask = mask & (steps[:, None] >= steps[None])[None, None]
+        for depth in range(config.layers):
+            x = self.layers[0 if config.shared else depth](x, mask, fold_keys(keys, depth + 1))
+        x = self.norm(read_positions(x, inputs, config.reads))
+        return x.astype(config.compute)
+
+    def head(self, features: Float[Array, "*pos E"], ids=None) -> Float[Array, "*pos V"]:
+        """Logits in float32; with ids, of these entries only."""
+        return vocabulary_logits(features, self.output_kernel, self.output_bias, self.config.compute, ids)
+
+
+def build_sequence_transformer(config: SequenceTransformerConfig, source_size: int, target_size: int) -> Model:
+    """The model that reads a vocabulary of one size and predicts entries of another; UserError if it is none."""
+    if config.width % config.heads:
+        raise UserError(f"sequence_transformer: width {config.width} must be a multiple of heads ({config.heads})")
+    if config.layers < 1:
+        raise UserError("sequence_transformer: layers is 0; at least one is needed")
+    if not config.causal and config.reads == "every":
+        raise UserError("sequence_transformer: a language model must be causal, or each position sees its own label")
+    require_tied("sequence_transformer", config, source_size, target_size)
+    rates = ("dropout", "embedding_dropout", "attention_dropout", "activation_dropout")
+    require_rates("sequence_transformer", config, *rates)
+    module = SequenceTransformer(config, source_size, target_size)
+    return Model(
+        init=lambda key: module.init(key, jnp.zeros((1, 1), jnp.int32), method="features"),
+        features=partial(module.apply, method="features"),
+        head=partial(module.apply, method="head"),
+    )

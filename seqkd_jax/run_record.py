@@ -1,0 +1,107 @@
+"""What a training run carries from update to update beside its TrainState, and how a checkpoint keeps it.
+
+A run is of one or more seeds, each with a best value, a rate, an end of its own. JSON in the metadata of last/ is all
+that is needed to go on; metrics.jsonl is the record for people, cut back to the checkpoint when a run goes on.
+"""
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seqkd_jax import checkpoint, files, train
+from seqkd_jax.base import UserError
+from seqkd_jax.batches import Position
+from seqkd_jax.config import TrainConfig
+from seqkd_jax.schedule import Decay
+from seqkd_jax.train import TrainState
+
+FREE = ("devices", "keep", "replicas_by", "save_minutes", "log_every")  # a run may go on under other values of these
+
+
+class Replica(NamedTuple):
+    """What `fit` found, and carries, of one seed."""
+
+    seed: int
+    best_value: float = math.inf  # of the selecting metric, lower is better; BLEU is negated
+    best_step: int = 0
+    worse: int = 0  # validations since the best
+    stopped: bool = False  # early
+    diverged: int = 0  # the update whose loss or gradient was not finite; 0: none
+    decay: Decay = Decay()
+    history: tuple = ()  # one entry a validation
+
+    @property
+    def active(self) -> bool:
+        """Does it still train?"""
+        return not self.stopped and not self.diverged
+
+
+class RunRecord(NamedTuple):
+    """What a run carries from update to update."""
+
+    replicas: tuple[Replica, ...]
+    step: int = 0
+    position: Position = Position(0, 0)
+    finished: bool = False
+    tokens: float = 0.0  # target tokens in timed updates
+    seconds: float = 0.0  # of timed updates
+    flops: float = 0.0  # of timed updates
+
+
+def with_replica(run: RunRecord, place: int, replica: Replica) -> RunRecord:
+    """The run with one of its replicas replaced."""
+    return run._replace(replicas=(*run.replicas[:place], replica, *run.replicas[place + 1 :]))
+
+
+def metadata(config: TrainConfig, run: RunRecord) -> dict:
+    """What a checkpoint of this run says of it."""
+    replicas = [{**replica._asdict(), "decay": replica.decay._asdict()} for replica in run.replicas]
+    return {"config": plain(asdict(config)), "step": run.step, "run": plain({**run._asdict(), "replicas": replicas})}
+
+
+def plain(value: Any) -> Any:
+    """As JSON has it: tuples as lists, so that what is read back compares equal; infinities as strings."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def resume(directory: Path, config: TrainConfig, state: TrainState, devices: tuple) -> tuple[RunRecord, TrainState]:
+    """The run to go on with, and its state on every device; UserError if the directory holds another run."""
+    state = train.replicate(state, devices)
+    if not files.existing(directory / "last").exists():
+        return RunRecord(tuple(Replica(config.seed + place) for place in range(config.replicas))), state
+    stored = checkpoint.read_record(directory / "last")["metadata"]
+    for key, value in plain(asdict(config)).items():
+        if stored["config"].get(key) != value and key not in FREE:
+            raise UserError(
+                f"{directory}: holds a run with {key}={stored['config'].get(key)}, not {value}; use another directory"
+            )
+    stored = stored["run"]
+    replicas = tuple(map(_read_replica, stored["replicas"]))
+    run = RunRecord(**{**stored, "position": Position(*stored["position"]), "replicas": replicas})
+    _truncate(directory, run.step)
+    return run, checkpoint.load_state(directory / "last", state)
+
+
+def _read_replica(stored: dict) -> Replica:
+    decay = Decay(**{key: float(v) if isinstance(v, str) else v for key, v in stored["decay"].items()})
+    best = float(stored["best_value"])
+    return Replica(**{**stored, "decay": decay, "best_value": best, "history": tuple(stored["history"])})
+
+
+def append_metrics(directory: Path, record: dict) -> None:
+    """One line of metrics.jsonl."""
+    with open(directory / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write(files.json_line(plain(record)))
+
+
+def _truncate(directory: Path, step: int) -> None:
+    """Forget metrics past the checkpoint: those updates are made again."""
+    path = directory / "metrics.jsonl"
+    if path.exists():
+        kept = [record for record in files.read_jsonl(path) if record["step"] <= step]
+        files.write_text(path, "".join(map(files.json_line, kept)))

@@ -1,0 +1,112 @@
+"""Train any model on an encoded corpus: batches, a teacher, validation and checkpoints, tied to `fit.fit`.
+
+`train_translator` is this with text; language models and classifiers are trained with this.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from seqkd_jax import batches, checkpoint, evaluate, fit, models, progress, recorded, train, vocab
+from seqkd_jax.base import Model, Translator, UserError
+from seqkd_jax.config import ModelConfig, TrainConfig
+
+
+class Run(NamedTuple):
+    """What to train, on what, from where."""
+
+    model: ModelConfig
+    vocabularies: vocab.Vocabularies
+    train: batches.Encoded
+    valid: batches.Encoded
+    config: TrainConfig
+    shapes: tuple | None = None  # batch shapes shared with other runs; None: chosen from the lengths
+    start: Path | None = None  # checkpoint to start from; None: at random
+    teacher: Path | None = None  # checkpoint whose distribution the loss reads
+    # Of a teacher that was trained with several seeds: its first for all replicas, or replica i for replica i.
+    teachers: Literal["one", "each"] = "one"
+    record_gib: float = 4.0  # a teacher's features of the whole corpus are kept in memory if they take no more
+
+
+def train_model(
+    run: Run, directory: Path, name: str = "train", validate: Callable[[Model | Translator, Any], dict] | None = None
+) -> fit.Summary:
+    """Train, or go on training, in `directory`; see `fit.fit` for what it leaves there.
+
+    validate: (model, params) -> measures beside loss (nats a label) and perplexity.
+    """
+    plan = batches.make_plan(run.train, run.config.batch, run.shapes)
+    progress.log(f"{name}: {batches.describe(plan)}")
+    teacher = _teacher(run)
+
+    def stream(position: batches.Position):
+        corpus = run.train
+        if teacher and _worth_recording(run, teacher, plan):
+            corpus = recorded.with_features(teacher, corpus, plan, name)
+        return batches.train_batches(corpus, plan, run.config.batch, position)
+
+    model = models.build(run.model, run.vocabularies.source.size, run.vocabularies.target.size)
+    scored = list(batches.eval_batches(run.valid, batches.make_plan(run.valid, run.config.batch, plan.shapes)))
+
+    def validation(params) -> dict:
+        found = evaluate.likelihood(model, params, scored)
+        loss = found.nats / found.tokens
+        more = {} if validate is None else validate(model, params)
+        return {"loss": loss, "perplexity": math.exp(min(loss, 100.0)), **more}
+
+    return fit.fit(
+        model,
+        fit.Data(stream, plan.batches_per_epoch),
+        run.config,
+        directory,
+        validate=validation,
+        save=partial(checkpoint.save, model_config=run.model, vocabularies=run.vocabularies),
+        params=_start(run),
+        teacher=teacher,
+        name=name,
+    )
+
+
+def _start(run: Run) -> Any:
+    """Parameters to start from; their model must be the one to train."""
+    if run.start is None:
+        return None
+    found = _load(run.start, run)
+    if found.model_config != dataclasses.replace(run.model, dropout=found.model_config.dropout):
+        raise UserError(f"{run.start}: cannot start from {found.model_config}; this run trains {run.model}")
+    return found.params
+
+
+def _teacher(run: Run) -> train.Teacher | None:
+    if run.teacher is None:
+        return None
+    replicas = checkpoint.read_record(run.teacher).get("replicas", 1)
+    if run.teachers == "one" or run.config.replicas == 1:
+        found = _load(run.teacher, run, 0 if replicas > 1 else None)
+        return train.Teacher(found.translator, found.params)
+    if replicas != run.config.replicas:
+        raise UserError(
+            f"{run.teacher}: holds {replicas} teachers for {run.config.replicas} students; train as many, or let one "
+            "teach all"
+        )
+    found = [_load(run.teacher, run, replica) for replica in range(replicas)]
+    params = jax.tree.map(lambda *leaves: np.stack(list(map(np.asarray, leaves))), *(member.params for member in found))
+    return train.Teacher(found[0].translator, params, each=True)
+
+
+def _worth_recording(run: Run, teacher: train.Teacher, plan: batches.Plan) -> bool:
+    """Whether one pass of the teacher pays: it stays the same, more than one epoch, and room for what it finds."""
+    gib = recorded.size(teacher, run.train, plan) / recorded.GIBIBYTE
+    return run.config.epochs > 1 and gib <= run.record_gib and not run.config.loss.teacher_dropout
+
+
+def _load(directory: Path, run: Run, replica: int | None = None) -> checkpoint.Checkpoint:
+    found = checkpoint.load(directory, replica=replica)
+    vocab.require_same(found.vocabularies.fingerprint, run.vocabularies, directory)
+    return found

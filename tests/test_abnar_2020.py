@@ -1,0 +1,259 @@
+"""The second study end to end on very little data, and each stage's promises: nothing is lost, nothing is mixed up."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import pipeline
+from experiments.abnar_2020 import __main__ as command
+from experiments.abnar_2020 import accuracy, predictions, results, scales, study, tasks
+from experiments.abnar_2020.arms import Arm, grid, select
+from experiments.abnar_2020.published import number
+from seqkd_jax import checkpoint, files, models
+from seqkd_jax.base import BOS, EOS, UserError
+from seqkd_jax.config import CNNConfig, MLPConfig
+
+EMBEDDED = {"train": 160, "valid": 48, "test": 160}
+
+
+def tiny(setup):
+    """The smoke scale of a set-up with two models, two epochs and little data."""
+    scale = scales.SCALES[setup, "smoke"]
+    names = {"classification": ("LSTM", "Transformer"), "lm": ("LSTM", "Transformer"), "images": ("CNN", "MLP")}[setup]
+    kept = {name: model for name, model in scale.models.items() if name in names}
+    if setup == "images":
+        kept = {"CNN": CNNConfig((4, 4), (4, 2), (4, 2)), "MLP": MLPConfig((16, 8))}
+    run = scale.training[names[0]]
+    run = dataclasses.replace(run, epochs=2, batch=dataclasses.replace(run.batch, buckets=1))  # few compilations
+    arms = (Arm(names[0]), Arm(names[1]), Arm(names[1], names[0]))
+    embedded = EMBEDDED if setup != "images" else {"train": 256, "test": 128}
+    return dataclasses.replace(
+        scale,
+        models=kept,
+        training=dict.fromkeys(kept, run),
+        arms=arms,
+        embedded=embedded,
+        mapped=40,
+        paths=(arms[0], arms[2]),
+    )
+
+
+slow = pytest.mark.slow
+
+
+@pytest.fixture(
+    scope="module", params=["classification", pytest.param("lm", marks=slow), pytest.param("images", marks=slow)]
+)
+def finished(request, tmp_path_factory):
+    """(study, results.json as read) of a tiny run through the command."""
+    out, scale = tmp_path_factory.mktemp(request.param), tiny(request.param)
+    scenario = "digits" if request.param == "images" else "agreement"
+    arguments = ["--scenario", scenario, "--out", str(out)]
+    arguments += ["--setup", request.param] if scenario == "agreement" else []
+    before = dict(scales.SCALES)
+    scales.SCALES[request.param, "smoke"] = scale
+    try:
+        assert command.main(arguments) == 0
+    finally:
+        scales.SCALES.update(before)
+    return study.Study(scale, out / "stages", None, scale.seeds), files.read_json(out / "results.json")
+
+
+def test_the_command_tells_what_came_out(finished):
+    made, told = finished
+    assert [arm["arm"] for arm in told["arms"]] == [arm.label for arm in made.scale.arms]
+    for arm in told["arms"]:
+        assert arm["seeds"] == [1, 2] and arm["diverged"] == []
+        wanted = {"classification": {"mu", "d", "a"}, "lm": {"mu", "perplexity"}, "images": {"accuracy_scaled"}}
+        missing = (wanted[made.scale.setup] | {"loss", "ece", "ece_original"}) - arm["metrics"].keys()
+        assert not missing, f"{arm['arm']} lacks {missing}"
+        assert ("agreement" in arm["metrics"]) == (arm["teacher"] is not None)
+        assert sum(entry["n"] for entry in arm["reliability"]) > 0
+    mapped = told["representations"]
+    assert len(mapped["models"]) == 6 and np.shape(mapped["map"]) == (6, 2)
+    assert {path["arm"] for path in mapped["paths"]} == {arm.label for arm in made.scale.paths}
+    assert all(path["epochs"] == [0, 1, 2] for path in mapped["paths"])
+    assert {claim["verdict"] for claim in told["claims"]} <= {
+        "reproduced",
+        "direction only",
+        "not reproduced",
+        "not run",
+    }
+    assert any(claim["verdict"] == "not run" for claim in told["claims"]), "arms that were not made have no verdict"
+    out = made.root.parent
+    assert "±" in (out / "table.md").read_text(encoding="utf-8")
+    assert list((out / "plots").glob("*.png"))
+
+
+def test_nothing_is_made_twice(finished, monkeypatch):
+    made, _ = finished
+    monkeypatch.setattr(study, "train_model", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(predictions, "decisions", lambda *_: pytest.fail("evaluated again"))
+    for arm in made.scale.arms:
+        study.evaluation(made, arm)
+
+
+def test_decisions_are_those_of_the_probabilities(finished):
+    """A slow reference: one example at a time through the model, without batches, padding or chunks."""
+    made, _ = finished
+    task, arm = study.task(made), made.scale.arms[2]
+    found = checkpoint.load(study.training(made, arm) / "best", replica=1)
+    said = study.read_arrays(study.evaluation(made, arm) / "predictions.npz")["decisions_test"][1]
+    test = task.tests["test"]
+    for row in range(5):
+        if made.scale.setup == "lm":
+            inputs = jnp.array([[BOS, *test.encoded.targets[row]]], jnp.int32)
+        else:
+            inputs = jnp.asarray(test.encoded.sources[row])[None]
+        features = found.translator.features(found.params, inputs, None)[:, -1]
+        logits = np.asarray(found.translator.head(found.params, features))[0]
+        chosen = logits if test.choices is None else logits[test.choices[row]]
+        assert said[row] == chosen.argmax(), f"example {row}"
+
+
+def test_mu_is_counted_from_decisions(finished):
+    made, told = finished
+    for arm, entry in zip(made.scale.arms, told["arms"], strict=True):
+        said = study.read_arrays(study.evaluation(made, arm) / "predictions.npz")["decisions_test"]
+        right = (said == study.task(made).tests["test"].truth).mean(axis=1)
+        name = "accuracy" if made.scale.setup == "images" else "mu"
+        assert entry["metrics"][name]["values"] == pytest.approx(right.tolist())
+
+
+def test_a_diverged_teacher_takes_its_student_along(finished, monkeypatch):
+    """Neither is averaged; where one teaches all and it is the first, no student is left."""
+    made, _ = finished
+    alone, student = made.scale.arms[0], made.scale.arms[2]
+    read = files.read_json
+
+    def with_divergence(path):
+        told = read(path)
+        if path.name == "summary.json" and path.parent.name.startswith(f"train-{alone.key}-"):
+            told["replicas"][0]["diverged"] = 7
+        return told
+
+    monkeypatch.setattr(results.files, "read_json", with_divergence)
+    assert results.diverged(made, alone) == {0}
+    assert results.diverged(made, student) == {0}, "the student of a diverged teacher"
+    common = made._replace(scale=dataclasses.replace(made.scale, teachers="one"))
+    monkeypatch.setattr(study, "training", lambda _, arm: made.root / _directory(made, arm))
+    assert results.diverged(common, student) == {0, 1}
+    told = results.collect(made, [alone, student])
+    assert [arm["seeds"] for arm in told["arms"]] == [[2], [2]]
+    assert [arm["diverged"] for arm in told["arms"]] == [[1], [1]]
+    assert all(len(arm["metrics"]["loss"]["values"]) == 1 for arm in told["arms"])
+
+
+def _directory(made, arm):
+    return next(path.name for path in made.root.glob(f"train-{arm.key}-*"))
+
+
+def test_an_arm_that_was_not_made_is_left_out(finished):
+    made, _ = finished
+    with pytest.raises(pipeline.NotMade):
+        study.evaluation(made._replace(make=False), Arm(made.scale.arms[0].student, made.scale.arms[1].student))
+
+
+def test_classifiers_read_what_stands_before_the_verb():
+    task = tasks.load(tiny("classification"), None)
+    entries = task.vocabularies.source.entries
+    read = [[entries[index] for index in ids] for ids in task.train.sources[:3]]
+    drawn = tasks.sentences.load(None, tasks.DATA_SEED, EMBEDDED)["train"]
+    for ids, words, verb in zip(read, drawn.words, drawn.verb, strict=False):
+        assert ids[:-1] == words[:verb] and ids[-1] == entries[EOS], "the verb and what follows are not shown"
+
+
+def test_language_models_weigh_the_verb_against_its_other_form():
+    task = tasks.load(tiny("lm"), None)
+    entries = task.vocabularies.source.entries
+    test = task.tests["test"]
+    drawn = tasks.sentences.load(None, tasks.DATA_SEED, EMBEDDED)["test"]
+    kept = tasks.sentences.take(drawn, tasks.sentences.scorable(drawn, set(entries)))
+    for choices, forms, plural in zip(test.choices, kept.forms, test.truth, strict=True):
+        assert entries[choices[plural]] == forms[0], "the right form stands at the place of its number"
+        assert entries[choices[1 - plural]] == forms[1]
+
+
+def test_sums_over_forms(finished):
+    """On the gold strata all singular forms are weighed against all plural ones."""
+    made, _ = finished
+    if made.scale.setup != "lm":
+        pytest.skip("language models only")
+    task = study.task(made)
+    found = checkpoint.load(study.training(made, made.scale.arms[0]) / "best", replica=0)
+    ids = ([5, 7, 9], [6, 8])
+    test = task.tests["test"]._replace(choices=ids)
+    said = predictions.decisions(found.translator, found.params, test)
+    features = jnp.asarray(predictions.vectors(found.translator, found.params, test.encoded)[:6])
+    logits = np.asarray(found.translator.head(found.params, features), np.float64)
+    sums = np.stack([np.exp(logits[:, group]).sum(axis=1) for group in ids], axis=1)
+    assert said[:6].tolist() == sums.argmax(axis=1).tolist()
+
+
+def test_labels_are_measured_in_order(finished):
+    made, _ = finished
+    task, arm = study.task(made), made.scale.arms[0]
+    found = checkpoint.load(study.training(made, arm) / "best", replica=0)
+    batch = made.scale.training[arm.student].batch
+    said = predictions.at_labels(found.translator, found.params, task.valid, batch, study.shapes(made))
+    best = files.read_json(study.training(made, arm) / "summary.json")["replicas"][0]["best_value"]
+    assert accuracy.corpus_perplexity(said.nats, said.count) == pytest.approx(np.exp(best), rel=1e-4)
+    assert len(said.confidence) == said.count.sum() == len(said.correct)
+
+
+def test_every_published_size_is_a_model():
+    """Parameter counts of the paper, where it tells them (PAPERS: about 9.6M, 24.6M, 7.6M; 3.62M, 2.6M)."""
+    lm, classification = scales.SCALES["lm", "paper"], scales.SCALES["classification", "paper"]
+    told = {"Small LSTM": 9.6e6, "Transformer": 24.6e6, "Small Transformer": 7.6e6}
+    for name, count in told.items():
+        assert models.parameter_count(models.build(lm.models[name], 10_036, 10_036)) == pytest.approx(count, rel=0.05)
+    told = {"LSTM": 3.62e6, "Transformer": 2.6e6, "Transformer-seq": 2.6e6, "UTransformer-seq": 3.62e6}
+    for name, count in told.items():
+        found = models.parameter_count(models.build(classification.models[name], 10_036, 2))
+        assert found == pytest.approx(count, rel=0.05), name
+
+
+@pytest.mark.parametrize("scale", scales.SCALES.values(), ids=lambda scale: f"{scale.setup}-{scale.name}")
+def test_every_arm_can_be_made(scale):
+    for arm in scale.arms:
+        config = scale.config(arm, 2)
+        assert arm.student in scale.models and (arm.teacher is None or Arm(arm.teacher) in scale.arms)
+        assert (config.loss.name == "word_kd") == (arm.teacher is not None)
+    batches = {scale.training[name].batch for name in scale.models}
+    assert len(batches) == 1, "teacher and student must read the same batches"
+
+
+def test_the_grids_are_the_paper_s():
+    arms = grid(scales.CLASSIFIERS)
+    assert len(arms) == 20 and len(set(arms)) == 20
+    assert number("classification", "LSTM → Transformer", "mu") is not None
+    assert select(arms, ["lstm-to-transformer", "LSTM"]) == (Arm("LSTM"), Arm("Transformer", "LSTM"))
+    with pytest.raises(UserError, match="no arm is called 'gru'"):
+        select(arms, ["gru"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scenario", "digits", "--setup", "lm"], "digits has no set-up 'lm'"),
+        (["--scale", "small"], "needs --data DIR: train.tsv"),
+        (["--scale", "small", "--data", "nowhere"], "nowhere: no such file"),
+        (["--data", "."], "embedded data"),
+        (["--seeds", "0"], "--seeds 0"),
+        (["--only", "gru"], "no arm is called 'gru'"),
+    ],
+)
+def test_wrong_commands_say_so_in_one_line(arguments, message, capsys):
+    assert command.main(arguments) == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said and "\n" not in said
+
+
+@pytest.mark.parametrize("setup", [pytest.param("classification", marks=slow), "images"])
+def test_a_dry_run_trains_nothing(setup, capsys):
+    scenario = "digits" if setup == "images" else "agreement"
+    assert command.main(["--scenario", scenario, "--scale", "small", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert all(arm.label in told for arm in scales.SCALES[setup, "small"].arms)

@@ -1,0 +1,214 @@
+"""The image classifiers: against float64 NumPy written from the definitions, row by row, and many at once."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqkd_jax.base import UserError
+from seqkd_jax.config import CNNConfig, MLPConfig
+from seqkd_jax.models.images import build_cnn, build_mlp
+
+B, V = 5, 10
+CASES = {
+    "cnn": CNNConfig(channels=(8, 8, 4), maxout=(8, 8, 4), groups=2),
+    "cnn, maxout": CNNConfig(channels=(8, 12, 8), maxout=(8, 4, 2), pools=(1, 2, 3), groups=4),
+    "mlp": MLPConfig(widths=(24, 16, 8), dropout=0.4),
+}
+cases = pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] if case == "cnn" else []) for case in CASES]
+)  # of the two CNNs the one with maxout has every part
+
+
+@functools.cache
+def subject(case):
+    """A model, its parameters, and features and head compiled."""
+    config = CASES[case]
+    model = (build_cnn if isinstance(config, CNNConfig) else build_mlp)(config, 0, V)
+    params = jax.jit(model.init)(jax.random.key(1))
+    # The norms' scales and biases start at 1 and 0, where a forgotten one would not show.
+    names, random = params["params"], np.random.default_rng(2)
+    for name in [name for name in names if name.endswith(("scale", "bias"))]:
+        names[name] = jnp.asarray(random.normal(size=names[name].shape).astype(np.float32))
+    return model, params, jax.jit(model.features), jax.jit(model.head)
+
+
+def images(rows=B, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (rows, 28, 28)).astype(np.uint8)
+
+
+def row_keys(rows=B):
+    return jax.random.split(jax.random.key(3), rows)
+
+
+def normalised(x):
+    return (x - x.mean()) / np.sqrt(x.var() + 1e-5)
+
+
+def reference_cnn(params, config, image):
+    """Logits [V] and features [E] of one image: every sum and maximum written out, in the paper's order."""
+    p = {name: np.asarray(value, np.float64) for name, value in params["params"].items()}
+    x = image.astype(np.float64)[..., None] / 255
+    for layer, (channels, units, pool) in enumerate(zip(config.channels, config.maxout, config.pools, strict=True)):
+        kernel, side = p[f"layer_{layer}_kernel"], x.shape[0]
+        padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
+        x = np.array(
+            [
+                [np.einsum("yxc,yxcf->f", padded[row : row + 3, column : column + 3], kernel) for column in range(side)]
+                for row in range(side)
+            ]
+        )
+        x = np.concatenate([normalised(group) for group in np.split(x, config.groups, axis=-1)], axis=-1)
+        x = np.maximum(p[f"layer_{layer}_scale"] * x + p[f"layer_{layer}_bias"], 0)
+        members = channels // units
+        x = np.stack([x[..., unit * members : (unit + 1) * members].max(-1) for unit in range(units)], axis=-1)
+        places = range(0, side - pool + 1, pool)
+        x = np.array([[x[r : r + pool, c : c + pool].max((0, 1)) for c in places] for r in places])
+    features = x.mean((0, 1))
+    return p["output_kernel"] @ features + p["output_bias"], features
+
+
+def reference_mlp(params, config, image):
+    """Logits [V] and features [E] of one image."""
+    p = {name: np.asarray(value, np.float64) for name, value in params["params"].items()}
+    x = image.astype(np.float64).reshape(-1) / 255
+    for layer in range(len(config.widths)):
+        x = p[f"layer_{layer}_scale"] * normalised(x @ p[f"layer_{layer}_kernel"]) + p[f"layer_{layer}_bias"]
+        x = np.maximum(x, 0)
+    return p["output_kernel"] @ x + p["output_bias"], x
+
+
+@cases
+def test_forward_pass_is_that_of_the_definitions(case):
+    _, params, features, head = subject(case)
+    reference = reference_mlp if case == "mlp" else reference_cnn
+    found = features(params, images(2), None)
+    logits = head(params, found)
+    for row, image in enumerate(images(2)):
+        expected_logits, expected = reference(params, CASES[case], image)
+        assert np.abs(expected).max() > 0.1, "a reference of zeros would test nothing: take another seed"
+        np.testing.assert_allclose(found[row, 0], expected, atol=2e-5)
+        np.testing.assert_allclose(logits[row, 0], expected_logits, atol=5e-5)
+
+
+@cases
+def test_shapes_types_and_some_of_the_classes(case):
+    _, params, features, head = subject(case)
+    config = CASES[case]
+    width = config.widths[-1] if case == "mlp" else config.maxout[-1]
+    found = features(params, images(), None)
+    logits = head(params, found)
+    assert (found.shape, logits.shape) == ((B, 1, width), (B, 1, V))
+    assert found.dtype == logits.dtype == jnp.float32
+    ids = jnp.array([7, 2])
+    np.testing.assert_allclose(head(params, found, ids), logits[..., ids], rtol=1e-6)
+    as_float = features(params, images().astype(np.float32), None)
+    np.testing.assert_array_equal(as_float, found, err_msg="float images have the same range, 0 to 255")
+
+
+@cases
+def test_a_row_does_not_depend_on_its_neighbours(case):
+    """Neither on their pixels, nor on their number or its own place, with dropout as without."""
+    _, params, features, _ = subject(case)
+    for keys in (None, row_keys()):
+        together = np.asarray(features(params, images(), keys))
+        others = np.concatenate([images(2), images(3, seed=9)])
+        np.testing.assert_array_equal(features(params, others, keys)[:2], together[:2])
+        for row in (0, B - 1):
+            own = None if keys is None else keys[row : row + 1]
+            alone = np.asarray(features(params, images()[row : row + 1], own))[0]
+            np.testing.assert_array_equal(alone == 0, together[row] == 0, err_msg="dropout must be keyed by row")
+            np.testing.assert_allclose(alone, together[row], atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(CASES["cnn"], marks=pytest.mark.slow), MLPConfig(widths=(24,), dropout=0.4)],
+    ids=["cnn", "mlp"],
+)
+def test_dropout_falls_on_the_features(config):
+    """At the configured rate, and what is kept is scaled up. One layer of the MLP: others have dropout before it."""
+    build = build_cnn if isinstance(config, CNNConfig) else build_mlp
+    model, same = build(config, 0, V), build(dataclasses.replace(config, dropout=0.0), 0, V)
+    params = jax.jit(model.init)(jax.random.key(1))
+    inputs, keys = np.repeat(images(1), 400, axis=0), row_keys(400)
+    plain = np.asarray(jax.jit(model.features)(params, inputs, None))
+    dropped = np.asarray(jax.jit(model.features)(params, inputs, keys))
+    assert np.mean(dropped[plain > 0] == 0) == pytest.approx(config.dropout, abs=0.06)
+    kept = dropped > 0
+    np.testing.assert_allclose(dropped[kept], plain[kept] / (1 - config.dropout), rtol=1e-4)
+    without = np.asarray(jax.jit(same.features)(params, inputs, keys))
+    np.testing.assert_allclose(without, plain, atol=2e-5, err_msg="rate 0 is no dropout")
+
+
+@cases
+def test_padding_rows_change_nothing_and_gradients_are_finite(case):
+    """Black images of weight 0 at the end: the same loss and gradient, and no NaN where an image has no variance."""
+    model, params, _, _ = subject(case)
+
+    def loss(params, images, keys, weights):
+        logits = model.head(params, model.features(params, images, keys))[:, 0]
+        return -jnp.sum(weights * jax.nn.log_softmax(logits)[:, 3])
+
+    both = jax.jit(jax.value_and_grad(loss))
+    keys, black = row_keys(B + 2), np.zeros((2, 28, 28), np.uint8)
+    value, gradient = both(params, images(), keys[:B], jnp.ones(B))
+    weights = jnp.concatenate([jnp.ones(B), jnp.zeros(2)])
+    padded_value, padded = both(params, np.concatenate([images(), black]), keys, weights)
+    np.testing.assert_allclose(value, padded_value, rtol=1e-5)
+    for name, leaf in gradient["params"].items():
+        assert np.all(np.isfinite(leaf)) and np.any(leaf != 0), f"gradient of {name}"
+        np.testing.assert_allclose(leaf, padded["params"][name], atol=1e-4 * np.abs(leaf).max(), err_msg=name)
+
+
+@cases
+def test_several_parameters_at_once_are_as_one_by_one(case):
+    """vmap over parameters, the images shared: how replicas of several seeds are trained."""
+    model, _, features, _ = subject(case)
+    init = jax.jit(jax.vmap(model.init))
+    replicas = init(jax.random.split(jax.random.key(4), 3))
+    found = jax.jit(jax.vmap(model.features, in_axes=(0, None, None)))(replicas, images(), row_keys())
+    for replica in range(3):
+        params = jax.tree.map(lambda leaf, replica=replica: leaf[replica], replicas)
+        np.testing.assert_allclose(found[replica], features(params, images(), row_keys()), atol=2e-5)
+    assert np.abs(found[0] - found[1]).max() > 0.01, "each replica has parameters of its own"
+
+
+@pytest.mark.slow
+def test_initial_scales():
+    """He normal: variance 2 / inputs; Glorot uniform: at most sqrt(6 / (inputs + outputs))."""
+    p = build_cnn(CNNConfig(channels=(64, 64), maxout=(64, 64), pools=(1, 1)), 0, V).init(jax.random.key(0))["params"]
+    assert np.var(p["layer_1_kernel"]) == pytest.approx(2 / (9 * 64), rel=0.05)
+    assert np.abs(p["output_kernel"]).max() == pytest.approx(np.sqrt(6 / (64 + V)), rel=0.05)
+    p = build_mlp(MLPConfig(), 0, V).init(jax.random.key(0))["params"]
+    assert np.var(p["layer_0_kernel"]) == pytest.approx(2 / 784, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"maxout": (32, 32)}, "3 channels, 2 maxout and 3 pools"),
+        ({"channels": (), "maxout": (), "pools": ()}, "there must be a layer"),
+        ({"groups": 3}, r"groups \(3\) must divide the 32 channels of layer 1"),
+        ({"groups": 0}, r"groups \(0\)"),
+        ({"maxout": (32, 32, 5)}, r"maxout \(5 units\) must divide the 16 channels of layer 3"),
+        ({"pools": (1, 2, 15)}, "pool of layer 3 is 15; it must be from 1 to 14"),
+        ({"pools": (0, 2, 2)}, "pool of layer 1 is 0"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+    ],
+)
+def test_a_configuration_that_is_no_cnn_is_named(change, message):
+    with pytest.raises(UserError, match=f"^cnn: .*{message}"):
+        build_cnn(dataclasses.replace(CNNConfig(), **change), 0, V)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"widths": ()}, "widths are"), ({"widths": (8, 0)}, "at least 1 wide"), ({"dropout": -0.1}, "dropout is -0.1")],
+)
+def test_a_configuration_that_is_no_mlp_is_named(change, message):
+    with pytest.raises(UserError, match=f"^mlp: .*{message}"):
+        build_mlp(dataclasses.replace(MLPConfig(), **change), 0, V)

@@ -1,0 +1,160 @@
+"""Any model on an encoded corpus: language models, classifiers and images, their teachers, what a batch looks like."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from seqkd_jax import batches, checkpoint, files, train_model, vocab
+from seqkd_jax.base import BOS, EOS, UserError
+from seqkd_jax.config import (
+    BatchConfig,
+    LossConfig,
+    MLPConfig,
+    OptimiserConfig,
+    SequenceLSTMConfig,
+    SequenceTransformerConfig,
+    TrainConfig,
+)
+from seqkd_jax.train_model import Run
+
+WORDS = vocab.words([f"w{index}" for index in range(12)])
+CLASSES = vocab.labels(WORDS.source, ("even", "odd"))
+BATCH = BatchConfig(tokens=0, sentences=8, buckets=2)
+CONFIG = TrainConfig(
+    optimiser=OptimiserConfig(learning_rate=0.03, schedule="constant", warmup_steps=0), epochs=6, batch=BATCH
+)
+LSTM = SequenceLSTMConfig(1, 8, dropout=0.0, input_dropout=0.0)
+
+
+def lines(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(4, 16, rng.integers(2, 7)).tolist() for _ in range(count)]
+
+
+def parity(count=64, seed=0):
+    """Sequences whose class is the parity of their last word: learnable by what reads the end."""
+    ids = lines(count, seed)
+    return batches.classified([np.array([*line, EOS], np.int32) for line in ids], [line[-1] % 2 for line in ids])
+
+
+def run(config=CONFIG, model=LSTM, teacher=None, **options):
+    return Run(model, CLASSES, parity(), parity(24, 1), config, teacher=teacher, **options)
+
+
+def test_batches_of_a_language_model():
+    encoded = batches.sequences([[5, 6, 7], [8]])
+    plan = batches.make_plan(encoded, BATCH, [batches.Shape(8, 4, 8)])
+    made = next(batches.eval_batches(encoded, plan))
+    assert made.inputs[0].tolist() == [BOS, 5, 6, 7, 0, 0, 0, 0]
+    assert made.labels[0].tolist() == [5, 6, 7, EOS, 0, 0, 0, 0]
+    assert made.weights.sum(1).tolist() == [4, 2, 0, 0, 0, 0, 0, 0], "EOS counts, fill does not"
+
+
+def test_batches_of_a_classifier():
+    encoded = batches.classified([np.array([5, 6, EOS]), np.array([7, EOS])], [1, 0])
+    made = next(batches.eval_batches(encoded, batches.make_plan(encoded, BATCH)))
+    assert made.inputs[:2].tolist() == [[5, 6, EOS, 0], [7, EOS, 0, 0]]
+    assert made.labels[:2].tolist() == [[1], [0]], "a class is one label at one position"
+    assert made.weights[:, 0].tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
+
+
+def test_batches_of_images():
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28)).astype(np.uint8)
+    encoded = batches.classified(list(images), [4, 1, 9])
+    plan = batches.make_plan(encoded, BATCH)
+    made = next(batches.eval_batches(encoded, plan))
+    assert made.inputs.shape == (8, 28, 28) and made.inputs.dtype == np.uint8
+    np.testing.assert_array_equal(made.inputs[:3], images)
+    assert made.labels[:3, 0].tolist() == [4, 1, 9]
+    assert len(plan.shapes) == 1
+
+
+def test_vocabularies_of_classifiers_are_kept(tmp_path):
+    for made in (CLASSES, vocab.labels(None, "0123456789"), WORDS):
+        vocab.save(made, tmp_path / made.fingerprint)
+        found = vocab.load(tmp_path / made.fingerprint)
+        assert found.fingerprint == made.fingerprint
+        assert (found.source.size, found.target.size) == (made.source.size, made.target.size)
+    assert CLASSES.target.encode("odd") == [1]
+    assert WORDS.source.encode("w0 w11 other") == [4, 15, 1]
+    with pytest.raises(UserError, match="no class is called 'both'; there are even, odd"):
+        CLASSES.target.encode("both")
+
+
+@pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_a_classifier_learns(tmp_path, replicas):
+    found = train_model.train_model(run(dataclasses.replace(CONFIG, replicas=replicas)), tmp_path)
+    for replica in found.replicas:
+        assert replica["history"][-1]["loss"] < 0.3, f"parity of the last word was not learned: {replica['history']}"
+
+
+def test_a_language_model_learns(tmp_path):
+    model = SequenceTransformerConfig(1, 16, 2, 32, reads="every", tied=True, dropout=0.0)
+    pattern = [[4 + (start + step) % 12 for step in range(6)] for start in range(12)] * 4
+    encoded = batches.sequences(pattern)
+    found = train_model.train_model(Run(model, WORDS, encoded, encoded, CONFIG), tmp_path)
+    assert found.history[-1]["perplexity"] < 3, "of seven labels one is a free choice among twelve: 12**(1/7) is 1.4"
+
+
+def weights(directory, replica=None):
+    return checkpoint.load(directory, replica=replica).params
+
+
+def same(found, expected, message):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-5, atol=2e-6, err_msg=message)
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory):
+    """Two seeds of a teacher."""
+    directory = tmp_path_factory.mktemp("teachers")
+    return train_model.train_model(run(dataclasses.replace(CONFIG, replicas=2)), directory).best
+
+
+STUDENT = SequenceTransformerConfig(1, 8, 2, 16, dropout=0.1)
+SOFT = dataclasses.replace(CONFIG, epochs=2, loss=LossConfig("word_kd", alpha=1.0), replicas=2)
+
+
+@pytest.mark.parametrize(("kind", "record_gib"), [pytest.param("one", 0.0, marks=pytest.mark.slow), ("each", 4.0)])
+def test_students_of_one_teacher_or_of_their_own(tmp_path, teachers, kind, record_gib):
+    """Recorded or in the step, for all or for each: the students are those of solo runs under that teacher."""
+    options = {"model": STUDENT, "teacher": teachers, "record_gib": record_gib}
+    many = train_model.train_model(run(SOFT, teachers=kind, **options), tmp_path / "many")
+    for place in range(2):
+        own = checkpoint.select(teachers, place if kind == "each" else 0, tmp_path / f"teacher-{place}")
+        config = dataclasses.replace(SOFT, replicas=1, seed=place)
+        alone = train_model.train_model(run(config, **{**options, "teacher": own}), tmp_path / f"alone-{place}")
+        same(weights(many.best, place), weights(alone.best), f"student {place}, {kind}, record_gib {record_gib}")
+
+
+def test_what_cannot_teach(tmp_path, teachers):
+    three = dataclasses.replace(SOFT, replicas=3)
+    with pytest.raises(UserError, match="holds 2 teachers for 3 students"):
+        train_model.train_model(run(three, STUDENT, teachers, teachers="each"), tmp_path / "three")
+    other = run(SOFT, STUDENT, teachers)._replace(vocabularies=vocab.labels(WORDS.source, ("odd", "even")))
+    with pytest.raises(UserError, match="vocabulary"):
+        train_model.train_model(other, tmp_path / "other")
+    language_model = SequenceTransformerConfig(1, 8, 2, 16, reads="every", tied=True)
+    encoded = batches.sequences(lines(8))
+    with pytest.raises(UserError, match="vocabulary"):
+        train_model.train_model(Run(language_model, WORDS, encoded, encoded, SOFT, teacher=teachers), tmp_path / "lm")
+
+
+@pytest.mark.slow
+def test_a_teacher_with_dropout_on_is_not_recorded(tmp_path, teachers, monkeypatch):
+    monkeypatch.setattr(train_model.recorded, "with_features", lambda *_: pytest.fail("its features are not fixed"))
+    config = dataclasses.replace(SOFT, loss=dataclasses.replace(SOFT.loss, teacher_dropout=True))
+    train_model.train_model(run(config, STUDENT, teachers, teachers="each"), tmp_path)
+
+
+def test_a_tuple_in_a_configuration_comes_back(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (16, 28, 28)).astype(np.uint8)
+    encoded = batches.classified(list(images), [0, 1] * 8)
+    config = dataclasses.replace(CONFIG, epochs=1)
+    numbered = Run(MLPConfig((8, 4)), vocab.labels(None, ("a", "b")), encoded, encoded, config)
+    found = checkpoint.load(train_model.train_model(numbered, tmp_path).best)
+    assert found.model_config == MLPConfig((8, 4))
+    assert files.read_json(tmp_path / "best" / "checkpoint.json")["replicas"] == 1
