@@ -109,6 +109,11 @@ def test_a_missing_or_badly_packed_file_is_named(directory):
         load(directory)
 
 
+def test_no_counts_are_all_of_a_file(directory):
+    whole, none = load(directory), digits.load(directory, 0, None)
+    assert all(np.array_equal(whole[use].images, none[use].images) for use in whole), "None means all, as 0 does"
+
+
 def test_a_count_that_the_data_cannot_serve_is_named(directory):
     with pytest.raises(UserError, match="MNIST train: 41 digits are wanted, there are 40"):
         load(directory, train=41)

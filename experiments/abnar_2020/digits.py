@@ -37,11 +37,11 @@ class Digits(NamedTuple):
     name: str  # for a report, such as "MNIST test"
 
 
-def load(data: Path | None, seed: int, counts: Mapping[str, int]) -> dict[str, Digits]:
+def load(data: Path | None, seed: int, counts: Mapping[str, int] | None) -> dict[str, Digits]:
     """Digits by use: train, test, and the test digits again as `scaled` and `translated`.
 
     data: a directory with MNIST's four idx files, packed with gzip or not; None: drawn digits. counts: how many of
-    train and of test, 0 for all of a file. Fewer than all are taken at random from the file (the second half of MNIST's
+    train and of test, 0 (or None for counts) for all of a file. Fewer than all are taken at random from the file (the second half of MNIST's
     test file is harder than the first), in its order; more of them hold the fewer. seed: which digits are taken, how
     they are drawn, where they are moved. A digit's move does not depend on how many are taken.
 
@@ -51,6 +51,8 @@ def load(data: Path | None, seed: int, counts: Mapping[str, int]) -> dict[str, D
     if data is None:
         return _four(_drawn("train", 2 * seed, counts), _drawn("test", 2 * seed + 1, counts), seed)
     four = _four(_read(Path(data), "train"), _read(Path(data), "test"), seed)
+    if counts is None:
+        return four
     return {use: _taken(digits, seed, counts["train" if use == "train" else "test"]) for use, digits in four.items()}
 
 
