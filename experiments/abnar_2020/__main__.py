@@ -88,7 +88,6 @@ def _run(scale: Scale, command: Command) -> int:
             made.append(arm)
         except pipeline.NotMade:
             progress.log(f"[{arm.key}] left out: not among --only, and not made before")
-        study.clear()
     found = {"study": "abnar_2020", **report.what_ran(results.data_hashes(making)), **results.collect(making, made)}
     found["claims"] = [claim._asdict() for claim in claims.claims(found)]
     files.write_json(out / "results.json", found)

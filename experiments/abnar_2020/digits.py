@@ -41,9 +41,9 @@ def load(data: Path | None, seed: int, counts: Mapping[str, int] | None) -> dict
     """Digits by use: train, test, and the test digits again as `scaled` and `translated`.
 
     data: a directory with MNIST's four idx files, packed with gzip or not; None: drawn digits. counts: how many of
-    train and of test, 0 (or None for counts) for all of a file. Fewer than all are taken at random from the file (the second half of MNIST's
-    test file is harder than the first), in its order; more of them hold the fewer. seed: which digits are taken, how
-    they are drawn, where they are moved. A digit's move does not depend on how many are taken.
+    train and of test, 0 (or None for counts) for all of a file. Fewer than all are taken at random (the second half of
+    MNIST's test file is harder than the first), in their order; more of them hold the fewer. seed: which digits are
+    taken, how they are drawn, where they are moved. A digit's move does not depend on how many are taken.
 
     UserError: a file that is missing, no idx file, truncated or at odds with the other; a label above 9; a count that
     the file cannot serve.

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from experiments import pipeline
@@ -214,8 +213,3 @@ def parameters(study: Study, student: str) -> int:
     """Of a model, found without making it."""
     sizes = task(study).vocabularies
     return models.parameter_count(models.build(study.scale.models[student], sizes.source.size, sizes.target.size))
-
-
-def clear() -> None:
-    """Drop the programs of models that are done with: each arm's are its own."""
-    jax.clear_caches()
