@@ -189,8 +189,9 @@ def run(tmp_path, capsys):
     return call
 
 
-def test_a_smoke_run_without_peers(run, tmp_path):
-    status, results, output, _ = run("--peers", "none")
+@pytest.mark.parametrize("growth", ["--no-growth", pytest.param("--growth", marks=pytest.mark.slow)])
+def test_a_smoke_run_without_peers(run, tmp_path, growth):
+    status, results, output, _ = run("--peers", "none", growth)
     assert status == 0
     assert {"command", "commit", "versions", "peer_versions", "devices", "host_cpu", "threads"} <= set(results)
     (model,) = results["models"]
@@ -199,8 +200,9 @@ def test_a_smoke_run_without_peers(run, tmp_path):
         found = case["systems"][systems.REFERENCE]
         assert found["target_tokens"] == case["sentences"] * work.SMOKE.target_tokens
         assert (case["rows"] == 1) == ("p95_seconds" in found)
-    assert set(model["growth"]["curves"]) == {"sentences", "beam", "length"}
-    assert (tmp_path / "out" / "plots" / "growth.png").is_file()
+    if growth == "--growth":
+        assert set(model["growth"]["curves"]) == {"sentences", "beam", "length"}
+        assert (tmp_path / "out" / "plots" / "growth.png").is_file()
     assert (tmp_path / "out" / "table.md").read_text() in output
     assert "1,051.3" in output, "the paper's Table 2 must stand beside ours"
 

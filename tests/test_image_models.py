@@ -164,6 +164,7 @@ def test_padding_rows_change_nothing_and_gradients_are_finite(case):
         np.testing.assert_allclose(leaf, padded["params"][name], atol=1e-4 * np.abs(leaf).max(), err_msg=name)
 
 
+@pytest.mark.slow
 @cases
 def test_several_parameters_at_once_are_as_one_by_one(case):
     """vmap over parameters, the images shared: how replicas of several seeds are trained."""
