@@ -55,6 +55,7 @@ def line(results: dict, arm: dict) -> dict:
 
 
 def students(results: dict) -> list[str]:
+    """The models that are trained, alone or taught."""
     return [name for name in names(results) if any(arm["student"] == name for arm in results["arms"])]
 
 

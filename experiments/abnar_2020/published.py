@@ -44,14 +44,17 @@ def number(setup: str, arm: str, metric: str) -> Number | None:
 
 
 def verified(printed: str, deviation: str | None = None) -> Number:
+    """Read in a source, or exact in the authors' sheets."""
     return Number(printed, deviation, VERIFIED)
 
 
 def memory(printed: str, deviation: str | None = None) -> Number:
+    """From memory, not verified."""
     return Number(printed, deviation, MEMORY)
 
 
 def figure(printed: str, deviation: str | None = None) -> Number:
+    """Read off a figure."""
     return Number(printed, deviation, FIGURE)
 
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.abnar_2020.accuracy import distance_rows
 from seqkd_jax import language
 from seqkd_jax.base import UserError
 from seqkd_jax.corpus import read_lines
@@ -28,7 +29,6 @@ SPLITS = ("train", "valid", "test")
 EMBEDDED = {"train": 10_000, "valid": 500, "test": 2_000}  # sentences of the embedded language, if nobody says how many
 TRAIN, VALID = 0.10, 0.01  # shares of Linzen et al.'s file; the rest is for testing
 LINZEN = ("agr_50_mostcommon_10K.tsv", "agr_50_mostcommon_10K.tsv.gz")
-MAX_INTERVENING, MAX_DISTANCE = 4, 16  # of the rows that Abnar et al. 2020 score
 NUMBERS = {"VBZ": False, "VBP": True}  # tag of the verb -> plural
 UNKNOWN = -1  # the place of a subject that the data do not tell
 IRREGULAR = {"are": "is", "have": "has", "do": "does", "were": "was", "go": "goes"}  # plural -> singular
@@ -202,7 +202,7 @@ def scorable(sentences: Sentences, known: Callable[[str], bool] | Collection[str
 
 def filtered(sentences: Sentences) -> np.ndarray:
     """bool [N]: the rows that Abnar et al. 2020 score, of at most 4 nouns between and a distance of at most 16."""
-    return (sentences.intervening <= MAX_INTERVENING) & (sentences.distance <= MAX_DISTANCE)
+    return distance_rows(sentences.distance, sentences.intervening)
 
 
 def verb_forms(train: Sentences) -> dict[str, bool]:

@@ -29,6 +29,7 @@ from seqkd_jax.models.layers import (
     prepared_head,
     preparing,
     reorder,
+    require_rates,
     vocabulary_logits,
 )
 from seqkd_jax.models.transformer_layers import DecoderLayer, EncoderLayer, Keys, layer_norm
@@ -161,9 +162,7 @@ def _check(config: TransformerConfig, source_size: int, target_size: int) -> Non
         raise UserError(
             f"transformer: tied=all needs one joint vocabulary, got {sizes}; take tied=target or joint=True"
         )
-    for name in ("dropout", "attention_dropout", "activation_dropout"):
-        if not 0 <= getattr(config, name) < 1:
-            raise UserError(f"transformer: {name} is {getattr(config, name)}; it must be at least 0 and below 1")
+    require_rates("transformer", config, "dropout", "attention_dropout", "activation_dropout")
 
 
 def build_transformer(config: TransformerConfig, source_size: int, target_size: int) -> Translator:

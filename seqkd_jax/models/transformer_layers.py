@@ -34,6 +34,7 @@ def _linear(config: LayerConfig, size: int, scale: float = 1.0) -> nn.Dense:
 
 
 def layer_norm() -> nn.LayerNorm:
+    """Over the last axis, in float32."""
     return nn.LayerNorm(epsilon=1e-5, dtype=jnp.float32, use_fast_variance=False)
 
 
