@@ -262,7 +262,9 @@ def _make_start(model: AnyModel, rule: OptimiserConfig, average: bool, replicas:
 
     if replicas == 1:
         return jax.jit(from_seed), jax.jit(from_params)
-    return jax.jit(jax.vmap(from_seed)), jax.jit(jax.vmap(from_params, axis_size=replicas, in_axes=None))
+    # Seeds one after the other: the QR products of orthogonal starts, stacked, hang XLA on machines with two cores.
+    one_by_one = functools.partial(jax.lax.map, from_seed)
+    return jax.jit(one_by_one), jax.jit(jax.vmap(from_params, axis_size=replicas, in_axes=None))
 
 
 def start_state(model: AnyModel, config: TrainConfig, params: Any = None) -> TrainState:

@@ -12,7 +12,7 @@ from test_train import CONFIG, MODEL, SGD, V, assert_close, batch
 from seqkd_jax import checkpoint, models, train, vocab
 from seqkd_jax import fit as fitting
 from seqkd_jax.base import UserError
-from seqkd_jax.config import LossConfig, LSTMConfig
+from seqkd_jax.config import LossConfig, LSTMConfig, SequenceLSTMConfig
 
 R = 3
 MANY = dataclasses.replace(CONFIG, replicas=R)
@@ -55,6 +55,16 @@ def test_each_replica_is_the_solo_run_of_its_seed(by, devices):
 
 
 slow = pytest.mark.slow
+
+
+def test_orthogonal_starts_are_not_stacked():
+    """QR products of several seeds at once never return from XLA on two cores (JAX 0.10: a race of its own threads)."""
+    model = models.build(SequenceLSTMConfig(2, 16, "every", tied=True), 50, 50)
+    config = dataclasses.replace(MANY, replicas=2)
+    made = str(jax.make_jaxpr(lambda: train.start_state(model, config))())
+    outputs = [line for line in made.splitlines() if " = qr[" in line]
+    assert outputs, "the start has no QR product any more: delete this test"
+    assert not any("f32[2," in line for line in outputs), f"stacked over seeds: {outputs}; make one seed after the other"
 
 
 @pytest.mark.parametrize(
