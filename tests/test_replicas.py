@@ -64,7 +64,7 @@ def test_orthogonal_starts_are_not_stacked():
     made = str(jax.make_jaxpr(lambda: train.start_state(model, config))())
     outputs = [line for line in made.splitlines() if " = qr[" in line]
     assert outputs, "the start has no QR product any more: delete this test"
-    assert not any("f32[2," in line for line in outputs), f"stacked over seeds: {outputs}; make one seed after the other"
+    assert not any("f32[2," in line for line in outputs), f"stacked over seeds: {outputs}; use lax.map"
 
 
 @pytest.mark.parametrize(
