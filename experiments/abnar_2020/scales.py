@@ -121,9 +121,9 @@ def _classification_small() -> Scale:
     wide = {"layers": 4, "width": 64, "heads": 4, "dropout": 0.1}
     universal = {"layers": 4, "width": 128, "heads": 4, "dropout": 0.1}
     models = _classifiers(_lstm(128, dropout=0.3, input_dropout=0.2), wide, universal)
-    run = _run(_adam(1e-3, 600), 10, _sentences(64, 4))
+    run = _run(_adam(1e-3, 600), 10, _sentences(64, 4), patience=3)
     sizes = "LSTM 2×128, Transformers 4×64, UTransformer 4×128: published 2×256, 6×128, 6×256"
-    data = "39,929 training sentences, a quarter of the paper's; 10 epochs for 40, one cosine decay"
+    data = "39,929 training sentences, a quarter of the paper's; at most 10 epochs for 40, one cosine decay"
     notes = (POSITIONS, MASKED, BEST, sizes, data)
     return _classification("small", models, dict.fromkeys(models, run), notes=notes)
 
@@ -192,10 +192,10 @@ def _lm_small() -> Scale:
     drop = {"dropout": 0.3, "input_dropout": 0.2}
     rates = {"LSTM": drop, "Small LSTM": drop, "Transformer": 0.1, "Small Transformer": 0.1}
     models = _language_models((256, 128), (192, 96), 6, rates)
-    run = _run(_adam(2e-3, 500), 8, _sentences(64, 4))
+    run = _run(_adam(2e-3, 500), 8, _sentences(64, 4), patience=2)
     arms = (*map(Arm, LANGUAGE_MODELS), Arm("Transformer", "LSTM"), Arm("Transformer", "Transformer"))
     sizes = "LSTMs 2×256 and 2×128, Transformers 6×192 and 6×96: published 2×1024, 2×512, 6×512, 6×256"
-    data = "39,929 training sentences, a quarter of the paper's; 8 epochs for 60, one cosine decay"
+    data = "39,929 training sentences, a quarter of the paper's; at most 8 epochs for 60, one cosine decay"
     return Scale("small", "lm", models, dict.fromkeys(models, run), arms, seeds=2, notes=(POSITIONS, BEST, sizes, data))
 
 
