@@ -45,6 +45,14 @@ class Summary(NamedTuple):
     replicas: list[dict]  # seed, best_step, best_value, stopped, diverged, history of each
 
 
+class Diverged(UserError):
+    """No replica is left whose loss is finite. `replicas`: as in Summary, of what was found until then."""
+
+    def __init__(self, message: str, replicas: list[dict]):
+        super().__init__(message)
+        self.replicas = replicas
+
+
 def fit(
     model: train.AnyModel,
     data: Data,
@@ -62,9 +70,9 @@ def fit(
     validate: params -> {"loss": nats per token, ...}, with "bleu" if config.validate_bleu. save: (directory, params,
     metadata=, state=). params: where to start instead of at random. Writes last/ (everything needed to go on), best/,
     step-<n>/ (config.keep of them), epoch-<n>/ (config.keep_path) and metrics.jsonl. SIGTERM saves and exits with 143.
-    UserError: a loss that is not finite, with the step named and the checkpoints left as they are; a directory that
-    holds another run. Of several replicas one whose loss is not finite stays as it was, and the others go on; it is an
-    error once none is left.
+    Diverged: a loss that is not finite, with the step named and the checkpoints left as they are; of several replicas
+    such a one stays as it was and the others go on, and it is an error once none is left. UserError: a directory that
+    holds another run.
     """
     if LOSSES[config.loss.name].needs_teacher and teacher is None:
         raise UserError(f"loss {config.loss.name!r} needs a teacher: give its checkpoint")
@@ -88,10 +96,7 @@ def fit(
             run, state = _train(loop, run, state, stopped)
     rate = run.tokens / run.seconds if run.seconds else 0.0
     fraction = run.flops / run.seconds / performance.matrix_peak() / len(devices) if run.seconds else 0.0
-    sign = -1.0 if config.validate_bleu else 1.0
-    told = [{**replica._asdict(), "best_value": sign * replica.best_value} for replica in run.replicas]
-    for entry in told:
-        del entry["decay"], entry["worse"]
+    told = _told(config, run)
     first = told[0]
     return Summary(
         directory / "best",
@@ -104,6 +109,15 @@ def fit(
         fraction,
         told,
     )
+
+
+def _told(config: TrainConfig, run: RunRecord) -> list[dict]:
+    """What a summary says of each replica."""
+    sign = -1.0 if config.validate_bleu else 1.0
+    told = [{**replica._asdict(), "best_value": sign * replica.best_value} for replica in run.replicas]
+    for entry in told:
+        del entry["decay"], entry["worse"]
+    return told
 
 
 class _Loop(NamedTuple):
@@ -203,7 +217,7 @@ def _settle(loop: _Loop, run: RunRecord, pending: _Pending | None, since: float)
 
 
 def _diverge(loop: _Loop, run: RunRecord, place: int, pending: _Pending, value: float, norm: float) -> RunRecord:
-    """A replica whose loss is not finite is left as it was; UserError if it was the last that still trained."""
+    """A replica whose loss is not finite is left as it was; Diverged if it was the last that still trained."""
     replica = run.replicas[place]
     seed = f"seed {replica.seed}: " if len(run.replicas) > 1 else ""
     reason = (
@@ -212,7 +226,8 @@ def _diverge(loop: _Loop, run: RunRecord, place: int, pending: _Pending, value: 
     )
     run = with_replica(run, place, replica._replace(diverged=pending.step))
     if not any(replica.active or replica.stopped for replica in run.replicas):
-        raise UserError(f"{reason}; the last good checkpoint, if one was saved, is {loop.directory / 'last'}")
+        message = f"{reason}; the last good checkpoint, if one was saved, is {loop.directory / 'last'}"
+        raise Diverged(message, _told(loop.config, run))
     progress.log(f"{reason}; it stays as it was, the others go on")
     return run
 

@@ -134,16 +134,41 @@ def test_a_diverged_teacher_takes_its_student_along(finished, monkeypatch):
             told["replicas"][0]["diverged"] = 7
         return told
 
-    monkeypatch.setattr(results.files, "read_json", with_divergence)
-    assert results.diverged(made, alone) == {0}
-    assert results.diverged(made, student) == {0}, "the student of a diverged teacher"
+    monkeypatch.setattr(study.files, "read_json", with_divergence)
+    assert study.diverged(made, alone) == {0}
+    assert study.diverged(made, student) == {0}, "the student of a diverged teacher"
     common = made._replace(scale=dataclasses.replace(made.scale, teachers="one"))
     monkeypatch.setattr(study, "training", lambda _, arm: made.root / _directory(made, arm))
-    assert results.diverged(common, student) == {0, 1}
+    assert study.diverged(common, student) == {0, 1}
     told = results.collect(made, [alone, student])
     assert [arm["seeds"] for arm in told["arms"]] == [[2], [2]]
     assert [arm["diverged"] for arm in told["arms"]] == [[1], [1]]
     assert all(len(arm["metrics"]["loss"]["values"]) == 1 for arm in told["arms"])
+
+
+def test_an_arm_without_a_seed_left_is_reported(tmp_path, monkeypatch, capsys):
+    """Its students are not trained, the others go on, and nothing breaks."""
+    scale = tiny("images")
+    healthy = scale.training["MLP"]
+    broken = dataclasses.replace(healthy, optimiser=dataclasses.replace(healthy.optimiser, learning_rate=1e38))
+    scale = dataclasses.replace(
+        scale,
+        models={"CNN": MLPConfig((16, 8)), "MLP": MLPConfig((16, 8))},
+        training={"CNN": broken, "MLP": healthy},
+    )
+    monkeypatch.setitem(scales.SCALES, ("images", "smoke"), scale)
+    assert command.main(["--scenario", "digits", "--out", str(tmp_path)]) == 0
+    assert "no seed of CNN is left" in capsys.readouterr().err
+    told = files.read_json(tmp_path / "results.json")
+    by_arm = {arm["arm"]: arm for arm in told["arms"]}
+    assert [arm["diverged"] for arm in told["arms"]] == [[1, 2], [], [1, 2]], "CNN, MLP, CNN → MLP"
+    assert by_arm["MLP"]["metrics"] and not by_arm["CNN"]["metrics"] and not by_arm["CNN → MLP"]["metrics"]
+    assert (
+        by_arm["CNN"]["training"]["replicas"][0]["diverged"] > 0 and "replicas" not in by_arm["CNN → MLP"]["training"]
+    )
+    assert not list((tmp_path / "stages").glob("train-cnn-to-mlp-*")), "a student of no teacher was trained"
+    assert "CNN: 1, 2" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert all(claim["verdict"] == "not run" for claim in told["claims"] if "CNN" in claim["about"])
 
 
 def _directory(made, arm):

@@ -84,7 +84,9 @@ def _run(scale: Scale, command: Command) -> int:
     made = []
     for arm in scale.arms:
         try:
-            study.evaluation(making if arm in asked else making._replace(make=False), arm)
+            wanted = making if arm in asked else making._replace(make=False)
+            if len(study.diverged(wanted, arm)) < making.seeds:
+                study.evaluation(wanted, arm)
             made.append(arm)
         except pipeline.NotMade:
             progress.log(f"[{arm.key}] left out: not among --only, and not made before")

@@ -18,7 +18,7 @@ MOVED = ("scaled", "translated")  # test sets of digits beside the plain one
 def collect(made: Study, arms: Sequence[Arm]) -> dict:
     """What results.json says beside what ran. arms: those that were evaluated."""
     task, scale = study.task(made), made.scale
-    left_out = {arm: diverged(made, arm) for arm in arms}
+    left_out = {arm: study.diverged(made, arm) for arm in arms}
     said = {arm: _kept(made, arm, left_out[arm]) for arm in arms}
     entries = [_entry(made, arm, said, left_out[arm]) for arm in arms]
     mapped = tuple(arm for arm in arms if len(left_out[arm]) < made.seeds)
@@ -37,34 +37,21 @@ def collect(made: Study, arms: Sequence[Arm]) -> dict:
     }
 
 
-def diverged(made: Study, arm: Arm) -> set[int]:
-    """The replicas of an arm that were not trained to the end, or whose teacher was not."""
-    summary = files.read_json(study.training(made, arm) / "summary.json")
-    own = {place for place, replica in enumerate(summary["replicas"]) if replica["diverged"]}
-    if arm.teacher is None:
-        return own
-    of_teacher = diverged(made, Arm(arm.teacher))
-    if made.scale.teachers == "one":
-        of_teacher = set(range(made.seeds)) if 0 in of_teacher else set()
-    return own | of_teacher
-
-
 def _kept(made: Study, arm: Arm, left_out: set[int]) -> dict[str, np.ndarray]:
-    """An arm's predictions [R,...] of the seeds that count."""
-    arrays = study.read_arrays(study.evaluation(made, arm) / "predictions.npz")
+    """An arm's predictions [R,...] of the seeds that count; without any, `places` alone."""
     rows = [place for place in range(made.seeds) if place not in left_out]
+    arrays = study.read_arrays(study.evaluation(made, arm) / "predictions.npz") if rows else {}
     return {key: value[rows] for key, value in arrays.items()} | {"places": np.array(rows, int)}
 
 
 def _entry(made: Study, arm: Arm, said: dict, left_out: set[int]) -> dict:
     """One entry of results.json's `arms`."""
-    run, found = study.training(made, arm), said[arm]
-    config = made.scale.config(arm, made.seeds)
+    config, found = made.scale.config(arm, made.seeds), said[arm]
     entry = {
         "arm": arm.label,
         "student": arm.student,
         "teacher": arm.teacher,
-        **files.read_json(study.evaluation(made, arm) / "model.json"),
+        "parameters": study.parameters(made, arm.student),
         "seeds": [config.seed + int(place) for place in found["places"]],
         "diverged": [config.seed + place for place in sorted(left_out)],
         "metrics": {},
@@ -73,8 +60,7 @@ def _entry(made: Study, arm: Arm, said: dict, left_out: set[int]) -> dict:
         "training": {
             "config": asdict(config),
             "model": {"type": type(made.scale.models[arm.student]).__name__, **asdict(made.scale.models[arm.student])},
-            "seconds": pipeline.read_manifest(run)["seconds"],
-            **files.read_json(run / "summary.json"),
+            **_ran(made, arm),
         },
     }
     if not len(found["places"]):
@@ -85,6 +71,14 @@ def _entry(made: Study, arm: Arm, said: dict, left_out: set[int]) -> dict:
         metrics["agreement"] = _agreement(made, found, said[Arm(arm.teacher)])
     reliability = calibration.reliability(found["valid_confidence"].ravel(), found["valid_correct"].ravel())
     return {**entry, "metrics": metrics, "bins": bins, "reliability": reliability}
+
+
+def _ran(made: Study, arm: Arm) -> dict:
+    """What a training run left; nothing of a student that had no teacher left."""
+    if len(study.untaught(made, arm)) == made.seeds:
+        return {}
+    run = study.training(made, arm)
+    return {"seconds": pipeline.read_manifest(run)["seconds"], **files.read_json(run / "summary.json")}
 
 
 def _of_agreement(made: Study, found: dict) -> tuple[dict, dict]:

@@ -7,7 +7,6 @@ An arm's seeds are trained at once, as replicas of one run. A stage is asked for
 one arm makes what that arm needs and no more.
 """
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from experiments import pipeline
 from experiments.abnar_2020 import predictions, tasks
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.scales import Scale
-from seqkd_jax import batches, checkpoint, files, models, representations, vocab
+from seqkd_jax import batches, checkpoint, files, fit, models, progress, representations, vocab
 from seqkd_jax.run_record import plain
 from seqkd_jax.train_model import Run, train_model
 
@@ -72,8 +71,31 @@ def shapes(study: Study) -> tuple[batches.Shape, ...]:
     return tuple(batches.Shape(*shape) for shape in files.read_json(vocabulary(study) / "shapes.json"))
 
 
+def untaught(study: Study, arm: Arm) -> set[int]:
+    """The seeds, by their places, whose teacher was not trained to the end; it is trained first."""
+    without = set() if arm.teacher is None else diverged(study, Arm(arm.teacher))
+    if study.scale.teachers == "one":
+        return set(range(study.seeds)) if 0 in without else set()
+    return without
+
+
+def diverged(study: Study, arm: Arm) -> set[int]:
+    """The seeds that were not trained to the end, or whose teacher was not; the arm is trained first.
+
+    All of them, and nothing is trained, if no teacher is left.
+    """
+    without = untaught(study, arm)
+    if len(without) == study.seeds:
+        return without
+    told = files.read_json(training(study, arm) / "summary.json")["replicas"]
+    return without | {place for place, replica in enumerate(told) if replica["diverged"]}
+
+
 def training(study: Study, arm: Arm) -> Path:
-    """The training run of an arm: checkpoints of all its seeds, metrics.jsonl, summary.json."""
+    """The training run of an arm: checkpoints of all its seeds, metrics.jsonl, summary.json.
+
+    If all its seeds diverged, the summary has only what is known of them.
+    """
     scale = study.scale
     model, config = scale.models[arm.student], scale.config(arm, study.seeds)
     inputs = {"vocabulary": vocabulary(study)}
@@ -92,10 +114,14 @@ def training(study: Study, arm: Arm) -> Path:
             teacher=inputs.get("teacher"),
             teachers=scale.teachers,
         )
-        summary = train_model(run, directory, arm.key)
-        told = {key: value for key, value in summary._asdict().items() if key not in ("best", "last", "history")}
+        try:
+            found = train_model(run, directory, arm.key)._asdict()
+            told = {key: value for key, value in found.items() if key not in ("best", "last", "history")}
+        except fit.Diverged as error:
+            progress.log(f"{error}; no seed of {arm.label} is left, the study goes on without it")
+            told = {"replicas": error.replicas}
         files.write_json(directory / "summary.json", plain(told))
-        shutil.rmtree(directory / "last")  # the run is over: its optimiser's state is of no use
+        files.remove(directory / "last")  # the run is over: its optimiser's state is of no use
 
     settings = [scale.setup, model, config, scale.teachers if arm.teacher else None]
     return study.stage(f"train-{arm.key}", settings, inputs, make, resumable=True)
@@ -130,7 +156,6 @@ def evaluation(study: Study, arm: Arm) -> Path:
             for key, value in said.items():
                 arrays.setdefault(key, []).append(value)
         np.savez_compressed(directory / "predictions.npz", **{key: np.stack(value) for key, value in arrays.items()})
-        files.write_json(directory / "model.json", {"parameters": models.parameter_count(found.translator)})
 
     return study.stage(f"evaluate-{arm.key}", [study.scale.setup], {"run": run, "vocabulary": vocabulary(study)}, make)
 
