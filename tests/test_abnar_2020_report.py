@@ -11,6 +11,7 @@ from experiments.abnar_2020 import claims, effects, plots, published, tables
 from experiments.abnar_2020.arms import grid
 from experiments.abnar_2020.effects import Comparison
 from experiments.claims import DIRECTION, FAILED, NOT_RUN, REPRODUCED
+from experiments.plots import draw_all
 
 LEVELS = {  # how strong each model's bias is: 0 to 1, in the paper's order
     "lm": {"LSTM": 1.0, "Small LSTM": 0.9, "Transformer": 0.4, "Small Transformer": 0.5},
@@ -400,9 +401,8 @@ def test_files_are_the_same_twice(tmp_path):
     digits, sentences = (made_up(setup, models=models) for setup, models in (("images", None), ("lm", ("LSTM",))))
     written = []
     for name in ("one", "two"):
-        written.append(plots.draw_all(deepcopy(sentences), tmp_path / name))
-        written[-1].append(tmp_path / name / "accuracy.png")
-        plots.save(plots.accuracy(deepcopy(digits)), written[-1][-1])
+        written.append(draw_all(plots.PLOTS, deepcopy(sentences), tmp_path / name))
+        written[-1] += draw_all({"accuracy": plots.accuracy}, deepcopy(digits), tmp_path / name)
     assert {path.stem for path in written[0]} == set(plots.PLOTS), "a plot that no test writes"
     for left, right in zip(*written, strict=True):
         assert left.read_bytes() == right.read_bytes(), f"{left.name} differs from run to run"

@@ -10,7 +10,8 @@ import tyro
 
 from experiments.abnar_2020.arms import select
 from experiments.abnar_2020.scales import Scale, scale_of
-from seqkd_jax import files, progress
+from experiments.command import evaluated, exit_status, write
+from seqkd_jax import progress
 from seqkd_jax.base import UserError
 
 
@@ -39,21 +40,7 @@ class Command:
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 an error that the user can mend."""
     command = tyro.cli(Command, args=arguments, prog="python -m experiments.abnar_2020")
-    try:
-        scale = scale_of(command.scenario, command.setup, command.scale)
-        _check(scale, command)
-        if command.dry_run:
-            from experiments.abnar_2020 import dry_run
-
-            print(dry_run.describe(scale, command.seeds or scale.seeds, select(scale.arms, command.only)))
-            return 0
-        return _run(scale, command)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    return exit_status(lambda: _run(scale_of(command.scenario, command.setup, command.scale), command))
 
 
 def _check(scale: Scale, command: Command) -> None:
@@ -74,28 +61,26 @@ def _wanted(scale: Scale) -> str:
 
 
 def _run(scale: Scale, command: Command) -> int:
-    from experiments import pipeline, report
+    _check(scale, command)
+    asked = select(scale.arms, command.only)
+    if command.dry_run:
+        from experiments.abnar_2020 import dry_run
+
+        print(dry_run.describe(scale, command.seeds or scale.seeds, asked))
+        return 0
+    from experiments import report
     from experiments.abnar_2020 import claims, plots, results, study, tables
 
     progress.count_compilations()
-    started, asked = time.monotonic(), select(scale.arms, command.only)
+    started = time.monotonic()
     out = command.out or Path("runs") / "abnar_2020" / f"{scale.setup}-{scale.name}"
     making = study.Study(scale, out / "stages", command.data, command.seeds or scale.seeds)
-    made = []
-    for arm in scale.arms:
-        try:
-            wanted = making if arm in asked else making._replace(make=False)
-            if len(study.diverged(wanted, arm)) < making.seeds:
-                study.evaluation(wanted, arm)
-            made.append(arm)
-        except pipeline.NotMade:
-            progress.log(f"[{arm.key}] left out: not among --only, and not made before")
+    made = list(evaluated(scale.arms, asked, making, lambda arm: arm.key, study.evaluated))
     found = {"study": "abnar_2020", **report.what_ran(results.data_hashes(making)), **results.collect(making, made)}
     found["claims"] = [claim._asdict() for claim in claims.claims(found)]
-    files.write_json(out / "results.json", found)
-    files.write_text(out / "table.md", tables.table(found))
-    plots.draw_all(found, out / "plots")
-    print((out / "table.md").read_text(encoding="utf-8"))
+    table = tables.table(found)
+    write(out, found, table, plots.PLOTS)
+    print(table)
     print(f"results, table and plots: {out}")
     print(f"{progress.duration(time.monotonic() - started)}; {progress.compilations()} compilations")
     return 0

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from matplotlib.lines import Line2D
 
-from experiments.abnar_2020.tables import names
+from experiments.abnar_2020.tables import names, students, teachers
 
 
 class Look(NamedTuple):
@@ -52,16 +52,6 @@ def look(results: dict, model: str | None) -> Look:
 def line(results: dict, arm: dict) -> dict:
     """Colour by student, line by teacher."""
     return {"color": look(results, arm["student"]).colour, "linestyle": look(results, arm["teacher"]).line}
-
-
-def students(results: dict) -> list[str]:
-    """The models that are trained, alone or taught."""
-    return [name for name in names(results) if any(arm["student"] == name for arm in results["arms"])]
-
-
-def teachers(results: dict) -> list[str | None]:
-    """None for the students alone, then the teachers."""
-    return [None, *(name for name in names(results) if any(arm["teacher"] == name for arm in results["arms"]))]
 
 
 def legend(figure, results: dict) -> None:

@@ -1,4 +1,4 @@
-"""Plots of one setup's results as PNG files: the same results give the same bytes.
+"""Plots of one setup's results: what `PLOTS` names.
 
 Each function takes the dict of results.json and gives a figure, or None if the results do not hold what it shows.
 `looks` says which model has which colour, line and marker.
@@ -6,16 +6,14 @@ Each function takes the dict of results.json and gives a figure, or None if the 
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
-import matplotlib
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from experiments.abnar_2020.looks import legend, line, look, mark, outside, students, teachers
+from experiments.abnar_2020.looks import legend, line, look, mark, outside
 from experiments.abnar_2020.published import number
-from experiments.abnar_2020.tables import ordered
-from experiments.plots import STYLE, pyplot, save
+from experiments.abnar_2020.tables import ordered, students, teachers
+from experiments.plots import pyplot
 
 EPOCHS = {0: "o", 1: "s", 2: "^", 4: "D"}  # of learning paths, marked
 METRICS = {  # of the grid: setup -> metric -> title
@@ -23,18 +21,6 @@ METRICS = {  # of the grid: setup -> metric -> title
     "classification": {"mu": "mu", "d": "D", "a": "A"},
     "images": {"accuracy": "clean", "accuracy_scaled": "scaled", "accuracy_translated": "translated"},
 }
-
-
-def draw_all(results: dict, directory: Path | str) -> list[Path]:
-    """Every plot of PLOTS that these results allow; returns the files."""
-    paths = []
-    for name, draw in PLOTS.items():
-        with matplotlib.rc_context(STYLE | {"hatch.linewidth": 0.6}):
-            figure = draw(results)
-            if figure is not None:
-                paths.append(Path(directory) / f"{name}.png")
-                save(figure, paths[-1])
-    return paths
 
 
 def by_distance(results: dict):

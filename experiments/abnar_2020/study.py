@@ -160,6 +160,14 @@ def evaluation(study: Study, arm: Arm) -> Path:
     return study.stage(f"evaluate-{arm.key}", [study.scale.setup], {"run": run, "vocabulary": vocabulary(study)}, make)
 
 
+def evaluated(study: Study, arm: Arm) -> set[int]:
+    """Train and evaluate an arm; returns the seeds that are left out, and evaluates nothing if those are all."""
+    left_out = diverged(study, arm)
+    if len(left_out) < study.seeds:
+        evaluation(study, arm)
+    return left_out
+
+
 def vectors(study: Study, arm: Arm) -> Path:
     """Penultimate vectors of the mapped examples: of each seed at its best, and along its path if that was kept."""
     run = training(study, arm)

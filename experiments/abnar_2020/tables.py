@@ -120,6 +120,16 @@ def names(results: dict) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def students(results: dict) -> list[str]:
+    """The models that are trained, alone or taught."""
+    return [name for name in names(results) if any(arm["student"] == name for arm in results["arms"])]
+
+
+def teachers(results: dict) -> list[str | None]:
+    """None for the students alone, then the models that teach."""
+    return [None, *(name for name in names(results) if any(arm["teacher"] == name for arm in results["arms"]))]
+
+
 def _place(models: Sequence[str], name: str | None) -> int:
     return -1 if name is None else models.index(name)
 
@@ -156,18 +166,15 @@ def _seeds(arm: dict) -> str:
 
 def _grids(results: dict) -> str:
     """For each measure a table of teachers by students; empty without a taught arm."""
-    models = names(results)
-    students = [name for name in models if any(arm["student"] == name for arm in results["arms"])]
-    teachers = [name for name in models if any(arm["teacher"] == name for arm in results["arms"])]
     arms = {arm["arm"]: arm for arm in results["arms"]}
-    parts = []
-    for column in GRIDS[results["setup"]] if teachers else ():
+    across, down, parts = students(results), teachers(results), []
+    for column in GRIDS[results["setup"]] if len(down) > 1 else ():
         rows = []
-        for teacher in (None, *teachers):
-            cells = [_cell(results, arms, Arm(student, teacher).label, column.metric) for student in students]
+        for teacher in down:
+            cells = [_cell(results, arms, Arm(student, teacher).label, column.metric) for student in across]
             rows.append([teacher or "none", *cells])
         parts += [f"## {column.heading} by teacher (rows) and student (columns)"]
-        parts += ["\n".join(markdown(["teacher", *students], rows, left=1))]
+        parts += ["\n".join(markdown(["teacher", *across], rows, left=1))]
     return "\n\n".join(parts)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import tyro
 
+from experiments.command import exit_status
 from seqkd_jax import files, progress
 from seqkd_jax.base import UserError
 from seqkd_jax.config import SearchConfig
@@ -60,15 +61,7 @@ class Command:
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 an error that the user can mend."""
     command = tyro.cli(Command, args=arguments, prog="python -m experiments.decoding_speed")
-    try:
-        _check(command)
-        return _run(_smoked(command) if command.smoke else command)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
+    return exit_status(lambda: _run(_smoked(command) if command.smoke else command), "nothing was written")
 
 
 def _check(command: Command) -> None:
@@ -97,6 +90,7 @@ def _smoked(command: Command) -> Command:
 
 
 def _run(command: Command) -> int:
+    _check(command)
     from experiments import report
     from experiments.decoding_speed import growth, measure, peers, plots, registry, render, study, work
     from seqkd_jax import performance
@@ -149,7 +143,7 @@ def _run(command: Command) -> int:
     }
     files.write_json(command.out / "results.json", results)
     files.write_text(command.out / "table.md", render.report(results))
-    plots.draw_all(results, command.out / "plots")
+    plots.draw_models(results, command.out / "plots")
     print(render.report(results))
     print(f"results, table and plots: {command.out}")
     return 0

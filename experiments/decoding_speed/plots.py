@@ -6,25 +6,17 @@ Each takes a model of results.json and gives a figure, or None if it has nothing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
-from experiments.plots import COLOURS, MARKERS, STYLE, pyplot
+from experiments.plots import COLOURS, MARKERS, draw_all, pyplot
 
 
-def draw_all(results: Mapping, directory: Path) -> list[Path]:
+def draw_models(results: Mapping, directory: Path) -> list[Path]:
     """PNG files: throughput and growth of each model that has them, quality against speed where BLEU is known."""
-    paths = []
-    for number, model in enumerate(results["models"]):
-        for name, draw in PLOTS.items():
-            with matplotlib.rc_context(STYLE):
-                figure = draw(model)
-                if figure is None:
-                    continue
-                paths.append(directory / f"{name}{f'_{number + 1}' if len(results['models']) > 1 else ''}.png")
-                paths[-1].parent.mkdir(parents=True, exist_ok=True)
-                figure.savefig(paths[-1], dpi=150, bbox_inches="tight", metadata={"Software": None})
-                pyplot.close(figure)
-    return paths
+    several = len(results["models"]) > 1
+    drawn = [
+        draw_all(PLOTS, model, directory, f"_{number}" if several else "")
+        for number, model in enumerate(results["models"], start=1)
+    ]
+    return [path for paths in drawn for path in paths]
 
 
 def throughput(model: Mapping):

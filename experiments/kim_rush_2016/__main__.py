@@ -8,9 +8,10 @@ from typing import Annotated
 
 import tyro
 
+from experiments.command import evaluated, exit_status, write
 from experiments.kim_rush_2016.arms import select
 from experiments.kim_rush_2016.scales import SCALES, Scale, scales
-from seqkd_jax import files, progress
+from seqkd_jax import progress
 from seqkd_jax.base import UserError
 
 
@@ -33,15 +34,7 @@ class Command:
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 too many compilations, 2 an error that the user can mend."""
     command = tyro.cli(Command, args=arguments, prog="python -m experiments.kim_rush_2016")
-    try:
-        chosen = scales(command.scale)
-        return max([_dry_run(scale, command) if command.dry_run else _run(scale, command) for scale in chosen])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    return exit_status(lambda: max([_run(scale, command) for scale in scales(command.scale)]))
 
 
 def _data(scale: Scale, command: Command) -> Path | None:
@@ -58,51 +51,49 @@ def _data(scale: Scale, command: Command) -> Path | None:
     return path
 
 
-def _dry_run(scale: Scale, command: Command) -> int:
+def _run(scale: Scale, command: Command) -> int:
+    arms = select(command.only)
+    if command.dry_run:
+        return _dry_run(scale, arms)
+    from experiments import report
+    from experiments.kim_rush_2016 import claims, plots, study, tables
+    from experiments.kim_rush_2016 import results as finished
+
+    progress.count_compilations()
+    started, compiled = time.monotonic(), progress.compilations()
+    out = command.out or Path("runs") / "kim_rush_2016"
+    out = out / scale.name if command.out is None or len(SCALES[command.scale]) > 1 else out
+    making = study.Study(scale, out / "stages", _data(scale, command))
+    rows = study.rows(scale)
+    asked = [row for row in rows if row.arm in arms]
+    found = evaluated(rows, asked, making, lambda row: row.key, study.evaluation)
+    results = {"study": "kim_rush_2016", "scale": scale.name, **report.what_ran(finished.data_hashes(making))}
+    results |= finished.collect(making, found)
+    tested = claims.claims(results, scale.published)
+    results["claims"] = [claim._asdict() for claim in tested]
+    tables.check(results)
+    table = tables.table(results, scale.published)
+    write(out, results, table, plots.PLOTS)
+    print(finished.samples(making, found))
+    print(table)
+    _print(results, tested)
+    print(f"\nresults, table and plots: {out}")
+    return _count(scale, time.monotonic() - started, progress.compiled()[compiled:])
+
+
+def _dry_run(scale: Scale, arms) -> int:
     import jax
 
     from experiments.kim_rush_2016 import dry_run, study
 
-    arms = select(command.only)
     print(dry_run.describe(scale, jax.local_device_count(), [row for row in study.rows(scale) if row.arm in arms]))
     return 0
 
 
-def _run(scale: Scale, command: Command) -> int:
-    from experiments import pipeline, plots, report
-    from experiments.kim_rush_2016 import claims, study
-    from experiments.kim_rush_2016 import results as finished
-
-    progress.count_compilations()
-    started, compiled, arms = time.monotonic(), progress.compilations(), select(command.only)
-    out = command.out or Path("runs") / "kim_rush_2016"
-    out = out / scale.name if command.out is None or len(SCALES[command.scale]) > 1 else out
-    making = study.Study(scale, out / "stages", _data(scale, command))
-    evaluated = {}
-    for row in study.rows(scale):
-        asked = making if row.arm in arms else making._replace(make=False)
-        try:
-            evaluated[row] = study.evaluation(asked, row)
-        except pipeline.NotMade:
-            progress.log(f"[{row.key}] left out: not among --only, and not made before")
-    results = {"study": "kim_rush_2016", "scale": scale.name, **report.what_ran(finished.data_hashes(making))}
-    results |= finished.collect(making, evaluated)
-    tested = claims.claims(results, scale.published)
-    results["claims"] = [claim._asdict() for claim in tested]
-    report.write_results(out / "results.json", results)
-    files.write_text(out / "table.md", report.table(results, scale.published))
-    plots.draw_all(results, out / "plots")
-    _print(making, evaluated, results, out, tested)
-    return _count(scale, time.monotonic() - started, progress.compiled()[compiled:])
-
-
-def _print(making, evaluated: dict, results: dict, out: Path, tested: list) -> None:
-    """Samples, table, deviations, claims."""
+def _print(results: dict, tested: list) -> None:
+    """Deviations and claims."""
     from experiments.claims import FAILED, summary
-    from experiments.kim_rush_2016.results import samples
 
-    print(samples(making, evaluated))
-    print((out / "table.md").read_text(encoding="utf-8"))
     for deviation in results["deviations"]:
         print(f"- not as in the paper: {deviation}")
     print("\nClaims of the paper, as measured here:")
@@ -112,7 +103,6 @@ def _print(making, evaluated: dict, results: dict, out: Path, tested: list) -> N
     failed = sum(claim.verdict == FAILED for claim in tested)
     if failed:
         print(f"warning: {failed} claim(s) of the paper did not hold in this run", file=sys.stderr)
-    print(f"\nresults, table and plots: {out}")
 
 
 def _count(scale: Scale, seconds: float, made: list[tuple[str, float]]) -> int:

@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from experiments import plots, report
-from experiments.kim_rush_2016 import published
+from experiments import report
+from experiments.kim_rush_2016 import plots, published, tables
 from experiments.kim_rush_2016.arms import ARMS, against
-from seqkd_jax import files
+from experiments.plots import draw_all, pyplot
 
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
 
@@ -58,8 +58,8 @@ def cells(table):
 
 def test_every_arm_has_a_row_beside_the_paper():
     results = made_up()
-    tables = {"2×500": (published.TH_EN_TEACHER,), "2×100": (published.TH_EN_100,)}
-    found = cells(report.table(results, tables))
+    printed = {"2×500": (published.TH_EN_TEACHER,), "2×100": (published.TH_EN_100,)}
+    found = cells(tables.table(results, printed))
     assert [name for _, name in found] == [row["arm"] for row in results["arms"]]
     seq_kd = found["2×100 (7.9M)", "Seq-KD"]
     arms = {row["arm"]: row for row in results["arms"]}
@@ -72,27 +72,27 @@ def test_every_arm_has_a_row_beside_the_paper():
 
 
 def test_several_published_tables_stand_side_by_side():
-    table = report.table(made_up(), {"2×100": (published.EN_DE_500, published.TH_EN_100)})
+    table = tables.table(made_up(), {"2×100": (published.EN_DE_500, published.TH_EN_100)})
     assert cells(table)["2×100 (7.9M)", "Word-KD"][2] == "+0.7 / +1.2†"
     assert cells(table)["2×500 (47.3M)", "Teacher"][2] == "–"
 
 
 def test_the_notes_say_what_a_reader_must_know():
-    one = report.table(made_up(), {})
+    one = tables.table(made_up(), {})
     assert SIGNATURE in one and "A single seed (1)" in one and "from memory" in one
-    assert "Seeds: 1, 2." in report.table(made_up(seeds=(1, 2)), {})
+    assert "Seeds: 1, 2." in tables.table(made_up(seeds=(1, 2)), {})
 
 
 def test_no_mark_without_a_bootstrap():
     results = made_up()
     for row in results["arms"]:
         row["significance"] = {}
-    assert "\\*" not in "".join(cell for row in cells(report.table(results, {})).values() for cell in row)
+    assert "\\*" not in "".join(cell for row in cells(tables.table(results, {})).values() for cell in row)
 
 
 @pytest.mark.parametrize("percent, text", [(0, "0%"), (12.345, "12.3%"), (0.456, "0.46%"), (0.0123, "0.0123%")])
 def test_small_percentages_keep_their_digits(percent, text):
-    assert report.percent(percent) == text
+    assert tables.percent(percent) == text
 
 
 def test_published_deltas_are_those_of_the_printed_bleu():
@@ -108,19 +108,18 @@ def test_published_deltas_are_those_of_the_printed_bleu():
             assert row.from_memory <= published.ALL
 
 
-def test_results_need_what_every_arm_must_tell(tmp_path):
+def test_results_need_what_every_arm_must_tell():
     results = {**made_up(), **report.what_ran({"train": "0" * 64})}
-    report.write_results(tmp_path / "results.json", results)
-    read = files.read_json(tmp_path / "results.json")
-    assert {"command", "commit", "versions", "devices", "host_cpu", "data", "arms"} <= set(read)
+    assert {"command", "commit", "versions", "devices", "host_cpu", "data", "arms"} <= set(results)
+    tables.check(results)
     del results["arms"][3]["perplexity"]
     with pytest.raises(ValueError, match="Word-KD.*perplexity"):
-        report.write_results(tmp_path / "results.json", results)
+        tables.check(results)
 
 
 def test_plots_are_drawn_and_the_same_twice(tmp_path):
     results = made_up(students=("2×500", "2×300"))
-    first, again = (plots.draw_all(results, tmp_path / name) for name in ("one", "two"))
+    first, again = (draw_all(plots.PLOTS, results, tmp_path / name) for name in ("one", "two"))
     assert [path.stem for path in first] == list(plots.PLOTS)
     for left, right in zip(first, again, strict=True):
         assert left.read_bytes() == right.read_bytes(), f"{left.name} differs from run to run"
@@ -133,7 +132,7 @@ def test_plots_do_without_curves_and_times(tmp_path):
         row["training"]["history"] = []
         row["source_words_per_second_beam1"] = None
         row["mode_probability"] = 0.0
-    assert len(plots.draw_all(results, tmp_path)) == len(plots.PLOTS)
+    assert len(draw_all(plots.PLOTS, results, tmp_path)) == len(plots.PLOTS)
 
 
 def test_labels_do_not_overlap():
@@ -147,4 +146,4 @@ def test_labels_do_not_overlap():
         boxes += [text.get_window_extent() for text in axes.texts]
         for place, box in enumerate(boxes):
             assert not any(box.overlaps(other) for other in boxes[place + 1 :]), "make the figure taller"
-        plots.pyplot.close(figure)
+        pyplot.close(figure)

@@ -1,0 +1,46 @@
+"""What commands of studies share: exit statuses, the loop over arms of which some may not be made, the files."""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from seqkd_jax import files, progress
+from seqkd_jax.base import UserError
+
+
+def exit_status(run: Callable[[], int], interrupted: str = "the same command goes on from here") -> int:
+    """That of `run`; 2 for an error that the user can mend, 130 if interrupted, each told in one line."""
+    try:
+        return run()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"interrupted; {interrupted}", file=sys.stderr)
+        return 130
+
+
+def evaluated(arms: Iterable, asked: Iterable, study, key: Callable[[Any], str], evaluate: Callable) -> dict:
+    """Arm -> evaluate(study, arm), of those that are asked for or were made before; the others are told by their key.
+
+    study: of a study's `Study` type, whose `make` says whether a stage is made or only looked up.
+    """
+    from experiments import pipeline
+
+    asked, found = set(asked), {}
+    for arm in arms:
+        try:
+            found[arm] = evaluate(study if arm in asked else study._replace(make=False), arm)
+        except pipeline.NotMade:
+            progress.log(f"[{key(arm)}] left out: not among --only, and not made before")
+    return found
+
+
+def write(out: Path, results: dict, table: str, plots: Mapping[str, Callable]) -> None:
+    """results.json, table.md and plots/."""
+    from experiments.plots import draw_all
+
+    files.write_json(out / "results.json", results)
+    files.write_text(out / "table.md", table)
+    draw_all(plots, results, out / "plots")
