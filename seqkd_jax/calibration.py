@@ -8,7 +8,7 @@ as well, as in `tfp.stats.expected_calibration_error`.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float
 
 from seqkd_jax.base import UserError
 
@@ -39,19 +39,6 @@ def reliability(
     return rows
 
 
-def confidence_and_correct(
-    log_probs: Float[np.ndarray, "N V"], labels: Integer[np.ndarray, "N"]
-) -> tuple[Float[np.ndarray, "N"], Bool[np.ndarray, "N"]]:
-    """The probability of the decision (the first of the most probable classes), and whether it is the label.
-
-    Raises UserError where the log-probabilities of an example do not sum to 1: logits, or not a number.
-    """
-    decisions = np.argmax(log_probs, axis=-1)
-    highest = np.take_along_axis(log_probs, decisions[:, None], axis=-1)[:, 0].astype(np.float64)
-    _check_sums(log_probs)
-    return np.exp(np.minimum(highest, 0.0)), decisions == labels
-
-
 def _occupied(confidence, correct, bins: int):
     # (index, examples, summed confidence, right decisions) of the bins that hold an example: work and memory follow the
     # number of examples, not a million bins.
@@ -69,13 +56,3 @@ def _occupied(confidence, correct, bins: int):
     summed = np.bincount(position, weights=confidence)
     right = np.bincount(position, weights=correct)
     return occupied, n, summed, right
-
-
-def _check_sums(log_probs) -> None:
-    sums = np.exp(log_probs).sum(axis=-1, dtype=np.float64)
-    bad = ~(np.abs(sums - 1.0) < 1e-2)  # generous: bfloat16, and float32 over large vocabularies
-    if bad.any():
-        row = int(bad.argmax())
-        raise UserError(
-            f"calibration: the probabilities of example {row} sum to {sums[row]:g}, not 1: give log-probabilities"
-        )

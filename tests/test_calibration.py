@@ -7,7 +7,7 @@ import pytest
 
 from seqkd_jax import calibration
 from seqkd_jax.base import UserError
-from seqkd_jax.calibration import ORIGINAL_BINS, confidence_and_correct, expected_calibration_error, reliability
+from seqkd_jax.calibration import ORIGINAL_BINS, expected_calibration_error, reliability
 
 
 def example(seed=0, examples=500):
@@ -82,19 +82,7 @@ def test_a_calibrated_model_has_hardly_any_error():
     assert expected_calibration_error(confidence, correct, ORIGINAL_BINS) > 0.2, "with a bin for each it cannot be seen"
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_confidence_is_the_probability_of_the_decision(dtype):
-    probabilities = np.array([[0.2, 0.7, 0.1], [0.4, 0.4, 0.2], [0.0, 0.0, 1.0]])
-    with np.errstate(divide="ignore"):
-        log_probs = np.log(probabilities).astype(dtype)
-    confidence, correct = confidence_and_correct(log_probs, np.array([1, 1, 2], np.int32))
-    np.testing.assert_allclose(confidence, [0.7, 0.4, 1.0], rtol=1e-6)
-    assert correct.tolist() == [True, False, True], "of equal classes the first is the decision"
-
-
 def test_probabilities_that_float32_rounds_above_one_are_ones():
-    confidence, _ = confidence_and_correct(np.array([[1e-7, -20.0]], np.float32), np.array([0]))
-    assert confidence[0] == 1.0
     assert reliability(np.array([1.0 + 1e-7]), np.array([True]))[-1]["n"] == 1
 
 
@@ -107,6 +95,4 @@ def test_bad_input_is_named():
         expected_calibration_error(np.zeros(0), np.zeros(0, bool))
     with pytest.raises(UserError, match="bins is 0"):
         expected_calibration_error(np.array([0.5]), np.array([True]), 0)
-    with pytest.raises(UserError, match="example 0 sum to .*log-probabilities"):
-        confidence_and_correct(np.array([[2.0, 1.0]]), np.array([0]))
     assert calibration.BINS == 20
