@@ -111,7 +111,7 @@ def _classification_smoke() -> Scale:
         models,
         dict.fromkeys(models, run),
         seeds=2,
-        embedded={"train": 400, "valid": 300, "test": 2000},
+        embedded={"train": 1200, "valid": 300, "test": 2000},
         mapped=200,
         arms=grid(CLASSIFIERS, ("LSTM", "Transformer")),
     )
@@ -173,7 +173,7 @@ def _lm_smoke() -> Scale:
     rates = {"LSTM": drop, "Small LSTM": drop, "Transformer": 0.1, "Small Transformer": 0.1}
     models = _language_models((64, 32), (32, 16), 4, rates)
     models |= {name: replace(models[name], layers=2) for name in ("Transformer", "Small Transformer")}
-    run = _run(_adam(3e-3, 50), 5, _sentences(64, 2))
+    run = _run(_adam(5e-3, 50), 16, _sentences(64, 2))
     arms = (*map(Arm, LANGUAGE_MODELS), Arm("Transformer", "LSTM"), Arm("Transformer", "Transformer"))
     return Scale(
         "smoke",
@@ -245,7 +245,7 @@ IMAGE_BATCH = BatchConfig(tokens=0, sentences=128, buckets=1)
 IMAGES_SMOKE = _images(
     "smoke",
     CNNConfig((8, 16, 16), (8, 16, 16), (2, 2, 1)),
-    _run(_adam(2e-3, 20), 4, IMAGE_BATCH),
+    _run(_adam(5e-3, 20), 16, IMAGE_BATCH),
     seeds=2,
     embedded={"train": 3000, "test": 500},
     mapped=200,
