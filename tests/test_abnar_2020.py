@@ -185,7 +185,7 @@ def test_classifiers_read_what_stands_before_the_verb():
     task = tasks.load(tiny("classification"), None)
     entries = task.vocabularies.source.entries
     read = [[entries[index] for index in ids] for ids in task.train.sources[:3]]
-    drawn = tasks.sentences.load(None, tasks.DATA_SEED, EMBEDDED)["train"]
+    drawn = tasks.agreement.load(None, tasks.DATA_SEED, EMBEDDED)["train"]
     for ids, words, verb in zip(read, drawn.words, drawn.verb, strict=False):
         assert ids[:-1] == words[:verb] and ids[-1] == entries[EOS], "the verb and what follows are not shown"
 
@@ -194,7 +194,7 @@ def test_language_models_weigh_the_verb_against_its_other_form():
     task = tasks.load(tiny("lm"), None)
     entries = task.vocabularies.source.entries
     test = task.tests["test"]
-    drawn = tasks.sentences.load(None, tasks.DATA_SEED, EMBEDDED)["test"]
+    drawn = tasks.agreement.load(None, tasks.DATA_SEED, EMBEDDED)["test"]
     kept = tasks.sentences.take(drawn, tasks.sentences.scorable(drawn, set(entries)))
     for choices, forms, plural in zip(test.choices, kept.forms, test.truth, strict=True):
         assert entries[choices[plural]] == forms[0], "the right form stands at the place of its number"

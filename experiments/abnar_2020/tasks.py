@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.abnar_2020 import digits, sentences
+from experiments.abnar_2020 import agreement, digits, sentences
 from experiments.abnar_2020.scales import Scale
 from experiments.abnar_2020.sentences import Prefixes, Sentences
 from seqkd_jax import batches, vocab
@@ -50,7 +50,7 @@ def load(scale: Scale, data: Path | None) -> Task:
 
 
 def _classification(scale: Scale, data: Path | None) -> Task:
-    splits = sentences.load(data, DATA_SEED, scale.embedded)
+    splits = agreement.load(data, DATA_SEED, scale.embedded)
     known = _words(splits["train"], scale.vocabulary)
     vocabularies = vocab.labels(known.source, CLASSES)
 
@@ -69,7 +69,7 @@ def _classification(scale: Scale, data: Path | None) -> Task:
 
 
 def _language_model(scale: Scale, data: Path | None) -> Task:
-    splits = sentences.load(data, DATA_SEED, scale.embedded)
+    splits = agreement.load(data, DATA_SEED, scale.embedded)
     known = _words(splits["train"], scale.vocabulary)
 
     def ids(line: Sequence[str]) -> list[int]:
@@ -134,7 +134,7 @@ def _words(train: Sentences, size: int) -> Vocabularies:
 def _gold(data: Path | None, train: Sentences) -> tuple[dict[int, Prefixes], dict[str, int]]:
     """The gold strata of 1 to 4 attractors without what training has shown, and how much that was."""
     gold, counts = {}, {}
-    for count, prefixes in sentences.strata(data).items():
+    for count, prefixes in agreement.strata(data).items():
         if count <= 4:
             gold[count], dropped = sentences.drop_leaked(prefixes, train)
             counts |= {f"gold_{count}": len(gold[count].words), f"gold_{count}_in_training": dropped}
