@@ -71,9 +71,10 @@ def train(command: Train) -> None:
 
 def translate(command: Translate) -> None:
     """Lines in, lines out; bounded memory, whatever the length of the input."""
-    from seqkd_jax import checkpoint, mbr, shortlist, vocab
+    from seqkd_jax import checkpoint, mbr, shortlist
     from seqkd_jax.corpus import read_lines
     from seqkd_jax.translate import Decoding, record_attention, translate_lines, write_jsonl, write_text
+    from seqkd_jax.translate.unknown import read_dictionary
 
     if command.n_best > command.search.beam:
         raise UserError(f"--n-best {command.n_best} is more than --beam {command.search.beam}: raise the beam")
@@ -82,7 +83,7 @@ def translate(command: Translate) -> None:
     if (command.attention_layer is not None or command.attention_head) and not command.attention:
         raise UserError("--attention-layer and --attention-head are for --attention FILE: give that too")
     loaded = checkpoint.load_ensemble(command.checkpoint)
-    dictionary = vocab.read_dictionary(command.dictionary) if command.dictionary else None
+    dictionary = read_dictionary(command.dictionary) if command.dictionary else None
     words = shortlist.load(command.shortlist, loaded.vocabularies) if command.shortlist else None
     typed = command.file == "-" and sys.stdin.isatty()
     chunk = command.read_ahead or (1 if typed else 2048)

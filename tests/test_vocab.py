@@ -169,27 +169,3 @@ def test_another_vocabulary_is_refused_by_name():
         vocab.require_same(one.fingerprint, other, "runs/teacher")
     for name in ("runs/teacher", one.fingerprint[:12], other.fingerprint[:12]):
         assert name in str(error.value)
-
-
-def test_unknown_words_are_replaced_by_what_they_attend_to():
-    both = learned(WORDS)
-    known = both.target.encode("der")[0]
-    source = "Anna sees Bob"
-    ids, positions = [UNK, known, UNK, UNK], [0, 1, 2, 3]
-    assert vocab.replace_unknown(both, source, ids, positions) == "Anna der Bob Bob", "EOS (3) stands for the last word"
-    assert vocab.replace_unknown(both, source, ids[:3], positions[:3], {"Bob": "Robert"}) == "Anna der Robert"
-    assert vocab.replace_unknown(both, "", [UNK], [0]) == "<unk>", "nothing to replace it with"
-    assert vocab.replace_unknown(both, source, [], []) == ""
-    with pytest.raises(UserError, match="word vocabularies"):
-        vocab.replace_unknown(learned(BPE), source, [UNK], [0])
-
-
-def test_dictionary(tmp_path):
-    path = tmp_path / "dictionary.txt"
-    path.write_text("Bob|||Robert\nMunich ||| München\n", encoding="utf-8")
-    assert vocab.read_dictionary(path) == {"Bob": "Robert", "Munich": "München"}
-    path.write_text("Bob|||Robert\nMunich\n")
-    with pytest.raises(UserError, match="line 2"):
-        vocab.read_dictionary(path)
-    with pytest.raises(UserError, match="No such file"):
-        vocab.read_dictionary(tmp_path / "none")

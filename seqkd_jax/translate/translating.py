@@ -31,7 +31,7 @@ from seqkd_jax.translate.batching import (
     rows_of,
     width_of,
 )
-from seqkd_jax.vocab import replace_unknown
+from seqkd_jax.translate.unknown import replace_unknown
 
 PREFIX_BUCKETS = (0, 4, 16)
 
@@ -121,7 +121,7 @@ def translate_lines(
 
     prefixes: for each line a text that its translation begins with. n_best: keep so many hypotheses of the beam; None:
     all. unknown_from_source: each <unk> becomes the source word that it attends to most, or that word's entry in
-    `dictionary` (see vocab.replace_unknown); UserError if the vocabulary is not of words or the model has no attention.
+    `dictionary` (see `unknown`); UserError if the vocabulary is not of words or the model has no attention.
     progress: as in `translate_ids`.
     """
     waiting: deque[str] = deque()  # read, not yet yielded
