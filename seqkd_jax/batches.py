@@ -16,7 +16,7 @@ from seqkd_jax.config import BatchConfig
 from seqkd_jax.corpus import Corpus
 from seqkd_jax.vocab import Vocabularies
 
-ROUND = 4  # widths are multiples of this
+ROUND = 4  # widths of sequences are multiples of this
 ROWS = 8  # rows under a budget of tokens are multiples of this
 CANDIDATES = 24  # widths considered for each side
 
@@ -123,7 +123,7 @@ def make_plan(encoded: Encoded, config: BatchConfig, shapes: Sequence[Shape] | N
     chosen = _choose_shapes(source, target, config) if shapes is None else _sorted(shapes)
     buckets = _smallest_fit(source, target, chosen)
     if (over := buckets < 0).any():
-        chosen = _sorted([*chosen, _shape(int(_up(source[over].max())), int(_up(target[over].max())), config)])
+        chosen = _sorted([*chosen, _shape(int(_up(source[over]).max()), int(_up(target[over]).max()), config)])
         buckets = _smallest_fit(source, target, chosen)
     counts = np.bincount(buckets, minlength=len(chosen))
     batches = sum(-(-int(count) // shape.rows) for count, shape in zip(counts, chosen, strict=True))
@@ -319,8 +319,9 @@ def _sorted(shapes: Iterable[Shape]) -> tuple[Shape, ...]:
     return tuple(sorted(set(shapes), key=lambda shape: (shape.source + shape.target, shape)))
 
 
-def _up(lengths):
-    return -(-lengths // ROUND) * ROUND
+def _up(lengths: np.ndarray) -> np.ndarray:
+    """Multiples of ROUND; a side that is 1 everywhere (a class, an image, no source) is no sequence and stays 1."""
+    return lengths if lengths.max() == 1 else -(-lengths // ROUND) * ROUND
 
 
 def _lengths(encoded: Encoded) -> tuple[np.ndarray, np.ndarray]:

@@ -225,3 +225,19 @@ def test_nothing_left_is_an_error():
         batches.encode_corpus(Corpus(["", "a b c d"], ["A", "A"], None, "a corpus"), WORDS, SHORT)
     with pytest.raises(UserError, match="left of 0"):
         batches.encode_corpus(Corpus([], [], None, "a corpus"), WORDS, SHORT, keep_all=True)
+
+
+def test_a_side_that_is_no_sequence_is_not_padded():
+    """A class, an image, and the source that a language model does not have are one cell wide."""
+    words = [np.arange(4, 4 + length, dtype=np.int32) for length in (3, 5, 11)]
+    config = BatchConfig(tokens=0, sentences=4, buckets=1)
+    pictures = [np.zeros((28, 28), np.uint8)] * 3
+    for encoded, shape in (
+        (batches.classified(words, [0, 1, 0]), Shape(4, 12, 1)),
+        (batches.sequences(words), Shape(4, 1, 12)),
+        (batches.classified(pictures, [0, 1, 0]), Shape(4, 1, 1)),
+    ):
+        plan = batches.make_plan(encoded, config)
+        assert plan.shapes == (shape,), encoded.form
+        batch = next(batches.eval_batches(encoded, plan))
+        assert batch.labels.shape == (4, shape.target) and batch.weights.shape == (4, shape.target), encoded.form

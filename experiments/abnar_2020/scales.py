@@ -192,7 +192,7 @@ def _lm_small() -> Scale:
     drop = {"dropout": 0.3, "input_dropout": 0.2}
     rates = {"LSTM": drop, "Small LSTM": drop, "Transformer": 0.1, "Small Transformer": 0.1}
     models = _language_models((256, 128), (192, 96), 6, rates)
-    run = _run(_adam(2e-3, 500), 8, _sentences(64, 4), patience=2)
+    run = _run(_adam(2e-3, 500), 8, _sentences(64, 6), patience=2)
     arms = (*map(Arm, LANGUAGE_MODELS), Arm("Transformer", "LSTM"), Arm("Transformer", "Transformer"))
     sizes = "LSTMs 2×256 and 2×128, Transformers 6×192 and 6×96: published 2×1024, 2×512, 6×512, 6×256"
     data = "39,929 training sentences, a quarter of the paper's; at most 8 epochs for 60, one cosine decay"
