@@ -234,7 +234,7 @@ def test_a_side_that_is_no_sequence_is_not_padded():
     pictures = [np.zeros((28, 28), np.uint8)] * 3
     for encoded, shape in (
         (batches.classified(words, [0, 1, 0]), Shape(4, 12, 1)),
-        (batches.sequences(words), Shape(4, 1, 12)),
+        (batches.sequences([row.tolist() for row in words]), Shape(4, 1, 12)),
         (batches.classified(pictures, [0, 1, 0]), Shape(4, 1, 1)),
     ):
         plan = batches.make_plan(encoded, config)
