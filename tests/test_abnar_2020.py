@@ -99,7 +99,7 @@ def test_decisions_are_those_of_the_probabilities(finished):
     """A slow reference: one example at a time through the model, without batches, padding or chunks."""
     made, _ = finished
     task, arm = study.task(made), made.scale.arms[2]
-    found = checkpoint.load(study.training(made, arm) / "best", replica=1)
+    found = checkpoint.load(study.end_of(study.training(made, arm)), replica=1)
     said = study.read_arrays(study.evaluation(made, arm) / "predictions.npz")["decisions_test"][1]
     test = task.tests["test"]
     for row in range(5):
@@ -207,7 +207,7 @@ def test_sums_over_forms(finished):
     if made.scale.setup != "lm":
         pytest.skip("language models only")
     task = study.task(made)
-    found = checkpoint.load(study.training(made, made.scale.arms[0]) / "best", replica=0)
+    found = checkpoint.load(study.end_of(study.training(made, made.scale.arms[0])), replica=0)
     ids = ([5, 7, 9], [6, 8])
     test = task.tests["test"]._replace(choices=ids)
     said = predictions.decisions(found.translator, found.params, test)
@@ -220,7 +220,7 @@ def test_sums_over_forms(finished):
 def test_labels_are_measured_in_order(finished):
     made, _ = finished
     task, arm = study.task(made), made.scale.arms[0]
-    found = checkpoint.load(study.training(made, arm) / "best", replica=0)
+    found = checkpoint.load(study.end_of(study.training(made, arm)), replica=0)
     batch = made.scale.training[arm.student].batch
     said = predictions.at_labels(found.translator, found.params, task.valid, batch, study.shapes(made))
     best = files.read_json(study.training(made, arm) / "summary.json")["replicas"][0]["best_value"]

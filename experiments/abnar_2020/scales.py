@@ -29,7 +29,6 @@ SOFT = LossConfig("word_kd", alpha=1.0)  # the teacher's distribution alone, T =
 GROUP_NORM = "group and layer instead of batch normalisation: no running statistics, no dependence on neighbours"
 POSITIONS = "verbs are looked up by white-space position; in the paper's code about 7% were misplaced"
 MASKED = "the bidirectional Transformer does not attend to padding; the original's mask had no effect"
-BEST = "the checkpoint with the lowest validation loss on the labels is reported"
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Scale:
     embedded: dict[str, int] | None = None  # examples of the embedded data; None: real data
     vocabulary: int = 10_000  # words at most, the most frequent of the training split
     mapped: int = 1000  # examples whose representations are compared
-    paths: tuple[Arm, ...] = ()  # arms whose checkpoints are kept, for learning paths
+    paths: tuple[Arm, ...] = ()  # arms whose learning paths are shown
     notes: tuple[str, ...] = ()  # what differs from the paper
 
     def config(self, arm: Arm, seeds: int) -> TrainConfig:
@@ -56,7 +55,7 @@ class Scale:
         config = self.training[arm.student]
         if arm.teacher is not None:
             config = replace(self.distilling.get(arm.student, config), loss=self.soft)
-        return replace(config, replicas=seeds, keep_path=arm in self.paths)
+        return replace(config, replicas=seeds, keep_path=True)
 
 
 def _lstm(size: int, reads="last", **rates) -> SequenceLSTMConfig:
@@ -98,7 +97,7 @@ OWN_PATHS = (Arm("LSTM"), Arm("Transformer"), Arm("Transformer", "LSTM"), Arm("T
 
 
 def _classification(name: str, models: dict[str, ModelConfig], training: dict[str, TrainConfig], **options) -> Scale:
-    defaults = {"arms": grid(CLASSIFIERS), "paths": OWN_PATHS, "notes": (POSITIONS, MASKED, BEST)}
+    defaults = {"arms": grid(CLASSIFIERS), "paths": OWN_PATHS, "notes": (POSITIONS, MASKED)}
     return Scale(name, "classification", models, training, **(defaults | options))
 
 
@@ -121,10 +120,10 @@ def _classification_small() -> Scale:
     wide = {"layers": 4, "width": 64, "heads": 4, "dropout": 0.1}
     universal = {"layers": 4, "width": 128, "heads": 4, "dropout": 0.1}
     models = _classifiers(_lstm(128, dropout=0.3, input_dropout=0.2), wide, universal)
-    run = _run(_adam(1e-3, 600), 10, _sentences(64, 4), patience=3)
+    run = _run(_adam(1e-3, 600), 10, _sentences(64, 4))
     sizes = "LSTM 2×128, Transformers 4×64, UTransformer 4×128: published 2×256, 6×128, 6×256"
-    data = "39,929 training sentences, a quarter of the paper's; at most 10 epochs for 40, one cosine decay"
-    notes = (POSITIONS, MASKED, BEST, sizes, data)
+    data = "39,929 training sentences, a quarter of the paper's; 10 epochs for 40, one cosine decay"
+    notes = (POSITIONS, MASKED, sizes, data)
     return _classification("small", models, dict.fromkeys(models, run), notes=notes)
 
 
@@ -146,7 +145,7 @@ def _classification_paper() -> Scale:
         {model: run(model, factor, 1000) for model, factor in decays.items()},
         distilling={model: run(model, factor, 10_000) for model, factor in students.items()},
         seeds=4,
-        notes=(POSITIONS, MASKED, BEST, "which decay each student had is not published: assigned here"),
+        notes=(POSITIONS, MASKED, "which decay each student had is not published: assigned here"),
     )
 
 
@@ -184,7 +183,7 @@ def _lm_smoke() -> Scale:
         seeds=2,
         embedded={"train": 2000, "valid": 500, "test": 2000},
         mapped=200,
-        notes=(POSITIONS, BEST),
+        notes=(POSITIONS,),
     )
 
 
@@ -192,11 +191,11 @@ def _lm_small() -> Scale:
     drop = {"dropout": 0.3, "input_dropout": 0.2}
     rates = {"LSTM": drop, "Small LSTM": drop, "Transformer": 0.1, "Small Transformer": 0.1}
     models = _language_models((256, 128), (192, 96), 6, rates)
-    run = _run(_adam(2e-3, 500), 8, _sentences(64, 6), patience=2)
+    run = _run(_adam(2e-3, 500), 5, _sentences(64, 6))
     arms = (*map(Arm, LANGUAGE_MODELS), Arm("Transformer", "LSTM"), Arm("Transformer", "Transformer"))
     sizes = "LSTMs 2×256 and 2×128, Transformers 6×192 and 6×96: published 2×1024, 2×512, 6×512, 6×256"
-    data = "39,929 training sentences, a quarter of the paper's; at most 8 epochs for 60, one cosine decay"
-    return Scale("small", "lm", models, dict.fromkeys(models, run), arms, seeds=2, notes=(POSITIONS, BEST, sizes, data))
+    data = "39,929 training sentences, a quarter of the paper's; 5 epochs for 60, one cosine decay"
+    return Scale("small", "lm", models, dict.fromkeys(models, run), arms, seeds=2, notes=(POSITIONS, sizes, data))
 
 
 def _lm_paper() -> Scale:
@@ -217,7 +216,7 @@ def _lm_paper() -> Scale:
     )
     training = dict.fromkeys(models, fast) | {"Transformer": replace(fast, optimiser=slow)}
     distilling = dict.fromkeys(models, replace(fast, optimiser=student))
-    notes = (POSITIONS, BEST, "the share of a restarted cosine's floor in distillation is not published")
+    notes = (POSITIONS, "the share of a restarted cosine's floor in distillation is not published")
     return Scale("paper", "lm", models, training, grid(LANGUAGE_MODELS), distilling, notes=notes)
 
 

@@ -100,7 +100,7 @@ def training(study: Study, arm: Arm) -> Path:
     model, config = scale.models[arm.student], scale.config(arm, study.seeds)
     inputs = {"vocabulary": vocabulary(study)}
     if arm.teacher is not None:
-        inputs["teacher"] = training(study, Arm(arm.teacher)) / "best"
+        inputs["teacher"] = end_of(training(study, Arm(arm.teacher)))
 
     def make(directory: Path) -> None:
         given = task(study)
@@ -127,6 +127,15 @@ def training(study: Study, arm: Arm) -> Path:
     return study.stage(f"train-{arm.key}", settings, inputs, make, resumable=True)
 
 
+def end_of(run: Path) -> Path:
+    """The checkpoint at the end of a run, which is what is reported and what teaches, as in the paper's code.
+
+    Not the one of the lowest validation loss: that rises after two or three epochs, by confidence in what is wrong,
+    while accuracy still grows.
+    """
+    return max(run.glob("epoch-*"))
+
+
 def replicas(directory: Path) -> list[checkpoint.Checkpoint]:
     """A stacked checkpoint's seeds, or the one that an ordinary one holds."""
     count = checkpoint.read_record(directory).get("replicas", 1)
@@ -140,7 +149,7 @@ def evaluation(study: Study, arm: Arm) -> Path:
     def make(directory: Path) -> None:
         given, batch = task(study), study.scale.training[arm.student].batch
         arrays: dict[str, list] = {}
-        for found in replicas(run / "best"):
+        for found in replicas(end_of(run)):
             said = {
                 f"decisions_{name}": predictions.decisions(found.translator, found.params, test)
                 for name, test in given.tests.items()
@@ -157,7 +166,8 @@ def evaluation(study: Study, arm: Arm) -> Path:
                 arrays.setdefault(key, []).append(value)
         np.savez_compressed(directory / "predictions.npz", **{key: np.stack(value) for key, value in arrays.items()})
 
-    return study.stage(f"evaluate-{arm.key}", [study.scale.setup], {"run": run, "vocabulary": vocabulary(study)}, make)
+    inputs = {"run": run, "vocabulary": vocabulary(study)}
+    return study.stage(f"evaluate-{arm.key}", [study.scale.setup, "end"], inputs, make)
 
 
 def evaluated(study: Study, arm: Arm) -> set[int]:
@@ -169,18 +179,19 @@ def evaluated(study: Study, arm: Arm) -> set[int]:
 
 
 def vectors(study: Study, arm: Arm) -> Path:
-    """Penultimate vectors of the mapped examples: of each seed at its best, and along its path if that was kept."""
-    run = training(study, arm)
+    """Penultimate vectors of the mapped examples: of each seed at its end, and along its path if that is shown."""
+    run, shown = training(study, arm), arm in study.scale.paths
 
     def make(directory: Path) -> None:
         arrays = {}
-        for place in ("best", *sorted(path.name for path in run.glob("epoch-*"))):
-            for index, found in enumerate(replicas(run / place)):
+        places = {"end": end_of(run)} | {path.name: path for path in sorted(run.glob("epoch-*")) if shown}
+        for place, checkpoints in places.items():
+            for index, found in enumerate(replicas(checkpoints)):
                 said = predictions.vectors(found.translator, found.params, task(study).mapped)
                 arrays[f"{place}/{index}"] = said.astype(np.float32)
         np.savez_compressed(directory / "vectors.npz", **{key.replace("/", "."): v for key, v in arrays.items()})
 
-    return study.stage(f"vectors-{arm.key}", [study.scale.mapped], {"run": run}, make)
+    return study.stage(f"vectors-{arm.key}", [study.scale.mapped, "end", shown], {"run": run}, make)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -195,7 +206,7 @@ def drawn_map(study: Study, arms: tuple[Arm, ...], left_out: Mapping[Arm, set[in
     first = study.scale.training[arms[0].student].seed
 
     def make(directory: Path) -> None:
-        best, paths = [], []
+        ends, paths = [], []
         for arm in arms:
             arrays = read_arrays(inputs[arm.key] / "vectors.npz")
             for key in sorted(arrays, key=lambda key: (int(key.rsplit(".", 1)[1]), _epoch(key))):
@@ -204,27 +215,27 @@ def drawn_map(study: Study, arms: tuple[Arm, ...], left_out: Mapping[Arm, set[in
                     continue
                 entry = {"arm": arm.label, "seed": first + int(index)}
                 matrix = representations.cosine_matrix(arrays[key])
-                if place == "best":
-                    best.append((entry, matrix))
+                if place == "end":
+                    ends.append((entry, matrix))
                 else:
                     paths.append(({**entry, "epoch": _epoch(key)}, matrix))
-        files.write_json(directory / "map.json", _mapped(best, paths, study.scale.mapped))
+        files.write_json(directory / "map.json", _mapped(ends, paths, study.scale.mapped))
 
     settings = [[arm.label, sorted(left_out.get(arm, ()))] for arm in arms]
     return study.stage("map", settings, inputs, make)
 
 
 def _epoch(key: str) -> int:
-    """Of an array's name; -1: the best."""
-    return -1 if key.startswith("best") else int(key.split(".")[0].removeprefix("epoch-"))
+    """Of an array's name; -1: the end."""
+    return -1 if key.startswith("end") else int(key.split(".")[0].removeprefix("epoch-"))
 
 
-def _mapped(best: list, paths: list, examples: int) -> dict:
-    """What results.json says of representations. best, paths: (what it is, cosine matrix)."""
-    similar = representations.similarities([matrix for _, matrix in best])
+def _mapped(ends: list, paths: list, examples: int) -> dict:
+    """What results.json says of representations. ends, paths: (what it is, cosine matrix)."""
+    similar = representations.similarities([matrix for _, matrix in ends])
     told = {
         "examples": examples,
-        "models": [entry for entry, _ in best],
+        "models": [entry for entry, _ in ends],
         "similarity": similar.round(6).tolist(),
         "map": representations.embed(representations.distances(similar)).tolist(),
         "paths": [],
