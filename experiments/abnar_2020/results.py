@@ -29,6 +29,7 @@ def collect(made: Study, arms: Sequence[Arm]) -> dict:
         "scale": scale.name,
         "seeds": [first + place for place in range(made.seeds)],
         "teachers": scale.teachers,
+        "teaching": scale.teaching,
         "notes": list(scale.notes),
         "counts": task.counts,
         "arms": entries,

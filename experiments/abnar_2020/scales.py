@@ -28,6 +28,10 @@ SOFT = LossConfig("word_kd", alpha=1.0)  # the teacher's distribution alone, T =
 
 GROUP_NORM = "group and layer instead of batch normalisation: no running statistics, no dependence on neighbours"
 POSITIONS = "verbs are looked up by white-space position; in the paper's code about 7% were misplaced"
+BEST_TEACHES = (
+    "a teacher teaches from its checkpoint of the lowest validation loss: at the end it has the training sentences by "
+    "heart (the LSTM 99.98% of them, entropy 0.0005 nats), and its soft targets are the labels"
+)
 MASKED = "the bidirectional Transformer does not attend to padding; the original's mask had no effect"
 
 
@@ -44,6 +48,8 @@ class Scale:
     soft: LossConfig = SOFT
     seeds: int = 3
     teachers: Literal["one", "each"] = "each"  # replica i is taught by replica i of its teacher, or all by the first
+    # Of a teacher's checkpoints that of the lowest validation loss, or the end of its training, as in the paper's code.
+    teaching: Literal["best", "end"] = "end"
     embedded: dict[str, int] | None = None  # examples of the embedded data; None: real data
     vocabulary: int = 10_000  # words at most, the most frequent of the training split
     mapped: int = 1000  # examples whose representations are compared
@@ -123,8 +129,8 @@ def _classification_small() -> Scale:
     run = _run(_adam(1e-3, 600), 10, _sentences(64, 4))
     sizes = "LSTM 2×128, Transformers 4×64, UTransformer 4×128: published 2×256, 6×128, 6×256"
     data = "39,929 training sentences, a quarter of the paper's; 10 epochs for 40, one cosine decay"
-    notes = (POSITIONS, MASKED, sizes, data)
-    return _classification("small", models, dict.fromkeys(models, run), notes=notes)
+    notes = (POSITIONS, MASKED, sizes, data, BEST_TEACHES)
+    return _classification("small", models, dict.fromkeys(models, run), teaching="best", notes=notes)
 
 
 def _classification_paper() -> Scale:

@@ -100,7 +100,8 @@ def training(study: Study, arm: Arm) -> Path:
     model, config = scale.models[arm.student], scale.config(arm, study.seeds)
     inputs = {"vocabulary": vocabulary(study)}
     if arm.teacher is not None:
-        inputs["teacher"] = end_of(training(study, Arm(arm.teacher)))
+        of_teacher = training(study, Arm(arm.teacher))
+        inputs["teacher"] = end_of(of_teacher) if scale.teaching == "end" else of_teacher / "best"
 
     def make(directory: Path) -> None:
         given = task(study)
@@ -128,7 +129,7 @@ def training(study: Study, arm: Arm) -> Path:
 
 
 def end_of(run: Path) -> Path:
-    """The checkpoint at the end of a run, which is what is reported and what teaches, as in the paper's code.
+    """The checkpoint at the end of a run, which is what is reported, as in the paper's code.
 
     Not the one of the lowest validation loss: that rises after two or three epochs, by confidence in what is wrong,
     while accuracy still grows.
