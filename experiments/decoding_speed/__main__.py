@@ -61,7 +61,7 @@ class Command:
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 an error that the user can mend."""
     command = tyro.cli(Command, args=arguments, prog="python -m experiments.decoding_speed")
-    return exit_status(lambda: _run(_smoked(command) if command.smoke else command), "nothing was written")
+    return exit_status(lambda: _run(command), "nothing was written")
 
 
 def _check(command: Command) -> None:
@@ -91,6 +91,7 @@ def _smoked(command: Command) -> Command:
 
 def _run(command: Command) -> int:
     _check(command)
+    command = _smoked(command) if command.smoke else command
     from experiments import report
     from experiments.decoding_speed import growth, measure, peers, plots, registry, render, study, work
     from seqkd_jax import performance
