@@ -123,10 +123,10 @@ def _classification_smoke() -> Scale:
 
 
 def _classification_small() -> Scale:
-    wide = {"layers": 4, "width": 64, "heads": 4, "dropout": 0.1}
-    universal = {"layers": 4, "width": 128, "heads": 4, "dropout": 0.1}
+    wide = {"layers": 4, "width": 64, "heads": 4, "dropout": 0.3}
+    universal = {"layers": 4, "width": 128, "heads": 4, "dropout": 0.3}
     models = _classifiers(_lstm(128, dropout=0.3, input_dropout=0.2), wide, universal)
-    run = _run(_adam(1e-3, 600), 10, _sentences(64, 4))
+    run = _run(_adam(1e-3, 600), 10, _sentences(64, 8))
     sizes = "LSTM 2×128, Transformers 4×64, UTransformer 4×128: published 2×256, 6×128, 6×256"
     data = "39,929 training sentences, a quarter of the paper's; 10 epochs for 40, one cosine decay"
     notes = (POSITIONS, MASKED, sizes, data, BEST_TEACHES)
