@@ -234,6 +234,7 @@ IMAGE_PATHS = (Arm("CNN"), Arm("MLP"), Arm("MLP", "CNN"), Arm("MLP", "MLP"))
 
 def _images(name: str, cnn: CNNConfig, run: TrainConfig, **options) -> Scale:
     models = {"CNN": cnn, "MLP": MLPConfig()}
+    training = dict.fromkeys(models, run) | options.pop("training", {})
     defaults = {
         "arms": grid(MODELS_OF_IMAGES),
         "paths": IMAGE_PATHS,
@@ -243,7 +244,7 @@ def _images(name: str, cnn: CNNConfig, run: TrainConfig, **options) -> Scale:
             "the MNIST test set doubles as validation set, as in the paper",
         ),
     }
-    return Scale(name, "images", models, dict.fromkeys(models, run), **(defaults | options))
+    return Scale(name, "images", models, training, **(defaults | options))
 
 
 IMAGE_BATCH = BatchConfig(tokens=0, sentences=128, buckets=1)
@@ -259,6 +260,9 @@ IMAGES_SMALL = _images(
     "small",
     CNNConfig(),
     _run(_adam(5e-4, 200), 10, IMAGE_BATCH),
+    # Features averaged over the whole image learn slowly, with batch normalisation too: 1,000 updates at 5e-3 leave
+    # accuracy at 0.80, at 1.5e-2 at 0.91. The paper's 5e-4 is for 400 epochs.
+    training={"CNN": _run(_adam(1e-2, 200), 10, IMAGE_BATCH)},
     soft=replace(SOFT, temperature=5.0),
 )
 IMAGES_PAPER = _images(
