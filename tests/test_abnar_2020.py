@@ -5,6 +5,8 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 
 from experiments import pipeline
 from experiments.abnar_2020 import __main__ as command
@@ -70,6 +72,9 @@ def test_the_command_tells_what_came_out(finished):
         missing = (wanted[made.scale.setup] | {"loss", "ece", "ece_original"}) - arm["metrics"].keys()
         assert not missing, f"{arm['arm']} lacks {missing}"
         assert ("agreement" in arm["metrics"]) == (arm["teacher"] is not None)
+        assert ("taught_entropy" in arm["metrics"]) == (arm["arm"] == made.scale.arms[0].label), (
+            "only the first teaches"
+        )
         assert sum(entry["n"] for entry in arm["reliability"]) > 0
     mapped = told["representations"]
     assert len(mapped["models"]) == 6 and np.shape(mapped["map"]) == (6, 2)
@@ -111,6 +116,30 @@ def test_decisions_are_those_of_the_probabilities(finished):
         logits = np.asarray(found.translator.head(found.params, features))[0]
         chosen = logits if test.choices is None else logits[test.choices[row]]
         assert said[row] == chosen.argmax(), f"example {row}"
+
+
+def test_soft_targets_against_scipy(finished):
+    """Entropy and correctness of what teaches, one example at a time, at the temperature of distillation."""
+    made, told = finished
+    teacher = made.scale.arms[0]
+    found = checkpoint.load(study.teaching(made, teacher), replica=1)
+    shown = tasks.first(study.task(made).train, 3)
+    config, shapes = made.scale.training[teacher.student].batch, study.shapes(made)
+    said = predictions.soft_targets(found.translator, found.params, shown, config, shapes, temperature=3.0)
+    entropies, right = [], []
+    for row in range(3):
+        labels, inputs = np.array(shown.targets[row]), shown.sources[row]
+        if made.scale.setup == "lm":
+            labels, inputs = np.array([*labels, EOS]), np.array([BOS, *labels])
+        features = found.translator.features(found.params, jnp.asarray(inputs)[None], None)
+        logits = np.asarray(found.translator.head(found.params, features))[0].astype(np.float64)
+        entropies += scipy.stats.entropy(scipy.special.softmax(logits / 3, axis=-1), axis=-1).tolist()
+        right += (logits.argmax(-1) == labels).tolist()
+    # Batches hold examples of one shape, so their order may be another.
+    np.testing.assert_allclose(np.sort(said.entropy), np.sort(entropies), rtol=1e-4, atol=1e-5)
+    assert said.right.sum() == sum(right)
+    everything = told["arms"][0]["metrics"]["taught_entropy"]["values"]
+    assert len(everything) == 2 and all(0 < value <= np.log(logits.shape[-1]) + 1e-6 for value in everything)
 
 
 def test_mu_is_counted_from_decisions(finished):

@@ -345,6 +345,17 @@ def test_tables_hold_every_arm_claim_and_note(setup):
         assert said in text
 
 
+@pytest.mark.parametrize("setup", SETUPS)
+def test_what_teachers_teach_is_told_of_teachers(setup):
+    results = made_up(setup)
+    assert "Soft targets" not in tables.table(results), "it was not looked at"
+    alone = next(arm for arm in results["arms"] if arm["teacher"] is None)
+    alone["metrics"] |= {"taught_entropy": metric(0.1234, 0.001), "taught_right": metric(0.9876, 0.001)}
+    part = tables.table(results).split("## Soft targets")[1].split("##")[0]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.strip().splitlines()]
+    assert cells[2:] == [[alone["arm"], "0.1234 ± 0.0010", "0.9876 ± 0.0010"]], part
+
+
 def test_published_numbers_stand_beside_ours():
     rows = rows_of(tables.table(made_up("lm")))
     head, row = rows[0], next(row for row in rows if row[0] == "LSTM" and len(row) > 8)

@@ -1,4 +1,4 @@
-"""What a model says of examples: decisions, penultimate vectors, and confidence at every label.
+"""What a model says of examples: decisions, penultimate vectors, confidence at every label, and what it would teach.
 
 Each function is compiled once for a model and a shape. Results are in the order of the examples.
 """
@@ -27,6 +27,13 @@ class Labels(NamedTuple):
     count: np.ndarray  # int [N] labels
     confidence: np.ndarray  # [M] probability of the most probable class at every label of every example
     correct: np.ndarray  # bool [M] whether that was the label
+
+
+class SoftTargets(NamedTuple):
+    """What a model would teach at the labels of examples."""
+
+    entropy: np.ndarray  # [M] nats, of its distribution at every label of every example
+    right: np.ndarray  # bool [M] whether the label is its most probable class
 
 
 def vectors(model: Model, params, encoded: batches.Encoded) -> np.ndarray:
@@ -73,6 +80,20 @@ def at_labels(model: Model, params, encoded: batches.Encoded, config: BatchConfi
     return Labels(nats, count, np.concatenate(confidence), np.concatenate(correct))
 
 
+def soft_targets(
+    model: Model, params, encoded: batches.Encoded, config: BatchConfig, shapes, temperature: float
+) -> SoftTargets:
+    """The model's distributions, its logits divided by `temperature`, at the labels; config, shapes: of training."""
+    plan = batches.make_plan(encoded, config, shapes)
+    entropy, right = [], []
+    for batch in batches.eval_batches(encoded, plan):
+        found, correct = _entropy(model)(params, batch, np.float32(temperature))
+        real = batch.weights > 0
+        entropy.append(np.asarray(found)[real])
+        right.append(np.asarray(correct)[real])
+    return SoftTargets(np.concatenate(entropy), np.concatenate(right))
+
+
 @functools.cache
 def _reader(model: Model) -> Callable:
     def read(params, inputs):
@@ -98,3 +119,13 @@ def _measures(model: Model) -> Callable:
         return nats, jnp.exp(log_probs.max(axis=-1)), log_probs.argmax(axis=-1) == batch.labels
 
     return jax.jit(measures)
+
+
+@functools.cache
+def _entropy(model: Model) -> Callable:
+    def entropy(params, batch, temperature):
+        logits = model.head(params, model.features(params, batch.inputs, None)) / temperature
+        log_probs = jax.nn.log_softmax(logits)
+        return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1), logits.argmax(axis=-1) == batch.labels
+
+    return jax.jit(entropy)

@@ -68,6 +68,11 @@ def _entry(made: Study, arm: Arm, said: dict, left_out: set[int]) -> dict:
         return entry
     metrics, bins = (_of_images if made.scale.setup == "images" else _of_agreement)(made, found)
     metrics |= _of_labels(made, found)
+    if study.teaches(made, arm):
+        taught = files.read_json(study.soft_targets(made, arm) / "soft_targets.json")
+        metrics |= {
+            f"taught_{key}": _over_seeds([values[place] for place in found["places"]]) for key, values in taught.items()
+        }
     if arm.teacher is not None and Arm(arm.teacher) in said:
         metrics["agreement"] = _agreement(made, found, said[Arm(arm.teacher)])
     reliability = calibration.reliability(found["valid_confidence"].ravel(), found["valid_correct"].ravel())

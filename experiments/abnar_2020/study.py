@@ -1,6 +1,7 @@
 """The stages of the study, each a function of earlier ones' directories. `pipeline.stage` makes each once.
 
   vocabulary -> training of each arm, its teacher's first -> its predictions
+                                                          -> what it teaches, if it does
                                                           -> its vectors -> map of all
 
 An arm's seeds are trained at once, as replicas of one run. A stage is asked for by whoever needs it, so that asking for
@@ -20,6 +21,8 @@ from experiments.abnar_2020.scales import Scale
 from seqkd_jax import batches, checkpoint, files, fit, models, progress, representations, vocab
 from seqkd_jax.run_record import plain
 from seqkd_jax.train_model import Run, train_model
+
+TAUGHT = 4000  # training examples whose soft targets are looked at
 
 
 class Study(NamedTuple):
@@ -100,8 +103,7 @@ def training(study: Study, arm: Arm) -> Path:
     model, config = scale.models[arm.student], scale.config(arm, study.seeds)
     inputs = {"vocabulary": vocabulary(study)}
     if arm.teacher is not None:
-        of_teacher = training(study, Arm(arm.teacher))
-        inputs["teacher"] = end_of(of_teacher) if scale.teaching == "end" else of_teacher / "best"
+        inputs["teacher"] = teaching(study, Arm(arm.teacher))
 
     def make(directory: Path) -> None:
         given = task(study)
@@ -126,6 +128,12 @@ def training(study: Study, arm: Arm) -> Path:
 
     settings = [scale.setup, model, config, scale.teachers if arm.teacher else None]
     return study.stage(f"train-{arm.key}", settings, inputs, make, resumable=True)
+
+
+def teaching(study: Study, teacher: Arm) -> Path:
+    """The checkpoint that a teacher's students learn from."""
+    run = training(study, teacher)
+    return end_of(run) if study.scale.teaching == "end" else run / "best"
 
 
 def end_of(run: Path) -> Path:
@@ -171,11 +179,41 @@ def evaluation(study: Study, arm: Arm) -> Path:
     return study.stage(f"evaluate-{arm.key}", [study.scale.setup, "end"], inputs, make)
 
 
+def soft_targets(study: Study, teacher: Arm) -> Path:
+    """Of each seed of a teacher, on training examples: the entropy of what its students learn from, and if it is right.
+
+    A teacher that has them by heart has an entropy of nearly 0: its soft targets are the labels.
+    """
+    taught = teaching(study, teacher)
+
+    def make(directory: Path) -> None:
+        shown, batch = tasks.first(task(study).train, TAUGHT), study.scale.training[teacher.student].batch
+        entropy, right = [], []
+        for found in replicas(taught):
+            said = predictions.soft_targets(
+                found.translator, found.params, shown, batch, shapes(study), study.scale.soft.temperature
+            )
+            entropy.append(float(said.entropy.mean()))
+            right.append(float(said.right.mean()))
+        files.write_json(directory / "soft_targets.json", {"entropy": entropy, "right": right})
+
+    settings = [study.scale.setup, study.scale.soft.temperature, TAUGHT]
+    inputs = {"teacher": taught, "vocabulary": vocabulary(study)}
+    return study.stage(f"soft-targets-{teacher.key}", settings, inputs, make)
+
+
+def teaches(study: Study, arm: Arm) -> bool:
+    """Whether an arm is some student's teacher."""
+    return arm.teacher is None and any(other.teacher == arm.student for other in study.scale.arms)
+
+
 def evaluated(study: Study, arm: Arm) -> set[int]:
     """Train and evaluate an arm; returns the seeds that are left out, and evaluates nothing if those are all."""
     left_out = diverged(study, arm)
     if len(left_out) < study.seeds:
         evaluation(study, arm)
+        if teaches(study, arm):
+            soft_targets(study, arm)
     return left_out
 
 

@@ -52,6 +52,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("agreement", "agreement"),
     ),
 }
+TAUGHT = (Column("entropy of soft targets", "taught_entropy"), Column("right", "taught_right"))
 FURTHER: dict[str, tuple[Column, ...]] = {
     "lm": (
         Column("loss", "loss"),
@@ -83,6 +84,8 @@ MEANINGS = {
     "pooled: distances 9–10, 11–12 and 13–16 as one bin each",
     "ece": "ECE: expected calibration error in 20 bins, on the validation set",
     "ece_images": "ECE: expected calibration error in 20 bins, on the test images of that kind",
+    "taught": "soft targets: what a teacher's students learn from, on 4,000 training examples; entropy in nats, at the "
+    "temperature of distillation; right: the share whose most probable class is the label",
     "agreement": "agreement: share of test examples on which a student and its teacher decide alike",
 }
 
@@ -97,6 +100,7 @@ def table(results: dict) -> str:
         _grids(results),
         "## Further measures",
         _arms(results, FURTHER[setup]),
+        _taught(results),
         "## Notes",
         "\n".join(f"- {note}" for note in _notes(results)),
         "## Claims of the paper",
@@ -149,6 +153,14 @@ def _arms(results: dict, columns: Sequence[Column], paper: str = "") -> str:
     return "\n".join(markdown(head, rows, left=1))
 
 
+def _taught(results: dict) -> str:
+    """What the teachers teach; empty if it was not looked at."""
+    taught = [arm for arm in ordered(results) if TAUGHT[0].metric in arm["metrics"]]
+    rows = [[arm["arm"], *(measured(arm, column.metric) for column in TAUGHT)] for arm in taught]
+    head = ["teacher", *(column.heading for column in TAUGHT)]
+    return "\n".join(["## Soft targets", "", *markdown(head, rows, left=1)]) if rows else ""
+
+
 def measured(arm: dict, metric: str) -> str:
     """Mean ± standard deviation over seeds."""
     found = (arm.get("metrics") or {}).get(metric) or {}
@@ -186,8 +198,8 @@ def _cell(results: dict, arms: dict, name: str, metric: str) -> str:
 
 def _notes(results: dict) -> list[str]:
     setup = results["setup"]
-    used = {"images": ("ece_images", "agreement"), "lm": ("lm", "mu", "ece", "agreement")}
-    notes = [MEANINGS[key] for key in used.get(setup, ("mu", "ece", "agreement"))]
+    used = {"images": ("ece_images",), "lm": ("lm", "mu", "ece"), "classification": ("mu", "ece")}[setup]
+    notes = [MEANINGS[key] for key in (*used, "taught", "agreement")]
     notes.append("± and seeds: standard deviation over seeds; a seed that diverged is in no number")
     diverged = [f"{arm['arm']}: {', '.join(map(str, arm['diverged']))}" for arm in ordered(results) if arm["diverged"]]
     if diverged:

@@ -63,7 +63,7 @@ def _classification(scale: Scale, data: Path | None) -> Task:
     tests = {"test": Test(encoded["test"], splits["test"].plural.astype(int))}
     tests |= {f"gold_{count}": Test(encode(p.words, p.plural), p.plural.astype(int)) for count, p in gold.items()}
     counts |= _counts(splits, splits["test"], known)
-    mapped = _first(encoded["test"], scale.mapped)
+    mapped = first(encoded["test"], scale.mapped)
     train, valid = encoded["train"], encoded["valid"]
     return Task(vocabularies, train, valid, tests, mapped, _strata(splits["test"], splits["train"]), counts)
 
@@ -90,7 +90,7 @@ def _language_model(scale: Scale, data: Path | None) -> Task:
         lines = batches.sequences([ids(line) for line in prefixes.words])
         tests[f"gold_{count}"] = Test(lines, prefixes.plural.astype(int), sums)
     counts |= _counts(splits, test, known) | {"verb_forms": len(forms)}
-    mapped = _first(before, scale.mapped)
+    mapped = first(before, scale.mapped)
     train, valid = encoded["train"], encoded["valid"]
     return Task(known, train, valid, tests, mapped, _strata(test, splits["train"]), counts)
 
@@ -101,7 +101,7 @@ def _images(scale: Scale, data: Path | None) -> Task:
     tests = {use: Test(encoded[use], part.labels.astype(int)) for use, part in loaded.items() if use != "train"}
     counts = {use: len(part.labels) for use, part in loaded.items()}
     vocabularies = vocab.labels(None, DIGITS)
-    mapped = _first(encoded["test"], scale.mapped)
+    mapped = first(encoded["test"], scale.mapped)
     return Task(vocabularies, encoded["train"], encoded["test"], tests, mapped, {}, counts)
 
 
@@ -156,7 +156,8 @@ def _strata(test: Sentences, train: Sentences) -> dict[str, np.ndarray]:
     }
 
 
-def _first(encoded: batches.Encoded, count: int) -> batches.Encoded:
+def first(encoded: batches.Encoded, count: int) -> batches.Encoded:
+    """The first examples."""
     return encoded._replace(
         sources=encoded.sources[:count], targets=encoded.targets[:count], weights=encoded.weights[:count]
     )
