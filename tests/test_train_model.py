@@ -20,7 +20,7 @@ from seqkd_jax.config import (
 from seqkd_jax.train_model import Run
 
 WORDS = vocab.words([f"w{index}" for index in range(12)])
-CLASSES = vocab.labels(WORDS.source, ("even", "odd"))
+CLASSES = vocab.labels(WORDS, ("even", "odd"))
 BATCH = BatchConfig(tokens=0, sentences=8, buckets=2)
 CONFIG = TrainConfig(
     optimiser=OptimiserConfig(learning_rate=0.03, schedule="constant", warmup_steps=0), epochs=6, batch=BATCH
@@ -135,7 +135,7 @@ def test_what_cannot_teach(tmp_path, teachers):
     three = dataclasses.replace(SOFT, replicas=3)
     with pytest.raises(UserError, match="holds 2 teachers for 3 students"):
         train_model.train_model(run(three, STUDENT, teachers, teachers="each"), tmp_path / "three")
-    other = run(SOFT, STUDENT, teachers)._replace(vocabularies=vocab.labels(WORDS.source, ("odd", "even")))
+    other = run(SOFT, STUDENT, teachers)._replace(vocabularies=vocab.labels(WORDS, ("odd", "even")))
     with pytest.raises(UserError, match="vocabulary"):
         train_model.train_model(other, tmp_path / "other")
     language_model = SequenceTransformerConfig(1, 8, 2, 16, reads="every", tied=True)

@@ -134,6 +134,24 @@ def test_saved_is_loaded(tmp_path, config):
     assert not [path for path in (tmp_path / "new" / "place").iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.parametrize("config", [*KINDS, VocabularyConfig(kind="words", size=9, tokenizer="13a")])
+def test_what_a_classifier_reads_is_saved_too(tmp_path, config):
+    read = learned(config)
+    made = vocab.labels(read, ("bad", "good"))
+    assert made.source is read.source and made.target.encode("good") == [1]
+    vocab.save(made, tmp_path)
+    loaded = vocab.load(tmp_path)
+    assert loaded.fingerprint == made.fingerprint and loaded.target.entries == ("bad", "good")
+    for line in ("The dog, sees. ", *SOURCES):
+        assert loaded.source.encode(line) == read.source.encode(line)
+
+
+def test_a_classifier_does_not_read_an_imported_vocabulary():
+    imported = learned(WORDS)._replace(config=VocabularyConfig(kind="marian"))
+    with pytest.raises(UserError, match="imported"):
+        vocab.labels(imported, ("bad", "good"))
+
+
 @pytest.mark.parametrize("config", [SEPARATE, WORDS])
 def test_a_changed_file_is_refused(tmp_path, config):
     both = learned(config)

@@ -52,7 +52,7 @@ def load(scale: Scale, data: Path | None) -> Task:
 def _classification(scale: Scale, data: Path | None) -> Task:
     splits = agreement.load(data, DATA_SEED, scale.embedded)
     known = _words(splits["train"], scale.vocabulary)
-    vocabularies = vocab.labels(known.source, CLASSES)
+    vocabularies = vocab.labels(known, CLASSES)
 
     def encode(words: Sequence[Sequence[str]], plural: np.ndarray) -> batches.Encoded:
         ids = [np.array([*known.source.encode(" ".join(line)), EOS], np.int32) for line in words]

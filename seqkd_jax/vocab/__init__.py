@@ -29,6 +29,7 @@ from seqkd_jax.vocab.kinds import (
 
 FORMAT = 1  # of vocabulary.json
 WORDS, CLASSES, NOTHING = "source.txt", "classes.txt", "nothing.txt"  # files of `words` and `labels`
+MODEL = ".model"  # ends the names of sentencepiece models
 ENTRIES = "entries.json"  # of a vocabulary of kind marian: the text of each id, both sides' the same
 
 
@@ -58,10 +59,10 @@ def learn(sources: Iterable[str], targets: Iterable[str], config: VocabularyConf
         source, target = (most_frequent(text, split, config.size) for text in (sources, targets))
         return _together(word_list(WORDS, source, config), word_list("target.txt", target, config), config)
     if config.joint:
-        both = subwords("joint.model", train_sentencepiece(chain(sources, targets), config))
+        both = subwords(f"joint{MODEL}", train_sentencepiece(chain(sources, targets), config))
         return _together(both, both, config)
     source, target = (train_sentencepiece(text, config) for text in (sources, targets))
-    return _together(subwords("source.model", source), subwords("target.model", target), config)
+    return _together(subwords(f"source{MODEL}", source), subwords(f"target{MODEL}", target), config)
 
 
 def mapped(source: bytes, target: bytes, entries: Sequence[str]) -> Vocabularies:
@@ -81,11 +82,16 @@ def words(entries: Sequence[str]) -> Vocabularies:
     return _together(both, both, config)
 
 
-def labels(source: Vocabulary | None, classes: Sequence[str]) -> Vocabularies:
-    """The vocabularies of a classifier: what it reads, None if that is no text, and its classes, counted from 0."""
-    config = VocabularyConfig(kind="labels", size=len(classes), tokenizer="pretokenised")
-    target = class_list(CLASSES, list(classes))
-    return _together(class_list(NOTHING, []) if source is None else source, target, config)
+def labels(read: Vocabularies | None, classes: Sequence[str]) -> Vocabularies:
+    """The vocabularies of a classifier: the source side of `read`, None if it reads no text, and its classes from 0.
+
+    UserError for what `seqkd import` made: that is for translators.
+    """
+    if read is not None and read.config.kind == "marian":
+        raise UserError("a classifier reads words or subwords learned here; those of an imported translator it cannot")
+    source, split = (class_list(NOTHING, []), "pretokenised") if read is None else (read.source, read.config.tokenizer)
+    config = VocabularyConfig(kind="labels", size=len(classes), tokenizer=split)
+    return _together(source, class_list(CLASSES, list(classes)), config)
 
 
 def save(vocabularies: Vocabularies, directory: Path | str) -> None:
@@ -147,11 +153,11 @@ def _from_bytes(name: str, data: bytes, config: VocabularyConfig, entries: tuple
     try:
         if config.kind == "marian":
             return mapped_subwords(name, data, entries)
-        lines = data.decode("utf-8").removesuffix("\n").split("\n") if config.kind in ("words", "labels") else []
+        if name.endswith(MODEL):
+            return subwords(name, data)
+        lines = data.decode("utf-8").removesuffix("\n").split("\n")
         if name in (CLASSES, NOTHING):
             return class_list(name, lines if data else [])
-        if lines:
-            return word_list(name, lines, config)
-        return subwords(name, data)
+        return word_list(name, lines, config)
     except (RuntimeError, UnicodeDecodeError) as error:
         raise UserError(f"{directory / name}: damaged ({error}); learn it again with `seqkd vocab`") from None
