@@ -6,6 +6,7 @@ order is a function of (data_seed, epoch) and the place in it is a value, `Posit
 of the batches is the same.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -30,6 +31,16 @@ class Encoded(NamedTuple):
     # [T,E] each, or [T,R,E]: a teacher's, or R teachers', features at its T labels; see `recorded`
     taught: list[np.ndarray] | None = None
     form: str = "pairs"  # of FORMS: what a batch of it looks like
+
+
+def fingerprint(encoded: Encoded) -> str:
+    """SHA-256 of all ids, their order, weights and form; not of what a teacher found."""
+    digest = hashlib.sha256(encoded.form.encode())
+    for arrays in (encoded.sources, encoded.targets, [encoded.weights]):
+        for array in arrays:
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
 
 
 class Dropped(NamedTuple):

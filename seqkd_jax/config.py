@@ -308,7 +308,7 @@ class TrainConfig:
     keep: int = 0
     """Checkpoints of past validations kept beside best and last, for averaging."""
     keep_path: bool = False
-    """Keep the weights before the first update and after epochs 1, 2, 4, 8, ... and the last: epoch-<n>/."""
+    """Keep the weights before the first update and after epochs 1, 2, 4, 8, ...: epoch-<n>/; and at the end: end/."""
     devices: int = 0
     """Devices to train on; 0: all."""
     save_minutes: float = 10.0

@@ -7,8 +7,9 @@ where it was killed: what it carries beside the TrainState is in `run_record`.
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +23,8 @@ from seqkd_jax.losses import LOSSES
 from seqkd_jax.run_record import Replica, RunRecord, append_metrics, metadata, resume, with_replica
 from seqkd_jax.schedule import after_epoch, learning_rate
 from seqkd_jax.train import Teacher, TrainState
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Data(NamedTuple):
@@ -63,22 +66,24 @@ def fit(
     save: Callable[..., Path],
     params: Any = None,
     teacher: Teacher | None = None,
+    made_of: Mapping[str, str] = NOTHING,
     name: str = "train",
 ) -> Summary:
     """Train until `config` says stop; called again on the same directory it goes on, or returns at once when done.
 
     validate: params -> {"loss": nats per token, ...}, with "bleu" if config.validate_bleu. save: (directory, params,
-    metadata=, state=). params: where to start instead of at random. Writes last/ (everything needed to go on), best/,
-    step-<n>/ (config.keep of them), epoch-<n>/ (config.keep_path) and metrics.jsonl. SIGTERM saves and exits with 143.
+    metadata=, state=). params: where to start instead of at random. made_of: what the run is made of beside `config`,
+    such as its corpus -> a hash of that. Writes last/ (everything needed to go on), best/, step-<n>/ (config.keep of
+    them), epoch-<n>/ and end/ (config.keep_path) and metrics.jsonl. SIGTERM saves and exits with 143.
     Diverged: a loss that is not finite, with the step named and the checkpoints left as they are; of several replicas
     such a one stays as it was and the others go on, and it is an error once none is left. UserError: a directory that
-    holds another run.
+    holds another run, by its configuration or by what it is made of.
     """
     if LOSSES[config.loss.name].needs_teacher and teacher is None:
         raise UserError(f"loss {config.loss.name!r} needs a teacher: give its checkpoint")
     devices, replicas = train.devices(config.devices), train.replicas(config, teacher)
     directory.mkdir(parents=True, exist_ok=True)
-    run, state = resume(directory, config, train.start_state(model, config, params), devices)
+    run, state = resume(directory, config, made_of, train.start_state(model, config, params), devices)
     taught, known = (teacher.model, train.replicate(teacher.params, devices)) if teacher else (None, None)
     update = train.make_update(
         model,
@@ -90,7 +95,7 @@ def fit(
         replicas,
         config.loss.teacher_dropout,
     )
-    loop = _Loop(config, directory, data, devices, update, known, validate, save, name)
+    loop = _Loop(config, made_of, directory, data, devices, update, known, validate, save, name)
     if not run.finished:
         with _stop_signal() as stopped:
             run, state = _train(loop, run, state, stopped)
@@ -124,6 +129,7 @@ class _Loop(NamedTuple):
     """What does not change during `fit`."""
 
     config: TrainConfig
+    made_of: Mapping[str, str]
     directory: Path
     data: Data
     devices: tuple
@@ -154,7 +160,7 @@ def _train(loop: _Loop, run: RunRecord, state: TrainState, stopped: Callable[[],
     config, flops, pending = loop.config, {}, None
     saved = since = time.monotonic()
     if config.keep_path and run.step == 0:
-        _save(loop, run, "epoch-0000", state.params)
+        _save(loop, run, "epoch-0000", _validated(loop, state))
     with progress.counter(loop.total - run.step, loop.name, "updates") as advance:
         for position, batch in loop.data.batches(run.position):
             rates = [learning_rate(config.optimiser, run.step + 1, loop.total, r.decay) for r in run.replicas]
@@ -173,6 +179,8 @@ def _train(loop: _Loop, run: RunRecord, state: TrainState, stopped: Callable[[],
             run = run._replace(step=run.step + 1, position=position)
             advance(1)
             epoch_ends, last, ending = position.batch == 0, run.step >= loop.total, stopped()
+            if config.keep_path and epoch_ends and position.epoch.bit_count() == 1:
+                _save(loop, run, f"epoch-{position.epoch:04d}", _validated(loop, state))
             due = last or (run.step % config.validate_every == 0 if config.validate_every else epoch_ends)
             if due or ending or time.monotonic() - saved > 60 * config.save_minutes:
                 run, _ = _settle(loop, run, pending, since)
@@ -180,8 +188,8 @@ def _train(loop: _Loop, run: RunRecord, state: TrainState, stopped: Callable[[],
                     run = _validate(loop, run, state, position.epoch if epoch_ends else None)
                     last = last or not any(replica.active for replica in run.replicas)
                     run = run._replace(finished=last)
-                if config.keep_path and due and (last or (epoch_ends and position.epoch.bit_count() == 1)):
-                    _save(loop, run, f"epoch-{run.step // loop.data.batches_per_epoch:04d}", state.params)
+                    if config.keep_path and last:
+                        _save(loop, run, "end", _validated(loop, state))
                 _save(loop, run, "last", state.params, state)
                 pending, saved = None, time.monotonic()
                 since = saved
@@ -234,9 +242,7 @@ def _diverge(loop: _Loop, run: RunRecord, place: int, pending: _Pending, value: 
 
 def _validate(loop: _Loop, run: RunRecord, state: TrainState, epoch: int | None) -> RunRecord:
     """Score the weights of each replica, keep its best, decay its rate (paper's rule) at the end of an epoch."""
-    config, better = loop.config, []
-    averaged = config.average_decay > 0
-    params = jax.tree.map(lambda leaf: leaf.addressable_data(0), state.average if averaged else state.params)
+    config, better, params = loop.config, [], _validated(loop, state)
     for place, replica in enumerate(run.replicas):
         found, improved = replica, False
         if replica.active:
@@ -250,6 +256,12 @@ def _validate(loop: _Loop, run: RunRecord, state: TrainState, epoch: int | None)
         for old in sorted(loop.directory.glob("step-*"))[: -config.keep]:
             files.remove(old)
     return run
+
+
+def _validated(loop: _Loop, state: TrainState) -> Any:
+    """The weights that are validated and kept: the moving average if there is one."""
+    weights = state.average if loop.config.average_decay > 0 else state.params
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), weights)
 
 
 def _merged(loop: _Loop, params: Any, better: list[bool]) -> Any:
@@ -293,7 +305,7 @@ def _select(params: Any, place: int, replicas: int) -> Any:
 
 def _save(loop: _Loop, run: RunRecord, name: str, params: Any, state: TrainState | None = None) -> None:
     several = {"replicas": loop.config.replicas} if loop.config.replicas > 1 else {}
-    loop.save(loop.directory / name, params, metadata=metadata(loop.config, run), state=state, **several)
+    loop.save(loop.directory / name, params, metadata=metadata(loop.config, loop.made_of, run), state=state, **several)
 
 
 class _stop_signal:

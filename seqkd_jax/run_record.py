@@ -5,6 +5,7 @@ that is needed to go on; metrics.jsonl is the record for people, cut back to the
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,10 +55,11 @@ def with_replica(run: RunRecord, place: int, replica: Replica) -> RunRecord:
     return run._replace(replicas=(*run.replicas[:place], replica, *run.replicas[place + 1 :]))
 
 
-def metadata(config: TrainConfig, run: RunRecord) -> dict:
+def metadata(config: TrainConfig, made_of: Mapping[str, str], run: RunRecord) -> dict:
     """What a checkpoint of this run says of it."""
     replicas = [{**replica._asdict(), "decay": replica.decay._asdict()} for replica in run.replicas]
-    return {"config": plain(asdict(config)), "step": run.step, "run": plain({**run._asdict(), "replicas": replicas})}
+    told = plain({**run._asdict(), "replicas": replicas})
+    return {"config": plain(asdict(config)), "made_of": dict(made_of), "step": run.step, "run": told}
 
 
 def plain(value: Any) -> Any:
@@ -69,16 +71,25 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def resume(directory: Path, config: TrainConfig, state: TrainState, devices: tuple) -> tuple[RunRecord, TrainState]:
+def resume(
+    directory: Path, config: TrainConfig, made_of: Mapping[str, str], state: TrainState, devices: tuple
+) -> tuple[RunRecord, TrainState]:
     """The run to go on with, and its state on every device; UserError if the directory holds another run."""
     state = train.replicate(state, devices)
     if not files.existing(directory / "last").exists():
+        _truncate(directory, 0)
         return RunRecord(tuple(Replica(config.seed + place) for place in range(config.replicas))), state
     stored = checkpoint.read_record(directory / "last")["metadata"]
     for key, value in plain(asdict(config)).items():
         if stored["config"].get(key) != value and key not in FREE:
             raise UserError(
                 f"{directory}: holds a run with {key}={stored['config'].get(key)}, not {value}; use another directory"
+            )
+    for key, value in made_of.items():
+        before = stored.get("made_of", {}).get(key, value)
+        if before != value:
+            raise UserError(
+                f"{directory}: holds a run with another {key} ({before[:12]}, not {value[:12]}); use another directory"
             )
     stored = stored["run"]
     replicas = tuple(map(_read_replica, stored["replicas"]))

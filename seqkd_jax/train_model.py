@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from seqkd_jax import batches, checkpoint, evaluate, fit, models, progress, recorded, train, vocab
+from seqkd_jax import batches, checkpoint, evaluate, files, fit, models, progress, recorded, train, vocab
 from seqkd_jax.base import Model, Translator, UserError
 from seqkd_jax.config import ModelConfig, TrainConfig
 
@@ -69,8 +69,21 @@ def train_model(
         save=partial(checkpoint.save, model_config=run.model, vocabularies=run.vocabularies),
         params=_start(run),
         teacher=teacher,
+        made_of=_made_of(run),
         name=name,
     )
+
+
+def _made_of(run: Run) -> dict[str, str]:
+    """What decides the run beside its configuration -> SHA-256; another of these is another run."""
+    checkpoints = {"start": run.start, "teacher": run.teacher}
+    return {
+        "model": files.sha256_json([type(run.model).__name__, dataclasses.asdict(run.model)]),
+        "vocabulary": run.vocabularies.fingerprint,
+        "training corpus": batches.fingerprint(run.train),
+        "validation corpus": batches.fingerprint(run.valid),
+        **{key: checkpoint.fingerprint(path) if path else "none" for key, path in checkpoints.items()},
+    }
 
 
 def _start(run: Run) -> Any:

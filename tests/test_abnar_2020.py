@@ -67,7 +67,7 @@ def test_the_command_tells_what_came_out(finished):
     made, told = finished
     assert [arm["arm"] for arm in told["arms"]] == [arm.label for arm in made.scale.arms]
     for arm in told["arms"]:
-        assert arm["seeds"] == [1, 2] and arm["diverged"] == []
+        assert arm["seeds"] == ([1, 2] if arm["teacher"] is None else [1001, 1002]) and arm["diverged"] == []
         wanted = {"classification": {"mu", "d", "a"}, "lm": {"mu", "perplexity"}, "images": {"accuracy_scaled"}}
         missing = (wanted[made.scale.setup] | {"loss", "ece", "ece_original"}) - arm["metrics"].keys()
         assert not missing, f"{arm['arm']} lacks {missing}"
@@ -104,7 +104,7 @@ def test_decisions_are_those_of_the_probabilities(finished):
     """A slow reference: one example at a time through the model, without batches, padding or chunks."""
     made, _ = finished
     task, arm = study.task(made), made.scale.arms[2]
-    found = checkpoint.load(study.end_of(study.training(made, arm)), replica=1)
+    found = checkpoint.load(study.training(made, arm) / study.END, replica=1)
     said = study.read_arrays(study.evaluation(made, arm) / "predictions.npz")["decisions_test"][1]
     test = task.tests["test"]
     for row in range(5):
@@ -170,8 +170,8 @@ def test_a_diverged_teacher_takes_its_student_along(finished, monkeypatch):
     monkeypatch.setattr(study, "training", lambda _, arm: made.root / _directory(made, arm))
     assert study.diverged(common, student) == {0, 1}
     told = results.collect(made, [alone, student])
-    assert [arm["seeds"] for arm in told["arms"]] == [[2], [2]]
-    assert [arm["diverged"] for arm in told["arms"]] == [[1], [1]]
+    assert [arm["seeds"] for arm in told["arms"]] == [[2], [1002]]
+    assert [arm["diverged"] for arm in told["arms"]] == [[1], [1001]]
     assert all(len(arm["metrics"]["loss"]["values"]) == 1 for arm in told["arms"])
 
 
@@ -190,7 +190,7 @@ def test_an_arm_without_a_seed_left_is_reported(tmp_path, monkeypatch, capsys):
     assert "no seed of CNN is left" in capsys.readouterr().err
     told = files.read_json(tmp_path / "results.json")
     by_arm = {arm["arm"]: arm for arm in told["arms"]}
-    assert [arm["diverged"] for arm in told["arms"]] == [[1, 2], [], [1, 2]], "CNN, MLP, CNN → MLP"
+    assert [arm["diverged"] for arm in told["arms"]] == [[1, 2], [], [1001, 1002]], "CNN, MLP, CNN → MLP"
     assert by_arm["MLP"]["metrics"] and not by_arm["CNN"]["metrics"] and not by_arm["CNN → MLP"]["metrics"]
     assert (
         by_arm["CNN"]["training"]["replicas"][0]["diverged"] > 0 and "replicas" not in by_arm["CNN → MLP"]["training"]
@@ -202,6 +202,39 @@ def test_an_arm_without_a_seed_left_is_reported(tmp_path, monkeypatch, capsys):
 
 def _directory(made, arm):
     return next(path.name for path in made.root.glob(f"train-{arm.key}-*"))
+
+
+def test_other_data_are_other_stages(finished, monkeypatch):
+    """What is learned from decides what is trained; what is tested on only what is evaluated."""
+    made, _ = finished
+    arm, looked_up = made.scale.arms[0], made._replace(make=False)
+    task = study.task(made)
+    test = task.tests["test"]
+    other_tests = {**task.tests, "test": test._replace(truth=test.truth[::-1])}
+    monkeypatch.setattr(study, "task", lambda _: dataclasses.replace(task, tests=other_tests))
+    assert study.training(looked_up, arm) == study.training(made, arm)
+    with pytest.raises(pipeline.NotMade):
+        study.evaluation(looked_up, arm)
+    fewer = tasks.first(task.train, len(task.train.targets) - 1)
+    monkeypatch.setattr(study, "task", lambda _: dataclasses.replace(task, train=fewer))
+    with pytest.raises(pipeline.NotMade):
+        study.training(looked_up, arm)
+
+
+def test_a_run_killed_before_its_stage_was_is_not_made_again(tmp_path, monkeypatch):
+    made = study.Study(tiny("images"), tmp_path, None, 1)
+    arm = Arm("MLP")
+    study.prepared(made)
+
+    def killed(work):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "_drop_unfinished", killed)  # the first thing after the stage's own work
+    with pytest.raises(KeyboardInterrupt):
+        study.training(made, arm)
+    monkeypatch.undo()
+    monkeypatch.setattr(study, "train_model", lambda *_: pytest.fail("trained again"))
+    assert (study.training(made, arm) / study.END).is_dir()
 
 
 def test_an_arm_that_was_not_made_is_left_out(finished):
@@ -236,7 +269,7 @@ def test_sums_over_forms(finished):
     if made.scale.setup != "lm":
         pytest.skip("language models only")
     task = study.task(made)
-    found = checkpoint.load(study.end_of(study.training(made, made.scale.arms[0])), replica=0)
+    found = checkpoint.load(study.training(made, made.scale.arms[0]) / study.END, replica=0)
     ids = ([5, 7, 9], [6, 8])
     test = task.tests["test"]._replace(choices=ids)
     said = predictions.decisions(found.translator, found.params, test)
@@ -249,7 +282,7 @@ def test_sums_over_forms(finished):
 def test_labels_are_measured_in_order(finished):
     made, _ = finished
     task, arm = study.task(made), made.scale.arms[0]
-    found = checkpoint.load(study.end_of(study.training(made, arm)), replica=0)
+    found = checkpoint.load(study.training(made, arm) / study.END, replica=0)
     batch = made.scale.training[arm.student].batch
     said = predictions.at_labels(found.translator, found.params, task.valid, batch, study.shapes(made))
     best = files.read_json(study.training(made, arm) / "summary.json")["replicas"][0]["best_value"]

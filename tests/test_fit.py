@@ -112,6 +112,47 @@ def test_another_run_in_the_directory_is_refused(tmp_path, saver):
         fit(tmp_path, saver, dataclasses.replace(CONFIG, seed=4))
 
 
+def test_a_run_that_is_made_of_something_else_is_refused(tmp_path, saver):
+    """Also when it is finished: it would be taken for the run that was asked for."""
+    made_of = {"training corpus": "a" * 64, "vocabulary": "b" * 64}
+    fit(tmp_path, saver, made_of=made_of)
+    fit(tmp_path, saver, made_of=made_of)
+    with pytest.raises(UserError, match="another training corpus .aaaaaaaaaaaa, not cccccccccccc.; use another"):
+        fit(tmp_path, saver, made_of={**made_of, "training corpus": "c" * 64})
+
+
+def test_metrics_before_the_first_checkpoint_are_not_kept_twice(tmp_path, saver):
+    config = dataclasses.replace(CONFIG, log_every=1)
+
+    def killed(position):
+        for index, item in enumerate(stream(position)):
+            if index == 2:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, saver, config, data=killed)
+    assert (tmp_path / "metrics.jsonl").read_text(), "the test needs updates that were logged before the kill"
+    fit(tmp_path, saver, config)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if "validation" not in line]
+    assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize("options", [{"max_steps": 2}, {"validate_every": 4}, {"average_decay": 0.5}])
+def test_the_path_is_that_of_epochs_whatever_is_validated(tmp_path, saver, options):
+    config = dataclasses.replace(CONFIG, keep_path=True, **options)
+    found = fit(tmp_path, saver, config)
+    ran = found.steps // 3
+    assert sorted(path.name for path in tmp_path.glob("epoch-*")) == [f"epoch-{n:04d}" for n in range(ran + 1)]
+    at_end = checkpoint.read_record(tmp_path / "end")["metadata"]
+    assert at_end["step"] == found.steps
+    like = jax.eval_shape(lambda: train.start_state(MODEL, config))
+    left = checkpoint.load_state(tmp_path / "last", like)
+    wanted = left.average if config.average_decay else left.params
+    assert_close(checkpoint.load_params(tmp_path / "end", wanted), wanted, "end/ holds what was validated at the end")
+
+
 def test_word_kd_without_a_teacher_is_refused(tmp_path, saver):
     with pytest.raises(UserError, match="word_kd.*needs a teacher"):
         fit(tmp_path, saver, dataclasses.replace(CONFIG, loss=LossConfig("word_kd")))

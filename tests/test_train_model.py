@@ -151,6 +151,22 @@ def test_a_teacher_with_dropout_on_is_not_recorded(tmp_path, teachers, monkeypat
     train_model.train_model(run(config, STUDENT, teachers, teachers="each"), tmp_path)
 
 
+def test_another_corpus_is_another_run(tmp_path):
+    """Weights learned under one vocabulary must not be saved beside another."""
+    one = run(dataclasses.replace(CONFIG, epochs=1))
+    train_model.train_model(one, tmp_path)
+    train_model.train_model(one, tmp_path)
+    turned = one.train._replace(targets=one.train.targets[::-1])
+    others = {
+        "training corpus": one._replace(train=turned),
+        "vocabulary": one._replace(vocabularies=vocab.labels(WORDS, ("odd", "even"))),
+        "model": one._replace(model=dataclasses.replace(one.model, dropout=0.25)),
+    }
+    for what, other in others.items():
+        with pytest.raises(UserError, match=f"holds a run with another {what}"):
+            train_model.train_model(other, tmp_path)
+
+
 def test_a_tuple_in_a_configuration_comes_back(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (16, 28, 28)).astype(np.uint8)
     encoded = batches.classified(list(images), [0, 1] * 8)

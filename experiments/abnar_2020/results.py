@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
@@ -173,8 +172,6 @@ def _difference(made: Study, first: dict, second: dict, metric: str) -> dict:
 
 
 def data_hashes(made: Study) -> dict[str, str]:
-    """What the study read -> SHA-256."""
-    if made.data is None:
-        return {"embedded": files.sha256_json([made.scale.setup, made.scale.embedded, study.tasks.DATA_SEED])}
-    root = Path(made.data)
-    return {root.name: pipeline.content_hash(root)}
+    """What models learned from and were tested on, as they read it -> SHA-256."""
+    task = study.task(made)
+    return {"learned from": task.learned_from, "tested on": task.tested_on}

@@ -26,6 +26,8 @@ from seqkd_jax.config import (
 SETUPS = {"agreement": ("lm", "classification"), "digits": ("images",)}
 SOFT = LossConfig("word_kd", alpha=1.0)  # the teacher's distribution alone, T = 1: all of the paper's reported runs
 
+OWN_SEEDS = 1000  # what is added to the seeds of taught models
+
 GROUP_NORM = "group and layer instead of batch normalisation: no running statistics, no dependence on neighbours"
 POSITIONS = "verbs are looked up by white-space position; in the paper's code about 7% were misplaced"
 BEST_TEACHES = (
@@ -57,10 +59,14 @@ class Scale:
     notes: tuple[str, ...] = ()  # what differs from the paper
 
     def config(self, arm: Arm, seeds: int) -> TrainConfig:
-        """How an arm is trained."""
+        """How an arm is trained.
+
+        Students have seeds of their own: one of its teacher's architecture would else start as the very copy of it.
+        """
         config = self.training[arm.student]
         if arm.teacher is not None:
-            config = replace(self.distilling.get(arm.student, config), loss=self.soft)
+            config = self.distilling.get(arm.student, config)
+            config = replace(config, loss=self.soft, seed=config.seed + OWN_SEEDS)
         return replace(config, replicas=seeds, keep_path=True)
 
 

@@ -1,8 +1,9 @@
-"""The stages of the study, each a function of earlier ones' directories. `pipeline.stage` makes each once.
+"""The stages of the study, each a function of the data as models read them and of earlier stages. `pipeline.stage`
+makes each once.
 
-  vocabulary -> training of each arm, its teacher's first -> its predictions
-                                                          -> what it teaches, if it does
-                                                          -> its vectors -> map of all
+  prepared -> training of each arm, its teacher's first -> its predictions
+                                                        -> what it teaches, if it does
+                                                        -> its vectors -> map of all
 
 An arm's seeds are trained at once, as replicas of one run. A stage is asked for by whoever needs it, so that asking for
 one arm makes what that arm needs and no more.
@@ -22,6 +23,9 @@ from seqkd_jax import batches, checkpoint, files, fit, models, progress, represe
 from seqkd_jax.run_record import plain
 from seqkd_jax.train_model import Run, train_model
 
+# A run's checkpoint that is reported, as in the paper's code. Not that of the lowest validation loss, `best`: that loss
+# rises after two or three epochs, by confidence in what is wrong, while accuracy still grows.
+END = "end"
 TAUGHT = 4000  # training examples whose soft targets are looked at
 
 
@@ -36,8 +40,7 @@ class Study(NamedTuple):
 
     def stage(self, name: str, settings: Any, inputs: Mapping[str, Path], make: Callable, resumable=False) -> Path:
         """One stage of this study."""
-        given = dict(inputs) if self.data is None else {**inputs, "data": self.data}
-        return pipeline.stage(name, settings, given, make if self.make else None, self.root, resumable=resumable)
+        return pipeline.stage(name, settings, inputs, make if self.make else None, self.root, resumable=resumable)
 
 
 _loaded: dict[str, tasks.Task] = {}  # the data of one study at a time: every stage reads them
@@ -53,25 +56,24 @@ def task(study: Study) -> tasks.Task:
     return _loaded[key]
 
 
-def vocabulary(study: Study) -> Path:
-    """The vocabularies, what was counted, and the batch shapes that all arms share."""
+def prepared(study: Study) -> Path:
+    """The vocabularies and the batch shapes that all arms share; its identity is that of what is learned from."""
     scale = study.scale
 
     def make(directory: Path) -> None:
         given = task(study)
         vocab.save(given.vocabularies, directory)
-        files.write_json(directory / "counts.json", given.counts)
         config = next(iter(scale.training.values())).batch
         plan = batches.make_plan(given.train, config)
         files.write_json(directory / "shapes.json", [list(shape) for shape in plan.shapes])
 
-    settings = [scale.setup, scale.embedded, scale.vocabulary, [config.batch for config in scale.training.values()]]
-    return study.stage("vocabulary", settings, {}, make)
+    settings = [scale.setup, task(study).learned_from, [config.batch for config in scale.training.values()]]
+    return study.stage("prepared", settings, {}, make)
 
 
 def shapes(study: Study) -> tuple[batches.Shape, ...]:
     """The batch shapes that all arms share."""
-    return tuple(batches.Shape(*shape) for shape in files.read_json(vocabulary(study) / "shapes.json"))
+    return tuple(batches.Shape(*shape) for shape in files.read_json(prepared(study) / "shapes.json"))
 
 
 def untaught(study: Study, arm: Arm) -> set[int]:
@@ -101,11 +103,14 @@ def training(study: Study, arm: Arm) -> Path:
     """
     scale = study.scale
     model, config = scale.models[arm.student], scale.config(arm, study.seeds)
-    inputs = {"vocabulary": vocabulary(study)}
+    inputs = {"prepared": prepared(study)}
     if arm.teacher is not None:
         inputs["teacher"] = teaching(study, Arm(arm.teacher))
 
     def make(directory: Path) -> None:
+        if (directory / "summary.json").exists():  # killed between the end of training and the stage's
+            files.remove(directory / "last")
+            return
         given = task(study)
         run = Run(
             model,
@@ -132,17 +137,7 @@ def training(study: Study, arm: Arm) -> Path:
 
 def teaching(study: Study, teacher: Arm) -> Path:
     """The checkpoint that a teacher's students learn from."""
-    run = training(study, teacher)
-    return end_of(run) if study.scale.teaching == "end" else run / "best"
-
-
-def end_of(run: Path) -> Path:
-    """The checkpoint at the end of a run, which is what is reported, as in the paper's code.
-
-    Not the one of the lowest validation loss: that rises after two or three epochs, by confidence in what is wrong,
-    while accuracy still grows.
-    """
-    return max(run.glob("epoch-*"))
+    return training(study, teacher) / study.scale.teaching
 
 
 def replicas(directory: Path) -> list[checkpoint.Checkpoint]:
@@ -158,7 +153,7 @@ def evaluation(study: Study, arm: Arm) -> Path:
     def make(directory: Path) -> None:
         given, batch = task(study), study.scale.training[arm.student].batch
         arrays: dict[str, list] = {}
-        for found in replicas(end_of(run)):
+        for found in replicas(run / END):
             said = {
                 f"decisions_{name}": predictions.decisions(found.translator, found.params, test)
                 for name, test in given.tests.items()
@@ -175,8 +170,8 @@ def evaluation(study: Study, arm: Arm) -> Path:
                 arrays.setdefault(key, []).append(value)
         np.savez_compressed(directory / "predictions.npz", **{key: np.stack(value) for key, value in arrays.items()})
 
-    inputs = {"run": run, "vocabulary": vocabulary(study)}
-    return study.stage(f"evaluate-{arm.key}", [study.scale.setup, "end"], inputs, make)
+    inputs = {"run": run, "prepared": prepared(study)}
+    return study.stage(f"evaluate-{arm.key}", [study.scale.setup, task(study).tested_on], inputs, make)
 
 
 def soft_targets(study: Study, teacher: Arm) -> Path:
@@ -198,7 +193,7 @@ def soft_targets(study: Study, teacher: Arm) -> Path:
         files.write_json(directory / "soft_targets.json", {"entropy": entropy, "right": right})
 
     settings = [study.scale.setup, study.scale.soft.temperature, TAUGHT]
-    inputs = {"teacher": taught, "vocabulary": vocabulary(study)}
+    inputs = {"teacher": taught, "prepared": prepared(study)}
     return study.stage(f"soft-targets-{teacher.key}", settings, inputs, make)
 
 
@@ -223,14 +218,21 @@ def vectors(study: Study, arm: Arm) -> Path:
 
     def make(directory: Path) -> None:
         arrays = {}
-        places = {"end": end_of(run)} | {path.name: path for path in sorted(run.glob("epoch-*")) if shown}
+        places = {END: run / END} | ({path.name: path for path in run.glob("epoch-*")} if shown else {})
+        if shown:
+            places[f"epoch-{_epochs(run):04d}"] = run / END
         for place, checkpoints in places.items():
             for index, found in enumerate(replicas(checkpoints)):
                 said = predictions.vectors(found.translator, found.params, task(study).mapped)
                 arrays[f"{place}/{index}"] = said.astype(np.float32)
         np.savez_compressed(directory / "vectors.npz", **{key.replace("/", "."): v for key, v in arrays.items()})
 
-    return study.stage(f"vectors-{arm.key}", [study.scale.mapped, "end", shown], {"run": run}, make)
+    return study.stage(f"vectors-{arm.key}", [task(study).tested_on, shown], {"run": run}, make)
+
+
+def _epochs(run: Path) -> int:
+    """How many a run took."""
+    return checkpoint.read_record(run / END)["metadata"]["run"]["position"][0]
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -242,7 +244,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 def drawn_map(study: Study, arms: tuple[Arm, ...], left_out: Mapping[Arm, set[int]]) -> Path:
     """Similarity of all models, their map, and learning paths in a map of their own. left_out: diverged replicas."""
     inputs = {arm.key: vectors(study, arm) for arm in arms}
-    first = study.scale.training[arms[0].student].seed
+    first = {arm: study.scale.config(arm, study.seeds).seed for arm in arms}
 
     def make(directory: Path) -> None:
         ends, paths = [], []
@@ -252,9 +254,9 @@ def drawn_map(study: Study, arms: tuple[Arm, ...], left_out: Mapping[Arm, set[in
                 place, index = key.rsplit(".", 1)
                 if int(index) in left_out.get(arm, ()):
                     continue
-                entry = {"arm": arm.label, "seed": first + int(index)}
+                entry = {"arm": arm.label, "seed": first[arm] + int(index)}
                 matrix = representations.cosine_matrix(arrays[key])
-                if place == "end":
+                if place == END:
                     ends.append((entry, matrix))
                 else:
                     paths.append(({**entry, "epoch": _epoch(key)}, matrix))
@@ -266,7 +268,7 @@ def drawn_map(study: Study, arms: tuple[Arm, ...], left_out: Mapping[Arm, set[in
 
 def _epoch(key: str) -> int:
     """Of an array's name; -1: the end."""
-    return -1 if key.startswith("end") else int(key.split(".")[0].removeprefix("epoch-"))
+    return -1 if key.startswith(END) else int(key.split(".")[0].removeprefix("epoch-"))
 
 
 def _mapped(ends: list, paths: list, examples: int) -> dict:

@@ -6,6 +6,8 @@ against its other inflection; on the gold strata, which tell no verb, all singul
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +16,7 @@ import numpy as np
 from experiments.abnar_2020 import agreement, digits, sentences
 from experiments.abnar_2020.scales import Scale
 from experiments.abnar_2020.sentences import Prefixes, Sentences
-from seqkd_jax import batches, vocab
+from seqkd_jax import batches, files, vocab
 from seqkd_jax.base import EOS, UNK
 from seqkd_jax.vocab import Vocabularies
 
@@ -32,7 +34,8 @@ class Test(NamedTuple):
     choices: np.ndarray | tuple[list[int], list[int]] | None = None
 
 
-class Task(NamedTuple):
+@dataclass(frozen=True)
+class Task:
     """A set-up on its data."""
 
     vocabularies: Vocabularies
@@ -42,6 +45,21 @@ class Task(NamedTuple):
     mapped: batches.Encoded  # examples whose representations are compared
     strata: dict[str, np.ndarray]  # of "test", agreement only: distance, intervening, attractors, seen; [N] each
     counts: dict[str, int]  # for the results: what was read, what was left out
+
+    @cached_property
+    def learned_from(self) -> str:
+        """SHA-256 of what models are trained and validated on."""
+        splits = batches.fingerprint(self.train), batches.fingerprint(self.valid)
+        return files.sha256_json([self.vocabularies.fingerprint, *splits])
+
+    @cached_property
+    def tested_on(self) -> str:
+        """SHA-256 of the test sets, of what there is to decide, and of the examples that are mapped."""
+        tests = {
+            name: [batches.fingerprint(test.encoded), test.truth.tolist(), _plain(test.choices)]
+            for name, test in self.tests.items()
+        }
+        return files.sha256_json([tests, batches.fingerprint(self.mapped)])
 
 
 def load(scale: Scale, data: Path | None) -> Task:
@@ -106,6 +124,10 @@ def _images(scale: Scale, data: Path | None) -> Task:
 
 
 TASKS = {"classification": _classification, "lm": _language_model, "images": _images}
+
+
+def _plain(choices: np.ndarray | tuple[list[int], list[int]] | None):
+    return choices.tolist() if isinstance(choices, np.ndarray) else choices
 
 
 def sorted_forms(pair: tuple[str, str], plural: bool) -> tuple[str, str]:
