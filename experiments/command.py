@@ -16,6 +16,9 @@ def exit_status(run: Callable[[], int], interrupted: str = "the same command goe
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {files.said(error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"interrupted; {interrupted}", file=sys.stderr)
         return 130

@@ -26,6 +26,7 @@ from seqkd_jax.base import Translator, UserError
 from seqkd_jax.config import ModelConfig
 
 FORMAT = 1
+RECORD = "checkpoint.json"
 
 
 class Checkpoint(NamedTuple):
@@ -79,12 +80,12 @@ def save(
         "metadata": metadata,
         "versions": versions(),
     }
-    with files.new_directory(directory) as temporary:
+    with files.new_directory(directory, RECORD) as temporary:
         _write_tree(temporary / "params", params)
         if state is not None:
             _write_tree(temporary / "state", {f"{i:05d}": leaf for i, leaf in enumerate(state_leaves.values())})
         vocab.save(vocabularies, temporary / "vocabulary")
-        files.write_json(temporary / "checkpoint.json", record)  # last: a directory without it is not a checkpoint
+        files.write_json(temporary / RECORD, record)  # last: a directory without it is not a checkpoint
     return Path(directory)
 
 
@@ -100,7 +101,7 @@ def load(
     record, path = read_record(directory), files.existing(directory)
     vocabularies = vocab.load(path / "vocabulary")
     vocab.require_same(record["vocabulary"], vocabularies, str(directory))
-    config = config_from_json(record["model"], path / "checkpoint.json")
+    config = config_from_json(record["model"], path / RECORD)
     sizes, replicas = (record["source_size"], record["target_size"]), record.get("replicas", 1)
     _check_replica(replica, replicas, directory)
     shapes = _shapes(config, sizes, replicas)
@@ -211,11 +212,11 @@ def read_record(directory: Path | str) -> dict:
         raise UserError(
             f"{directory}: no such checkpoint; give a directory that `seqkd train` or `seqkd average` wrote"
         )
-    if not (path / "checkpoint.json").is_file():
-        inside = sorted(str(Path(directory) / found.parent.name) for found in path.glob("*/checkpoint.json"))
+    if not (path / RECORD).is_file():
+        inside = sorted(str(Path(directory) / found.parent.name) for found in path.glob(f"*/{RECORD}"))
         remedy = f"did you mean {' or '.join(inside)}?" if inside else "give a directory that `seqkd train` wrote"
         raise UserError(f"{directory}: not a checkpoint (it has no checkpoint.json); {remedy}")
-    record = files.read_json(path / "checkpoint.json")
+    record = files.read_json(path / RECORD)
     found = record.get("format") if isinstance(record, dict) else None
     if found != FORMAT:
         raise UserError(f"{directory}: checkpoint format {found}, this version reads {FORMAT}; train again")

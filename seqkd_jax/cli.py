@@ -34,6 +34,7 @@ from seqkd_jax.arguments import (
 from seqkd_jax.base import EOS, UserError
 from seqkd_jax.config import BatchConfig, FilterConfig
 
+RESULTS = "results.json"  # of `seqkd evaluate`
 Value = TypeVar("Value")
 
 
@@ -139,13 +140,15 @@ def distill(command: Distill) -> None:
     rule = _entry(distilling.SELECTIONS, command.selection, "--selection")
     if command.source_only and rule is not None:
         raise UserError(f"--selection {command.selection} needs references; with --source-only, use best")
+    out = Path(os.path.abspath(command.out))
+    files.require_replaceable(out, distilling.CARD)
     teacher = checkpoint.load_ensemble(command.checkpoint)
     if command.source_only:
         sources, references = list(read_lines(command.source_only)), None
     else:
         sources, references, *_ = inputs.load_pairs(command.pairs, "train")
     found = distilling.n_best(
-        command.out.with_name(f"{command.out.name}.n-best"),
+        out.with_name(f"{out.name}.n-best"),
         teacher,
         sources,
         Decoding(command.search, batch_tokens=command.batch_tokens),
@@ -166,6 +169,8 @@ def evaluate(command: Evaluate) -> None:
     from seqkd_jax import evaluate as measuring
     from seqkd_jax.translate import Decoding
 
+    if command.out:
+        files.require_replaceable(command.out, RESULTS)
     loaded = checkpoint.load_ensemble(command.checkpoint)
     corpus = inputs.load_pairs(command.pairs, command.split)
     timed = None if command.repetitions else 0
@@ -192,10 +197,10 @@ def evaluate(command: Evaluate) -> None:
         tokenize = loaded.vocabularies.metric_tokenizer
         results["compared"] = measuring.paired_bootstrap(systems, found.references, loaded.name, tokenize)
     if command.out:
-        with files.new_directory(command.out) as directory:
+        with files.new_directory(command.out, RESULTS) as directory:
             for name, lines in found.outputs.items():
                 files.write_text(directory / f"{name}.txt", "".join(f"{line}\n" for line in lines))
-            files.write_json(directory / "results.json", results)
+            files.write_json(directory / RESULTS, results)
     with _output(None) as stream:
         stream.write(files.json_text(results))
 
@@ -254,9 +259,10 @@ def vocab(command: Vocab) -> None:
     """Vocabularies as plain files."""
     from seqkd_jax import vocab as learning
 
+    files.require_replaceable(command.out, learning.DESCRIPTION)
     pairs = inputs.load_pairs(command.pairs, "train")
     learned = learning.learn(pairs.sources, pairs.targets, command.vocab)
-    with files.new_directory(command.out) as directory:
+    with files.new_directory(command.out, learning.DESCRIPTION) as directory:
         learning.save(learned, directory)
     sizes = f"{learned.source.size:,}" + ("" if learned.joint else f" and {learned.target.size:,}")
     progress.log(f"{pairs.name}: {sizes} entries, fingerprint {learned.fingerprint[:12]}")
@@ -335,9 +341,7 @@ def _guarded(run: Callable[[Any], None], command: Any) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        if error.filename is None:
-            raise
-        return _say(f"{error.filename}: {error.strerror}", 2)
+        return _say(files.said(error), 2)
 
 
 def _say(message: str, code: int) -> int:

@@ -105,9 +105,14 @@ def new_file(path: Path | str) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def new_directory(directory: Path | str) -> Iterator[Path]:
-    """Fill the yielded path; on a clean exit it takes the place of `directory` whole, on an error it is removed."""
+def new_directory(directory: Path | str, mark: str) -> Iterator[Path]:
+    """Fill the yielded path; on a clean exit it takes the place of `directory` whole, on an error it is removed.
+
+    mark: a file that every directory of this kind holds. What it replaces goes, so UserError if `directory` is there,
+    not empty, and has none, or is a file, or where the process works: a slip in --out must not delete somebody's data.
+    """
     directory = recover(directory)
+    require_replaceable(directory, mark)
     temporary, aside = _beside(directory, "new"), _beside(directory, "old")
     directory.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(temporary, ignore_errors=True)  # what a killed writer left
@@ -123,6 +128,28 @@ def new_directory(directory: Path | str) -> Iterator[Path]:
     os.rename(temporary, directory)
     fsync(directory.parent)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def require_replaceable(directory: Path | str, mark: str) -> None:
+    """UserError unless `new_directory` may put a new directory there; asked early, nothing is computed in vain."""
+    directory = Path(os.path.abspath(directory))
+    if directory.is_file():
+        raise UserError(f"{directory}: is a file; name a new directory to write")
+    if not directory.exists():
+        return
+    if directory in (Path.cwd(), *Path.cwd().parents):
+        raise UserError(f"{directory}: you are in it, and writing would replace it; name a new directory to write")
+    others = sorted(path.name for path in directory.iterdir())
+    if others and mark not in others:
+        raise UserError(
+            f"{directory}: holds other things ({', '.join(others[:3])}), which writing would remove; name a new "
+            "directory to write"
+        )
+
+
+def said(error: OSError) -> str:
+    """One line of what the system refused, such as a full disk, which names no file."""
+    return f"{error.filename or 'reading or writing'}: {error.strerror or error}"
 
 
 def existing(directory: Path | str) -> Path:

@@ -12,7 +12,8 @@ from seqkd_jax.config import FilterConfig
 from seqkd_jax.distill.lists import NBest, read_n_best
 from seqkd_jax.distill.selection import SELECTIONS, Choice, choose
 
-FORMAT = 1  # of the card
+CARD = "card.json"
+FORMAT = 1  # of it
 
 
 def write_corpus(
@@ -53,7 +54,7 @@ def write_corpus(
         **_statistics(sources, choices, wanted, tokenize),
         "versions": checkpoint.versions(),
     }
-    with files.new_directory(directory) as temporary:
+    with files.new_directory(directory, CARD) as temporary:
         _write_pairs(temporary, languages, sources, targets)
         files.write_text(temporary / "scores.tsv", _table(choices))
         if filters is not None:
@@ -62,7 +63,7 @@ def write_corpus(
             _write_pairs(temporary / "filtered", languages, [sources[i] for i in kept], [targets[i] for i in kept])
             files.write_text(temporary / "filtered" / "lines.txt", "".join(f"{index + 1}\n" for index in kept))
         card["files"] = {name: files.sha256_file(temporary / name) for name in files.tree(temporary)}
-        files.write_json(temporary / "card.json", card)
+        files.write_json(temporary / CARD, card)
         files.write_text(temporary / "README.md", describe(card, languages))
     return card
 

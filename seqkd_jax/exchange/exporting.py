@@ -45,7 +45,7 @@ def export_marian(directory: Path | str, out: Path | str, max_positions: int = 5
     for ours, theirs in modules(config):
         tensors |= _parted(_get(params, ours), theirs)
     never = [[names.index(name)] for name in (*(EXTRA[i] for i in extra), SPECIALS[PAD])]
-    with files.new_directory(out) as path:
+    with files.new_directory(out, "config.json") as path:
         tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         files.write_bytes(path / "model.safetensors", safetensors.numpy.save(tensors, {"format": "pt"}))
         for name, value in _descriptions(config, names, never, max_positions).items():

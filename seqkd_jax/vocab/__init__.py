@@ -27,7 +27,8 @@ from seqkd_jax.vocab.kinds import (
     word_list,
 )
 
-FORMAT = 1  # of vocabulary.json
+DESCRIPTION = "vocabulary.json"
+FORMAT = 1  # of it
 WORDS, CLASSES, NOTHING = "source.txt", "classes.txt", "nothing.txt"  # files of `words` and `labels`
 MODEL = ".model"  # ends the names of sentencepiece models
 ENTRIES = "entries.json"  # of a vocabulary of kind marian: the text of each id, both sides' the same
@@ -110,12 +111,12 @@ def save(vocabularies: Vocabularies, directory: Path | str) -> None:
         "special_ids": {"pad": PAD, "unk": UNK, "bos": BOS, "eos": EOS},
         "config": asdict(vocabularies.config),
     }
-    files.write_json(directory / "vocabulary.json", description)
+    files.write_json(directory / DESCRIPTION, description)
 
 
 def load(directory: Path | str) -> Vocabularies:
     """The vocabularies that `save` wrote. UserError: a file is missing, damaged, or of another format."""
-    path = Path(directory) / "vocabulary.json"
+    path = Path(directory) / DESCRIPTION
     description = files.read_json(path)
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise UserError(f"{path}: not a vocabulary of format {FORMAT}; learn it again with `seqkd vocab`")

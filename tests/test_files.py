@@ -1,0 +1,122 @@
+"""Files and directories appear whole or not at all, and nobody's data go because of a slip."""
+
+import errno
+import os
+
+import pytest
+
+from seqkd_jax import files
+from seqkd_jax.base import UserError
+
+MARK = "mark.json"
+
+
+def made(directory, text="new"):
+    with files.new_directory(directory, MARK) as path:
+        files.write_text(path / MARK, text)
+    return directory
+
+
+def everything(directory):
+    return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*"))
+
+
+def test_a_directory_is_replaced_by_one_of_its_kind(tmp_path):
+    made(tmp_path / "a")
+    made(tmp_path / "a", "newer")
+    assert (tmp_path / "a" / MARK).read_text() == "newer"
+    (tmp_path / "b").mkdir()
+    made(tmp_path / "b")
+    assert everything(tmp_path) == ["a", f"a/{MARK}", "b", f"b/{MARK}"], "nothing may be left beside them"
+
+
+@pytest.mark.parametrize("inside", ["thesis.tex", "best/checkpoint.json"])
+def test_other_things_are_not_replaced(tmp_path, inside):
+    files.write_text(tmp_path / "data" / inside, "years of work")
+    with pytest.raises(UserError, match=f"data: holds other things .{inside.split('/')[0]}.*name a new directory"):
+        made(tmp_path / "data")
+    assert (tmp_path / "data" / inside).read_text() == "years of work"
+
+
+def test_where_one_works_is_not_replaced(tmp_path, monkeypatch):
+    made(tmp_path / "here")
+    (tmp_path / "here" / "below").mkdir()
+    for place in ("here", "here/below"):
+        monkeypatch.chdir(tmp_path / place)
+        with pytest.raises(UserError, match="you are in it"):
+            made(tmp_path / "here")
+
+
+def test_a_file_is_not_replaced_by_a_directory(tmp_path):
+    (tmp_path / "a").write_text("text")
+    with pytest.raises(UserError, match="is a file"):
+        made(tmp_path / "a")
+    assert everything(tmp_path) == ["a"]
+
+
+def test_a_failed_writer_leaves_what_was_there(tmp_path):
+    made(tmp_path / "a", "old")
+    with pytest.raises(RuntimeError), files.new_directory(tmp_path / "a", MARK) as path:
+        files.write_text(path / MARK, "half")
+        raise RuntimeError
+    assert (tmp_path / "a" / MARK).read_text() == "old" and everything(tmp_path) == ["a", f"a/{MARK}"]
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_killed_writer_is_cleared_up_after(tmp_path, moved):
+    """Killed with the old directory aside: before the new one was in its place, or after."""
+    made(tmp_path / "a", "old").rename(tmp_path / ".a.old")
+    if moved:
+        made(tmp_path / "b", "new").rename(tmp_path / "a")
+    wanted = "new" if moved else "old"
+    assert (files.existing(tmp_path / "a") / MARK).read_text() == wanted
+    assert (files.recover(tmp_path / "a") / MARK).read_text() == wanted
+    assert everything(tmp_path) == ["a", f"a/{MARK}"]
+
+
+def test_a_file_appears_whole(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    with files.new_file(path) as stream:
+        stream.write("ä\n")
+        assert not path.exists()
+    assert path.read_bytes() == "ä\n".encode()
+    with pytest.raises(RuntimeError), files.new_file(path) as stream:
+        stream.write("half")
+        raise RuntimeError
+    assert path.read_bytes() == "ä\n".encode() and everything(tmp_path) == ["new", "new/file.txt"]
+
+
+def test_json_lines_without_the_last_if_it_has_no_end(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    path.write_text(files.json_line({"a": 1}) + files.json_line([2]) + '{"a": ')
+    assert files.read_jsonl(path) == [{"a": 1}, [2]]
+    path.write_text('{"a": 1}\n{"a"\n')
+    with pytest.raises(UserError, match="line 2: not JSON"):
+        files.read_jsonl(path)
+
+
+def test_no_json_is_said_with_its_line(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"a": 1,\n "b"}')
+    with pytest.raises(UserError, match="a.json, line 2: not JSON"):
+        files.read_json(path)
+    with pytest.raises(UserError, match="no such file"):
+        files.read_json(tmp_path / "b.json")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.json_text(float("nan"))
+
+
+def test_a_tree_is_hashed_by_names_and_contents(tmp_path):
+    files.write_text(tmp_path / "a" / "x", "1")
+    files.write_text(tmp_path / "b" / "x", "1")
+    files.write_text(tmp_path / "c" / "y", "1")
+    files.write_text(tmp_path / "d" / "x", "2")
+    hashes = [files.sha256_tree(tmp_path / name) for name in "abcd"]
+    assert hashes[0] == hashes[1] and len(set(hashes)) == 3
+
+
+def test_what_the_system_refuses_is_one_line():
+    assert files.said(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) == "reading or writing: No space left on device"
+    assert (
+        files.said(FileNotFoundError(errno.ENOENT, "No such file or directory", "x")) == "x: No such file or directory"
+    )
