@@ -7,9 +7,11 @@ positive where the paper is right:
   reproduced      its 95% interval lies above zero; where a study states a threshold, the effect reaches that
   direction only  it is positive, but its interval holds zero, or there is none, or the threshold is not reached
   not reproduced  it is zero or of the other sign
-  not run         it could not be measured: an arm is missing or has no seed left
+  not run         it could not be measured: an arm is missing or has no seed left, or what the claim presupposes does
+                  not hold here (that a teacher is better than its student alone)
 
-A claim of several parts has the verdict of the weakest, so its parts need no correction for their number.
+A claim of several parts has the verdict of the weakest, so its parts need no correction for their number; one part that
+fails is enough to fail it, whatever could not be measured.
 """
 
 import math
@@ -19,7 +21,11 @@ from typing import NamedTuple
 from experiments import report
 
 REPRODUCED, DIRECTION, FAILED, NOT_RUN = "reproduced", "direction only", "not reproduced", "not run"
-VERDICTS = (REPRODUCED, DIRECTION, FAILED, NOT_RUN)  # from the best to the weakest
+VERDICTS = (REPRODUCED, DIRECTION, FAILED, NOT_RUN)  # in the order in which they are told
+WEAKER = (REPRODUCED, DIRECTION, NOT_RUN, FAILED)  # from the best to the weakest
+
+
+Interval = tuple[float, float] | None  # its ends
 
 
 class Claim(NamedTuple):
@@ -30,7 +36,7 @@ class Claim(NamedTuple):
     published: str  # as printed, "" if no number is known
     measured: str
     seeds: int  # on each side; the smaller number where they differ
-    interval: tuple[float, float] | None  # 95%, of the difference that `measured` shows
+    interval: Interval  # 95%, of the difference that `measured` shows
     verdict: str
 
     def __str__(self) -> str:
@@ -38,7 +44,7 @@ class Claim(NamedTuple):
         return f"{self.verdict}: {self.about}: {self.text}{measured}"
 
 
-def verdict(effect: float | None, interval: tuple[float, float] | None = None, threshold: float | None = None) -> str:
+def verdict(effect: float | None, interval: Interval = None, threshold: float | None = None) -> str:
     """What an effect amounts to that is positive where the claim is right; None or NaN: it was not measured."""
     if effect is None or math.isnan(effect):
         return NOT_RUN
@@ -49,10 +55,20 @@ def verdict(effect: float | None, interval: tuple[float, float] | None = None, t
 
 def weakest(verdicts: Iterable[str]) -> str:
     """The verdict of a claim from those of its parts."""
-    return max(verdicts, key=VERDICTS.index)
+    return max(verdicts, key=WEAKER.index)
 
 
-def welch(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:
+def together(size: float, first: Interval, second: Interval) -> Interval:
+    """The 95% interval of a difference that is uncertain for two independent reasons, such as which examples were
+    tested and which seeds were trained: on each side their reaches add in squares. None if one is not known.
+    """
+    if first is None or second is None:
+        return None
+    below, above = (math.hypot(size - first[0], size - second[0]), math.hypot(first[1] - size, second[1] - size))
+    return size - below, size + above
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> Interval:
     """95% interval of mean(first) - mean(second) by Welch's t; None if a side has fewer than two values."""
     from scipy import stats
 

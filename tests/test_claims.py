@@ -15,6 +15,7 @@ from experiments.claims import (
     Claim,
     markdown,
     summary,
+    together,
     verdict,
     weakest,
     welch,
@@ -47,8 +48,29 @@ def test_the_rule(effect, interval, threshold, expected):
 
 
 def test_the_weakest_part_decides():
-    assert weakest(VERDICTS) == NOT_RUN and weakest([REPRODUCED] * 3) == REPRODUCED
-    assert weakest([REPRODUCED, FAILED, DIRECTION]) == FAILED
+    assert weakest(VERDICTS) == FAILED and weakest([REPRODUCED] * 3) == REPRODUCED
+    assert weakest([REPRODUCED, DIRECTION]) == DIRECTION
+    assert weakest([REPRODUCED, NOT_RUN, DIRECTION]) == NOT_RUN
+    assert weakest([NOT_RUN, FAILED]) == FAILED, "what failed failed, whatever else could not be measured"
+
+
+def test_two_reasons_to_be_uncertain_add_in_squares():
+    assert together(1.0, (-2.0, 5.0), (-3.0, 4.0)) == pytest.approx((1 - 5, 1 + 5))
+    assert together(1.0, (1.0, 1.0), (0.5, 2.0)) == pytest.approx((0.5, 2.0))
+    assert together(1.0, None, (0.5, 2.0)) is None and together(1.0, (0.5, 2.0), None) is None
+
+
+def test_together_they_cover_what_they_should():
+    """Means over seeds on one set of examples: seeds and examples both are draws; the true difference is zero."""
+    draw, covered, rounds = np.random.default_rng(0), 0, 400
+    for _ in range(rounds):
+        noise = draw.normal(scale=1.0, size=(2, 200))  # of the examples, the same for every seed
+        sides = [noise[side].mean() + draw.normal(scale=0.1, size=5) for side in (0, 1)]
+        size = sides[0].mean() - sides[1].mean()
+        reach = 1.96 * math.sqrt(2 / 200)
+        low, high = together(size, welch(*map(list, sides)), (size - reach, size + reach))
+        covered += low <= 0 <= high
+    assert covered / rounds == pytest.approx(0.95, abs=0.03)
 
 
 def test_welch_is_that_of_scipy():

@@ -12,10 +12,11 @@ from experiments.abnar_2020 import effects
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.effects import Comparison, Effect
 from experiments.abnar_2020.published import MARKS, SIMILARITY_EXAMPLE, number
-from experiments.claims import NOT_RUN, VERDICTS, Claim, verdict, weakest
+from experiments.claims import NOT_RUN, Claim, verdict, weakest
 
 PAIRED = ("mu", "d", "a", "accuracy", "accuracy_scaled", "accuracy_translated")  # metrics with paired intervals
-NAMES = {"mu": "mu", "d": "D", "a": "A", "perplexity": "perplexity", "ece": "calibration error"}
+NAMES = {"mu": "mu", "d": "D", "a": "A", "perplexity": "perplexity"}
+NAMES |= {"ece": "calibration error", "ece_original": "calibration error in a million bins"}
 DIGITS = {"": "clean", "_scaled": "scaled", "_translated": "translated"}
 NAMES |= {f"accuracy{key}": f"accuracy on {kind} digits" for key, kind in DIGITS.items()}
 NAMES |= {f"ece{key}": f"calibration error on {kind} digits" for key, kind in DIGITS.items() if key}
@@ -47,33 +48,34 @@ def _claim(statement: Statement, parts: Sequence[Effect]) -> Claim:
     verdicts = [verdict(part.size, part.interval, part.threshold) for part in parts]
     found = weakest(verdicts)
     if found == NOT_RUN:
-        return Claim(about, text, published, _missing(parts), 0, None, found)
-    _, least = min(zip(verdicts, parts, strict=True), key=_strength)
+        return Claim(about, text, published, _why(parts), 0, None, found)
+    of_it = [part for part, one in zip(parts, verdicts, strict=True) if one == found]
+    least = min(of_it, key=lambda part: part.interval[0] if part.interval else part.size)
     low, high = least.interval or (0.0, 0.0)
     shown = (low, high) if least.sign > 0 else (-high, -low)
     measured = f"least: {least.text}" if len(parts) > 1 else least.text
-    seeds = min(part.seeds for part in parts)
+    seeds = min(part.seeds for part in parts if part.size is not None)
     return Claim(about, text, published, measured, seeds, shown if least.interval else None, found)
 
 
-def _missing(parts: Sequence[Effect]) -> str:
+def _why(parts: Sequence[Effect]) -> str:
+    """Why something was not measured."""
+    failed = [part.premise for part in parts if part.premise]
+    if failed:
+        return f"its premise does not hold: {failed[0]}"
     absent = list(dict.fromkeys(arm for part in parts for arm in part.missing))
     return f"no {', '.join(absent[:3])}{f' and {len(absent) - 3} more' if len(absent) > 3 else ''}"
-
-
-def _strength(part: tuple[str, Effect]) -> tuple[int, float]:
-    of_it, effect = part
-    return -VERDICTS.index(of_it), effect.interval[0] if effect.interval else effect.size
 
 
 # Forms of statements
 
 
-def compared(setup: str, about: str, text: str, *links: Comparison) -> Statement:
-    """Differences between arms, all of which must be there."""
+def compared(setup: str, about: str, text: str, *links: Comparison, premise: Comparison | None = None) -> Statement:
+    """Differences between arms, all of which must be there; premise: what they presuppose."""
 
     def measure(results: dict) -> list[Effect]:
-        return [effects.difference(results, link, named=len(links) > 1) for link in links]
+        found = [effects.difference(results, link, named=len(links) > 1) for link in links]
+        return found if premise is None else [effects.presupposing(results, premise, effect) for effect in found]
 
     return Statement(about, text, _printed(setup, links), measure, links)
 
@@ -96,6 +98,20 @@ def above(setup: str, arm: str, other: str, metric: str, sign: int = 1) -> State
     return compared(setup, arm, f"{word} {other} in {NAMES[metric]}", Comparison(arm, other, metric, sign))
 
 
+def handed_on(
+    setup: str, student: str, teacher: str, metric: str, sign: int = 1, presupposed: str = "", other: str = ""
+) -> Statement:
+    """A student above (or below) itself alone, or taught by `other`.
+
+    It presupposes that the teacher is above the student alone, in this metric or in the one that is `presupposed`:
+    what a teacher has not got it cannot hand on.
+    """
+    arm, against = Arm(student, teacher).label, Arm(student, other or None).label
+    text = f"{'above' if sign > 0 else 'below'} {against} in {NAMES[metric]}"
+    premise = Comparison(teacher, student, presupposed or metric)
+    return compared(setup, arm, text, Comparison(arm, against, metric, sign), premise=premise)
+
+
 def steadier(setup: str, arm: str, alone: str, metric: str) -> Statement:
     """Smaller variation over seeds than when trained alone."""
     said = [number(setup, name, metric) for name in (arm, alone)]
@@ -108,7 +124,7 @@ def steadier(setup: str, arm: str, alone: str, metric: str) -> Statement:
 def representations(student: str, teacher: str) -> tuple[Statement, Statement]:
     """Where the students of one teacher lie."""
     arm = Arm(student, teacher).label
-    example = f"{SIMILARITY_EXAMPLE} in one example" if arm == "LSTM → Transformer" else ""
+    example = f"{SIMILARITY_EXAMPLE} in one example, of either set-up" if arm == "LSTM → Transformer" else ""
     return (
         Statement(
             arm,
@@ -162,11 +178,7 @@ LM = (
         lambda results: [effects.best_is_below(results, LSTMS + TRANSFORMERS, "LSTM", "a")],
         tuple(Comparison("LSTM", other, "a") for other in ("Small LSTM", *TRANSFORMERS)),
     ),
-    *(
-        above("lm", Arm("Transformer", teacher).label, "Transformer", metric)
-        for teacher in LSTMS
-        for metric in ("d", "a")
-    ),
+    *(handed_on("lm", "Transformer", teacher, metric) for teacher in LSTMS for metric in ("d", "a")),
     *(
         above("lm", Arm(student, teacher).label, student, "a", -1)
         for teacher, student in (("Transformer", "Transformer"), ("Transformer", BEST), (BEST, BEST))
@@ -201,11 +213,7 @@ CLASSIFICATION = (
         )
         for metric in ("mu", "d", "a")
     ),
-    *(
-        above("classification", Arm(student, "LSTM").label, student, metric)
-        for metric in ("mu", "d", "a")
-        for student in CLASSIFIERS
-    ),
+    *(handed_on("classification", student, "LSTM", metric) for metric in ("mu", "d", "a") for student in CLASSIFIERS),
     *(
         compared(
             "classification",
@@ -215,7 +223,7 @@ CLASSIFICATION = (
         )
         for student in ORDER
     ),
-    *(above("classification", Arm(student, "LSTM").label, student, "ece", -1) for student in CLASSIFIERS),
+    *(handed_on("classification", student, "LSTM", "ece_original", -1, "mu") for student in CLASSIFIERS),
     *(
         compared(
             "classification",
@@ -237,11 +245,11 @@ ERRORS = ("ece", "ece_scaled", "ece_translated")
 
 IMAGES = (
     *(above("images", "CNN", "MLP", metric) for metric in CORRUPTED),
-    *(above("images", Arm("MLP", "CNN").label, "MLP", metric) for metric in ACCURACIES),
-    *(above("images", Arm("MLP", "CNN").label, Arm("MLP", "MLP").label, metric) for metric in ACCURACIES),
+    *(handed_on("images", "MLP", "CNN", metric) for metric in ACCURACIES),
+    *(handed_on("images", "MLP", "CNN", metric, other="MLP") for metric in ACCURACIES),
     *(
-        above("images", Arm("MLP", "CNN").label, "MLP", metric, -1)
-        for metric in ("ece", "ece_scaled", "ece_translated")
+        handed_on("images", "MLP", "CNN", error, -1, presupposed)
+        for error, presupposed in zip(ERRORS, ACCURACIES, strict=True)
     ),
     *(above("images", Arm("CNN", "MLP").label, "CNN", metric, -1) for metric in ACCURACIES),
     *(steadier("images", Arm("MLP", "CNN").label, "MLP", metric) for metric in CORRUPTED),

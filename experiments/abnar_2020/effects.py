@@ -1,20 +1,19 @@
 """From the dict of results.json to effects: what `claims` measures, each positive where the paper is right.
 
-An effect's interval is the paired one of results["differences"] where there is one (bootstrap over test examples).
-Else it is over seeds: Welch's t for differences of means, Fisher's F for a ratio of deviations, and Welch's t on
-jackknife pseudo-values where pairs of models are compared, since pairs that share a model are not independent. With
-too few seeds there is none, and the most that a claim can get is "direction only".
+An effect's interval is over seeds: Welch's t for differences of means, Fisher's F for a ratio of deviations, and
+Welch's t on jackknife pseudo-values where pairs of models are compared, since pairs that share a model are not
+independent. Where results["differences"] has a paired interval over test examples, which takes the models as given,
+the two are put together: other seeds and other examples would both give other numbers. With too few seeds there is
+none, and the most that a claim can get is "direction only".
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from experiments.claims import welch
+from experiments.claims import Interval, together, welch
 
 SIMILAR = 0.1  # "similar perplexity": the highest at most this share above the lowest
-
-Interval = tuple[float, float] | None
 
 
 class Effect(NamedTuple):
@@ -27,6 +26,7 @@ class Effect(NamedTuple):
     sign: int = 1  # -1: `text` shows a difference that is negative where the claim is right
     threshold: float | None = None
     missing: tuple[str, ...] = ()  # what a size could not be had without
+    premise: str = ""  # what the claim presupposes and does not hold here
 
 
 class Comparison(NamedTuple):
@@ -52,7 +52,10 @@ def difference(results: dict, comparison: Comparison, named: bool = False) -> Ef
     if not ours or not theirs:
         return _missing(arm for arm, found in ((first, ours), (second, theirs)) if not found)
     size = _mean(ours) - _mean(theirs)
-    interval = _oriented(paired(results, first, second, metric) or welch(ours, theirs), sign)
+    interval, examples = welch(ours, theirs), paired(results, first, second, metric)
+    if examples is not None:
+        interval = together(size, interval, examples)
+    interval = _oriented(interval, sign)
     names = (f"{first} ", f"{second} ") if named else ("", "")
     text = against(_mean(ours), _mean(theirs), 2 if metric == "perplexity" else 4, names)
     return Effect(sign * size, interval, min(len(ours), len(theirs)), text, sign)
@@ -114,22 +117,33 @@ def similar_perplexity(results: dict, arms: Sequence[str]) -> Effect:
     found = {arm: values(results, arm, "perplexity") for arm in arms}
     if not all(found.values()):
         return _missing(arm for arm, known in found.items() if not known)
-    means = list(map(_mean, found.values()))
-    spread = max(means) / min(means) - 1
-    text = f"{min(means):.2f} to {max(means):.2f}, {spread:.1%} apart; similar: {SIMILAR:.0%}"
-    return Effect(SIMILAR - spread, None, min(map(len, found.values())), text, threshold=0.0)
+    ranked = sorted(found.values(), key=_mean)
+    best, worst = _mean(ranked[0]), _mean(ranked[-1])
+    size, interval = SIMILAR - (worst / best - 1), welch(ranked[-1], ranked[0])
+    if interval is not None:
+        interval = SIMILAR - interval[1] / best, SIMILAR - interval[0] / best
+    text = f"{best:.2f} to {worst:.2f}, {worst / best - 1:.1%} apart; similar: {SIMILAR:.0%} ({size:+.1%})"
+    return Effect(size, interval, min(map(len, found.values())), text)
 
 
 def best_is_below(results: dict, arms: Sequence[str], above: str, metric: str) -> Effect:
-    """How far `above` is above the arm that has the best perplexity here; nothing if it has that itself."""
+    """How far `above` is above the arm that has the best perplexity here; not measured if it has that itself."""
     found = {arm: values(results, arm, "perplexity") for arm in arms}
     if not all(found.values()):
         return _missing(arm for arm, known in found.items() if not known)
     best = min(arms, key=lambda arm: _mean(found[arm]))
     if best == above:
-        return Effect(0.0, None, len(found[best]), f"the best: {best}")
+        return Effect(None, None, 0, "", premise=f"the best in perplexity is the {best} itself")
     effect = difference(results, Comparison(above, best, metric))
     return effect if effect.size is None else effect._replace(text=f"{effect.text}; the best: {best}")
+
+
+def presupposing(results: dict, premise: Comparison, effect: Effect) -> Effect:
+    """The effect; not measured if what it presupposes does not hold here."""
+    found = difference(results, premise, named=True)
+    if effect.size is None or found.size is None or found.size > 0:
+        return effect
+    return Effect(None, None, 0, "", premise=f"{found.text} in {premise.metric}")
 
 
 def against(first: float, second: float, digits: int, names: tuple[str, str] = ("", "")) -> str:

@@ -69,7 +69,7 @@ FURTHER: dict[str, tuple[Column, ...]] = {
 }
 GRIDS: dict[str, tuple[Column, ...]] = {
     "lm": (Column("D", "d"), Column("A", "a")),
-    "classification": (Column("mu", "mu"), Column("D", "d"), Column("A", "a"), Column("ECE", "ece")),
+    "classification": (Column("mu", "mu"), Column("D", "d"), Column("A", "a"), Column("ECE, 10⁶ bins", "ece_original")),
     "images": (
         Column("Accuracy on clean digits", "accuracy"),
         Column("Accuracy on scaled digits", "accuracy_scaled"),
@@ -106,8 +106,8 @@ def table(results: dict) -> str:
         "## Claims of the paper",
         verdicts.markdown(found),
         f"{verdicts.summary(found)}. Verdicts: reproduced, the 95% interval of the difference has the claimed sign; "
-        "direction only, the difference has it, but the interval holds zero or there is none. Intervals: paired "
-        "bootstrap over test examples for accuracies; over seeds for the rest.",
+        "direction only, the difference has it, but the interval holds zero or there is none. Intervals are over "
+        "seeds, of accuracies over seeds and test examples together.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
