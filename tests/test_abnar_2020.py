@@ -13,7 +13,7 @@ from experiments.abnar_2020 import __main__ as command
 from experiments.abnar_2020 import accuracy, predictions, results, scales, study, tasks
 from experiments.abnar_2020.arms import Arm, grid, select
 from experiments.abnar_2020.published import number
-from seqkd_jax import checkpoint, files, models
+from seqkd_jax import checkpoint, files, models, representations
 from seqkd_jax.base import BOS, EOS, UserError
 from seqkd_jax.config import CNNConfig, MLPConfig
 
@@ -140,6 +140,24 @@ def test_soft_targets_against_scipy(finished):
     assert said.right.sum() == sum(right)
     everything = told["arms"][0]["metrics"]["taught_entropy"]["values"]
     assert len(everything) == 2 and all(0 < value <= np.log(logits.shape[-1]) + 1e-6 for value in everything)
+
+
+def test_a_student_is_compared_with_what_taught_it(finished):
+    """Not with what became of its teacher: replica i of a student with replica i of the checkpoint that teaches."""
+    made, told = finished
+    teacher, _, student = made.scale.arms
+    agreement, similar = [], []
+    for place in range(made.seeds):
+        taught_by = checkpoint.load(study.teaching(made, teacher), replica=place)
+        taught = checkpoint.load(study.training(made, student) / study.END, replica=place)
+        task = study.task(made)
+        said = [predictions.decisions(m.translator, m.params, task.tests["test"]) for m in (taught_by, taught)]
+        agreement.append(np.mean(said[0] == said[1]))
+        vectors = [predictions.vectors(m.translator, m.params, task.mapped) for m in (taught_by, taught)]
+        similar.append(representations.similarity(*map(representations.cosine_matrix, vectors)))
+    entry = next(arm for arm in told["arms"] if arm["arm"] == student.label)
+    assert entry["metrics"]["agreement"]["values"] == pytest.approx(agreement)
+    assert told["representations"]["to_teachers"][student.label][teacher.label] == pytest.approx(similar, abs=1e-4)
 
 
 def test_mu_is_counted_from_decisions(finished):

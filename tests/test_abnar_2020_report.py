@@ -123,7 +123,20 @@ def representations_of(setup, arms, right, draw):
         "similarity": (1 - far / 2).tolist(),
         "map": points.tolist(),
         "paths": paths,
+        "to_teachers": {arm.label: to_teachers(arm, models, far) for arm in arms},
     }
+
+
+def to_teachers(arm, models, far):
+    """As the study has it: of a student its similarity to its own teacher, alone to all teachers."""
+    places = {name: [i for i, one in enumerate(models) if one["arm"] == name] for name in {m["arm"] for m in models}}
+    own, said = places[arm.label], {}
+    for teacher in [name for name in places if "→" not in name]:
+        if arm.teacher == teacher:
+            said[teacher] = [1 - far[i, j] / 2 for i, j in zip(own, places[teacher], strict=True)]
+        elif arm.teacher is None and teacher != arm.label:
+            said[teacher] = [float(np.mean(1 - far[i, places[teacher]] / 2)) for i in own]
+    return said
 
 
 def made_up(setup, right=1, models=None):

@@ -90,15 +90,16 @@ def steadier(results: dict, arm: str, alone: str, metric: str) -> Effect:
 
 def closer_together(results: dict, arm: str, alone: str) -> Effect:
     """Mean similarity of an arm's models to each other, above that of the models trained alone."""
-    sides = {name: _rows(results, name, name) for name in (arm, alone)}
+    sides = {name: _rows(results, name) for name in (arm, alone)}
     if min(map(len, sides.values())) < 2:
         return _missing((name for name, found in sides.items() if len(found) < 2), "pairs of ")
     return _similarity(*sides.values(), interval=welch(*map(jackknifed, sides.values())))
 
 
 def nearer(results: dict, arm: str, alone: str, teacher: str) -> Effect:
-    """Mean similarity of an arm's models to the teacher's, above that of the models trained alone."""
-    sides = {name: _rows(results, name, teacher) for name in (arm, alone)}
+    """Similarity of an arm's models to what taught each, above that of the models trained alone to all that taught."""
+    found = (results.get("representations") or {}).get("to_teachers", {})
+    sides = {name: found.get(name, {}).get(teacher, []) for name in (arm, alone)}
     if not all(sides.values()):
         return _missing((name for name, found in sides.items() if not found), f"similarity to {teacher} of ")
     return _similarity(*sides.values(), interval=welch(*sides.values()))
@@ -152,11 +153,11 @@ def against(first: float, second: float, digits: int, names: tuple[str, str] = (
     return f"{here} against {there} ({first - second:+.{digits}f})"
 
 
-def _rows(results: dict, arm: str, others: str) -> list[float]:
-    """For each model of an arm its mean similarity to the other arm's models, itself left out."""
+def _rows(results: dict, arm: str) -> list[float]:
+    """For each model of an arm its mean similarity to the others."""
     found = results.get("representations") or {"models": [], "similarity": []}
-    places = {name: [i for i, one in enumerate(found["models"]) if one["arm"] == name] for name in (arm, others)}
-    rows = [[found["similarity"][i][j] for j in places[others] if j != i] for i in places[arm]]
+    places = [i for i, one in enumerate(found["models"]) if one["arm"] == arm]
+    rows = [[found["similarity"][i][j] for j in places if j != i] for i in places]
     return [_mean(row) for row in rows if row]
 
 

@@ -68,12 +68,10 @@ def _entry(made: Study, arm: Arm, said: dict, left_out: set[int]) -> dict:
     metrics, bins = (_of_images if made.scale.setup == "images" else _of_agreement)(made, found)
     metrics |= _of_labels(made, found)
     if study.teaches(made, arm):
-        taught = files.read_json(study.soft_targets(made, arm) / "soft_targets.json")
-        metrics |= {
-            f"taught_{key}": _over_seeds([values[place] for place in found["places"]]) for key, values in taught.items()
-        }
+        taught = study.lesson_of(made, arm)
+        metrics |= {f"taught_{key}": _over_seeds(taught[key][found["places"]].tolist()) for key in ("entropy", "right")}
     if arm.teacher is not None and Arm(arm.teacher) in said:
-        metrics["agreement"] = _agreement(made, found, said[Arm(arm.teacher)])
+        metrics["agreement"] = _agreement(made, found, study.lesson_of(made, Arm(arm.teacher)))
     reliability = calibration.reliability(found["valid_confidence"].ravel(), found["valid_correct"].ravel())
     return {**entry, "metrics": metrics, "bins": bins, "reliability": reliability}
 
@@ -124,15 +122,11 @@ def _calibration(found: dict, name: str, bins: int) -> dict:
     return _over_seeds([calibration.expected_calibration_error(*pair, bins) for pair in pairs])
 
 
-def _agreement(made: Study, found: dict, teacher: dict) -> dict | None:
-    """The share of test examples on which students decide as their teachers; None if those are not there."""
-    taught = teacher["decisions_test"]
-    if made.scale.teachers == "one":
-        return accuracy.agreement_with(found["decisions_test"], taught[:1])
-    places = teacher["places"].tolist()
-    return accuracy.agreement_with(
-        found["decisions_test"], taught[[places.index(place) for place in found["places"].tolist()]]
-    )
+def _agreement(made: Study, found: dict, lesson: dict) -> dict:
+    """The share of test examples on which students decide as their teachers did when they taught."""
+    taught = lesson["decisions_test"]
+    rows = found["places"] if made.scale.teachers == "each" else slice(0, 1)
+    return accuracy.agreement_with(found["decisions_test"], taught[rows])
 
 
 def _over_seeds(values: Sequence[float]) -> dict:

@@ -174,27 +174,35 @@ def evaluation(study: Study, arm: Arm) -> Path:
     return study.stage(f"evaluate-{arm.key}", [study.scale.setup, task(study).tested_on], inputs, make)
 
 
-def soft_targets(study: Study, teacher: Arm) -> Path:
-    """Of each seed of a teacher, on training examples: the entropy of what its students learn from, and if it is right.
+def lesson(study: Study, teacher: Arm) -> Path:
+    """What a teacher is when it teaches, of each seed: its decisions on the test set, its vectors of the mapped
+    examples, and of its soft targets on training examples the entropy and whether they are right.
 
-    A teacher that has them by heart has an entropy of nearly 0: its soft targets are the labels.
+    A teacher that has its training set by heart has an entropy of nearly 0: its soft targets are the labels.
     """
-    taught = teaching(study, teacher)
+    taught_by = teaching(study, teacher)
 
     def make(directory: Path) -> None:
-        shown, batch = tasks.first(task(study).train, TAUGHT), study.scale.training[teacher.student].batch
-        entropy, right = [], []
-        for found in replicas(taught):
-            said = predictions.soft_targets(
-                found.translator, found.params, shown, batch, shapes(study), study.scale.soft.temperature
-            )
-            entropy.append(float(said.entropy.mean()))
-            right.append(float(said.right.mean()))
-        files.write_json(directory / "soft_targets.json", {"entropy": entropy, "right": right})
+        given, batch = task(study), study.scale.training[teacher.student].batch
+        shown, temperature = tasks.first(given.train, TAUGHT), study.scale.soft.temperature
+        arrays: dict[str, list] = {"entropy": [], "right": [], "decisions_test": [], "vectors": []}
+        for found in replicas(taught_by):
+            model = found.translator, found.params
+            said = predictions.soft_targets(*model, shown, batch, shapes(study), temperature)
+            arrays["entropy"].append(said.entropy.mean())
+            arrays["right"].append(said.right.mean())
+            arrays["decisions_test"].append(predictions.decisions(*model, given.tests["test"]))
+            arrays["vectors"].append(predictions.vectors(*model, given.mapped).astype(np.float32))
+        np.savez_compressed(directory / "lesson.npz", **{key: np.stack(value) for key, value in arrays.items()})
 
-    settings = [study.scale.setup, study.scale.soft.temperature, TAUGHT]
-    inputs = {"teacher": taught, "prepared": prepared(study)}
-    return study.stage(f"soft-targets-{teacher.key}", settings, inputs, make)
+    settings = [study.scale.setup, task(study).tested_on, study.scale.soft.temperature, TAUGHT]
+    inputs = {"teacher": taught_by, "prepared": prepared(study)}
+    return study.stage(f"lesson-{teacher.key}", settings, inputs, make)
+
+
+def lesson_of(study: Study, teacher: Arm) -> dict[str, np.ndarray]:
+    """The arrays of a lesson, [R,...] each."""
+    return read_arrays(lesson(study, teacher) / "lesson.npz")
 
 
 def teaches(study: Study, arm: Arm) -> bool:
@@ -208,7 +216,7 @@ def evaluated(study: Study, arm: Arm) -> set[int]:
     if len(left_out) < study.seeds:
         evaluation(study, arm)
         if teaches(study, arm):
-            soft_targets(study, arm)
+            lesson(study, arm)
     return left_out
 
 
@@ -243,7 +251,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def drawn_map(study: Study, arms: tuple[Arm, ...], left_out: Mapping[Arm, set[int]]) -> Path:
     """Similarity of all models, their map, and learning paths in a map of their own. left_out: diverged replicas."""
+    teachers = [arm for arm in arms if teaches(study, arm)]
     inputs = {arm.key: vectors(study, arm) for arm in arms}
+    inputs |= {f"lesson of {arm.key}": lesson(study, arm) for arm in teachers}
     first = {arm: study.scale.config(arm, study.seeds).seed for arm in arms}
 
     def make(directory: Path) -> None:
@@ -257,13 +267,38 @@ def drawn_map(study: Study, arms: tuple[Arm, ...], left_out: Mapping[Arm, set[in
                 entry = {"arm": arm.label, "seed": first[arm] + int(index)}
                 matrix = representations.cosine_matrix(arrays[key])
                 if place == END:
-                    ends.append((entry, matrix))
+                    ends.append((int(index), entry, matrix))
                 else:
                     paths.append(({**entry, "epoch": _epoch(key)}, matrix))
-        files.write_json(directory / "map.json", _mapped(ends, paths, study.scale.mapped))
+        lessons = {
+            arm.student: {
+                place: representations.cosine_matrix(vectors)
+                for place, vectors in enumerate(lesson_of(study, arm)["vectors"])
+                if place not in left_out.get(arm, ())
+            }
+            for arm in teachers
+        }
+        to_teachers = {arm.label: _to_teachers(study, arm, ends, lessons) for arm in arms}
+        told = _mapped([(entry, matrix) for (_, entry, matrix) in ends], paths, study.scale.mapped)
+        files.write_json(directory / "map.json", {**told, "to_teachers": to_teachers})
 
     settings = [[arm.label, sorted(left_out.get(arm, ()))] for arm in arms]
     return study.stage("map", settings, inputs, make)
+
+
+def _to_teachers(study: Study, arm: Arm, ends: list, lessons: Mapping[str, Mapping[int, np.ndarray]]) -> dict:
+    """Teacher -> of each model of an arm, how similar it is to what taught it; alone, to all that teach others."""
+    own = [(place, matrix) for place, entry, matrix in ends if entry["arm"] == arm.label]
+    taught_by = {arm.teacher} if arm.teacher else lessons.keys() - {arm.student}
+    said = {}
+    for teacher, known in lessons.items():
+        if teacher not in taught_by:
+            continue
+        pairs = [[(matrix, other) for other in known.values()] for _, matrix in own]
+        if arm.teacher:
+            pairs = [[(matrix, known[place if study.scale.teachers == "each" else 0])] for place, matrix in own]
+        said[teacher] = [float(np.mean([representations.similarity(*pair) for pair in of])) for of in pairs]
+    return said
 
 
 def _epoch(key: str) -> int:
