@@ -83,8 +83,7 @@ def _step(scale: Scale, name: str, config: TrainConfig, times: int) -> Callable[
     sizes = {"classification": (WORDS, 2), "lm": (WORDS, WORDS), "images": (0, 10)}[scale.setup]
     model = models.build(scale.models[name], *sizes)
     devices = train.devices(1)
-    rule = train.static_rule(config.optimiser)
-    update = train.make_update(model, "nll", rule, False, None, devices, train.replicas(config))
+    update = train.update_for(model, config, devices)
     arguments = (*train.arrange(_batch(scale, config), 1, 1), train.settings(config, 1e-3), None)
     states = [train.replicate(train.start_state(model, config), devices) for _ in range(times)]
 

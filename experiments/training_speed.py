@@ -94,7 +94,7 @@ def jax_step(speed: Speed, source, target_in, labels):
     )
     config = TrainConfig()
     devices = tuple(jax.local_devices()[:1])
-    update = train.make_update(model, "nll", train.static_rule(config.optimiser), False, None, devices)
+    update = train.update_for(model, config, devices)
     batch = Batch((source, target_in), labels, np.ones(labels.shape, np.float32))
     arguments = (*train.arrange(batch, 1, 1), train.settings(config, 1e-3), None)
     state = train.replicate(train.start_state(model, config), devices)

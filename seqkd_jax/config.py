@@ -255,7 +255,7 @@ class OptimiserConfig:
     decay_factor: float = 0.5
     """paper, exponential: the factor."""
     hold_steps: int = 0
-    """exponential: updates before the decay begins."""
+    """exponential: updates at the peak rate, after the warm-up and before the decay begins."""
     decay_steps: int = 1000
     """exponential: updates in which the rate falls by the factor; cosine_restarts: length of the first period."""
     restart_stretch: float = 2.0

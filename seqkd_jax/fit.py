@@ -81,21 +81,12 @@ def fit(
     """
     if LOSSES[config.loss.name].needs_teacher and teacher is None:
         raise UserError(f"loss {config.loss.name!r} needs a teacher: give its checkpoint")
-    devices, replicas = train.devices(config.devices), train.replicas(config, teacher)
+    devices = train.devices(config.devices)
+    update = train.update_for(model, config, devices, teacher)  # what cannot be is said before anything is written
     directory.mkdir(parents=True, exist_ok=True)
     run, state = resume(directory, config, made_of, train.start_state(model, config, params), devices)
-    taught, known = (teacher.model, train.replicate(teacher.params, devices)) if teacher else (None, None)
-    update = train.make_update(
-        model,
-        config.loss.name,
-        train.static_rule(config.optimiser),
-        config.average_decay > 0,
-        taught,
-        devices,
-        replicas,
-        config.loss.teacher_dropout,
-    )
-    loop = _Loop(config, made_of, directory, data, devices, update, known, validate, save, name)
+    teacher_params = train.replicate(teacher.params, devices) if teacher else None
+    loop = _Loop(config, made_of, directory, data, devices, update, teacher_params, validate, save, name)
     if not run.finished:
         with _stop_signal() as stopped:
             run, state = _train(loop, run, state, stopped)

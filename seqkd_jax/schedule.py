@@ -34,7 +34,7 @@ def learning_rate(config: OptimiserConfig, step: int, total: int, decay: Decay) 
     if config.schedule == "inverse_sqrt":
         return config.learning_rate * min(warmup, math.sqrt(max(config.warmup_steps, 1) / step))
     if config.schedule == "exponential":
-        decays = max(step - config.hold_steps, 0) / max(config.decay_steps, 1)
+        decays = max(step - config.warmup_steps - config.hold_steps, 0) / max(config.decay_steps, 1)
         return config.learning_rate * warmup * config.decay_factor**decays
     if config.schedule == "cosine_restarts":
         return config.learning_rate * warmup * _restarted(config, step - 1)

@@ -99,6 +99,20 @@ def _row_keys(settings, step, rows):
     return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
 
 
+def update_for(model: AnyModel, config: TrainConfig, devices: tuple, teacher: Teacher | None = None) -> Callable:
+    """The update that a run of this configuration compiles: `make_update` with what follows from it."""
+    return make_update(
+        model,
+        config.loss.name,
+        static_rule(config.optimiser),
+        config.average_decay > 0,
+        teacher.model if teacher else None,
+        devices,
+        replicas(config, teacher),
+        config.loss.teacher_dropout,
+    )
+
+
 @functools.cache
 def make_update(
     model: AnyModel,
@@ -240,7 +254,7 @@ def replicate(tree: Any, devices: tuple) -> Any:
 
 
 def arrange(batch: Batch, devices: int, accumulate: int) -> tuple[Batch, np.ndarray]:
-    """A global batch of N rows as [G,M,R,...], padded with rows of weight 0, and the rows' numbers [G,M,R]."""
+    """A global batch of N rows as [G,M,B,...], padded with rows of weight 0, and the rows' numbers [G,M,B]."""
     count = len(batch.weights)
     each = -(-count // (devices * accumulate))
 

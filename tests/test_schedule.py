@@ -48,6 +48,14 @@ def test_exponential_decay_is_optax_s():
         assert learning_rate(config, step, 100, Decay()) == pytest.approx(float(expected(step))), f"at update {step}"
 
 
+def test_exponential_decay_begins_after_warm_up_and_hold():
+    """As the schedule of Abnar et al.'s code: a warm-up that decays at once never comes near the peak rate."""
+    options = {"warmup_steps": 4, "hold_steps": 3, "decay_steps": 2, "decay_factor": 0.5}
+    config = OptimiserConfig(learning_rate=1.0, schedule="exponential", **options)
+    found = [learning_rate(config, step, 20, Decay()) for step in (1, 2, 4, 5, 7, 9, 11)]
+    assert found == pytest.approx([0.25, 0.5, 1.0, 1.0, 1.0, 0.5, 0.25])
+
+
 def test_cosine_restarts_begin_anew_longer_and_lower():
     """Periods of 4, 8, 16 updates whose peaks are 1, 0.9, 0.81 of the rate; the end of a period is the floor."""
     config = OptimiserConfig(

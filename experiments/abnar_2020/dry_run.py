@@ -69,10 +69,7 @@ def _estimate(scale: Scale, arm: Arm, seeds: int, facts: Facts) -> tuple[int, in
     teacher = None if taught is None else train.Teacher(taught, known, each)
     assert LOSSES[config.loss.name].needs_teacher == (teacher is not None)
     device = tuple(jax.local_devices()[:1])
-    rule = train.static_rule(config.optimiser)
-    update = train.make_update(
-        model, config.loss.name, rule, False, taught, device, train.replicas(config, teacher), False
-    )
+    update = train.update_for(model, config, device, teacher)
     state = jax.eval_shape(lambda: train.start_state(model, config))
     batch = _batch(scale, config.batch.sentences, facts)
     rows = jax.ShapeDtypeStruct((1, 1, config.batch.sentences), np.int32)

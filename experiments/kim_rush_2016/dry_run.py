@@ -117,9 +117,9 @@ def update_flops(scale: Scale, config: TrainConfig, model: Translator, teacher: 
     batch = abstract_batch(math.ceil(count / config.accumulate), source, target, lead)
     numbers = jax.ShapeDtypeStruct(batch.labels.shape[:-1], np.int32)
     state = jax.eval_shape(lambda: train.start_state(model, config))
-    rule, averaged = train.static_rule(config.optimiser), config.average_decay > 0
-    update = train.make_update(model, config.loss.name, rule, averaged, teacher, tuple(jax.local_devices()[:1]))
     params = None if teacher is None else _params(teacher)
+    taught_by = None if teacher is None else train.Teacher(teacher, params)
+    update = train.update_for(model, config, tuple(jax.local_devices()[:1]), taught_by)
     return performance.count_flops(update, state, batch, numbers, train.settings(config, 1.0), params)
 
 
