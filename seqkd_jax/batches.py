@@ -118,7 +118,12 @@ def sequences(ids: Sequence[Sequence[int]]) -> Encoded:
 
 
 def classified(inputs: Sequence[np.ndarray], classes: Sequence[int]) -> Encoded:
-    """What a classifier reads, and the class of each: ids with what should stand at their end, or images [28,28]."""
+    """What a classifier reads, and the class of each: ids with what should stand at their end, or images [28,28].
+
+    UserError without any example.
+    """
+    if not len(inputs):
+        raise UserError("there is no example to classify: an empty file, or everything in it was left out")
     targets = [np.array([label], np.int32) for label in classes]
     form = "classes" if inputs[0].ndim == 1 else "images"
     return Encoded(list(inputs), targets, np.ones(len(targets), np.float32), form=form)
@@ -130,6 +135,8 @@ def make_plan(encoded: Encoded, config: BatchConfig, shapes: Sequence[Shape] | N
     With `shapes` (those of training, for validation) no new ones are made, unless a sentence fits none: then one more.
     """
     _check(config)
+    if not len(encoded.targets):
+        raise UserError("there is no example to make batches of: an empty file, or everything in it was left out")
     source, target = _lengths(encoded)
     chosen = _choose_shapes(source, target, config) if shapes is None else _sorted(shapes)
     buckets = _smallest_fit(source, target, chosen)

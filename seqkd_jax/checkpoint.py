@@ -27,6 +27,7 @@ from seqkd_jax.config import ModelConfig
 
 FORMAT = 1
 RECORD = "checkpoint.json"
+KEYS = ("model", "vocabulary", "source_size", "target_size", "params", "params_sha256", "state", "metadata")  # of it
 
 
 class Checkpoint(NamedTuple):
@@ -220,6 +221,9 @@ def read_record(directory: Path | str) -> dict:
     found = record.get("format") if isinstance(record, dict) else None
     if found != FORMAT:
         raise UserError(f"{directory}: checkpoint format {found}, this version reads {FORMAT}; train again")
+    lacking = [key for key in KEYS if key not in record]
+    if lacking:
+        raise UserError(f"{path / RECORD}: damaged, it lacks {', '.join(lacking)}; train again")
     return record
 
 

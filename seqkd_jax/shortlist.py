@@ -7,6 +7,7 @@ depend on the sentences that are decoded together: what it costs in BLEU must be
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -95,7 +96,7 @@ def load(path: Path | str, vocabularies) -> Shortlist:
             if int(stored["format"]) != FORMAT:
                 raise UserError(f"{path}: shortlist format {stored['format']}, this version reads {FORMAT}")
             found = Shortlist(stored["frequent"], stored["partners"], int(stored["size"]), str(stored["fingerprint"]))
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: no shortlist ({error}); make one with `seqkd shortlist`") from None
     if found.fingerprint != vocabularies.fingerprint:
         raise UserError(f"{path}: a shortlist of another vocabulary; make one with `seqkd shortlist` for this model")

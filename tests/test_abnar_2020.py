@@ -13,7 +13,7 @@ from experiments.abnar_2020 import __main__ as command
 from experiments.abnar_2020 import accuracy, predictions, results, scales, study, tasks
 from experiments.abnar_2020.arms import Arm, grid, select
 from experiments.abnar_2020.published import number
-from seqkd_jax import checkpoint, files, models, representations
+from seqkd_jax import batches, checkpoint, files, models, representations
 from seqkd_jax.base import BOS, EOS, UserError
 from seqkd_jax.config import CNNConfig, MLPConfig
 
@@ -128,11 +128,7 @@ def test_soft_targets_against_scipy(finished):
     said = predictions.soft_targets(found.translator, found.params, shown, config, shapes, temperature=3.0)
     entropies, right = [], []
     for row in range(3):
-        labels, inputs = np.array(shown.targets[row]), shown.sources[row]
-        if made.scale.setup == "lm":
-            labels, inputs = np.array([*labels, EOS]), np.array([BOS, *labels])
-        features = found.translator.features(found.params, jnp.asarray(inputs)[None], None)
-        logits = np.asarray(found.translator.head(found.params, features))[0].astype(np.float64)
+        labels, logits = one_by_one(made, found, shown, row)
         entropies += scipy.stats.entropy(scipy.special.softmax(logits / 3, axis=-1), axis=-1).tolist()
         right += (logits.argmax(-1) == labels).tolist()
     # Batches hold examples of one shape, so their order may be another.
@@ -270,6 +266,28 @@ def test_classifiers_read_what_stands_before_the_verb():
         assert ids[:-1] == words[:verb] and ids[-1] == entries[EOS], "the verb and what follows are not shown"
 
 
+def test_language_models_that_cannot_be_scored_are_said_before_training(monkeypatch):
+    load = tasks.agreement.load
+
+    def without_forms(*arguments):
+        splits = load(*arguments)
+        test = splits["test"]
+        return splits | {"test": test._replace(forms=[(verb, "") for verb, _ in test.forms])}
+
+    monkeypatch.setattr(tasks.agreement, "load", without_forms)
+    with pytest.raises(UserError, match="split test: no row can be scored"):
+        tasks.load(tiny("lm"), None)
+
+
+def test_a_stratum_that_training_has_shown_is_left_out(monkeypatch):
+    drawn = tasks.agreement.load(None, tasks.DATA_SEED, EMBEDDED)["train"]
+    words = [line[:verb] for line, verb in zip(drawn.words[:4], drawn.verb[:4].tolist(), strict=True)]
+    shown = tasks.Prefixes(words, drawn.plural[:4], np.ones(4, np.int32), "shown")
+    monkeypatch.setattr(tasks.agreement, "strata", lambda data: {1: shown})
+    task = tasks.load(tiny("classification"), None)
+    assert set(task.tests) == {"test"} and (task.counts["gold_1"], task.counts["gold_1_in_training"]) == (0, 4)
+
+
 def test_language_models_weigh_the_verb_against_its_other_form():
     task = tasks.load(tiny("lm"), None)
     entries = task.vocabularies.source.entries
@@ -302,10 +320,43 @@ def test_labels_are_measured_in_order(finished):
     task, arm = study.task(made), made.scale.arms[0]
     found = checkpoint.load(study.training(made, arm) / study.END, replica=0)
     batch = made.scale.training[arm.student].batch
-    said = predictions.at_labels(found.translator, found.params, task.valid, batch, study.shapes(made))
-    best = files.read_json(study.training(made, arm) / "summary.json")["replicas"][0]["best_value"]
-    assert accuracy.corpus_perplexity(said.nats, said.count) == pytest.approx(np.exp(best), rel=1e-4)
+    # Shapes of their own, several of them: rows then come in another order than the examples.
+    plan = batches.make_plan(task.valid, dataclasses.replace(batch, sentences=8, buckets=2))
+    assert len(plan.shapes) == (1 if made.scale.setup == "images" else 2)
+    said = predictions.at_labels(found.translator, found.params, task.valid, batch, plan.shapes)
+    last = files.read_json(study.training(made, arm) / "summary.json")["replicas"][0]["history"][-1]
+    assert accuracy.corpus_perplexity(said.nats, said.count) == pytest.approx(np.exp(last["loss"]), rel=1e-4)
     assert len(said.confidence) == said.count.sum() == len(said.correct)
+    for row in range(0, len(said.nats), 7):
+        labels, logits = one_by_one(made, found, task.valid, row)
+        nats = -scipy.special.log_softmax(logits, axis=-1)[np.arange(len(labels)), labels].sum()
+        assert said.nats[row] == pytest.approx(nats, rel=1e-3, abs=1e-4), f"example {row}"
+        assert said.count[row] == len(labels)
+
+
+def one_by_one(made, found, encoded, row):
+    """The labels of one example and the logits at them, without batches or padding."""
+    labels, inputs = np.array(encoded.targets[row]), encoded.sources[row]
+    if made.scale.setup == "lm":
+        labels, inputs = np.array([*labels, EOS]), np.array([BOS, *labels])
+    features = found.translator.features(found.params, jnp.asarray(inputs)[None], None)
+    return labels, np.asarray(found.translator.head(found.params, features))[0].astype(np.float64)
+
+
+def test_differences_are_those_of_the_arms(finished):
+    """Their intervals decide verdicts: the arms, the metric and the examples must be the ones that are named."""
+    made, told = finished
+    by_arm = {arm["arm"]: arm["metrics"] for arm in told["arms"]}
+    seen = set()
+    for key, found in told["differences"].items():
+        first, second = key.split(" | ")
+        for metric, entry in found.items():
+            expected = by_arm[first][metric]["mean"] - by_arm[second][metric]["mean"]
+            assert entry["mean"] == pytest.approx(expected, abs=1e-9), f"{key} in {metric}"
+            assert entry["low"] <= entry["mean"] <= entry["high"]
+            seen.add(metric)
+    wanted = {"images": {"accuracy", "accuracy_scaled", "accuracy_translated"}, "lm": {"d", "a"}}
+    assert seen == wanted.get(made.scale.setup, {"mu", "d", "a"})
 
 
 def test_every_published_size_is_a_model():
@@ -326,8 +377,8 @@ def test_every_arm_can_be_made(scale):
         config = scale.config(arm, 2)
         assert arm.student in scale.models and (arm.teacher is None or Arm(arm.teacher) in scale.arms)
         assert (config.loss.name == "word_kd") == (arm.teacher is not None)
-    batches = {scale.training[name].batch for name in scale.models}
-    assert len(batches) == 1, "teacher and student must read the same batches"
+    read = {scale.training[name].batch for name in scale.models}
+    assert len(read) == 1, "teacher and student must read the same batches"
 
 
 def test_the_grids_are_the_paper_s():

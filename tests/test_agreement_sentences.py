@@ -235,6 +235,12 @@ def test_a_damaged_published_file_is_named(tmp_path):
             agreement.load(path, 1, None)
     with pytest.raises(UserError, match=r"away.gz: No such file"):
         sentence_files.read_linzen(tmp_path / "away.gz")
+    path.write_bytes(gzip.compress(b"\xef\xbb\xbf" + gzip.decompress(whole)))
+    assert sentence_files.read_linzen(path).words == [row["sentence"].split() for row in LINZEN_ROWS], "a mark of order"
+    lines = gzip.decompress(whole).decode().splitlines(keepends=True)
+    path.write_bytes(gzip.compress("".join([*lines[:2], '"open\n', *lines[2:]]).encode()))
+    with pytest.raises(UserError, match=r"line 3: 17 cells, expected 18"):
+        sentence_files.read_linzen(path)
     write_linzen(path, [LINZEN_ROWS[0], LINZEN_ROWS[0] | {"verb_index": 0}])
     with pytest.raises(UserError, match=r"line 3: verb_index 0 lies outside its 7 tokens; the first is number 1"):
         sentence_files.read_linzen(path)

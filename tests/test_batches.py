@@ -241,3 +241,24 @@ def test_a_side_that_is_no_sequence_is_not_padded():
         assert plan.shapes == (shape,), encoded.form
         batch = next(batches.eval_batches(encoded, plan))
         assert batch.labels.shape == (4, shape.target) and batch.weights.shape == (4, shape.target), encoded.form
+
+
+def test_no_example_is_said():
+    with pytest.raises(UserError, match="no example to classify"):
+        batches.classified([], [])
+    with pytest.raises(UserError, match="no example to make batches of"):
+        batches.make_plan(batches.sequences([]), BatchConfig())
+
+
+def test_the_fingerprint_is_of_every_id_and_their_order():
+    ids = [[4, 5], [6]]
+    first = batches.sequences(ids)
+    assert batches.fingerprint(first) == batches.fingerprint(batches.sequences([[4, 5], [6]]))
+    others = [
+        batches.sequences(ids[::-1]),
+        batches.sequences([[4], [5, 6]]),
+        batches.sequences([[4, 5], [7]]),
+        first._replace(weights=first.weights / 2),
+        first._replace(form="pairs"),
+    ]
+    assert len({batches.fingerprint(one) for one in (first, *others)}) == 6

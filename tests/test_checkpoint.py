@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from seqkd_jax import checkpoint, files, models, progress, vocab
+from seqkd_jax import checkpoint, models, progress, vocab
 from seqkd_jax.base import UserError
 from seqkd_jax.config import LSTMConfig, TransformerConfig, VocabularyConfig
 
@@ -195,6 +195,7 @@ def edit(path, change):
         (lambda record: record["model"].update(size="big"), "size is 'big', expected int"),
         (lambda record: record.update(params_sha256="0" * 64), "damaged.*hash"),
         (lambda record: record.update(vocabulary="0" * 64), "vocabular"),
+        (lambda record: record.pop("params_sha256"), "damaged, it lacks params_sha256; train again"),
     ],
 )
 def test_a_changed_record_is_refused(saved, change, message):
@@ -258,43 +259,3 @@ def test_a_failed_save_leaves_the_old_one(saved, vocabularies):
         )
     assert_same(checkpoint.load(saved).params, random_params(vocabularies))
     assert [path.name for path in saved.parent.iterdir()] == ["teacher"]
-
-
-def test_files(tmp_path):
-    files.write_json(tmp_path / "deep/value.json", {"a": [1, "ü"]})
-    assert files.read_json(tmp_path / "deep/value.json") == {"a": [1, "ü"]}
-    with pytest.raises(ValueError):
-        files.write_json(tmp_path / "deep/value.json", float("nan"))
-    assert files.read_json(tmp_path / "deep/value.json") == {"a": [1, "ü"]}
-    with pytest.raises(UserError, match="no such file"):
-        files.read_json(tmp_path / "none.json")
-    files.write_text(tmp_path / "broken.json", '{"a": 1,\n oops')
-    with pytest.raises(UserError, match="broken.json, line 2"):
-        files.read_json(tmp_path / "broken.json")
-
-
-def test_jsonl_and_remove(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text(files.json_line({"step": 1}) + files.json_line({"step": 2, "ü": None}) + '{"step": 3, "lo')
-    assert files.read_jsonl(path) == [{"step": 1}, {"step": 2, "ü": None}]
-    path.write_text('{"step": 1}\noops\n')
-    with pytest.raises(UserError, match="metrics.jsonl, line 2"):
-        files.read_jsonl(path)
-    files.write_text(tmp_path / "folder/inside/file", "x")
-    for name in ("folder", "metrics.jsonl", "nothing"):
-        files.remove(tmp_path / name)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_tree_hash(tmp_path):
-    for name in ("one", "two"):
-        files.write_text(tmp_path / name / "a", "x")
-        files.write_text(tmp_path / name / "b/c", "y")
-    assert files.tree(tmp_path / "one") == ["a", "b/c"]
-    first = files.sha256_tree(tmp_path / "one")
-    assert first == files.sha256_tree(tmp_path / "two")
-    (tmp_path / "two/.half.new").mkdir()
-    (tmp_path / "two/.half.new/file").write_text("unfinished")
-    assert first == files.sha256_tree(tmp_path / "two")
-    files.write_text(tmp_path / "two/b/c", "z")
-    assert first != files.sha256_tree(tmp_path / "two")

@@ -107,12 +107,27 @@ def test_no_json_is_said_with_its_line(tmp_path):
 
 
 def test_a_tree_is_hashed_by_names_and_contents(tmp_path):
-    files.write_text(tmp_path / "a" / "x", "1")
-    files.write_text(tmp_path / "b" / "x", "1")
-    files.write_text(tmp_path / "c" / "y", "1")
-    files.write_text(tmp_path / "d" / "x", "2")
-    hashes = [files.sha256_tree(tmp_path / name) for name in "abcd"]
-    assert hashes[0] == hashes[1] and len(set(hashes)) == 3
+    for name in ("one", "two"):
+        files.write_text(tmp_path / name / "a", "x")
+        files.write_text(tmp_path / name / "b/c", "y")
+    assert files.tree(tmp_path / "one") == ["a", "b/c"]
+    first = files.sha256_tree(tmp_path / "one")
+    assert first == files.sha256_tree(tmp_path / "two")
+    (tmp_path / "two/.half.new").mkdir()
+    (tmp_path / "two/.half.new/file").write_text("unfinished")
+    assert first == files.sha256_tree(tmp_path / "two"), "what a killed writer left does not count"
+    files.write_text(tmp_path / "two/b/c", "z")
+    assert first != files.sha256_tree(tmp_path / "two")
+    (tmp_path / "one/a").rename(tmp_path / "one/d")
+    assert first != files.sha256_tree(tmp_path / "one")
+
+
+def test_what_is_removed_is_gone(tmp_path):
+    files.write_text(tmp_path / "folder/inside/file", "x")
+    files.write_text(tmp_path / "file", "x")
+    for name in ("folder", "file", "nothing"):
+        files.remove(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_the_system_refuses_is_one_line():

@@ -169,6 +169,34 @@ def test_patience_stops_early(tmp_path, saver):
     assert (found.steps, found.best_step) == (3, 1)
 
 
+def test_bleu_picks_the_best_checkpoint(tmp_path, saver):
+    """The highest, and not that of the lowest loss."""
+    told = iter([{"loss": 3.0, "bleu": 10.0}, {"loss": 2.0, "bleu": 30.0}, {"loss": 1.0, "bleu": 20.0}])
+    config = dataclasses.replace(CONFIG, epochs=3, validate_bleu=True)
+    data = fitting.Data(stream, 3)
+    found = fitting.fit(MODEL, data, config, tmp_path, validate=lambda params: next(told), save=saver)
+    assert (found.best_step, found.best_value) == (6, 30.0)
+    assert checkpoint.read_record(found.best)["metadata"]["step"] == 6
+
+
+def test_the_average_is_validated_and_kept(tmp_path, saver):
+    config = dataclasses.replace(CONFIG, average_decay=0.5)
+    scored = []
+
+    def noted(params):
+        scored.append(jax.tree.map(np.asarray, params))
+        return {"loss": -float(len(scored))}
+
+    fitting.fit(MODEL, fitting.Data(stream, 3), config, tmp_path, validate=noted, save=saver)
+    left = checkpoint.load_state(tmp_path / "last", jax.eval_shape(lambda: train.start_state(MODEL, config)))
+    assert_close(scored[-1], left.average, "what was validated is not the average")
+    assert_close(checkpoint.load_params(tmp_path / "best", left.average), left.average, "best/ is not the average")
+    apart = max(
+        float(np.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (left.average, left.params)), strict=True)
+    )
+    assert apart > 1e-6, "the test needs an average that differs from the weights"
+
+
 def test_too_many_devices_are_refused(tmp_path, saver):
     with pytest.raises(UserError, match="devices=99, but this machine has 4"):
         fit(tmp_path, saver, dataclasses.replace(CONFIG, devices=99))

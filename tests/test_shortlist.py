@@ -59,6 +59,10 @@ def test_saved_loaded_and_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="no shortlist"):
         shortlist.load(path, VOCABULARIES)
+    with open(path, "wb") as stream:
+        np.save(stream, np.arange(3))
+    with pytest.raises(UserError, match="no shortlist"):
+        shortlist.load(path, VOCABULARIES)
     with pytest.raises(UserError, match="no such file"):
         shortlist.load(tmp_path / "none.npz", VOCABULARIES)
     with pytest.raises(UserError, match="no sentence pair"):

@@ -281,7 +281,7 @@ IMAGES_SMALL = _images(
     notes=(
         *OF_IMAGES,
         NO_DROPOUT,
-        "CNN 32/32/16 channels for 128/64/64 and no maxout; 10 epochs for 400, one cosine decay, the CNN at 1e-2 for 5e-4",
+        "CNN 32/32/16 channels for 128/64/64, no maxout; 10 epochs for 400, one cosine decay, the CNN at 1e-2 for 5e-4",
         "the teacher's term is multiplied by T² = 25, in the original code divided; no L1 and L2 penalties",
     ),
 )

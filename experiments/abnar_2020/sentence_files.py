@@ -158,10 +158,12 @@ def _cells(path: Path, layout: Layout) -> Iterator[tuple[int, tuple[str, ...]]]:
         if missing:
             raise UserError(f"{path}, line 1: no column {', '.join(missing)}; there are {', '.join(names)[:300]}")
         wanted = itemgetter(*map(names.index, layout.columns))
+        first = reader.line_num + 1  # of a row: with an unclosed quote it would go on to the end of the file
         for cells in reader:
             if len(cells) != len(names):
-                raise UserError(f"{path}, line {reader.line_num}: {len(cells)} cells, expected {len(names)}")
-            yield reader.line_num, wanted(cells)
+                raise UserError(f"{path}, line {first}: {len(cells)} cells, expected {len(names)}")
+            yield first, wanted(cells)
+            first = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: {error}; expected cells with tabs between them") from None
 
@@ -172,7 +174,7 @@ def _lines(path: Path) -> Iterator[str]:
         yield from read_lines(path)
         return
     try:
-        with gzip.open(path, "rt", encoding="utf-8", newline="\n") as stream:
+        with gzip.open(path, "rt", encoding="utf-8-sig", newline="\n") as stream:
             for line in stream:
                 yield line.rstrip("\r\n")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:

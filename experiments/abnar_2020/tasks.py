@@ -17,7 +17,7 @@ from experiments.abnar_2020 import agreement, digits, sentences
 from experiments.abnar_2020.scales import Scale
 from experiments.abnar_2020.sentences import Prefixes, Sentences
 from seqkd_jax import batches, files, vocab
-from seqkd_jax.base import EOS, UNK
+from seqkd_jax.base import EOS, UNK, UserError
 from seqkd_jax.vocab import Vocabularies
 
 CLASSES = ("VBZ", "VBP")
@@ -98,6 +98,11 @@ def _language_model(scale: Scale, data: Path | None) -> Task:
 
     encoded = {split: batches.sequences([ids(line) for line in splits[split].words]) for split in ("train", "valid")}
     test = sentences.take(splits["test"], sentences.scorable(splits["test"], is_known))
+    if not test.words:
+        raise UserError(
+            f"{splits['test'].name}: no row can be scored: a verb must stand in its place, and it and its other "
+            "inflection must be among the words of the training split"
+        )
     choices = np.array([[ids([form])[0] for form in sorted_forms(pair, plural)] for pair, plural in _pairs(test)])
     before = batches.sequences([ids(line) for line in _before_verb(test)])
     gold, counts = _gold(data, splits["train"])
@@ -158,8 +163,10 @@ def _gold(data: Path | None, train: Sentences) -> tuple[dict[int, Prefixes], dic
     gold, counts = {}, {}
     for count, prefixes in agreement.strata(data).items():
         if count <= 4:
-            gold[count], dropped = sentences.drop_leaked(prefixes, train)
-            counts |= {f"gold_{count}": len(gold[count].words), f"gold_{count}_in_training": dropped}
+            kept, dropped = sentences.drop_leaked(prefixes, train)
+            if kept.words:
+                gold[count] = kept
+            counts |= {f"gold_{count}": len(kept.words), f"gold_{count}_in_training": dropped}
     return gold, counts
 
 
