@@ -11,11 +11,11 @@ import scipy.stats
 from experiments import pipeline
 from experiments.abnar_2020 import __main__ as command
 from experiments.abnar_2020 import accuracy, predictions, results, scales, study, tasks
-from experiments.abnar_2020.arms import Arm, grid, select
+from experiments.abnar_2020.arms import Arm, select
 from experiments.abnar_2020.published import number
 from seqkd_jax import batches, checkpoint, files, models, representations
 from seqkd_jax.base import BOS, EOS, UserError
-from seqkd_jax.config import CNNConfig, MLPConfig
+from seqkd_jax.config import CNNConfig, MLPConfig, SequenceLSTMConfig
 
 EMBEDDED = {"train": 160, "valid": 48, "test": 160}
 
@@ -382,12 +382,22 @@ def test_every_arm_can_be_made(scale):
 
 
 def test_the_grids_are_the_paper_s():
-    arms = grid(scales.CLASSIFIERS)
+    arms = scales.SCALES["classification", "small"].arms
     assert len(arms) == 20 and len(set(arms)) == 20
+    assert len(scales.SCALES["lm", "paper"].arms) == 20 and len(scales.SCALES["images", "small"].arms) == 6
     assert number("classification", "LSTM → Transformer", "mu") is not None
     assert select(arms, ["lstm-to-transformer", "LSTM"]) == (Arm("LSTM"), Arm("Transformer", "LSTM"))
     with pytest.raises(UserError, match="no arm is called 'gru'"):
         select(arms, ["gru"])
+
+
+def test_a_fifth_architecture_is_one_line(monkeypatch):
+    four = scales._classifiers
+    monkeypatch.setattr(scales, "_classifiers", lambda *parts: four(*parts) | {"GRU": SequenceLSTMConfig(1, 8)})
+    smoke, small = scales._classification_smoke(), scales._classification_small()
+    assert {Arm("GRU"), Arm("GRU", "LSTM")} <= set(smoke.arms) and len(small.arms) == 5 + 25
+    for scale in (smoke, small):
+        assert scale.config(Arm("GRU", "LSTM"), 2).loss == scale.soft
 
 
 @pytest.mark.parametrize(

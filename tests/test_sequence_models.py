@@ -9,7 +9,8 @@ import pytest
 
 from seqkd_jax import models
 from seqkd_jax.base import BOS, EOS, UserError
-from seqkd_jax.config import SequenceLSTMConfig, SequenceTransformerConfig
+from seqkd_jax.config import CNNConfig, MLPConfig, SequenceLSTMConfig, SequenceTransformerConfig
+from seqkd_jax.models import READERS, kind_of
 
 V, B, T = 17, 3, 6
 LSTM = SequenceLSTMConfig(2, 8, "every", tied=True, recurrent_dropout=0.2)
@@ -34,6 +35,12 @@ def over(cases):
     return pytest.mark.parametrize(
         "case", [pytest.param(case, marks=[pytest.mark.slow] if case in VARIANTS else []) for case in cases]
     )
+
+
+def test_every_reader_is_held_to_the_contract():
+    cases = [*LANGUAGE_MODELS.values(), *CLASSIFIERS.values(), CNNConfig(), MLPConfig()]  # images: test_image_models
+    missing = set(READERS) - {kind_of(config) for config in cases}
+    assert not missing, f"add a small configuration of {missing} to the cases of this file"
 
 
 lms, classifiers = over(LANGUAGE_MODELS), over(CLASSIFIERS)

@@ -3,7 +3,8 @@
 smoke is for the embedded data and minutes on two cores; small keeps the paper's proportions at a size for hours on two
 cores; paper has the published sizes and rates (abnar/transferring-inductive-biases: model_configs, train_params).
 
-A fifth architecture is one file in seqkd_jax/models (with its line in READERS) and one line in a scale's `models`.
+Arms follow from a scale's `models`: each alone, and each taught by every one (or by those that a scale names). So a
+further architecture is one line there, once it is a model (seqkd_jax/models says how).
 """
 
 from dataclasses import dataclass, field, replace
@@ -106,12 +107,11 @@ def _sentences(count: int, buckets: int, longest: int = 60) -> BatchConfig:
 
 # Scenario 1, classification
 
-CLASSIFIERS = ("LSTM", "Transformer", "Transformer-seq", "UTransformer-seq")
 OWN_PATHS = (Arm("LSTM"), Arm("Transformer"), Arm("Transformer", "LSTM"), Arm("Transformer", "Transformer"))
 
 
 def _classification(name: str, models: dict[str, ModelConfig], training: dict[str, TrainConfig], **options) -> Scale:
-    defaults = {"arms": grid(CLASSIFIERS), "paths": OWN_PATHS, "notes": (POSITIONS, MASKED, NO_DROPOUT)}
+    defaults = {"arms": grid(tuple(models)), "paths": OWN_PATHS, "notes": (POSITIONS, MASKED, NO_DROPOUT)}
     return Scale(name, "classification", models, training, **(defaults | options))
 
 
@@ -126,7 +126,7 @@ def _classification_smoke() -> Scale:
         seeds=2,
         embedded={"train": 1200, "valid": 300, "test": 2000},
         mapped=200,
-        arms=grid(CLASSIFIERS, ("LSTM", "Transformer")),
+        arms=grid(tuple(models), ("LSTM", "Transformer")),
     )
 
 
@@ -166,8 +166,6 @@ def _classification_paper() -> Scale:
 
 # Scenario 1, language models
 
-LANGUAGE_MODELS = ("LSTM", "Small LSTM", "Transformer", "Small Transformer")
-
 
 def _language_models(
     lstms: tuple[int, int], transformers: tuple[int, int], heads: int, rates: dict
@@ -188,7 +186,7 @@ def _lm_smoke() -> Scale:
     models = _language_models((64, 32), (32, 16), 4, rates)
     models |= {name: replace(models[name], layers=2) for name in ("Transformer", "Small Transformer")}
     run = _run(_adam(5e-3, 50), 16, _sentences(64, 2))
-    arms = (*map(Arm, LANGUAGE_MODELS), Arm("Transformer", "LSTM"), Arm("Transformer", "Transformer"))
+    arms = (*map(Arm, models), Arm("Transformer", "LSTM"), Arm("Transformer", "Transformer"))
     return Scale(
         "smoke",
         "lm",
@@ -207,7 +205,7 @@ def _lm_small() -> Scale:
     rates = {"LSTM": drop, "Small LSTM": drop, "Transformer": 0.1, "Small Transformer": 0.1}
     models = _language_models((256, 128), (192, 96), 6, rates)
     run = _run(_adam(2e-3, 500), 5, _sentences(64, 6))
-    arms = (*map(Arm, LANGUAGE_MODELS), Arm("Transformer", "LSTM"), Arm("Transformer", "Transformer"))
+    arms = (*map(Arm, models), Arm("Transformer", "LSTM"), Arm("Transformer", "Transformer"))
     sizes = "LSTMs 2×256 and 2×128, Transformers 6×192 and 6×96: published 2×1024, 2×512, 6×512, 6×256"
     data = "39,929 training sentences, a quarter of the paper's; 5 epochs for 60, one cosine decay"
     notes = (POSITIONS, NO_DROPOUT, sizes, data)
@@ -234,12 +232,11 @@ def _lm_paper() -> Scale:
     distilling = dict.fromkeys(models, replace(fast, optimiser=student))
     distilling["Transformer"] = replace(fast, optimiser=replace(student, l2=slow.l2))
     notes = (POSITIONS, "the share of a restarted cosine's floor in distillation is not published")
-    return Scale("paper", "lm", models, training, grid(LANGUAGE_MODELS), distilling, soft=THEIRS, notes=notes)
+    return Scale("paper", "lm", models, training, grid(tuple(models)), distilling, soft=THEIRS, notes=notes)
 
 
 # Scenario 2
 
-MODELS_OF_IMAGES = ("CNN", "MLP")
 IMAGE_PATHS = (Arm("CNN"), Arm("MLP"), Arm("MLP", "CNN"), Arm("MLP", "MLP"))
 
 
@@ -254,7 +251,7 @@ def _images(name: str, cnn: CNNConfig, run: TrainConfig, **options) -> Scale:
     models = {"CNN": cnn, "MLP": MLPConfig()}
     training = dict.fromkeys(models, run) | options.pop("training", {})
     defaults = {
-        "arms": grid(MODELS_OF_IMAGES),
+        "arms": grid(tuple(models)),
         "paths": IMAGE_PATHS,
         "notes": (*OF_IMAGES, NO_DROPOUT),
     }

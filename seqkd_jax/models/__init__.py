@@ -1,7 +1,9 @@
 """Models as NamedTuples of pure functions. Only this package imports flax.
 
-Adding a model: one file with a `build_…` function, one configuration dataclass, one entry here; the contract tests
-then hold it to `step` repeated = `features`, invariance to padding and neighbours, and dropout keyed by row.
+Adding a model: one file with a `build_…` function; one frozen dataclass in `config`, every field with a default, one of
+them `dropout`, that joins `ModelConfig`; one entry here, and one small configuration in the contract tests
+(tests/test_models, test_sequence_models, test_image_models). They hold it to invariance to padding and neighbours, to
+dropout keyed by row, and a translator to `step` repeated = `features`.
 """
 
 import functools
