@@ -62,6 +62,8 @@ class Train:
     transformer: TransformerConfig = TransformerConfig()
     teacher: Path | None = None
     """Checkpoint whose distribution the loss reads (word_kd)."""
+    teachers: Literal["one", "each"] = "one"
+    """Of a teacher of several seeds: its first teaches all replicas, or each its own."""
     record_gib: float = 4.0
     """Compute the teacher's features of the corpus once and keep them, if they take no more memory; 0: never."""
     start: Path | None = None
@@ -189,6 +191,18 @@ class Average:
 
     checkpoints: tyro.conf.Positional[tuple[Path, ...]]
     """Directories; one model, one vocabulary."""
+    out: Path
+    """Checkpoint to write."""
+
+
+@dataclass(frozen=True)
+class Select:
+    """Take out one of the seeds that were trained at once: seqkd select many/best --replica 0 --out one"""
+
+    checkpoint: tyro.conf.Positional[Path]
+    """Checkpoint of several seeds."""
+    replica: int
+    """Which, counted from 0."""
     out: Path
     """Checkpoint to write."""
 

@@ -135,7 +135,7 @@ def load_params(directory: Path | str, like: Any) -> Any:
 def _check_replica(replica: int | None, replicas: int, directory: Path | str) -> None:
     if replica is None and replicas > 1:
         raise UserError(
-            f"{directory}: holds {replicas} seeds that were trained at once; take one out with checkpoint.select"
+            f"{directory}: holds {replicas} seeds that were trained at once; take one out with `seqkd select`"
         )
     if not 0 <= (replica or 0) < replicas:
         raise UserError(f"{directory}: has no replica {replica}, it holds {replicas}, counted from 0")

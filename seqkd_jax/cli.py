@@ -27,6 +27,7 @@ from seqkd_jax.arguments import (
     Import,
     LearnShortlist,
     Score,
+    Select,
     Train,
     Translate,
     Vocab,
@@ -60,6 +61,7 @@ def train(command: Train) -> None:
         config=command.config,
         start=command.start,
         teacher=command.teacher,
+        teachers=command.teachers,
         record_gib=command.record_gib,
     )
     done = train_translator(run, command.out)
@@ -241,6 +243,13 @@ def average(command: Average) -> None:
     print(command.out)
 
 
+def select(command: Select) -> None:
+    """One of several seeds as a checkpoint of its own."""
+    from seqkd_jax import checkpoint
+
+    print(checkpoint.select(command.checkpoint, command.replica, command.out))
+
+
 def import_model(command: Import) -> None:
     """Another toolkit's model as a checkpoint."""
     from seqkd_jax.exchange import import_marian
@@ -291,6 +300,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "evaluate": (Evaluate, evaluate),
     "score": (Score, score),
     "average": (Average, average),
+    "select": (Select, select),
     "import": (Import, import_model),
     "export": (Export, export_model),
     "vocab": (Vocab, vocab),

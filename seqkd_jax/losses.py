@@ -55,15 +55,6 @@ def word_kd(student, teacher, label, arguments: LossArguments):
     return (1.0 - arguments.alpha) * gold + arguments.alpha * _soft(student, teacher, arguments)
 
 
-def mixture(*parts: tuple[Loss, float]) -> Loss:
-    """A weighted sum of losses as one loss; parts: (loss, weight). It needs a teacher if one of them does."""
-
-    def mixed(student, teacher, label, arguments: LossArguments):
-        return sum(weight * loss.function(student, teacher, label, arguments) for loss, weight in parts)
-
-    return Loss(mixed, needs_teacher=any(loss.needs_teacher for loss, _ in parts))
-
-
 def over_positions(loss: Loss) -> Callable:
     """Lift a one-position loss over all position axes.
 

@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -58,7 +57,7 @@ def train_model(
         found = evaluate.likelihood(model, params, scored)
         loss = found.nats / found.tokens
         more = {} if validate is None else validate(model, params)
-        return {"loss": loss, "perplexity": math.exp(min(loss, 100.0)), **more}
+        return {"loss": loss, "perplexity": found.perplexity, **more}
 
     return fit.fit(
         model,

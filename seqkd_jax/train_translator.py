@@ -4,7 +4,7 @@ A student of Word-KD is this with a teacher; of Seq-KD this with another corpus;
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from seqkd_jax import batches, evaluate, fit, progress, train_model, translate, vocab
 from seqkd_jax.config import ModelConfig, SearchConfig, TrainConfig
@@ -22,6 +22,7 @@ class Run(NamedTuple):
     shapes: tuple | None = None  # batch shapes shared with other runs; None: chosen from the lengths
     start: Path | None = None  # checkpoint to start from; None: at random
     teacher: Path | None = None  # checkpoint whose distribution the loss reads
+    teachers: Literal["one", "each"] = "one"  # see train_model.Run
     record_gib: float = 4.0  # a teacher's features of the whole corpus are kept in memory if they take no more
 
 

@@ -225,6 +225,43 @@ def test_average(teacher, tmp_path, capfd):
     jax.tree.map(np.testing.assert_array_equal, found.params, checkpoint.average(steps))
 
 
+def test_several_seeds_and_one_of_them(data, teacher, tmp_path, capfd):
+    options = ["--vocabulary", teacher / "best", *SMALL_MODEL, *SMALL_RUN, "--replicas", 2, "--max-steps", 2]
+    assert seqkd("train", "--out", tmp_path / "many", "--corpus.path", data, *options) == 0
+    (tmp_path / "in").write_text("red blue\n")
+    translate = "translate", "--checkpoint", tmp_path / "many" / "best", tmp_path / "in", *SEARCH
+    assert "holds 2 seeds that were trained at once; take one out with `seqkd select`" in fails(capfd, *translate)
+    assert seqkd("select", tmp_path / "many" / "best", "--replica", 1, "--out", tmp_path / "one") == 0
+    assert capfd.readouterr().out.splitlines()[-1] == str(tmp_path / "one")
+    assert seqkd("translate", "--checkpoint", tmp_path / "one", tmp_path / "in", *SEARCH) == 0
+    assert len(capfd.readouterr().out.splitlines()) == 1
+    taught = [*options, "--loss.name", "word_kd", "--teacher", tmp_path / "many" / "best", "--teachers", "each"]
+    assert seqkd("train", "--out", tmp_path / "taught", "--corpus.path", data, *taught) == 0
+
+
+def test_nothing_else_is_overwritten(data, teacher, capfd):
+    """By a slip in --out: the corpus, or the weights that are measured."""
+    pairs = "--corpus.path", data
+    for command in (
+        ("vocab", "--out", data, *pairs),
+        ("evaluate", "--checkpoint", teacher / "best", "--out", teacher, *pairs),
+        ("distill", "--checkpoint", teacher / "best", "--out", data, *pairs),
+        ("average", teacher / "best", "--out", teacher),
+    ):
+        assert "holds other things" in fails(capfd, *command)
+    assert (data / "train.en").exists() and (teacher / "best" / "checkpoint.json").exists()
+
+
+def test_another_corpus_is_another_run(data, teacher, tmp_path, capfd):
+    for split in ("train", "valid", "test"):
+        for language in ("en", "de"):
+            lines = (data / f"{split}.{language}").read_text().splitlines(keepends=True)
+            (tmp_path / f"{split}.{language}").write_text("".join(lines[::-1]))
+    options = [*WORD_VOCABULARY, "--vocab.size", 9, *SMALL_MODEL, *SMALL_RUN, "--keep", 2]
+    said = fails(capfd, "train", "--out", teacher, "--corpus.path", tmp_path, *options)
+    assert "holds a run with another training corpus" in said
+
+
 def test_vocab_is_used_by_train(data, tmp_path, capfd):
     options = ["--kind", "words", "--tokenizer", "pretokenised", "--no-joint", "--size", 7]
     assert seqkd("vocab", "--out", tmp_path / "v", "--corpus.path", data, *options) == 0

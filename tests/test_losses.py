@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from seqkd_jax import losses
 from seqkd_jax.base import UserError
 from seqkd_jax.config import LossConfig
 from seqkd_jax.losses import LOSSES, LossArguments, arguments_from, over_positions
@@ -194,16 +193,6 @@ def test_new_settings_do_not_compile_again():
     for arguments in ARGUMENTS:
         run("word_kd", *data, arguments)
     assert compiled("word_kd")._cache_size() == before, "alpha, T, scale and smoothing must be traced"
-
-
-def test_a_mixture_is_the_weighted_sum():
-    mixed = losses.mixture((LOSSES["nll"], 0.3), (LOSSES["word_kd"], 0.7))
-    assert mixed.needs_teacher
-    assert not losses.mixture((LOSSES["nll"], 1.0)).needs_teacher
-    data = example(12)
-    total, _ = jax.jit(over_positions(mixed))(*data, ARGUMENTS[1])
-    nll, word_kd = (run(name, *data, ARGUMENTS[1])[0] for name in ("nll", "word_kd"))
-    assert float(total) == pytest.approx(0.3 * nll + 0.7 * word_kd, rel=1e-6)
 
 
 def test_one_position_axis_and_no_teacher():

@@ -100,6 +100,17 @@ def attractor_rows(distance, intervening, attractors) -> np.ndarray:
     return distance_rows(distance, intervening) & (np.asarray(intervening) == np.asarray(attractors))
 
 
+def selections(distance, intervening, attractors) -> dict[str, tuple[np.ndarray, np.ndarray, tuple[Group, ...]]]:
+    """Bins of MACRO -> (the examples that count, bool [N]; the bin of each of these; the groups of bins)."""
+    distance, attractors = np.asarray(distance), np.asarray(attractors)
+    counted, plain = distance_rows(distance, intervening), attractor_rows(distance, intervening, attractors)
+    return {
+        "distance": (counted, distance[counted], DISTANCES),
+        "distance_pooled": (counted, distance[counted], POOLED),
+        "attractors": (plain, attractors[plain], ATTRACTORS),
+    }
+
+
 def with_gold(correct, bins, gold: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """(correct [R,N'], bins [N']): the examples in bin 0, and those of the strata with gold attractor counts.
 
@@ -126,15 +137,10 @@ def agreement_metrics(
     seen: the words before the verb occur in training; "mu_unseen" is there if some example's do not. gold: see
     `with_gold`; "a_gold" is there if it is given.
     """
-    correct, distance, attractors = _checked(correct), np.asarray(distance), np.asarray(attractors)
-    counted, plain = distance_rows(distance, intervening), attractor_rows(distance, intervening, attractors)
-    chosen = {
-        "distance": (correct[:, counted], distance[counted], DISTANCES),
-        "distance_pooled": (correct[:, counted], distance[counted], POOLED),
-        "attractors": (correct[:, plain], attractors[plain], ATTRACTORS),
-    }
+    correct, counted = _checked(correct), selections(distance, intervening, attractors)
+    chosen = {name: (correct[:, rows], bins, groups) for name, (rows, bins, groups) in counted.items()}
     if gold is not None:
-        chosen["gold_attractors"] = (*with_gold(correct[:, plain], attractors[plain], gold), ATTRACTORS)
+        chosen["gold_attractors"] = (*with_gold(*chosen["attractors"][:2], gold), ATTRACTORS)
     metrics = {"mu": mean_with_interval(correct)}
     metrics |= {MACRO[name]: macro(*examples) for name, examples in chosen.items()}
     if seen is not None and not np.all(seen):

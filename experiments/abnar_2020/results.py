@@ -150,18 +150,14 @@ def _differences(made: Study, said: dict) -> dict:
 
 
 def _difference(made: Study, first: dict, second: dict, metric: str) -> dict:
-    strata, name = study.task(made).strata, "test"
-    if metric.startswith("accuracy_"):
-        name = metric.removeprefix("accuracy_")
+    name = metric.removeprefix("accuracy_") if metric.startswith("accuracy_") else "test"
     pair = [_correct(made, found, name) for found in (first, second)]
-    if metric == "d":
-        rows = accuracy.distance_rows(strata["distance"], strata["intervening"])
-        bins, groups = strata["distance"][rows], accuracy.DISTANCES
-    elif metric == "a":
-        rows = accuracy.attractor_rows(strata["distance"], strata["intervening"], strata["attractors"])
-        bins, groups = strata["attractors"][rows], accuracy.ATTRACTORS
-    else:
+    binned = {accuracy.MACRO[bins]: bins for bins in ("distance", "attractors")}
+    if metric not in binned:
         return accuracy.difference(*pair)
+    strata = study.task(made).strata
+    counted = accuracy.selections(strata["distance"], strata["intervening"], strata["attractors"])
+    rows, bins, groups = counted[binned[metric]]
     return accuracy.difference(*(correct[:, rows] for correct in pair), bins, groups)
 
 

@@ -4,7 +4,7 @@ A sentence is a list of whitespace tokens with the places of a subject and its v
 singular or VBP plural. A label must not leak, and what was trained on is told apart from what was not.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -26,11 +26,6 @@ class Sentences(NamedTuple):
     intervening: np.ndarray  # int32 [N], nouns between the two
     attractors: np.ndarray  # int32 [N], those of them whose number is not the subject's
     name: str  # for messages
-
-    @property
-    def homogeneous(self) -> np.ndarray:
-        """bool [N]: every noun between is an attractor, or there is none. Only these count in A-acc."""
-        return self.intervening == self.attractors
 
 
 class Prefixes(NamedTuple):
@@ -56,7 +51,7 @@ def drop_leaked(prefixes: Prefixes, train: Sentences) -> tuple[Prefixes, int]:
     begins a training sentence and ends anywhere in it would take 110 more of 1 attractor and 1 more of 2; there
     training has shown no verb, so they stay.
     """
-    seen = set(_before_verb(train))
+    seen = set(before_verb(train))
     kept = [row for row, words in enumerate(prefixes.words) if tuple(words) not in seen]
     words = [prefixes.words[row] for row in kept]
     left = prefixes._replace(words=words, plural=prefixes.plural[kept], attractors=prefixes.attractors[kept])
@@ -65,8 +60,8 @@ def drop_leaked(prefixes: Prefixes, train: Sentences) -> tuple[Prefixes, int]:
 
 def unseen(test: Sentences, train: Sentences) -> np.ndarray:
     """bool [N]: the words before the verb are not those before the verb of a training row."""
-    seen = set(_before_verb(train))
-    return np.array([words not in seen for words in _before_verb(test)], bool)
+    seen = set(before_verb(train))
+    return np.array([words not in seen for words in before_verb(test)], bool)
 
 
 def scorable(sentences: Sentences, known: Callable[[str], bool] | Collection[str]) -> np.ndarray:
@@ -88,17 +83,13 @@ def filtered(sentences: Sentences) -> np.ndarray:
 
 
 def verb_forms(train: Sentences) -> dict[str, bool]:
-    """Form -> whether it is plural, of every verb and other inflection; the `ambiguous_forms` are left out.
+    """Form -> whether it is plural, of every verb and other inflection; without those that occur as
+    both: a tagger's errors, most of them.
 
     Where no verb is told, as in the strata, a language model weighs all singular forms against all plural ones.
     """
     singular, plural = _forms(train, False), _forms(train, True)
     return {form: form in plural for form in sorted(singular ^ plural)}
-
-
-def ambiguous_forms(train: Sentences) -> list[str]:
-    """Forms that occur both as a singular and as a plural, sorted: a tagger's errors, most of them."""
-    return sorted(_forms(train, False) & _forms(train, True))
 
 
 def _forms(train: Sentences, plural: bool) -> set[str]:
@@ -108,5 +99,6 @@ def _forms(train: Sentences, plural: bool) -> set[str]:
     } - {""}
 
 
-def _before_verb(sentences: Sentences) -> Iterator[tuple[str, ...]]:
-    return (tuple(words[:verb]) for words, verb in zip(sentences.words, sentences.verb.tolist(), strict=True))
+def before_verb(sentences: Sentences) -> list[tuple[str, ...]]:
+    """The words of each up to its verb, the verb not among them."""
+    return [tuple(words[:verb]) for words, verb in zip(sentences.words, sentences.verb.tolist(), strict=True)]

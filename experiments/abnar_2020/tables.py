@@ -84,8 +84,8 @@ MEANINGS = {
     "pooled: distances 9–10, 11–12 and 13–16 as one bin each",
     "ece": "ECE: expected calibration error in 20 bins, on the validation set",
     "ece_images": "ECE: expected calibration error in 20 bins, on the test images of that kind",
-    "taught": "soft targets: what a teacher's students learn from, on 4,000 training examples; entropy in nats, at the "
-    "temperature of distillation; right: the share whose most probable class is the label",
+    "taught": "soft targets: what a teacher's students learn from, on training examples (4,000, or all); entropy in "
+    "nats, at the temperature of distillation; right: the share whose most probable class is the label",
     "agreement": "agreement: share of test examples on which a student and its teacher decide alike",
 }
 

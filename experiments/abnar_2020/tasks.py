@@ -19,6 +19,7 @@ from experiments.abnar_2020.sentences import Prefixes, Sentences
 from seqkd_jax import batches, files, vocab
 from seqkd_jax.base import EOS, UNK, UserError
 from seqkd_jax.vocab import Vocabularies
+from seqkd_jax.vocab.kinds import most_frequent
 
 CLASSES = ("VBZ", "VBP")
 DIGITS = tuple("0123456789")
@@ -76,7 +77,7 @@ def _classification(scale: Scale, data: Path | None) -> Task:
         ids = [np.array([*known.source.encode(" ".join(line)), EOS], np.int32) for line in words]
         return batches.classified(ids, plural.astype(int).tolist())
 
-    encoded = {split: encode(_before_verb(part), part.plural) for split, part in splits.items()}
+    encoded = {split: encode(sentences.before_verb(part), part.plural) for split, part in splits.items()}
     gold, counts = _gold(data, splits["train"])
     tests = {"test": Test(encoded["test"], splits["test"].plural.astype(int))}
     tests |= {f"gold_{count}": Test(encode(p.words, p.plural), p.plural.astype(int)) for count, p in gold.items()}
@@ -104,7 +105,7 @@ def _language_model(scale: Scale, data: Path | None) -> Task:
             "inflection must be among the words of the training split"
         )
     choices = np.array([[ids([form])[0] for form in sorted_forms(pair, plural)] for pair, plural in _pairs(test)])
-    before = batches.sequences([ids(line) for line in _before_verb(test)])
+    before = batches.sequences([ids(line) for line in sentences.before_verb(test)])
     gold, counts = _gold(data, splits["train"])
     forms = {form: plural for form, plural in sentences.verb_forms(splits["train"]).items() if is_known(form)}
     sums = tuple([ids([form])[0] for form, plural in forms.items() if plural == number] for number in (False, True))
@@ -144,18 +145,11 @@ def _pairs(test: Sentences):
     return zip(test.forms, test.plural.tolist(), strict=True)
 
 
-def _before_verb(part: Sentences) -> list[list[str]]:
-    return [words[:verb] for words, verb in zip(part.words, part.verb.tolist(), strict=True)]
-
-
 def _words(train: Sentences, size: int) -> Vocabularies:
     """The most frequent words of the training split."""
-    counts: dict[str, int] = {}
-    for line in train.words:
-        for word in line:
-            counts[word] = counts.get(word, 0) + 1
-    ranked = sorted(counts.keys() - set(vocab.SPECIALS), key=lambda word: (-counts[word], word))
-    return vocab.words(ranked[:size])
+    specials = len(vocab.SPECIALS)
+    ranked = most_frequent(map(" ".join, train.words), str.split, size + specials)
+    return vocab.words(ranked[specials:])
 
 
 def _gold(data: Path | None, train: Sentences) -> tuple[dict[int, Prefixes], dict[str, int]]:
