@@ -25,11 +25,11 @@ CANDIDATES = 24  # widths considered for each side
 class Encoded(NamedTuple):
     """A corpus as ids."""
 
-    sources: list[np.ndarray]  # int32, EOS at the end
-    targets: list[np.ndarray]  # int32, without BOS and EOS
+    sources: list[np.ndarray]  # ids, EOS at the end; or images [28,28]; of a language model nothing that is read
+    targets: list[np.ndarray]  # ids without BOS and EOS, or one class
     weights: np.ndarray  # [N] float32
     # [T,E] each, or [T,R,E]: a teacher's, or R teachers', features at its T labels; see `recorded`
-    taught: list[np.ndarray] | None = None
+    teacher_features: list[np.ndarray] | None = None
     form: str = "pairs"  # of FORMS: what a batch of it looks like
 
 
@@ -213,7 +213,7 @@ def _language_model(encoded: Encoded, shape: Shape, rows: np.ndarray) -> Batch:
         labels[place, : len(y)] = y
         labels[place, len(y)] = EOS
         weights[place, : len(y) + 1] = encoded.weights[row]
-    return Batch(target_in, labels, weights, _taught(encoded, shape, rows))
+    return Batch(target_in, labels, weights, _teacher_features(encoded, shape, rows))
 
 
 def _classes(encoded: Encoded, shape: Shape, rows: np.ndarray) -> Batch:
@@ -232,7 +232,7 @@ def _with_class(encoded: Encoded, shape: Shape, rows: np.ndarray, inputs: np.nda
     _, labels, weights = _empty(shape)
     for place, row in enumerate(rows):
         labels[place], weights[place] = encoded.targets[row], encoded.weights[row]
-    return Batch(inputs, labels, weights, _taught(encoded, shape, rows))
+    return Batch(inputs, labels, weights, _teacher_features(encoded, shape, rows))
 
 
 # What a batch of a corpus looks like. Features, and a teacher's, have the position axes of the labels.
@@ -258,14 +258,14 @@ def _empty(shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.full(size, PAD, np.int32), np.full(size, PAD, np.int32), np.zeros(size, np.float32)
 
 
-def _taught(encoded: Encoded, shape: Shape, rows: np.ndarray) -> np.ndarray | None:
-    if encoded.taught is None:
+def _teacher_features(encoded: Encoded, shape: Shape, rows: np.ndarray) -> np.ndarray | None:
+    if encoded.teacher_features is None:
         return None
-    first = encoded.taught[0]
-    taught = np.zeros((shape.rows, shape.target, *first.shape[1:]), first.dtype)
+    first = encoded.teacher_features[0]
+    found = np.zeros((shape.rows, shape.target, *first.shape[1:]), first.dtype)
     for place, row in enumerate(rows):
-        taught[place, : len(encoded.taught[row])] = encoded.taught[row]
-    return taught
+        found[place, : len(encoded.teacher_features[row])] = encoded.teacher_features[row]
+    return found
 
 
 def _epoch_order(plan: Plan, data_seed: int, epoch: int) -> list[tuple[Shape, np.ndarray]]:

@@ -22,7 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from seqkd_jax import files, models, vocab
-from seqkd_jax.base import Translator, UserError
+from seqkd_jax.base import Model, Translator, UserError
 from seqkd_jax.config import ModelConfig
 
 FORMAT = 1
@@ -33,7 +33,7 @@ KEYS = ("model", "vocabulary", "source_size", "target_size", "params", "params_s
 class Checkpoint(NamedTuple):
     """What `load` finds in a directory, or `load_ensemble` in several: then * is a tuple, one for each member."""
 
-    translator: Translator
+    model: Model | Translator
     params: Any  # * on the device(s) asked for
     model_config: ModelConfig | tuple  # *
     vocabularies: Any

@@ -102,7 +102,7 @@ def translate(command: Translate) -> None:
     counter = progress.counter(None, "translate", "sentences")
     with _output(command.out) as stream, recorded as attention, counter as advance:
         translations = translate_lines(
-            loaded.translator,
+            loaded.model,
             loaded.params,
             loaded.vocabularies,
             read_lines(command.file),
@@ -119,7 +119,7 @@ def translate(command: Translate) -> None:
             translations = (one._replace(hypotheses=one.hypotheses[: command.n_best or 1]) for one in lists)
         if attention:
             translations = record_attention(
-                loaded.translator,
+                loaded.model,
                 loaded.params,
                 loaded.vocabularies,
                 translations,
@@ -177,7 +177,7 @@ def evaluate(command: Evaluate) -> None:
     corpus = inputs.load_pairs(command.pairs, command.split)
     timed = None if command.repetitions else 0
     found = measuring.evaluate(
-        loaded.translator,
+        loaded.model,
         loaded.params,
         loaded.vocabularies,
         corpus,
@@ -222,7 +222,7 @@ def score(command: Score) -> None:
     total = 0.0
     with _output(command.out) as stream, progress.counter(len(sources), "score", "sentences") as advance:
         pairs = zip(source_ids, target_ids, strict=True)
-        for nats in force_score(loaded.translator, loaded.params, pairs, progress=advance):
+        for nats in force_score(loaded.model, loaded.params, pairs, progress=advance):
             stream.write(f"{nats:.6f}\n")
             total += nats
     tokens = sum(len(ids) + 1 for ids in target_ids)
@@ -383,7 +383,7 @@ def _outputs_of(name: str, command: Evaluate, corpus, loaded) -> list[str]:
     if other.vocabularies.metric_tokenizer != loaded.vocabularies.metric_tokenizer:
         raise UserError(f"{name}: its text is tokenised differently from that of {loaded.name}: BLEU cannot compare")
     with progress.counter(len(corpus.sources), f"translate with {name}", "sentences") as advance:
-        system = other.translator, other.params, other.vocabularies
+        system = other.model, other.params, other.vocabularies
         decoding = Decoding(command.search, batch_tokens=command.batch_tokens)
         lines = translate_lines(*system, corpus.sources, decoding, n_best=1, progress=advance)
         return [translation.text for translation in lines]

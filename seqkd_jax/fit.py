@@ -144,7 +144,7 @@ class _Pending(NamedTuple):
     rates: list[float]  # of each replica
     metrics: train.Metrics
     flops: float
-    known: bool  # its program had run before: its time is that of an update, not of a compilation
+    compiled_before: bool  # its program had run before: its time is that of an update, not of a compilation
 
 
 def _train(loop: _Loop, run: RunRecord, state: TrainState, stopped: Callable[[], bool]) -> tuple[RunRecord, TrainState]:
@@ -160,13 +160,14 @@ def _train(loop: _Loop, run: RunRecord, state: TrainState, stopped: Callable[[],
                 train.settings(config, rates, [replica.active for replica in run.replicas]),
                 loop.teacher,
             )
-            shape, known = str(jax.tree.map(np.shape, batch)), True
-            if shape not in flops:
-                flops[shape], known = performance.count_flops(loop.update, state, *arguments), False
+            shape = str(jax.tree.map(np.shape, batch))
+            compiled_before = shape in flops
+            if not compiled_before:
+                flops[shape] = performance.count_flops(loop.update, state, *arguments)
             state, metrics = loop.update(state, *arguments)
             # Looking at a result waits for it: stay one update behind, so that the device always has its next work.
             run, since = _settle(loop, run, pending, since)
-            pending = _Pending(run.step + 1, rates, metrics, flops[shape], known)
+            pending = _Pending(run.step + 1, rates, metrics, flops[shape], compiled_before)
             run = run._replace(step=run.step + 1, position=position)
             advance(1)
             epoch_ends, last, ending = position.batch == 0, run.step >= loop.total, stopped()
@@ -207,7 +208,7 @@ def _settle(loop: _Loop, run: RunRecord, pending: _Pending | None, since: float)
             record = {key: value[0] for key, value in record.items()}
         append_metrics(loop.directory, {"step": pending.step, **record})
     now = time.monotonic()
-    if pending.known:
+    if pending.compiled_before:
         active = sum(float(w) for w, replica in zip(weights, run.replicas, strict=True) if replica.active)
         run = run._replace(
             tokens=run.tokens + active, seconds=run.seconds + now - since, flops=run.flops + pending.flops

@@ -45,7 +45,7 @@ def with_features(teacher: Teacher, encoded: Encoded, plan: Plan, name: str) -> 
             for place, row in enumerate(rows):
                 kept[ends[row] : ends[row + 1]] = features[place, : ends[row + 1] - ends[row]]
             advance(len(rows))
-    return encoded._replace(taught=[kept[start:end] for start, end in pairwise(ends)])
+    return encoded._replace(teacher_features=[kept[start:end] for start, end in pairwise(ends)])
 
 
 def _members(teacher: Teacher) -> list:

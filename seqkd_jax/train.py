@@ -135,7 +135,7 @@ def make_update(
     teach = functools.partial(_teach, teacher_model, teacher_dropout)
 
     def logits_of_teacher(teacher_params, batch, state, settings, rows):
-        features = batch.taught
+        features = batch.teacher_features
         if replicas.each_teacher and features is not None:
             features = jnp.moveaxis(features, -2, 0)  # [*pos,R,E]
         if replicas.each_teacher or teacher_dropout:
@@ -146,10 +146,10 @@ def make_update(
     def update(state, batch, rows, settings, teacher_params):
         def microbatch(total, scanned):
             batch, rows = scanned
-            taught, axis = None, None
+            teacher_logits, axis = None, None
             if teacher_model is not None:
-                taught, axis = logits_of_teacher(teacher_params, batch, state, settings, rows)
-            found = lift(gradient, (0, 0, axis, None, None))(state, settings, taught, batch, rows)
+                teacher_logits, axis = logits_of_teacher(teacher_params, batch, state, settings, rows)
+            found = lift(gradient, (0, 0, axis, None, None))(state, settings, teacher_logits, batch, rows)
             return jax.tree.map(jnp.add, total, found), None
 
         zero = jnp.zeros(jnp.shape(settings.learning_rate))
@@ -194,13 +194,13 @@ def _teach(model, with_dropout, params, features, batch, step, settings, rows):
     return model.head(params, features)
 
 
-def _gradient(model, loss, state, settings, taught, batch, rows):
+def _gradient(model, loss, state, settings, teacher_logits, batch, rows):
     """Sums over one microbatch: loss, weight, sentences, gradient."""
     keys = _row_keys(settings, state.step, rows)
 
     def of(params):
         logits = model.head(params, model.features(params, batch.inputs, keys))
-        return over_positions(loss)(logits, taught, batch.labels, batch.weights, settings.loss)
+        return over_positions(loss)(logits, teacher_logits, batch.labels, batch.weights, settings.loss)
 
     (value, weight), gradient = jax.value_and_grad(of, has_aux=True)(state.params)
     sentences = jnp.sum(batch.weights.reshape(batch.weights.shape[0], -1)[:, 0])

@@ -101,7 +101,7 @@ def _teacher(run: Run) -> train.Teacher | None:
     replicas = checkpoint.read_record(run.teacher).get("replicas", 1)
     if run.teachers == "one" or run.config.replicas == 1:
         found = _load(run.teacher, run, 0 if replicas > 1 else None)
-        return train.Teacher(found.translator, found.params)
+        return train.Teacher(found.model, found.params)
     if replicas != run.config.replicas:
         raise UserError(
             f"{run.teacher}: holds {replicas} teachers for {run.config.replicas} students; train as many, or let one "
@@ -109,7 +109,7 @@ def _teacher(run: Run) -> train.Teacher | None:
         )
     found = [_load(run.teacher, run, replica) for replica in range(replicas)]
     params = jax.tree.map(lambda *leaves: np.stack(list(map(np.asarray, leaves))), *(member.params for member in found))
-    return train.Teacher(found[0].translator, params, each=True)
+    return train.Teacher(found[0].model, params, each=True)
 
 
 def _worth_recording(run: Run, teacher: train.Teacher, plan: batches.Plan) -> bool:

@@ -112,8 +112,8 @@ def test_decisions_are_those_of_the_probabilities(finished):
             inputs = jnp.array([[BOS, *test.encoded.targets[row]]], jnp.int32)
         else:
             inputs = jnp.asarray(test.encoded.sources[row])[None]
-        features = found.translator.features(found.params, inputs, None)[:, -1]
-        logits = np.asarray(found.translator.head(found.params, features))[0]
+        features = found.model.features(found.params, inputs, None)[:, -1]
+        logits = np.asarray(found.model.head(found.params, features))[0]
         chosen = logits if test.choices is None else logits[test.choices[row]]
         assert said[row] == chosen.argmax(), f"example {row}"
 
@@ -125,7 +125,7 @@ def test_soft_targets_against_scipy(finished):
     found = checkpoint.load(study.teaching(made, teacher), replica=1)
     shown = tasks.first(study.task(made).train, 3)
     config, shapes = made.scale.training[teacher.student].batch, study.shapes(made)
-    said = predictions.soft_targets(found.translator, found.params, shown, config, shapes, temperature=3.0)
+    said = predictions.soft_targets(found.model, found.params, shown, config, shapes, temperature=3.0)
     entropies, right = [], []
     for row in range(3):
         labels, logits = one_by_one(made, found, shown, row)
@@ -147,9 +147,9 @@ def test_a_student_is_compared_with_what_taught_it(finished):
         taught_by = checkpoint.load(study.teaching(made, teacher), replica=place)
         taught = checkpoint.load(study.training(made, student) / study.END, replica=place)
         task = study.task(made)
-        said = [predictions.decisions(m.translator, m.params, task.tests["test"]) for m in (taught_by, taught)]
+        said = [predictions.decisions(m.model, m.params, task.tests["test"]) for m in (taught_by, taught)]
         agreement.append(np.mean(said[0] == said[1]))
-        vectors = [predictions.vectors(m.translator, m.params, task.mapped) for m in (taught_by, taught)]
+        vectors = [predictions.vectors(m.model, m.params, task.mapped) for m in (taught_by, taught)]
         similar.append(representations.similarity(*map(representations.cosine_matrix, vectors)))
     entry = next(arm for arm in told["arms"] if arm["arm"] == student.label)
     assert entry["metrics"]["agreement"]["values"] == pytest.approx(agreement)
@@ -308,9 +308,9 @@ def test_sums_over_forms(finished):
     found = checkpoint.load(study.training(made, made.scale.arms[0]) / study.END, replica=0)
     ids = ([5, 7, 9], [6, 8])
     test = task.tests["test"]._replace(choices=ids)
-    said = predictions.decisions(found.translator, found.params, test)
-    features = jnp.asarray(predictions.vectors(found.translator, found.params, test.encoded)[:6])
-    logits = np.asarray(found.translator.head(found.params, features), np.float64)
+    said = predictions.decisions(found.model, found.params, test)
+    features = jnp.asarray(predictions.vectors(found.model, found.params, test.encoded)[:6])
+    logits = np.asarray(found.model.head(found.params, features), np.float64)
     sums = np.stack([np.exp(logits[:, group]).sum(axis=1) for group in ids], axis=1)
     assert said[:6].tolist() == sums.argmax(axis=1).tolist()
 
@@ -323,7 +323,7 @@ def test_labels_are_measured_in_order(finished):
     # Shapes of their own, several of them: rows then come in another order than the examples.
     plan = batches.make_plan(task.valid, dataclasses.replace(batch, sentences=8, buckets=2))
     assert len(plan.shapes) == (1 if made.scale.setup == "images" else 2)
-    said = predictions.at_labels(found.translator, found.params, task.valid, batch, plan.shapes)
+    said = predictions.at_labels(found.model, found.params, task.valid, batch, plan.shapes)
     last = files.read_json(study.training(made, arm) / "summary.json")["replicas"][0]["history"][-1]
     assert accuracy.corpus_perplexity(said.nats, said.count) == pytest.approx(np.exp(last["loss"]), rel=1e-4)
     assert len(said.confidence) == said.count.sum() == len(said.correct)
@@ -339,8 +339,8 @@ def one_by_one(made, found, encoded, row):
     labels, inputs = np.array(encoded.targets[row]), encoded.sources[row]
     if made.scale.setup == "lm":
         labels, inputs = np.array([*labels, EOS]), np.array([BOS, *labels])
-    features = found.translator.features(found.params, jnp.asarray(inputs)[None], None)
-    return labels, np.asarray(found.translator.head(found.params, features))[0].astype(np.float64)
+    features = found.model.features(found.params, jnp.asarray(inputs)[None], None)
+    return labels, np.asarray(found.model.head(found.params, features))[0].astype(np.float64)
 
 
 def test_differences_are_those_of_the_arms(finished):

@@ -59,7 +59,7 @@ def test_round_trip(tmp_path, vocabularies, config):
     assert loaded.metadata == {"step": 7, "loss": 1.5}
     assert loaded.vocabularies.fingerprint == vocabularies.fingerprint
     assert loaded.vocabularies.source.encode("a b zzz") == vocabularies.source.encode("a b zzz")
-    assert loaded.translator is models.build(config, vocabularies.source.size, vocabularies.target.size)
+    assert loaded.model is models.build(config, vocabularies.source.size, vocabularies.target.size)
 
 
 def test_four_devices_to_one_and_back(tmp_path, vocabularies):

@@ -147,7 +147,7 @@ def saved(tmp_path_factory):
 def test_checkpoints_load_as_an_ensemble(saved):
     a, b = (checkpoint.load(saved / name) for name in "ab")
     both = checkpoint.load_ensemble([saved / "a", saved / "b"])
-    assert both.translator is ensemble((a.translator, b.translator))
+    assert both.model is ensemble((a.model, b.model))
     jax.tree.map(np.testing.assert_array_equal, both.params, (a.params, b.params))
     assert both.name == f"{saved / 'a'} + {saved / 'b'}" and both.metadata == ({"n": "a"}, {"n": "b"})
     prints = {checkpoint.fingerprint(c.directory) for c in (a, b, both)}
@@ -159,7 +159,7 @@ def test_checkpoints_load_as_an_ensemble(saved):
 def test_one_checkpoint_is_itself(saved):
     one = checkpoint.load_ensemble([saved / "a"])
     assert one.directory == saved / "a" and one.name == str(saved / "a")
-    assert one.translator is checkpoint.load(saved / "a").translator
+    assert one.model is checkpoint.load(saved / "a").model
 
 
 def test_what_is_no_ensemble_is_refused(saved):

@@ -53,7 +53,7 @@ def to_ours(directory, vocabularies):
 def translated(loaded, sources, config, decoder="beam"):
     """(ids with EOS if finished, score) of the best hypothesis of each."""
     options = {"decoder": decoder, "source_buckets": (32,), "batch_tokens": 512}
-    found = translate.translate_ids(loaded.translator, loaded.params, sources, translate.Decoding(config, **options))
+    found = translate.translate_ids(loaded.model, loaded.params, sources, translate.Decoding(config, **options))
     return [(best.tokens[0][best.tokens[0] != PAD].tolist(), float(best.scores[0])) for best in found]
 
 
@@ -61,7 +61,7 @@ def forced_logits(loaded, source, target):
     """[T,V] of a target that ends with EOS, given a source."""
 
     def run(params, source, target_in):
-        return loaded.translator.head(params, loaded.translator.features(params, (source, target_in), None))
+        return loaded.model.head(params, loaded.model.features(params, (source, target_in), None))
 
     arrays = np.array([source], np.int32), np.array([[BOS, *target[:-1]]], np.int32)
     return np.asarray(jax.jit(run)(loaded.params, *arrays))[0]

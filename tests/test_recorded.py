@@ -54,19 +54,19 @@ def test_updates_are_those_with_the_teacher_in_the_step(teacher):
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-6)
     for found, wanted in zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
-    other = [features + 1.0 for features in encoded.taught]
-    assert after_three_updates(encoded._replace(taught=other), teacher)[0] != losses, (
+    other = [features + 1.0 for features in encoded.teacher_features]
+    assert after_three_updates(encoded._replace(teacher_features=other), teacher)[0] != losses, (
         "the step must read what it is given"
     )
 
 
 def test_size_is_what_is_kept_and_each_sentence_has_its_own(teacher):
     encoded = recorded.with_features(teacher, ENCODED, PLAN, "test")
-    assert recorded.size(teacher, ENCODED, PLAN) == sum(found.nbytes for found in encoded.taught)
+    assert recorded.size(teacher, ENCODED, PLAN) == sum(found.nbytes for found in encoded.teacher_features)
     for place in (0, 7, len(ENCODED.targets) - 1):
         one = ENCODED._replace(
             sources=[ENCODED.sources[place]], targets=[ENCODED.targets[place]], weights=ENCODED.weights[:1]
         )
         batch = next(batches.eval_batches(one, batches.make_plan(one, CONFIG, PLAN.shapes)))
         alone = teacher.model.features(teacher.params, batch.inputs, None)[0, : len(ENCODED.targets[place]) + 1]
-        np.testing.assert_allclose(encoded.taught[place], alone, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(encoded.teacher_features[place], alone, rtol=1e-5, atol=1e-6)

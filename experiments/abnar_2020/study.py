@@ -155,15 +155,15 @@ def evaluation(study: Study, arm: Arm) -> Path:
         arrays: dict[str, list] = {}
         for found in replicas(run / END):
             said = {
-                f"decisions_{name}": predictions.decisions(found.translator, found.params, test)
+                f"decisions_{name}": predictions.decisions(found.model, found.params, test)
                 for name, test in given.tests.items()
             }
-            labels = predictions.at_labels(found.translator, found.params, given.valid, batch, shapes(study))
+            labels = predictions.at_labels(found.model, found.params, given.valid, batch, shapes(study))
             said |= {f"valid_{key}": value for key, value in labels._asdict().items()}
             if study.scale.setup == "images":
                 for name in ("scaled", "translated"):
                     moved = predictions.at_labels(
-                        found.translator, found.params, given.tests[name].encoded, batch, shapes(study)
+                        found.model, found.params, given.tests[name].encoded, batch, shapes(study)
                     )
                     said |= {f"{name}_confidence": moved.confidence, f"{name}_correct": moved.correct}
             for key, value in said.items():
@@ -187,7 +187,7 @@ def lesson(study: Study, teacher: Arm) -> Path:
         shown, temperature = tasks.first(given.train, TAUGHT), study.scale.soft.temperature
         arrays: dict[str, list] = {"entropy": [], "right": [], "decisions_test": [], "vectors": []}
         for found in replicas(taught_by):
-            model = found.translator, found.params
+            model = found.model, found.params
             said = predictions.soft_targets(*model, shown, batch, shapes(study), temperature)
             arrays["entropy"].append(said.entropy.mean())
             arrays["right"].append(said.right.mean())
@@ -231,7 +231,7 @@ def vectors(study: Study, arm: Arm) -> Path:
             places[f"epoch-{_epochs(run):04d}"] = run / END
         for place, checkpoints in places.items():
             for index, found in enumerate(replicas(checkpoints)):
-                said = predictions.vectors(found.translator, found.params, task(study).mapped)
+                said = predictions.vectors(found.model, found.params, task(study).mapped)
                 arrays[f"{place}/{index}"] = said.astype(np.float32)
         np.savez_compressed(directory / "vectors.npz", **{key.replace("/", "."): v for key, v in arrays.items()})
 

@@ -34,12 +34,12 @@ def needed(
     sentences = len(source_tokens)
     width, steps = round(np.mean(source_tokens)), float(np.mean(target_tokens))
     rows = min(rows, sentences)
-    encode = partial(_encode, model.translator, math.ceil(steps / 2))  # of the past, half is there on average
+    encode = partial(_encode, model.model, math.ceil(steps / 2))  # of the past, half is there on average
     source = jax.ShapeDtypeStruct((rows, width), np.int32)
     memory, state = jax.eval_shape(encode, model.params, source)
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((rows, beam, *leaf.shape[1:]), leaf.dtype), state)
     token = jax.ShapeDtypeStruct((rows, beam), np.int32)
-    step = partial(_step, model.translator), model.params, token, memory, state
+    step = partial(_step, model.model), model.params, token, memory, state
     start = encode, model.params, source
     batches = sentences / rows
     flops = performance.count_flops(*start) + steps * performance.count_flops(*step)
@@ -92,9 +92,9 @@ def _counting(model: Checkpoint) -> Checkpoint:
 
     def step(params, token, *arguments):
         jax.debug.callback(partial(add, token.shape[0]))
-        return model.translator.step(params, token, *arguments)
+        return model.model.step(params, token, *arguments)
 
-    return model._replace(translator=model.translator._replace(step=step))
+    return model._replace(model=model.model._replace(step=step))
 
 
 def _stepped(system: System, sentences: Sequence, rows: int, rules: SearchConfig) -> int:

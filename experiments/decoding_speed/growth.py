@@ -106,8 +106,8 @@ def compilations(work: Work, decoder: str, sizes: Sizes, seed: int) -> dict:
 
     Lengths are drawn evenly, from 2 tokens. The translator is a copy, so that it shares no program made before.
     """
-    step = work.model.translator.step
-    fresh = work.model.translator._replace(step=lambda *arguments: step(*arguments))
+    step = work.model.model.step
+    fresh = work.model.model._replace(step=lambda *arguments: step(*arguments))
     drawn = random_sentences(work, max(sizes.corpus), sizes.corpus_tokens, seed)
     lengths = np.random.default_rng(seed).integers(2, sizes.corpus_tokens + 1, len(drawn))
     corpus = [[*ids[: length - 1], EOS] for ids, length in zip(drawn, lengths, strict=True)]

@@ -55,7 +55,7 @@ def model_results(work: Work, plan: Plan, scratch: Path) -> dict:
     results = {
         "model": work.name,
         "kind": models.kind_of(work.model.model_config),
-        "parameters": models.parameter_count(work.model.translator),
+        "parameters": models.parameter_count(work.model.model),
         "random": bool(work.model.metadata.get("random")),
         "sentences": len(work.sentences),
         "source_tokens": sum(map(len, work.sentences)),

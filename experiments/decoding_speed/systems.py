@@ -74,7 +74,7 @@ def ours(decoder: str, model: Checkpoint, words: Shortlist | None = None) -> Sys
     """
     if decoder not in DECODERS:
         raise Missing(f"this version has no decoder {decoder!r}")
-    params = prepare_params(model.translator, model.params)  # as the peers do when they load
+    params = prepare_params(model.model, model.params)  # as the peers do when they load
 
     def prepare(sentences: Sentences, rows: int, rules: SearchConfig) -> list[Job]:
         groups = defaultdict(list)
@@ -92,7 +92,7 @@ def ours(decoder: str, model: Checkpoint, words: Shortlist | None = None) -> Sys
     def run(job: Job) -> list[list[int]]:
         sentences, rows, width, rules = job.inputs
         decoding = Decoding(rules, decoder, words, (width,), batch_tokens=rows * width, chunk=len(sentences))
-        found = translate_ids(model.translator, params, sentences, decoding)
+        found = translate_ids(model.model, params, sentences, decoding)
         return [without_ends(hypotheses.tokens[0]) for hypotheses in found]
 
     return System(prepare, run, functools.partial(_encode, model), _transfer)
@@ -113,7 +113,7 @@ def _padded(job: Job) -> list[np.ndarray]:
 def _encode(model: Checkpoint, job: Job) -> None:
     *_, width, rules = job.inputs
     steps = int(length_limits(rules, np.array([width - 1]))[1][0])
-    found = [_compiled_start(model.translator, steps)(model.params, batch) for batch in _padded(job)]
+    found = [_compiled_start(model.model, steps)(model.params, batch) for batch in _padded(job)]
     jax.block_until_ready(found)
 
 

@@ -239,7 +239,7 @@ def evaluation(study: Study, row: Row) -> Path:
     def make(directory: Path) -> None:
         found = checkpoint.load(weights)
         result = evaluate.evaluate(
-            found.translator,
+            found.model,
             found.params,
             found.vocabularies,
             read(study, given, "test"),
@@ -250,7 +250,7 @@ def evaluation(study: Study, row: Row) -> Path:
             timed_sentences=scale.timed_sentences,
             name=f"evaluate {row.key}",
         )
-        parameters = models.parameter_count(found.translator)
+        parameters = models.parameter_count(found.model)
         measured = {"parameters": parameters, **result.results, **(_truth(result, study) if scale.embedded else {})}
         files.write_json(directory / "results.json", measured)
         files.write_json(directory / "outputs.json", {**result.outputs, "references": result.references})

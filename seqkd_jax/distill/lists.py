@@ -68,7 +68,7 @@ def n_best(
         progress.log(f"{name}: {len(shards) - len(todo)} of {len(shards)} shards need no decoding")
     with progress.counter(sum(len(shards[number]) for number in todo), name, "sentences") as advance:
         for number in todo:
-            system = teacher.translator, teacher.params, teacher.vocabularies
+            system = teacher.model, teacher.params, teacher.vocabularies
             _write_shard(found, number, translate_lines(*system, shards[number], decoding, progress=advance))
     return found
 
