@@ -75,7 +75,9 @@ def compared(setup: str, about: str, text: str, *links: Comparison, premise: Com
 
     def measure(results: dict) -> list[Effect]:
         found = [effects.difference(results, link, named=len(links) > 1) for link in links]
-        return found if premise is None else [effects.presupposing(results, premise, effect) for effect in found]
+        if premise is None:
+            return found
+        return [effects.presupposing(results, premise, NAMES[premise.metric], effect) for effect in found]
 
     return Statement(about, text, _printed(setup, links), measure, links)
 

@@ -139,12 +139,12 @@ def best_is_below(results: dict, arms: Sequence[str], above: str, metric: str) -
     return effect if effect.size is None else effect._replace(text=f"{effect.text}; the best: {best}")
 
 
-def presupposing(results: dict, premise: Comparison, effect: Effect) -> Effect:
-    """The effect; not measured if what it presupposes does not hold here."""
+def presupposing(results: dict, premise: Comparison, metric: str, effect: Effect) -> Effect:
+    """The effect; not measured if what it presupposes does not hold here. metric: how the premise's is called."""
     found = difference(results, premise, named=True)
     if effect.size is None or found.size is None or found.size > 0:
         return effect
-    return Effect(None, None, 0, "", premise=f"{found.text} in {premise.metric}")
+    return Effect(None, None, 0, "", premise=f"{found.text} in {metric}")
 
 
 def against(first: float, second: float, digits: int, names: tuple[str, str] = ("", "")) -> str:
