@@ -421,5 +421,18 @@ def test_wrong_commands_say_so_in_one_line(arguments, message, capsys):
 def test_a_dry_run_trains_nothing(setup, capsys):
     scenario = "digits" if setup == "images" else "agreement"
     assert command.main(["--scenario", scenario, "--scale", "small", "--dry-run"]) == 0
-    told = capsys.readouterr().out
-    assert all(arm.label in told for arm in scales.SCALES[setup, "small"].arms)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")][2:]
+    rows = {cells[0]: cells[1:] for cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)}
+    scale = scales.SCALES[setup, "small"]
+    assert list(rows) == [arm.label for arm in scale.arms]
+    batches_of = {"classification": 624, "images": 469}[setup]  # 39,929 / 64 and 60,000 / 128, rounded up
+    for arm in scale.arms:
+        parameters, updates, flops, total = (float(cell.replace(",", "")) for cell in rows[arm.label])
+        sizes = (10_004, 2) if setup == "classification" else (0, 10)
+        assert parameters == models.parameter_count(models.build(scale.models[arm.student], *sizes))
+        assert updates == 10 * batches_of and total == pytest.approx(updates * flops, rel=0.1)
+    # The MLP by hand: its dense layers on 128 images, forward and twice as much backward (the pixels have no gradient).
+    if setup == "images":
+        layers = [784 * 512, 512 * 128, 128 * 32, 32 * 10]
+        expected = 3 * 2 * 128 * (3 * sum(layers) - layers[0])
+        assert float(rows["MLP"][2]) == pytest.approx(expected, rel=0.05)
