@@ -99,24 +99,41 @@ def load(
     remedy: no such directory, not a checkpoint, damaged, wrong shapes or dtypes, a replica that is not named or not
     there.
     """
+    _check_replica(replica, read_record(directory).get("replicas", 1), directory)
+    return _read(directory, sharding, [replica])[0]
+
+
+def load_all(directory: Path | str, sharding: jax.sharding.Sharding | None = None) -> list[Checkpoint]:
+    """Every one of the seeds that were trained at once, the files read and checked once; else the one that is there."""
+    replicas = read_record(directory).get("replicas", 1)
+    return _read(directory, sharding, list(range(replicas)) if replicas > 1 else [None])
+
+
+def _read(directory: Path | str, sharding: jax.sharding.Sharding | None, places: list[int | None]) -> list[Checkpoint]:
+    """These of the seeds in a directory."""
     record, path = read_record(directory), files.existing(directory)
     vocabularies = vocab.load(path / "vocabulary")
     vocab.require_same(record["vocabulary"], vocabularies, str(directory))
     config = config_from_json(record["model"], path / RECORD)
     sizes, replicas = (record["source_size"], record["target_size"]), record.get("replicas", 1)
-    _check_replica(replica, replicas, directory)
     shapes = _shapes(config, sizes, replicas)
     where = f"{directory}: the weights do not fit the configuration beside them"
     _require(record["params"], describe(shapes), where)
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     params = _read_tree(path / "params", shapes, sharding)
     _require(describe(params), record["params"], f"{directory}: damaged, params/ is not what was saved")
-    if tree_sha256(_host(params)) != record["params_sha256"]:
+    host = _host(params)
+    if tree_sha256(host) != record["params_sha256"]:
         raise UserError(f"{directory}: damaged, the weights do not have the hash they were saved with; train again")
-    if replicas > 1:
-        params = jax.device_put(jax.tree.map(lambda leaf: leaf[replica], _host(params)), sharding)
-    model = models.build(config, *sizes)
-    return Checkpoint(model, params, config, vocabularies, record["metadata"], Path(directory), replica)
+
+    def seed(place: int | None) -> Checkpoint:
+        own = params
+        if replicas > 1:
+            own = jax.device_put(jax.tree.map(lambda leaf: leaf[place], host), sharding)
+        model = models.build(config, *sizes)
+        return Checkpoint(model, own, config, vocabularies, record["metadata"], Path(directory), place)
+
+    return [seed(place) for place in places]
 
 
 def select(directory: Path | str, replica: int, to: Path | str) -> Path:

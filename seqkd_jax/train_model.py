@@ -107,7 +107,8 @@ def _teacher(run: Run) -> train.Teacher | None:
             f"{run.teacher}: holds {replicas} teachers for {run.config.replicas} students; train as many, or let one "
             "teach all"
         )
-    found = [_load(run.teacher, run, replica) for replica in range(replicas)]
+    found = checkpoint.load_all(run.teacher)
+    vocab.require_same(found[0].vocabularies.fingerprint, run.vocabularies, run.teacher)
     params = jax.tree.map(lambda *leaves: np.stack(list(map(np.asarray, leaves))), *(member.params for member in found))
     return train.Teacher(found[0].model, params, each=True)
 

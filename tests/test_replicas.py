@@ -209,6 +209,17 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, saver):
     assert_close(*ends, "resumed replicas differ from uninterrupted ones")
 
 
+def test_all_seeds_at_once_are_those_one_by_one(tmp_path, saver):
+    found = fit(tmp_path, saver, dataclasses.replace(MANY, epochs=1))
+    together = checkpoint.load_all(found.best)
+    assert [one.replica for one in together] == [0, 1, 2]
+    for place, one in enumerate(together):
+        assert_close(one.params, select(found.best, place).params, f"replica {place}")
+    alone = checkpoint.load_all(checkpoint.select(found.best, 1, tmp_path / "one"))
+    assert len(alone) == 1 and alone[0].replica is None
+    assert_close(alone[0].params, together[1].params, "the one that an ordinary checkpoint holds")
+
+
 def test_the_path_is_kept(tmp_path, saver):
     config = dataclasses.replace(MANY, epochs=5, keep_path=True)
     found = fit(tmp_path, saver, config)

@@ -1,6 +1,7 @@
 """What a model says of examples: decisions, penultimate vectors, confidence at every label, and what it would teach.
 
-Each function is compiled once for a model and a shape. Results are in the order of the examples.
+Each function is compiled once for a model and a shape. What is [N] or [N,...] is in the order of the examples, what is
+[M], one for each label, in that of the batches.
 """
 
 import functools
@@ -13,8 +14,9 @@ import numpy as np
 
 from experiments.abnar_2020.tasks import Test
 from seqkd_jax import batches
-from seqkd_jax.base import PAD, Model
+from seqkd_jax.base import Model
 from seqkd_jax.config import BatchConfig
+from seqkd_jax.models.layers import read_positions
 
 BATCH = BatchConfig(tokens=0, sentences=256, buckets=3)  # of decisions
 CHUNK = 1024  # examples whose distributions over the vocabulary are held at a time
@@ -98,10 +100,7 @@ def soft_targets(
 def _reader(model: Model) -> Callable:
     def read(params, inputs):
         features = model.features(params, inputs, None)
-        if features.shape[1] == 1:
-            return features[:, 0]
-        last = jnp.sum(inputs != PAD, axis=1) - 1
-        return jax.vmap(lambda row, place: row[place])(features, last)
+        return features[:, 0] if features.shape[1] == 1 else read_positions(features, inputs, "last")[:, 0]
 
     return jax.jit(read)
 

@@ -140,12 +140,6 @@ def teaching(study: Study, teacher: Arm) -> Path:
     return training(study, teacher) / study.scale.teaching
 
 
-def replicas(directory: Path) -> list[checkpoint.Checkpoint]:
-    """A stacked checkpoint's seeds, or the one that an ordinary one holds."""
-    count = checkpoint.read_record(directory).get("replicas", 1)
-    return [checkpoint.load(directory, replica=place) for place in range(count)]
-
-
 def evaluation(study: Study, arm: Arm) -> Path:
     """Of each seed: its decisions on the test sets, its confidence on the validation set, loss and perplexity."""
     run = training(study, arm)
@@ -153,7 +147,7 @@ def evaluation(study: Study, arm: Arm) -> Path:
     def make(directory: Path) -> None:
         given, batch = task(study), study.scale.training[arm.student].batch
         arrays: dict[str, list] = {}
-        for found in replicas(run / END):
+        for found in checkpoint.load_all(run / END):
             said = {
                 f"decisions_{name}": predictions.decisions(found.model, found.params, test)
                 for name, test in given.tests.items()
@@ -186,7 +180,7 @@ def lesson(study: Study, teacher: Arm) -> Path:
         given, batch = task(study), study.scale.training[teacher.student].batch
         shown, temperature = tasks.first(given.train, TAUGHT), study.scale.soft.temperature
         arrays: dict[str, list] = {"entropy": [], "right": [], "decisions_test": [], "vectors": []}
-        for found in replicas(taught_by):
+        for found in checkpoint.load_all(taught_by):
             model = found.model, found.params
             said = predictions.soft_targets(*model, shown, batch, shapes(study), temperature)
             arrays["entropy"].append(said.entropy.mean())
@@ -230,7 +224,7 @@ def vectors(study: Study, arm: Arm) -> Path:
         if shown:
             places[f"epoch-{_epochs(run):04d}"] = run / END
         for place, checkpoints in places.items():
-            for index, found in enumerate(replicas(checkpoints)):
+            for index, found in enumerate(checkpoint.load_all(checkpoints)):
                 said = predictions.vectors(found.model, found.params, task(study).mapped)
                 arrays[f"{place}/{index}"] = said.astype(np.float32)
         np.savez_compressed(directory / "vectors.npz", **{key.replace("/", "."): v for key, v in arrays.items()})
