@@ -81,7 +81,7 @@ def save(
         "metadata": metadata,
         "versions": versions(),
     }
-    with files.new_directory(directory, RECORD) as temporary:
+    with files.new_directory(directory, (RECORD, "params", "state", "vocabulary")) as temporary:
         _write_tree(temporary / "params", params)
         if state is not None:
             _write_tree(temporary / "state", {f"{i:05d}": leaf for i, leaf in enumerate(state_leaves.values())})

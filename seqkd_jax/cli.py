@@ -35,7 +35,7 @@ from seqkd_jax.arguments import (
 from seqkd_jax.base import EOS, UserError
 from seqkd_jax.config import BatchConfig, FilterConfig
 
-RESULTS = "results.json"  # of `seqkd evaluate`
+RESULTS = ("results.json", "*.txt")  # of `seqkd evaluate`
 Value = TypeVar("Value")
 
 
@@ -143,7 +143,7 @@ def distill(command: Distill) -> None:
     if command.source_only and rule is not None:
         raise UserError(f"--selection {command.selection} needs references; with --source-only, use best")
     out = Path(os.path.abspath(command.out))
-    files.require_replaceable(out, distilling.CARD)
+    files.require_replaceable(out, distilling.HOLDS)
     teacher = checkpoint.load_ensemble(command.checkpoint)
     if command.source_only:
         sources, references = list(read_lines(command.source_only)), None
@@ -202,7 +202,7 @@ def evaluate(command: Evaluate) -> None:
         with files.new_directory(command.out, RESULTS) as directory:
             for name, lines in found.outputs.items():
                 files.write_text(directory / f"{name}.txt", "".join(f"{line}\n" for line in lines))
-            files.write_json(directory / RESULTS, results)
+            files.write_json(directory / RESULTS[0], results)
     with _output(None) as stream:
         stream.write(files.json_text(results))
 
@@ -268,10 +268,10 @@ def vocab(command: Vocab) -> None:
     """Vocabularies as plain files."""
     from seqkd_jax import vocab as learning
 
-    files.require_replaceable(command.out, learning.DESCRIPTION)
+    files.require_replaceable(command.out, learning.HOLDS)
     pairs = inputs.load_pairs(command.pairs, "train")
     learned = learning.learn(pairs.sources, pairs.targets, command.vocab)
-    with files.new_directory(command.out, learning.DESCRIPTION) as directory:
+    with files.new_directory(command.out, learning.HOLDS) as directory:
         learning.save(learned, directory)
     sizes = f"{learned.source.size:,}" + ("" if learned.joint else f" and {learned.target.size:,}")
     progress.log(f"{pairs.name}: {sizes} entries, fingerprint {learned.fingerprint[:12]}")

@@ -6,11 +6,12 @@ whoever reads in between, or after a kill in between, finds the old one (`existi
 """
 
 import contextlib
+import fnmatch
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -105,14 +106,13 @@ def new_file(path: Path | str) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def new_directory(directory: Path | str, mark: str) -> Iterator[Path]:
+def new_directory(directory: Path | str, holds: Sequence[str]) -> Iterator[Path]:
     """Fill the yielded path; on a clean exit it takes the place of `directory` whole, on an error it is removed.
 
-    mark: a file that every directory of this kind holds. What it replaces goes, so UserError if `directory` is there,
-    not empty, and has none, or is a file, or where the process works: a slip in --out must not delete somebody's data.
+    holds: see `require_replaceable`.
     """
     directory = recover(directory)
-    require_replaceable(directory, mark)
+    require_replaceable(directory, holds)
     temporary, aside = _beside(directory, "new"), _beside(directory, "old")
     directory.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(temporary, ignore_errors=True)  # what a killed writer left
@@ -130,17 +130,26 @@ def new_directory(directory: Path | str, mark: str) -> Iterator[Path]:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def require_replaceable(directory: Path | str, mark: str) -> None:
-    """UserError unless `new_directory` may put a new directory there; asked early, nothing is computed in vain."""
-    directory = Path(os.path.abspath(directory))
+def require_replaceable(directory: Path | str, holds: Sequence[str]) -> None:
+    """UserError if putting a new directory there would remove something else than an older one of its kind.
+
+    A slip in --out must not delete somebody's data. holds: patterns of the names in a directory of this kind; the first
+    is of what each of them has. An empty directory may be replaced; a file, or where the process works, may not. Asked
+    early, nothing is computed in vain.
+    """
+    directory = Path(directory)
     if directory.is_file():
         raise UserError(f"{directory}: is a file; name a new directory to write")
     if not directory.exists():
         return
-    if directory in (Path.cwd(), *Path.cwd().parents):
+    resolved = directory.resolve()
+    if resolved in (Path.cwd(), *Path.cwd().parents):
         raise UserError(f"{directory}: you are in it, and writing would replace it; name a new directory to write")
-    others = sorted(path.name for path in directory.iterdir())
-    if others and mark not in others:
+    names = sorted(path.name for path in resolved.iterdir())
+    others = [name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in holds)]
+    if names and not any(fnmatch.fnmatchcase(name, holds[0]) for name in names):
+        others = others or names
+    if others:
         raise UserError(
             f"{directory}: holds other things ({', '.join(others[:3])}), which writing would remove; name a new "
             "directory to write"

@@ -172,7 +172,10 @@ def _train(loop: _Loop, run: RunRecord, state: TrainState, stopped: Callable[[],
             advance(1)
             epoch_ends, last, ending = position.batch == 0, run.step >= loop.total, stopped()
             if config.keep_path and epoch_ends and position.epoch.bit_count() == 1:
+                run, _ = _settle(loop, run, pending, since)
+                pending = None
                 _save(loop, run, f"epoch-{position.epoch:04d}", _validated(loop, state))
+                since = time.monotonic()  # writing is no training
             due = last or (run.step % config.validate_every == 0 if config.validate_every else epoch_ends)
             if due or ending or time.monotonic() - saved > 60 * config.save_minutes:
                 run, _ = _settle(loop, run, pending, since)

@@ -68,12 +68,12 @@ def train_model(
         save=partial(checkpoint.save, model_config=run.model, vocabularies=run.vocabularies),
         params=_start(run),
         teacher=teacher,
-        made_of=_made_of(run),
+        made_of=_made_of(run, plan),
         name=name,
     )
 
 
-def _made_of(run: Run) -> dict[str, str]:
+def _made_of(run: Run, plan: batches.Plan) -> dict[str, str]:
     """What decides the run beside its configuration -> SHA-256; another of these is another run."""
     checkpoints = {"start": run.start, "teacher": run.teacher}
     return {
@@ -81,6 +81,8 @@ def _made_of(run: Run) -> dict[str, str]:
         "vocabulary": run.vocabularies.fingerprint,
         "training corpus": batches.fingerprint(run.train),
         "validation corpus": batches.fingerprint(run.valid),
+        "choice of batch shapes": files.sha256_json([list(shape) for shape in plan.shapes]),
+        "way of teaching": run.teachers if run.teacher and run.config.replicas > 1 else "one",
         **{key: checkpoint.fingerprint(path) if path else "none" for key, path in checkpoints.items()},
     }
 

@@ -1,6 +1,7 @@
 """The second study end to end on very little data, and each stage's promises: nothing is lost, nothing is mixed up."""
 
 import dataclasses
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from experiments.abnar_2020.published import number
 from seqkd_jax import batches, checkpoint, files, models, representations
 from seqkd_jax.base import BOS, EOS, UserError
 from seqkd_jax.config import CNNConfig, MLPConfig, SequenceLSTMConfig
+from seqkd_jax.train_model import train_model
 
 EMBEDDED = {"train": 160, "valid": 48, "test": 160}
 
@@ -39,7 +41,16 @@ def tiny(setup):
         embedded=embedded,
         mapped=40,
         paths=(arms[0], arms[2]),
+        teaching="best",
     )
+
+
+def after_one_epoch(run, directory, *arguments):
+    """Training whose best/ is what was there after the first epoch, so that it is not the end."""
+    found = train_model(run, directory, *arguments)
+    files.remove(directory / "best")
+    shutil.copytree(directory / "epoch-0001", directory / "best")
+    return found
 
 
 slow = pytest.mark.slow
@@ -54,12 +65,10 @@ def finished(request, tmp_path_factory):
     scenario = "digits" if request.param == "images" else "agreement"
     arguments = ["--scenario", scenario, "--out", str(out)]
     arguments += ["--setup", request.param] if scenario == "agreement" else []
-    before = dict(scales.SCALES)
-    scales.SCALES[request.param, "smoke"] = scale
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(scales.SCALES, (request.param, "smoke"), scale)
+        patch.setattr(study, "train_model", after_one_epoch)
         assert command.main(arguments) == 0
-    finally:
-        scales.SCALES.update(before)
     return study.Study(scale, out / "stages", None, scale.seeds), files.read_json(out / "results.json")
 
 
@@ -145,6 +154,8 @@ def test_a_student_is_compared_with_what_taught_it(finished):
     agreement, similar = [], []
     for place in range(made.seeds):
         taught_by = checkpoint.load(study.teaching(made, teacher), replica=place)
+        at_end = checkpoint.load(study.training(made, teacher) / study.END, replica=place)
+        assert checkpoint.tree_sha256(taught_by.params) != checkpoint.tree_sha256(at_end.params), "both are the end"
         taught = checkpoint.load(study.training(made, student) / study.END, replica=place)
         task = study.task(made)
         said = [predictions.decisions(m.model, m.params, task.tests["test"]) for m in (taught_by, taught)]
@@ -229,10 +240,16 @@ def test_other_data_are_other_stages(finished, monkeypatch):
     assert study.training(looked_up, arm) == study.training(made, arm)
     with pytest.raises(pipeline.NotMade):
         study.evaluation(looked_up, arm)
-    fewer = tasks.first(task.train, len(task.train.targets) - 1)
-    monkeypatch.setattr(study, "task", lambda _: dataclasses.replace(task, train=fewer))
-    with pytest.raises(pipeline.NotMade):
-        study.training(looked_up, arm)
+    turned = task.train._replace(sources=task.train.sources[::-1], targets=task.train.targets[::-1])
+    monkeypatch.setattr(study, "task", lambda _: dataclasses.replace(task, train=turned))
+    study.prepared(made)  # the same vocabulary and shapes: the stages after it must tell the data apart by themselves
+    for stage in (study.training, study.evaluation, study.lesson):
+        with pytest.raises(pipeline.NotMade, match="train-"):
+            stage(looked_up, arm)
+    monkeypatch.setattr(study, "training", lambda _, arm: made.root / _directory(made, arm))
+    for stage in (study.evaluation, study.lesson):
+        with pytest.raises(pipeline.NotMade, match="evaluate-|lesson-"):
+            stage(looked_up, arm)
 
 
 def test_a_run_killed_before_its_stage_was_is_not_made_again(tmp_path, monkeypatch):

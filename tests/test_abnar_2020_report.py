@@ -232,6 +232,19 @@ def test_what_is_missing_was_not_run(setup):
 
 
 @pytest.mark.parametrize("setup", SETUPS)
+def test_without_the_teacher_nothing_is_said_of_what_it_hands_on(setup):
+    """A premise that cannot be looked at does not hold."""
+    results = made_up(setup)
+    strong = next(iter(LEVELS[setup]))
+    results["arms"] = [arm for arm in results["arms"] if arm["arm"] != strong]
+    found = [one for one in claims.claims(results) if one.about.startswith(f"{strong} →") and "above" in one.text]
+    assert found
+    for claim in found:
+        if "taught by each" not in claim.text:
+            assert claim.verdict == NOT_RUN and strong in claim.measured, str(claim)
+
+
+@pytest.mark.parametrize("setup", SETUPS)
 def test_one_seed_shows_directions_only(setup):
     results = made_up(setup)
     for arm in results["arms"]:

@@ -9,10 +9,11 @@ from seqkd_jax import files
 from seqkd_jax.base import UserError
 
 MARK = "mark.json"
+HOLDS = (MARK, "*.txt")
 
 
 def made(directory, text="new"):
-    with files.new_directory(directory, MARK) as path:
+    with files.new_directory(directory, HOLDS) as path:
         files.write_text(path / MARK, text)
     return directory
 
@@ -38,13 +39,29 @@ def test_other_things_are_not_replaced(tmp_path, inside):
     assert (tmp_path / "data" / inside).read_text() == "years of work"
 
 
+def test_what_a_directory_of_its_kind_never_holds_is_not_replaced(tmp_path):
+    """A study's results, and stages with everything that was trained, are in a directory with a results.json, too."""
+    made(tmp_path / "a")
+    (tmp_path / "a" / "text.txt").write_text("of this kind")
+    made(tmp_path / "a")
+    files.write_text(tmp_path / "a" / "stages" / "weights", "hours of work")
+    with pytest.raises(UserError, match="a: holds other things .stages."):
+        made(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "text.txt").write_text("somebody's")
+    with pytest.raises(UserError, match="b: holds other things .text.txt."):
+        made(tmp_path / "b")
+
+
 def test_where_one_works_is_not_replaced(tmp_path, monkeypatch):
     made(tmp_path / "here")
     (tmp_path / "here" / "below").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "here")
     for place in ("here", "here/below"):
         monkeypatch.chdir(tmp_path / place)
-        with pytest.raises(UserError, match="you are in it"):
-            made(tmp_path / "here")
+        for name in ("here", "link"):
+            with pytest.raises(UserError, match="you are in it"):
+                files.require_replaceable(tmp_path / name, HOLDS)
 
 
 def test_a_file_is_not_replaced_by_a_directory(tmp_path):
@@ -56,7 +73,7 @@ def test_a_file_is_not_replaced_by_a_directory(tmp_path):
 
 def test_a_failed_writer_leaves_what_was_there(tmp_path):
     made(tmp_path / "a", "old")
-    with pytest.raises(RuntimeError), files.new_directory(tmp_path / "a", MARK) as path:
+    with pytest.raises(RuntimeError), files.new_directory(tmp_path / "a", HOLDS) as path:
         files.write_text(path / MARK, "half")
         raise RuntimeError
     assert (tmp_path / "a" / MARK).read_text() == "old" and everything(tmp_path) == ["a", f"a/{MARK}"]

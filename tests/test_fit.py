@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import signal
+import time
 
 import jax
 import numpy as np
@@ -151,6 +152,18 @@ def test_the_path_is_that_of_epochs_whatever_is_validated(tmp_path, saver, optio
     left = checkpoint.load_state(tmp_path / "last", like)
     wanted = left.average if config.average_decay else left.params
     assert_close(checkpoint.load_params(tmp_path / "end", wanted), wanted, "end/ holds what was validated at the end")
+
+
+def test_writing_checkpoints_is_no_training_time(tmp_path, saver):
+    def slowly(directory, *arguments, **options):
+        time.sleep(0.5)
+        return saver(directory, *arguments, **options)
+
+    config = dataclasses.replace(CONFIG, keep_path=True, epochs=3, validate_every=9)
+    fit(tmp_path, slowly, config)
+    assert len(list(tmp_path.glob("epoch-*"))) == 3
+    seconds = checkpoint.read_record(tmp_path / "last")["metadata"]["run"]["seconds"]
+    assert seconds < 0.5, f"{seconds:.2f} s for nine updates of a tiny model: the writing was counted"
 
 
 def test_word_kd_without_a_teacher_is_refused(tmp_path, saver):

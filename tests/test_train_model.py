@@ -161,6 +161,7 @@ def test_another_corpus_is_another_run(tmp_path):
         "training corpus": one._replace(train=turned),
         "vocabulary": one._replace(vocabularies=vocab.labels(WORDS, ("odd", "even"))),
         "model": one._replace(model=dataclasses.replace(one.model, dropout=0.25)),
+        "choice of batch shapes": one._replace(shapes=(batches.Shape(8, 40, 1),)),
     }
     for what, other in others.items():
         with pytest.raises(UserError, match=f"holds a run with another {what}"):

@@ -142,7 +142,9 @@ def best_is_below(results: dict, arms: Sequence[str], above: str, metric: str) -
 def presupposing(results: dict, premise: Comparison, metric: str, effect: Effect) -> Effect:
     """The effect; not measured if what it presupposes does not hold here. metric: how the premise's is called."""
     found = difference(results, premise, named=True)
-    if effect.size is None or found.size is None or found.size > 0:
+    if found.size is None:
+        return found
+    if effect.size is None or found.size > 0:
         return effect
     return Effect(None, None, 0, "", premise=f"{found.text} in {metric}")
 

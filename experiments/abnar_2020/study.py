@@ -57,7 +57,7 @@ def task(study: Study) -> tasks.Task:
 
 
 def prepared(study: Study) -> Path:
-    """The vocabularies and the batch shapes that all arms share; its identity is that of what is learned from."""
+    """The vocabularies and the batch shapes that all arms share."""
     scale = study.scale
 
     def make(directory: Path) -> None:
@@ -131,7 +131,7 @@ def training(study: Study, arm: Arm) -> Path:
         files.write_json(directory / "summary.json", plain(told))
         files.remove(directory / "last")  # the run is over: its optimiser's state is of no use
 
-    settings = [scale.setup, model, config, scale.teachers if arm.teacher else None]
+    settings = [scale.setup, task(study).learned_from, model, config, scale.teachers if arm.teacher else None]
     return study.stage(f"train-{arm.key}", settings, inputs, make, resumable=True)
 
 
@@ -165,7 +165,8 @@ def evaluation(study: Study, arm: Arm) -> Path:
         np.savez_compressed(directory / "predictions.npz", **{key: np.stack(value) for key, value in arrays.items()})
 
     inputs = {"run": run, "prepared": prepared(study)}
-    return study.stage(f"evaluate-{arm.key}", [study.scale.setup, task(study).tested_on], inputs, make)
+    settings = [study.scale.setup, task(study).learned_from, task(study).tested_on]
+    return study.stage(f"evaluate-{arm.key}", settings, inputs, make)
 
 
 def lesson(study: Study, teacher: Arm) -> Path:
@@ -189,7 +190,8 @@ def lesson(study: Study, teacher: Arm) -> Path:
             arrays["vectors"].append(predictions.vectors(*model, given.mapped).astype(np.float32))
         np.savez_compressed(directory / "lesson.npz", **{key: np.stack(value) for key, value in arrays.items()})
 
-    settings = [study.scale.setup, task(study).tested_on, study.scale.soft.temperature, TAUGHT]
+    read = task(study).learned_from, task(study).tested_on
+    settings = [study.scale.setup, *read, study.scale.soft.temperature, TAUGHT]
     inputs = {"teacher": taught_by, "prepared": prepared(study)}
     return study.stage(f"lesson-{teacher.key}", settings, inputs, make)
 

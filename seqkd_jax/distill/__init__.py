@@ -8,12 +8,12 @@ source, Seq-Inter the one of its n-best list nearest to the reference (Kim & Rus
   corpus     train.<source> and train.<target> line by line beside the original, scores, filters, a card
 """
 
-from seqkd_jax.distill.corpus import CARD, write_corpus
+from seqkd_jax.distill.corpus import HOLDS, write_corpus
 from seqkd_jax.distill.lists import Candidate, NBest, n_best, read_n_best
 from seqkd_jax.distill.selection import SELECTIONS, Choice, choose, kim_rush
 
 __all__ = [
-    "CARD",
+    "HOLDS",
     "SELECTIONS",
     "Candidate",
     "Choice",

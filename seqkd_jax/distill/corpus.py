@@ -14,6 +14,7 @@ from seqkd_jax.distill.selection import SELECTIONS, Choice, choose
 
 CARD = "card.json"
 FORMAT = 1  # of it
+HOLDS = (CARD, "README.md", "scores.tsv", "train.*", "filtered")
 
 
 def write_corpus(
@@ -54,7 +55,7 @@ def write_corpus(
         **_statistics(sources, choices, wanted, tokenize),
         "versions": checkpoint.versions(),
     }
-    with files.new_directory(directory, CARD) as temporary:
+    with files.new_directory(directory, HOLDS) as temporary:
         _write_pairs(temporary, languages, sources, targets)
         files.write_text(temporary / "scores.tsv", _table(choices))
         if filters is not None:

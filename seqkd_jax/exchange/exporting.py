@@ -13,6 +13,7 @@ from seqkd_jax.config import TransformerConfig
 from seqkd_jax.exchange.layout import EXPRESSIBLE, FIXED_TOKENIZER, KINDS, NEVER, embedding_scale, modules, sinusoids
 from seqkd_jax.vocab import SPECIALS
 
+HOLDS = ("generation_config.json", "*config.json", "vocab.json", "model.safetensors", "source.spm", "target.spm")
 EXTRA = {PAD: "<blank>", BOS: "<start>"}  # entries in an exported directory; its own <pad> is the last
 
 
@@ -45,7 +46,7 @@ def export_marian(directory: Path | str, out: Path | str, max_positions: int = 5
     for ours, theirs in modules(config):
         tensors |= _parted(_get(params, ours), theirs)
     never = [[names.index(name)] for name in (*(EXTRA[i] for i in extra), SPECIALS[PAD])]
-    with files.new_directory(out, "config.json") as path:
+    with files.new_directory(out, HOLDS) as path:
         tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         files.write_bytes(path / "model.safetensors", safetensors.numpy.save(tensors, {"format": "pt"}))
         for name, value in _descriptions(config, names, never, max_positions).items():

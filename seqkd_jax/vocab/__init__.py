@@ -29,6 +29,7 @@ from seqkd_jax.vocab.kinds import (
 
 DESCRIPTION = "vocabulary.json"
 FORMAT = 1  # of it
+HOLDS = (DESCRIPTION, "*.model", "*.spm", "*.txt", "entries.json")
 WORDS, CLASSES, NOTHING = "source.txt", "classes.txt", "nothing.txt"  # files of `words` and `labels`
 MODEL = ".model"  # ends the names of sentencepiece models
 ENTRIES = "entries.json"  # of a vocabulary of kind marian: the text of each id, both sides' the same
