@@ -29,7 +29,8 @@ LINES = ["a b", "c", "", "d e f", "g h", "a a", "b"]  # 3 shards of 3 lines at m
 def make_teacher(directory, weights="0" * 64):
     """A checkpoint as far as distillation looks at it."""
     model = checkpoint.config_to_json(LSTMConfig(layers=1, size=4))
-    record = {"format": checkpoint.FORMAT, "model": model, "vocabulary": "v", "params_sha256": weights}
+    record = dict.fromkeys(checkpoint.KEYS) | {"model": model, "vocabulary": "v", "params_sha256": weights}
+    record["format"] = checkpoint.FORMAT
     files.write_json(directory / "checkpoint.json", record)
     params = parameters(1, vocabulary=12)
     return checkpoint.Checkpoint(TINY, params, LSTMConfig(layers=1, size=4), VOCABULARIES, {}, directory)
