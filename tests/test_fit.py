@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import signal
@@ -27,6 +28,16 @@ def stream(position, bad=None):
         made = batch(10 * epoch + index)
         yield after, made._replace(weights=np.full_like(made.weights, np.inf)) if bad == 3 * epoch + index + 1 else made
         epoch, index = after
+
+
+def killed_at(batches, index):
+    """The same batches, and in the place of number `index`, counted from 0, a kill."""
+
+    def until(position):
+        yield from itertools.islice(batches(position), index)
+        raise KeyboardInterrupt
+
+    return until
 
 
 class Vocabulary:
@@ -60,12 +71,7 @@ def final(directory):
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, saver):
     whole = fit(tmp_path / "whole", saver)
 
-    def killed(position):
-        for index, item in enumerate(stream(position)):
-            if index == 4:
-                raise KeyboardInterrupt  # after the checkpoint at update 3, within epoch 2
-            yield item
-
+    killed = killed_at(stream, 4)  # after the checkpoint at update 3, within epoch 2
     for _ in range(2):  # killed twice, once before it got any further
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path / "killed", saver, data=lambda p: killed(Position(0, 0)) if p == (0, 0) else iter_stop())
@@ -124,15 +130,8 @@ def test_a_run_that_is_made_of_something_else_is_refused(tmp_path, saver):
 
 def test_metrics_before_the_first_checkpoint_are_not_kept_twice(tmp_path, saver):
     config = dataclasses.replace(CONFIG, log_every=1)
-
-    def killed(position):
-        for index, item in enumerate(stream(position)):
-            if index == 2:
-                raise KeyboardInterrupt
-            yield item
-
     with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path, saver, config, data=killed)
+        fit(tmp_path, saver, config, data=killed_at(stream, 2))
     assert (tmp_path / "metrics.jsonl").read_text(), "the test needs updates that were logged before the kill"
     fit(tmp_path, saver, config)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

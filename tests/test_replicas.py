@@ -6,7 +6,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from test_fit import stream
+from test_fit import killed_at, stream
 from test_train import CONFIG, MODEL, SGD, V, assert_close, batch
 
 from seqkd_jax import checkpoint, models, train, vocab
@@ -193,15 +193,8 @@ def test_all_diverged_is_an_error(tmp_path, saver):
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, saver):
     whole = fit(tmp_path / "whole", saver)
-
-    def killed(position):
-        for index, item in enumerate(stream(position)):
-            if index == 4:
-                raise KeyboardInterrupt
-            yield item
-
     with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "killed", saver, data=killed)
+        fit(tmp_path / "killed", saver, data=killed_at(stream, 4))
     again = fit(tmp_path / "killed", saver)
     assert again.replicas == whole.replicas
     like = jax.eval_shape(lambda: train.start_state(MODEL, MANY))
