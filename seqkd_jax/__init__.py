@@ -11,11 +11,12 @@ Read it in this order; each module uses only earlier ones.
               classifiers: pure functions
   search      beam search, the engine, sampling        checkpoint   a directory that describes itself
   shortlist   part of the vocabulary, by the source    translate    sentences in, n-best out
+  likelihood  of references: nats, perplexity          evaluate     BLEU, p(t = mode), significance, speed
   schedule    learning rates                           performance  FLOPs, the machine's peak
   train       one update of one or more seeds: the     run_record   what a run carries from update to update
               only pmap                                fit          the training loop
-  recorded    a fixed teacher's features, made once    evaluate     BLEU, perplexity, p(t = mode)
-  train_model   any model on an encoded corpus         train_translator  the same with text and BLEU
+  recorded    a fixed teacher's features, made once    train_model  any model on an encoded corpus
+  train_translator  the same with text and BLEU
   calibration   is a model's confidence to be believed representations   how alike models see examples
   distill     hypotheses -> a distilled corpus         mbr          the hypothesis most like the others
   exchange    Hugging Face's Marian directories        arguments    what the commands take

@@ -7,7 +7,7 @@ of the batches is the same.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -181,20 +181,18 @@ def train_batches(
         epoch, start = epoch + 1, 0
 
 
-def eval_batches(encoded: Encoded, plan: Plan) -> Iterator[Batch]:
-    """Every sentence once, shape by shape in the order of the corpus; `eval_rows` says which is in which row."""
+def eval_batches(encoded: Encoded, plan: Plan) -> Iterator[tuple[np.ndarray, Batch]]:
+    """Every sentence once, shape by shape in the order of the corpus.
+
+    With each batch the indices of its sentences, first row first; the rows after them are fill.
+    """
     for shape, rows in _in_order(plan):
-        yield make_batch(encoded, shape, rows)
-
-
-def eval_rows(plan: Plan) -> list[np.ndarray]:
-    """For each of `eval_batches` the indices of its sentences; the rows after them are fill."""
-    return [rows for _, rows in _in_order(plan)]
+        yield rows, make_batch(encoded, shape, rows)
 
 
 def make_batch(encoded: Encoded, shape: Shape, rows: np.ndarray) -> Batch:
     """These sentences in one batch, padded on the right. A row of fill has the source EOS and weight 0."""
-    return FORMS[encoded.form](encoded, shape, rows)
+    return FORMS[encoded.form].batch(encoded, shape, rows)
 
 
 def _pairs(encoded: Encoded, shape: Shape, rows: np.ndarray) -> Batch:
@@ -235,13 +233,26 @@ def _with_class(encoded: Encoded, shape: Shape, rows: np.ndarray, inputs: np.nda
     return Batch(inputs, labels, weights, _teacher_features(encoded, shape, rows))
 
 
-# What a batch of a corpus looks like. Features, and a teacher's, have the position axes of the labels.
-FORMS = {"pairs": _pairs, "language_model": _language_model, "classes": _classes, "images": _images}
+class Form(NamedTuple):
+    """What a batch of a corpus looks like. Features, and a teacher's, have the position axes of the labels."""
+
+    batch: Callable[[Encoded, Shape, np.ndarray], Batch]
+    predicts_eos: bool = False  # a label more than the target has ids
+    fixed_inputs: bool = False  # inputs are of one size, which needs no width
 
 
-def labels_of(encoded: Encoded, row: int) -> int:
-    """The number of positions that a sentence has labels for."""
-    return len(encoded.targets[row]) + (encoded.form in ("pairs", "language_model"))  # EOS
+FORMS = {
+    "pairs": Form(_pairs, predicts_eos=True),
+    "language_model": Form(_language_model, predicts_eos=True),
+    "classes": Form(_classes),
+    "images": Form(_images, fixed_inputs=True),
+}
+
+
+def labels_of(encoded: Encoded) -> np.ndarray:
+    """The number of positions [N] that each sentence has labels for."""
+    targets = np.fromiter(map(len, encoded.targets), np.int64, len(encoded.targets))
+    return targets + FORMS[encoded.form].predicts_eos
 
 
 def _sources(encoded: Encoded, shape: Shape, rows: np.ndarray) -> np.ndarray:
@@ -344,11 +355,8 @@ def _up(lengths: np.ndarray) -> np.ndarray:
 
 def _lengths(encoded: Encoded) -> tuple[np.ndarray, np.ndarray]:
     """Widths that the sentences need: sources as they are, targets with EOS."""
-    source = np.fromiter(map(len, encoded.sources), np.int64, len(encoded.sources))
-    if encoded.form == "images":
-        source[:] = 1
-    targets = (labels_of(encoded, row) for row in range(len(encoded.targets)))
-    return source, np.fromiter(targets, np.int64, len(encoded.targets))
+    widths = (1 if FORMS[encoded.form].fixed_inputs else len(source) for source in encoded.sources)
+    return np.fromiter(widths, np.int64, len(encoded.sources)), labels_of(encoded)
 
 
 def _check(config: BatchConfig) -> None:

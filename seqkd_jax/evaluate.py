@@ -17,16 +17,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
 
-from seqkd_jax import progress
-from seqkd_jax.base import EOS, Batch, Model, Translator, UserError
-from seqkd_jax.batches import Shape, encode_corpus, eval_batches, make_plan
-from seqkd_jax.config import BatchConfig, LossConfig
-from seqkd_jax.losses import LOSSES, arguments_from, over_positions
+from seqkd_jax import likelihood, progress
+from seqkd_jax.base import EOS, Translator, UserError
+from seqkd_jax.batches import Shape
+from seqkd_jax.config import BatchConfig
 from seqkd_jax.search import greedy_rules
 from seqkd_jax.translate import Decoding, Translation, compile_searches, prepare, translate_lines
 
@@ -39,18 +37,6 @@ class CorpusScores(NamedTuple):
     bleu: float  # 0 to 100
     chrf: float  # 0 to 100
     length_ratio: float  # tokens of the outputs / tokens of the references
-
-
-class Likelihood(NamedTuple):
-    """What a model gives to references."""
-
-    nats: float  # summed over the corpus
-    tokens: int  # predicted, EOS included
-
-    @property
-    def perplexity(self) -> float:
-        """exp of the mean nats of a token; the mean is over the corpus, not over batches."""
-        return math.exp(min(self.nats / self.tokens, 700.0))
 
 
 class Evaluation(NamedTuple):
@@ -100,7 +86,7 @@ def evaluate(
             measures["source_words_per_second"] = words_per_second(decode, timed, repetitions)
             measures["compile_seconds"] = compiling
             results |= {f"{measure}_{key}": value for measure, value in measures.items()}
-    found = reference_likelihood(translator, params, vocabularies, corpus, batch, shapes)
+    found = likelihood.of_references(translator, params, vocabularies, corpus, batch, shapes)
     results |= {"perplexity": found.perplexity, "reference_tokens": found.tokens}
     results["mode_probability"] = results["mode_probability_beam1"]
     results["signature"], results["chrf_signature"] = signatures(vocabularies.metric_tokenizer)
@@ -151,41 +137,6 @@ def _spread(lines: Sequence[str], count: int | None) -> Sequence[str]:
     if count is None or count >= len(lines):
         return lines
     return [lines[index] for index in np.linspace(0, len(lines) - 1, count).astype(int)]
-
-
-def likelihood(model: Model | Translator, params, batches: Iterable[Batch]) -> Likelihood:
-    """Nats and tokens of the labels of some batches, without dropout. Compiled once for a model and a shape."""
-    params = jax.device_put(params, jax.local_devices()[0])  # weights replicated by training: one copy is enough
-    sums = [_summed_nll(model)(params, batch) for batch in batches]  # all dispatched before the first is waited for
-    nats, tokens = np.sum(np.asarray(jax.device_get(sums), np.float64), axis=0)
-    if tokens == 0:
-        raise UserError(
-            "no reference token to be scored: every pair is empty or too long; raise max_source, max_target"
-        )
-    return Likelihood(float(nats), round(float(tokens)))
-
-
-@functools.cache
-def _summed_nll(model: Model | Translator) -> Callable:
-    loss, arguments = over_positions(LOSSES["nll"]), arguments_from(LossConfig())
-
-    def summed_nll(params, batch):
-        logits = model.head(params, model.features(params, batch.inputs, None))
-        return loss(logits, None, batch.labels, batch.weights, arguments)
-
-    return jax.jit(summed_nll)
-
-
-def reference_likelihood(
-    translator: Translator, params, vocabularies, corpus, batch: BatchConfig, shapes: Sequence[Shape] | None = None
-) -> Likelihood:
-    """The likelihood of all references of a corpus: no pair is left out, whatever the length limits of `batch`.
-
-    shapes: those of training, to share its programs; None: chosen from the lengths.
-    """
-    unweighted = corpus._replace(weights=None)  # a perplexity counts tokens
-    encoded, _ = encode_corpus(unweighted, vocabularies, batch, keep_all=True)
-    return likelihood(translator, params, eval_batches(encoded, make_plan(encoded, batch, shapes)))
 
 
 def metric_references(vocabularies, lines: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from seqkd_jax import progress
 from seqkd_jax.base import Model, Translator
-from seqkd_jax.batches import Encoded, Plan, eval_batches, eval_rows, labels_of
+from seqkd_jax.batches import Encoded, Plan, eval_batches, labels_of
 from seqkd_jax.train import Teacher
 
 GIBIBYTE = 2**30
@@ -23,9 +23,9 @@ GIBIBYTE = 2**30
 def size(teacher: Teacher, encoded: Encoded, plan: Plan) -> int:
     """Bytes that the features of all labels take."""
     members = _members(teacher)
-    features = jax.eval_shape(teacher.model.features, members[0], next(eval_batches(encoded, plan)).inputs, None)
-    labels = sum(labels_of(encoded, row) for row in range(len(encoded.targets)))
-    return len(members) * labels * features.shape[-1] * features.dtype.itemsize
+    _, batch = next(eval_batches(encoded, plan))
+    features = jax.eval_shape(teacher.model.features, members[0], batch.inputs, None)
+    return len(members) * int(labels_of(encoded).sum()) * features.shape[-1] * features.dtype.itemsize
 
 
 def with_features(teacher: Teacher, encoded: Encoded, plan: Plan, name: str) -> Encoded:
@@ -34,10 +34,10 @@ def with_features(teacher: Teacher, encoded: Encoded, plan: Plan, name: str) -> 
     All are in one array. Compiled once for a model and a shape.
     """
     compute, members = _compiled_features(teacher.model), jax.device_put(_members(teacher))
-    ends = np.cumsum([0, *(labels_of(encoded, row) for row in range(len(encoded.targets)))])
+    ends = np.cumsum([0, *labels_of(encoded)])
     kept = None
     with progress.counter(len(encoded.targets), f"{name}: teacher's features", "sentences") as advance:
-        for batch, rows in zip(eval_batches(encoded, plan), eval_rows(plan), strict=True):
+        for rows, batch in eval_batches(encoded, plan):
             found = [np.asarray(compute(params, batch.inputs)) for params in members]
             features = np.stack(found, axis=-2) if teacher.each else found[0]
             if kept is None:

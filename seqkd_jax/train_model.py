@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from seqkd_jax import batches, checkpoint, evaluate, files, fit, models, progress, recorded, train, vocab
+from seqkd_jax import batches, checkpoint, files, fit, likelihood, models, progress, recorded, train, vocab
 from seqkd_jax.base import Model, Translator, UserError
 from seqkd_jax.config import ModelConfig, TrainConfig
 
@@ -51,13 +51,13 @@ def train_model(
         return batches.train_batches(corpus, plan, run.config.batch, position)
 
     model = models.build(run.model, run.vocabularies.source.size, run.vocabularies.target.size)
-    scored = list(batches.eval_batches(run.valid, batches.make_plan(run.valid, run.config.batch, plan.shapes)))
+    valid_plan = batches.make_plan(run.valid, run.config.batch, plan.shapes)
+    scored = [batch for _, batch in batches.eval_batches(run.valid, valid_plan)]
 
     def validation(params) -> dict:
-        found = evaluate.likelihood(model, params, scored)
-        loss = found.nats / found.tokens
+        found = likelihood.of_batches(model, params, scored)
         more = {} if validate is None else validate(model, params)
-        return {"loss": loss, "perplexity": found.perplexity, **more}
+        return {"loss": found.mean, "perplexity": found.perplexity, **more}
 
     return fit.fit(
         model,

@@ -64,7 +64,7 @@ def test_every_sentence_once_an_epoch_in_the_shapes_of_the_plan(config, seed):
         assert config.sentences or shape.rows * shape.target <= config.tokens or shape.rows == 8
     epochs = [[batch for _, batch in take(batches.train_batches(encoded, plan, config, Position(e, 0)), n)]
               for e in (0, 1) for n in [plan.batches_per_epoch]]  # fmt: skip
-    for made in (*epochs, list(batches.eval_batches(encoded, plan))):
+    for made in (*epochs, [batch for _, batch in batches.eval_batches(encoded, plan)]):
         assert len(made) == plan.batches_per_epoch
         assert {Shape(*b.inputs[0].shape, b.labels.shape[1]) for b in made} <= set(plan.shapes)
         assert sorted(pair for batch in made for pair in pairs_of(batch)) == wanted_pairs(encoded)
@@ -74,10 +74,10 @@ def test_every_sentence_once_an_epoch_in_the_shapes_of_the_plan(config, seed):
     assert f"{batches.padding_share(plan):.1%}" in batches.describe(plan)
 
 
-def test_eval_rows_say_where_each_sentence_is():
+def test_evaluation_says_where_each_sentence_is():
     encoded = random_encoded()
     plan = batches.make_plan(encoded, CONFIG)
-    for batch, rows in zip(batches.eval_batches(encoded, plan), batches.eval_rows(plan), strict=True):
+    for rows, batch in batches.eval_batches(encoded, plan):
         for place, row in enumerate(rows):
             length = len(encoded.sources[row])
             assert np.array_equal(batch.inputs[0][place, :length], encoded.sources[row])
@@ -165,7 +165,7 @@ def test_very_long_sentences_are_planned_too():
     encoded = Encoded(sources, [x[1:] for x in reversed(sources)], np.ones(300, np.float32))
     plan = batches.make_plan(encoded, CONFIG)
     assert len(plan.shapes) <= 3 and plan.buckets.min() >= 0
-    assert sum(b.weights.any(1).sum() for b in batches.eval_batches(encoded, plan)) == 300
+    assert sum(b.weights.any(1).sum() for _, b in batches.eval_batches(encoded, plan)) == 300
 
 
 def test_given_shapes_are_kept_and_at_most_one_is_added():
@@ -175,7 +175,7 @@ def test_given_shapes_are_kept_and_at_most_one_is_added():
     assert set(plan.shapes) == set(shapes) and plan.shapes[0].source == 12
     small = batches.make_plan(encoded, CONFIG, shapes[1:])
     assert len(small.shapes) == 2 and shapes[1] in small.shapes
-    assert sorted(p for b in batches.eval_batches(encoded, small) for p in pairs_of(b)) == wanted_pairs(encoded)
+    assert sorted(p for _, b in batches.eval_batches(encoded, small) for p in pairs_of(b)) == wanted_pairs(encoded)
 
 
 def test_a_position_of_another_plan_is_refused():
@@ -217,7 +217,7 @@ def test_unusable_pairs_are_dropped_and_counted():
     everything, dropped = batches.encode_corpus(corpus, WORDS, SHORT, keep_all=True)
     assert dropped == (0, 0, 7) and len(everything.sources) == 7
     plan = batches.make_plan(everything, SHORT)
-    assert sum(batch.weights.any(1).sum() for batch in batches.eval_batches(everything, plan)) == 7
+    assert sum(batch.weights.any(1).sum() for _, batch in batches.eval_batches(everything, plan)) == 7
 
 
 def test_nothing_left_is_an_error():
@@ -239,7 +239,7 @@ def test_a_side_that_is_no_sequence_is_not_padded():
     ):
         plan = batches.make_plan(encoded, config)
         assert plan.shapes == (shape,), encoded.form
-        batch = next(batches.eval_batches(encoded, plan))
+        _, batch = next(batches.eval_batches(encoded, plan))
         assert batch.labels.shape == (4, shape.target) and batch.weights.shape == (4, shape.target), encoded.form
 
 

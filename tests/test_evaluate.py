@@ -1,4 +1,4 @@
-"""Evaluation: perplexity and p(t=y^) against NumPy, scores and tests of significance against sacrebleu, speed."""
+"""Evaluation: p(t=y^) against NumPy, scores and tests of significance against sacrebleu, speed."""
 
 import json
 import math
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import sacrebleu
 from sacrebleu.metrics import BLEU
-from tiny import TINY, next_log_probs, parameters
+from tiny import TINY, log_prob, next_log_probs, parameters
 
 from seqkd_jax import evaluate, progress, translate, vocab
 from seqkd_jax.base import BOS, EOS, PAD, UserError
@@ -32,16 +32,13 @@ def corpus(count=9, weights=None):
     return Corpus(lines(count), lines(count, seed=1), weights, "test")
 
 
-def log_prob(source, target):
-    """Of one pair, EOS included, float64: the model asked word by word."""
-    ask = next_log_probs(PARAMS, [*VOCABULARIES.source.encode(source), EOS])
-    ids = [*VOCABULARIES.target.encode(target), EOS]
-    return sum(ask(ids[:place])[token] for place, token in enumerate(ids))
+def in_ids(vocabulary, text):
+    return [*vocabulary.encode(text), EOS]
 
 
 def greedy(source, most):
     """(text, probability, finished): the argmax at each step."""
-    ask = next_log_probs(PARAMS, [*VOCABULARIES.source.encode(source), EOS])
+    ask = next_log_probs(PARAMS, in_ids(VOCABULARIES.source, source))
     ids, total = [], 0.0
     while len(ids) < most and EOS not in ids:
         log_probs = np.array(ask(ids))
@@ -49,24 +46,6 @@ def greedy(source, most):
         ids.append(int(np.argmax(log_probs)))
         total += log_probs[ids[-1]]
     return VOCABULARIES.target.decode(ids), math.exp(total), ids[-1] == EOS
-
-
-@pytest.mark.parametrize("batch", [BATCH, BatchConfig(tokens=0, sentences=3, buckets=1)])
-def test_perplexity_is_the_token_mean_over_the_corpus(batch):
-    """Whatever the batches; overlong pairs count, corpus weights do not."""
-    data = corpus(weights=[0.5] * 9)
-    found = evaluate.reference_likelihood(TINY, PARAMS, VOCABULARIES, data, batch)
-    expected = sum(map(log_prob, data.sources, data.targets))
-    tokens = sum(len(line.split()) + 1 for line in data.targets)
-    assert found.tokens == tokens
-    assert found.nats == pytest.approx(-expected, rel=1e-5)
-    assert found.perplexity == pytest.approx(math.exp(-expected / tokens), rel=1e-5)
-
-
-def test_a_model_without_any_idea_has_perplexity_v():
-    nothing = {name: value * 0 for name, value in PARAMS.items()}
-    found = evaluate.reference_likelihood(TINY, nothing, VOCABULARIES, corpus(), BATCH)
-    assert found.perplexity == pytest.approx(12, rel=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +94,11 @@ def test_the_probability_of_the_mode_is_that_of_the_greedy_output(evaluation):
     assert results["mode_probability"] == pytest.approx(np.mean(probabilities), rel=1e-4)
     assert results["unfinished_beam1"] == sum(not finished for _, _, finished in expected)
     assert 0 < results["unfinished_beam1"] < len(sources), "the example must have cut and finished outputs"
-    best = [log_prob(source, text) for source, text in zip(sources, outputs["beam3"], strict=False)]
+    pairs = [
+        (in_ids(VOCABULARIES.source, source), in_ids(VOCABULARIES.target, text))
+        for source, text in zip(sources, outputs["beam3"], strict=False)
+    ]
+    best = [log_prob(PARAMS, *pair) for pair in pairs]
     if results["unfinished_beam3"] == 0:
         assert results["mode_probability_beam3"] == pytest.approx(np.mean(np.exp(best)), rel=1e-4)
 

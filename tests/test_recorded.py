@@ -67,6 +67,6 @@ def test_size_is_what_is_kept_and_each_sentence_has_its_own(teacher):
         one = ENCODED._replace(
             sources=[ENCODED.sources[place]], targets=[ENCODED.targets[place]], weights=ENCODED.weights[:1]
         )
-        batch = next(batches.eval_batches(one, batches.make_plan(one, CONFIG, PLAN.shapes)))
+        _, batch = next(batches.eval_batches(one, batches.make_plan(one, CONFIG, PLAN.shapes)))
         alone = teacher.model.features(teacher.params, batch.inputs, None)[0, : len(ENCODED.targets[place]) + 1]
         np.testing.assert_allclose(encoded.teacher_features[place], alone, rtol=1e-5, atol=1e-6)

@@ -46,7 +46,7 @@ def run(config=CONFIG, model=LSTM, teacher=None, **options):
 def test_batches_of_a_language_model():
     encoded = batches.sequences([[5, 6, 7], [8]])
     plan = batches.make_plan(encoded, BATCH, [batches.Shape(8, 4, 8)])
-    made = next(batches.eval_batches(encoded, plan))
+    _, made = next(batches.eval_batches(encoded, plan))
     assert made.inputs[0].tolist() == [BOS, 5, 6, 7, 0, 0, 0, 0]
     assert made.labels[0].tolist() == [5, 6, 7, EOS, 0, 0, 0, 0]
     assert made.weights.sum(1).tolist() == [4, 2, 0, 0, 0, 0, 0, 0], "EOS counts, fill does not"
@@ -54,7 +54,7 @@ def test_batches_of_a_language_model():
 
 def test_batches_of_a_classifier():
     encoded = batches.classified([np.array([5, 6, EOS]), np.array([7, EOS])], [1, 0])
-    made = next(batches.eval_batches(encoded, batches.make_plan(encoded, BATCH)))
+    _, made = next(batches.eval_batches(encoded, batches.make_plan(encoded, BATCH)))
     assert made.inputs[:2].tolist() == [[5, 6, EOS, 0], [7, EOS, 0, 0]]
     assert made.labels[:2].tolist() == [[1], [0]], "a class is one label at one position"
     assert made.weights[:, 0].tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
@@ -64,7 +64,7 @@ def test_batches_of_images():
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28)).astype(np.uint8)
     encoded = batches.classified(list(images), [4, 1, 9])
     plan = batches.make_plan(encoded, BATCH)
-    made = next(batches.eval_batches(encoded, plan))
+    _, made = next(batches.eval_batches(encoded, plan))
     assert made.inputs.shape == (8, 28, 28) and made.inputs.dtype == np.uint8
     np.testing.assert_array_equal(made.inputs[:3], images)
     assert made.labels[:3, 0].tolist() == [4, 1, 9]

@@ -94,3 +94,9 @@ def next_log_probs(params, source):
 
     ask.attention = lambda prefix: (ask(prefix), known[tuple(prefix)][2])[1]
     return ask
+
+
+def log_prob(params, source, target):
+    """Of a whole target: ids, both with EOS at their ends."""
+    ask = next_log_probs(params, source)
+    return sum(ask(target[:place])[token] for place, token in enumerate(target))

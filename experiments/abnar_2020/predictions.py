@@ -42,7 +42,7 @@ def vectors(model: Model, params, encoded: batches.Encoded) -> np.ndarray:
     """Penultimate features [N,E]: of the last position that was read."""
     plan = batches.make_plan(encoded, BATCH)
     found = None
-    for batch, rows in zip(batches.eval_batches(encoded, plan), batches.eval_rows(plan), strict=True):
+    for rows, batch in batches.eval_batches(encoded, plan):
         features = np.asarray(_reader(model)(params, batch.inputs))
         if found is None:
             found = np.empty((len(encoded.targets), features.shape[-1]), features.dtype)
@@ -70,10 +70,10 @@ def decisions(model: Model, params, test: Test) -> np.ndarray:
 def at_labels(model: Model, params, encoded: batches.Encoded, config: BatchConfig, shapes) -> Labels:
     """Loss and confidence at every label of a corpus; config, shapes: of training, to share its shapes."""
     plan = batches.make_plan(encoded, config, shapes)
-    count = np.array([batches.labels_of(encoded, row) for row in range(len(encoded.targets))])
+    count = batches.labels_of(encoded)
     nats = np.zeros(len(count))
     confidence, correct = [], []
-    for batch, rows in zip(batches.eval_batches(encoded, plan), batches.eval_rows(plan), strict=True):
+    for rows, batch in batches.eval_batches(encoded, plan):
         values = [np.asarray(value)[: len(rows)] for value in _measures(model)(params, batch)]
         real = np.asarray(batch.weights)[: len(rows)] > 0
         nats[rows] = (values[0].astype(np.float64) * real).sum(axis=1)
@@ -88,7 +88,7 @@ def soft_targets(
     """The model's distributions, its logits divided by `temperature`, at the labels; config, shapes: of training."""
     plan = batches.make_plan(encoded, config, shapes)
     entropy, right = [], []
-    for batch in batches.eval_batches(encoded, plan):
+    for _, batch in batches.eval_batches(encoded, plan):
         found, correct = _entropy(model)(params, batch, np.float32(temperature))
         real = batch.weights > 0
         entropy.append(np.asarray(found)[real])
