@@ -65,8 +65,9 @@ def train(command: Train) -> None:
         record_gib=command.record_gib,
     )
     done = train_translator(run, command.out)
+    best = ", ".join(f"{found.best_value:.4g} at {found.best_step:,}" for found in done.replicas)
     progress.log(
-        f"{done.steps:,} updates; best at {done.best_step:,}: {done.best_value:.4g}; "
+        f"{done.steps:,} updates; best {best}; "
         f"{done.tokens_per_second:,.0f} target tokens/s, {done.peak_fraction:.0%} of this machine's peak"
     )
     print(done.best)

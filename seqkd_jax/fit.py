@@ -34,24 +34,32 @@ class Data(NamedTuple):
     batches_per_epoch: int
 
 
+class Outcome(NamedTuple):
+    """What `fit` found of one seed."""
+
+    seed: int
+    best_step: int
+    best_value: float  # of the selecting metric
+    stopped: bool  # early
+    diverged: int  # the update whose loss or gradient was not finite; 0: none
+    history: list[dict]  # one entry a validation
+
+
 class Summary(NamedTuple):
     """What `fit` found."""
 
     best: Path  # checkpoint; of several replicas stacked, each at its own best
     last: Path  # checkpoint
-    best_step: int  # of the first replica, which is the only one of an ordinary run
-    best_value: float  # of the selecting metric, likewise
     steps: int
-    history: list[dict]  # one entry a validation, likewise
+    replicas: list[Outcome]  # of an ordinary run one
     tokens_per_second: float  # target tokens, those of all replicas; compilation and validation kept out
     peak_fraction: float  # of the machine's measured matrix-product rate
-    replicas: list[dict]  # seed, best_step, best_value, stopped, diverged, history of each
 
 
 class Diverged(UserError):
     """No replica is left whose loss is finite. `replicas`: as in Summary, of what was found until then."""
 
-    def __init__(self, message: str, replicas: list[dict]):
+    def __init__(self, message: str, replicas: list[Outcome]):
         super().__init__(message)
         self.replicas = replicas
 
@@ -92,28 +100,14 @@ def fit(
             run, state = _train(loop, run, state, stopped)
     rate = run.tokens / run.seconds if run.seconds else 0.0
     fraction = run.flops / run.seconds / performance.matrix_peak() / len(devices) if run.seconds else 0.0
-    told = _told(config, run)
-    first = told[0]
-    return Summary(
-        directory / "best",
-        directory / "last",
-        first["best_step"],
-        first["best_value"],
-        run.step,
-        list(first["history"]),
-        rate,
-        fraction,
-        told,
-    )
+    return Summary(directory / "best", directory / "last", run.step, _outcomes(config, run), rate, fraction)
 
 
-def _told(config: TrainConfig, run: RunRecord) -> list[dict]:
-    """What a summary says of each replica."""
+def _outcomes(config: TrainConfig, run: RunRecord) -> list[Outcome]:
     sign = -1.0 if config.validate_bleu else 1.0
-    told = [{**replica._asdict(), "best_value": sign * replica.best_value} for replica in run.replicas]
-    for entry in told:
-        del entry["decay"], entry["worse"]
-    return told
+    return [
+        Outcome(r.seed, r.best_step, sign * r.best_value, r.stopped, r.diverged, list(r.history)) for r in run.replicas
+    ]
 
 
 class _Loop(NamedTuple):
@@ -230,7 +224,7 @@ def _diverge(loop: _Loop, run: RunRecord, place: int, pending: _Pending, value: 
     run = with_replica(run, place, replica._replace(diverged=pending.step))
     if not any(replica.active or replica.stopped for replica in run.replicas):
         message = f"{reason}; the last good checkpoint, if one was saved, is {loop.directory / 'last'}"
-        raise Diverged(message, _told(loop.config, run))
+        raise Diverged(message, _outcomes(loop.config, run))
     progress.log(f"{reason}; it stays as it was, the others go on")
     return run
 

@@ -77,7 +77,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, saver):
             fit(tmp_path / "killed", saver, data=lambda p: killed(Position(0, 0)) if p == (0, 0) else iter_stop())
     again = fit(tmp_path / "killed", saver)
     assert again.steps == whole.steps == 6
-    assert [entry["step"] for entry in again.history] == [3, 6]
+    assert [entry["step"] for entry in again.replicas[0].history] == [3, 6]
     assert_close(final(tmp_path / "killed"), final(tmp_path / "whole"), "resumed training differs from uninterrupted")
     lines = [json.loads(line) for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "validation" not in line] == [1, 2, 3, 4, 5, 6], "a step twice or never"
@@ -90,7 +90,7 @@ def iter_stop():
 def test_a_finished_run_returns_at_once(tmp_path, saver):
     first = fit(tmp_path, saver)
     second = fit(tmp_path, saver, data=lambda position: pytest.fail("trained again"))
-    assert (second.steps, second.best_step, second.best_value) == (first.steps, first.best_step, first.best_value)
+    assert (second.steps, second.replicas) == (first.steps, first.replicas)
 
 
 def test_sigterm_saves_and_exits(tmp_path, saver):
@@ -178,7 +178,7 @@ def test_patience_stops_early(tmp_path, saver):
     rising.loss = 0.0
     config = dataclasses.replace(CONFIG, validate_every=1, patience=2, epochs=9)
     found = fitting.fit(MODEL, fitting.Data(stream, 3), config, tmp_path, validate=rising, save=saver)
-    assert (found.steps, found.best_step) == (3, 1)
+    assert (found.steps, found.replicas[0].best_step) == (3, 1)
 
 
 def test_bleu_picks_the_best_checkpoint(tmp_path, saver):
@@ -187,7 +187,7 @@ def test_bleu_picks_the_best_checkpoint(tmp_path, saver):
     config = dataclasses.replace(CONFIG, epochs=3, validate_bleu=True)
     data = fitting.Data(stream, 3)
     found = fitting.fit(MODEL, data, config, tmp_path, validate=lambda params: next(told), save=saver)
-    assert (found.best_step, found.best_value) == (6, 30.0)
+    assert (found.replicas[0].best_step, found.replicas[0].best_value) == (6, 30.0)
     assert checkpoint.read_record(found.best)["metadata"]["step"] == 6
 
 

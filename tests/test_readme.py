@@ -55,7 +55,7 @@ def test_a_classifier_is_taught(tmp_path, monkeypatch, capsys):
     names = executed(text)
     assert capsys.readouterr().out.strip() in ("bad", "good")
     assert [len(names[run].replicas) for run in ("teacher", "taught")] == [3, 3]
-    assert all(np.isfinite(replica["best_value"]) for replica in names["taught"].replicas)
+    assert all(np.isfinite(replica.best_value) for replica in names["taught"].replicas)
 
 
 def test_lines_are_translated(tmp_path, monkeypatch, capsys):

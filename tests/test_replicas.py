@@ -133,10 +133,10 @@ def test_fit_trains_every_seed_as_alone(tmp_path, saver):
     found = fit(tmp_path / "many", saver)
     for place in range(R):
         alone = fit(tmp_path / str(place), saver, solo(place))
-        told = found.replicas[place]
-        assert told["seed"] == 3 + place
-        assert told["best_step"] == alone.best_step
-        assert told["best_value"] == pytest.approx(alone.best_value, rel=1e-5)
+        told, told_alone = found.replicas[place], alone.replicas[0]
+        assert told.seed == 3 + place
+        assert told.best_step == told_alone.best_step
+        assert told.best_value == pytest.approx(told_alone.best_value, rel=1e-5)
         expected = select(alone.best).params
         assert_close(select(found.best, place).params, expected, f"replica {place} of best/ is not seed {3 + place}")
         one = checkpoint.select(found.best, place, tmp_path / "taken")
@@ -156,13 +156,13 @@ def test_each_replica_has_its_own_best_and_its_own_end(tmp_path, saver):
 
     config = dataclasses.replace(MANY, validate_every=1, patience=2, epochs=9)
     found = fit(tmp_path, saver, config, validate=scripted)
-    assert [replica["best_step"] for replica in found.replicas] == [2, 4, 1]
-    assert all(replica["stopped"] for replica in found.replicas)
+    assert [replica.best_step for replica in found.replicas] == [2, 4, 1]
+    assert all(replica.stopped for replica in found.replicas)
     assert found.steps == 6, "the run ends when its last replica has stopped"
     for place, seed in enumerate(planned):
         best = planned[seed].index(min(planned[seed]))
         assert_close(select(found.best, place).params, seen[seed][best], f"best/ of seed {seed} is of another step")
-        assert len(found.replicas[place]["history"]) == len(planned[seed])
+        assert len(found.replicas[place].history) == len(planned[seed])
 
 
 def test_a_diverged_replica_is_reported_and_the_others_go_on(tmp_path, saver):
@@ -181,9 +181,9 @@ def test_a_diverged_replica_is_reported_and_the_others_go_on(tmp_path, saver):
         found = fit(tmp_path, saver, data=stream)
     finally:
         train.start_state = original
-    assert [replica["diverged"] for replica in found.replicas] == [0, 1, 0]
-    assert found.replicas[1]["history"] == (), "a diverged replica is not validated"
-    assert [len(replica["history"]) for replica in found.replicas] == [2, 0, 2]
+    assert [replica.diverged for replica in found.replicas] == [0, 1, 0]
+    assert found.replicas[1].history == [], "a diverged replica is not validated"
+    assert [len(replica.history) for replica in found.replicas] == [2, 0, 2]
 
 
 def test_all_diverged_is_an_error(tmp_path, saver):

@@ -87,7 +87,7 @@ def test_vocabularies_of_classifiers_are_kept(tmp_path):
 def test_a_classifier_learns(tmp_path, replicas):
     found = train_model.train_model(run(dataclasses.replace(CONFIG, replicas=replicas)), tmp_path)
     for replica in found.replicas:
-        assert replica["history"][-1]["loss"] < 0.3, f"parity of the last word was not learned: {replica['history']}"
+        assert replica.history[-1]["loss"] < 0.3, f"parity of the last word was not learned: {replica.history}"
 
 
 def test_a_language_model_learns(tmp_path):
@@ -95,7 +95,9 @@ def test_a_language_model_learns(tmp_path):
     pattern = [[4 + (start + step) % 12 for step in range(6)] for start in range(12)] * 4
     encoded = batches.sequences(pattern)
     found = train_model.train_model(Run(model, WORDS, encoded, encoded, CONFIG), tmp_path)
-    assert found.history[-1]["perplexity"] < 3, "of seven labels one is a free choice among twelve: 12**(1/7) is 1.4"
+    assert found.replicas[0].history[-1]["perplexity"] < 3, (
+        "of seven labels one is a free choice among twelve: 12**(1/7) is 1.4"
+    )
 
 
 def weights(directory, replica=None):

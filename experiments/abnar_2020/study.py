@@ -123,11 +123,12 @@ def training(study: Study, arm: Arm) -> Path:
             teachers=scale.teachers,
         )
         try:
-            found = train_model(run, directory, arm.key)._asdict()
-            told = {key: value for key, value in found.items() if key not in ("best", "last", "history")}
+            told = train_model(run, directory, arm.key)._asdict()
+            del told["best"], told["last"]
         except fit.Diverged as error:
             progress.log(f"{error}; no seed of {arm.label} is left, the study goes on without it")
             told = {"replicas": error.replicas}
+        told["replicas"] = [outcome._asdict() for outcome in told["replicas"]]
         files.write_json(directory / "summary.json", plain(told))
         files.remove(directory / "last")  # the run is over: its optimiser's state is of no use
 

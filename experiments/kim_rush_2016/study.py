@@ -220,8 +220,9 @@ def training(study: Study, row: Row) -> Path:
             start=inputs.get("start"),
             teacher=inputs.get("teacher"),
         )
-        summary = train_translator(run, directory, row.key)
-        told = {key: value for key, value in summary._asdict().items() if key not in ("best", "last", "replicas")}
+        found = train_translator(run, directory, row.key)
+        told = found.replicas[0]._asdict() | found._asdict()
+        del told["best"], told["last"], told["replicas"]
         files.write_json(directory / "summary.json", told)
 
     return study.stage(f"train-{row.key}", [row.model, config], inputs, make, resumable=True)
