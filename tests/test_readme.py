@@ -96,3 +96,49 @@ def test_commands_are_commands():
             tyro.cli(arguments_type, args=arguments)
         except SystemExit:
             pytest.fail(f"README.md: this command is refused: {line}")
+
+
+RESULTS = Path(__file__).parents[1] / "experiments" / "results"
+# What the header of a table of the README holds -> the committed table with the same arms, and the arms' column there.
+COMMITTED = {
+    "paper's Δ": ("kim_rush_2016/multi30k", 1),
+    "ECE, 10⁶ bins": ("abnar_2020/classification", 0),
+    "ECE clean": ("abnar_2020/digits", 0),
+    "PPL, mean": ("abnar_2020/lm", 0),
+}
+OTHER_NAMES = {"+ Seq-Inter": "Teacher + Seq-Inter", "a teacher, not in the paper": "Transformer teacher"}
+NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+
+
+def rows(text, column):
+    """Each table as its header and its rows by what they have in a column."""
+    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        header, _, *lines = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()]
+        yield header, {re.sub(r"\*\*| \(.*", "", line[column]): line for line in lines}
+
+
+def stands_in(number, others):
+    """Is it one of them, rounded or not?"""
+    size = len(number.partition(".")[2])
+    for other in others:
+        finer = max(size, len(other.partition(".")[2]))
+        slack = 0.5 * 10.0**-size + 0.5 * 10.0**-finer + 1e-12 if finer > size else 1e-12
+        if abs(float(number.replace(",", "")) - float(other.replace(",", ""))) <= slack:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("named", [name for name in COMMITTED if name in README])
+def test_results_are_the_committed_ones(named):
+    """Every number in a row of results stands in the committed table's row of that arm."""
+    directory, column = COMMITTED[named]
+    _, committed = next(rows((RESULTS / directory / "table.md").read_text(encoding="utf-8"), column))
+    told = [lines for header, lines in rows(README, column) if any(named in cell for cell in header)]
+    assert len(told) == 1, f"README.md: {len(told)} tables have {named!r} in their header; name what only one has"
+    for arm, cells in told[0].items():
+        row = committed.get(OTHER_NAMES.get(arm, arm))
+        assert row, f"README.md: {arm!r} is not in {directory}/table.md"
+        numbers = NUMBER.findall(" ".join(row))
+        for cell in cells[column + 1 :]:
+            wrong = [number for number in NUMBER.findall(cell) if not stands_in(number, numbers)]
+            assert not wrong, f"README.md: {arm}: {wrong} of {cell!r} do not stand in {directory}/table.md"
