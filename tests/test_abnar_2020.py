@@ -403,7 +403,9 @@ def test_the_grids_are_the_paper_s():
     assert len(arms) == 20 and len(set(arms)) == 20
     assert len(scales.SCALES["lm", "paper"].arms) == 20 and len(scales.SCALES["images", "small"].arms) == 6
     assert number("classification", "LSTM → Transformer", "mu") is not None
-    assert select(arms, ["lstm-to-transformer", "LSTM"]) == (Arm("LSTM"), Arm("Transformer", "LSTM"))
+    named = select(arms, ["lstm-to-transformer", "Transformer"])
+    assert named == (Arm("LSTM"), Arm("Transformer"), Arm("Transformer", "LSTM"))
+    assert select(arms, ["lstm-to-transformer"]) == (Arm("LSTM"), Arm("Transformer", "LSTM")), "with its teacher"
     with pytest.raises(UserError, match="no arm is called 'gru'"):
         select(arms, ["gru"])
 

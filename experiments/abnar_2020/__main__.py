@@ -32,7 +32,7 @@ class Command:
     seeds: int | None = None
     """So many seeds of each arm, trained at once (None: the scale's)."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ARM ...")] = ()
-    """Make only these arms, such as lstm lstm-to-transformer, and their teachers; what was made before is reported."""
+    """Make only these arms, such as lstm-to-transformer, with their teachers; what was made before is reported, too."""
     dry_run: bool = False
     """Print parameters, updates and FLOPs; train nothing."""
 
