@@ -410,6 +410,18 @@ def test_the_grids_are_the_paper_s():
         select(arms, ["gru"])
 
 
+def test_quirks_of_the_original_code_are_switched_on_by_name():
+    plain = scales.scale_of("digits", None, "small")
+    both = scales.scale_of("digits", None, "small", ["teacher_dropout", "temperature_scaling"])
+    assert plain.quirks == () and both.quirks == ("teacher_dropout", "temperature_scaling")
+    taught = both.config(Arm("MLP", "CNN"), 2).loss
+    assert taught.teacher_dropout and taught.temperature_scaling == "inverse" and taught.temperature == 5
+    assert both.config(Arm("MLP"), 2) == plain.config(Arm("MLP"), 2), "what is trained alone is as before"
+    assert set(plain.deviations) - set(both.deviations) == set(scales.WITHOUT_QUIRKS.values())
+    told = scales.scale_of("agreement", "lm", "small").deviations
+    assert not any("T²" in note for note in told), "at T = 1 there is nothing to multiply"
+
+
 def test_a_fifth_architecture_is_one_line(monkeypatch):
     four = scales._classifiers
     monkeypatch.setattr(scales, "_classifiers", lambda *parts: four(*parts) | {"GRU": SequenceLSTMConfig(1, 8)})

@@ -164,6 +164,7 @@ def made_up(setup, right=1, models=None):
         "setup": setup,
         "scale": "made up",
         "seeds": [1, 2, 3],
+        "quirks": [],
         "notes": ["nothing here was measured"],
         "counts": {"train": 39929, "test": 14000},
         "arms": arms,

@@ -28,11 +28,13 @@ class Command:
     data: Path | None = None
     """Sentences: train.tsv, valid.tsv, test.tsv, or Linzen et al.'s file; digits: the four idx files."""
     out: Path | None = None
-    """Where results go, and stages in OUT/stages (default: runs/abnar_2020/SETUP-SCALE)."""
+    """Where results go, and stages in OUT/stages (default: runs/abnar_2020/SETUP-SCALE, and quirks)."""
     seeds: int | None = None
     """So many seeds of each arm, trained at once (None: the scale's)."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ARM ...")] = ()
     """Make only these arms, such as lstm-to-transformer, with their teachers; what was made before is reported, too."""
+    quirks: tuple[Literal["teacher_dropout", "temperature_scaling"], ...] = ()
+    """Do as the paper's code does: teachers keep their dropout; the teacher's term is divided by T², not multiplied."""
     dry_run: bool = False
     """Print parameters, updates and FLOPs; train nothing."""
 
@@ -40,7 +42,11 @@ class Command:
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 an error that the user can mend."""
     command = tyro.cli(Command, args=arguments, prog="python -m experiments.abnar_2020")
-    return exit_status(lambda: _run(scale_of(command.scenario, command.setup, command.scale), command))
+    return exit_status(lambda: _run(_scale(command), command))
+
+
+def _scale(command: Command) -> Scale:
+    return scale_of(command.scenario, command.setup, command.scale, command.quirks)
 
 
 def _check(scale: Scale, command: Command) -> None:
@@ -73,7 +79,7 @@ def _run(scale: Scale, command: Command) -> int:
 
     progress.count_compilations()
     started = time.monotonic()
-    out = command.out or Path("runs") / "abnar_2020" / f"{scale.setup}-{scale.name}"
+    out = command.out or Path("runs") / "abnar_2020" / "-".join((scale.setup, scale.name, *command.quirks))
     making = study.Study(scale, out / "stages", command.data, command.seeds or scale.seeds)
     made = list(evaluated(scale.arms, asked, making, lambda arm: arm.key, study.evaluated))
     found = {"study": "abnar_2020", **report.what_ran(results.data_hashes(making)), **results.collect(making, made)}
