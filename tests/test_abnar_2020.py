@@ -155,7 +155,7 @@ def test_a_student_is_compared_with_what_taught_it(finished):
     for place in range(made.seeds):
         taught_by = checkpoint.load(study.teaching(made, teacher), replica=place)
         at_end = checkpoint.load(study.training(made, teacher) / study.END, replica=place)
-        assert checkpoint.tree_sha256(taught_by.params) != checkpoint.tree_sha256(at_end.params), "both are the end"
+        assert checkpoint.trees.sha256(taught_by.params) != checkpoint.trees.sha256(at_end.params), "both are the end"
         taught = checkpoint.load(study.training(made, student) / study.END, replica=place)
         task = study.task(made)
         said = [predictions.decisions(m.model, m.params, task.tests["test"]) for m in (taught_by, taught)]
