@@ -19,8 +19,9 @@ Read it in this order; each module uses only earlier ones.
   train_translator  the same with text and BLEU
   calibration   is a model's confidence to be believed representations   how alike models see examples
   distill     hypotheses -> a distilled corpus         mbr          the hypothesis most like the others
-  exchange    Hugging Face's Marian directories        arguments    what the commands take
-  inputs      what they name, read                     cli          the command `seqkd`
+  exchange    Hugging Face's Marian directories        arguments    what the commands of `seqkd` take
+  inputs      what they name, read                     commands     what they do
+  cli         which is asked for, and how it ends
 
 The studies are in `experiments`: kim_rush_2016, a table of corpora, losses and starting points; abnar_2020, a grid of
 teachers and students.

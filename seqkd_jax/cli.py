@@ -1,336 +1,58 @@
-"""The command `seqkd`: arguments to calls of the library and its results to files, nothing else. Above everything.
+"""The command `seqkd`: which command is asked for, and how it ends. Above everything.
 
-COMMANDS names for each command the dataclass of its arguments and the function that runs it, which imports what it
-needs when it runs. Results go to standard output or files, everything else to standard error. Exit codes: 0 done, 2 an
+COMMANDS names for each command the dataclass of its arguments and the function that runs it. Exit codes: 0 done, 2 an
 error the user can mend (one line says how), 130 interrupted, 141 the reader of our output went away, 143 stopped by
 SIGTERM with a checkpoint saved.
 """
 
-import contextlib
 import dataclasses
-import functools
-import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tyro
 
-from seqkd_jax import __version__, files, inputs, progress
-from seqkd_jax.arguments import (
-    Average,
-    Distill,
-    Evaluate,
-    Export,
-    Import,
-    LearnShortlist,
-    Score,
-    Select,
-    Train,
-    Translate,
-    Vocab,
-)
-from seqkd_jax.base import EOS, UserError
-from seqkd_jax.config import BatchConfig, FilterConfig
-
-RESULTS = ("results.json", "*.txt")  # of `seqkd evaluate`
-Value = TypeVar("Value")
-
-
-def train(command: Train) -> None:
-    """Ties corpus, vocabulary, model and starting point together; the work is in train_translator."""
-    from seqkd_jax import models
-    from seqkd_jax.losses import LOSSES
-    from seqkd_jax.train_translator import Run, train_translator
-
-    loss = _entry(LOSSES, command.config.loss.name, "--loss.name")
-    if command.teacher and not loss.needs_teacher:
-        raise UserError(f"--teacher is given, but loss {command.config.loss.name} reads none; say --loss.name word_kd")
-    gold = functools.cache(lambda: inputs.load_pairs(command.pairs, "train"))
-    corpus, vocabularies = inputs.training_corpus(command, gold), inputs.vocabularies(command, gold)
-    model = command.lstm if command.model == "lstm" else command.transformer
-    size = models.parameter_count(models.build(model, vocabularies.source.size, vocabularies.target.size))
-    progress.log(f"{command.model}: {size:,} parameters; vocabulary {vocabularies.fingerprint[:12]}")
-    run = Run(
-        model=model,
-        vocabularies=vocabularies,
-        train=corpus,
-        valid=inputs.load_pairs(command.pairs, "valid"),
-        config=command.config,
-        start=command.start,
-        teacher=command.teacher,
-        teachers=command.teachers,
-        record_gib=command.record_gib,
-    )
-    done = train_translator(run, command.out)
-    best = ", ".join(f"{found.best_value:.4g} at {found.best_step:,}" for found in done.replicas)
-    progress.log(
-        f"{done.steps:,} updates; best {best}; "
-        f"{done.tokens_per_second:,.0f} target tokens/s, {done.peak_fraction:.0%} of this machine's peak"
-    )
-    print(done.best)
-
-
-def translate(command: Translate) -> None:
-    """Lines in, lines out; bounded memory, whatever the length of the input."""
-    from seqkd_jax import checkpoint, mbr, shortlist
-    from seqkd_jax.corpus import read_lines
-    from seqkd_jax.translate import Decoding, record_attention, translate_lines, write_jsonl, write_text
-    from seqkd_jax.translate.unknown import read_dictionary
-
-    if command.n_best > command.search.beam:
-        raise UserError(f"--n-best {command.n_best} is more than --beam {command.search.beam}: raise the beam")
-    if command.dictionary and not command.replace_unknown:
-        raise UserError("--dictionary is for --replace-unknown: give both")
-    if (command.attention_layer is not None or command.attention_head) and not command.attention:
-        raise UserError("--attention-layer and --attention-head are for --attention FILE: give that too")
-    loaded = checkpoint.load_ensemble(command.checkpoint)
-    dictionary = read_dictionary(command.dictionary) if command.dictionary else None
-    words = shortlist.load(command.shortlist, loaded.vocabularies) if command.shortlist else None
-    typed = command.file == "-" and sys.stdin.isatty()
-    chunk = command.read_ahead or (1 if typed else 2048)
-    decoding = Decoding(
-        command.search,
-        command.decoder,
-        words,
-        batch_tokens=1 if chunk == 1 else command.batch_tokens,  # a person waits for one sentence: one row
-        chunk=chunk,
-    )
-    write = write_jsonl if command.n_best else write_text
-    recorded = _output(command.attention) if command.attention else contextlib.nullcontext()
-    counter = progress.counter(None, "translate", "sentences")
-    with _output(command.out) as stream, recorded as attention, counter as advance:
-        translations = translate_lines(
-            loaded.model,
-            loaded.params,
-            loaded.vocabularies,
-            read_lines(command.file),
-            decoding,
-            prefixes=read_lines(command.prefix_file) if command.prefix_file else None,
-            n_best=command.n_best or 1 if command.mbr == "none" else None,
-            unknown_from_source=command.replace_unknown,
-            dictionary=dictionary,
-            progress=advance,
-        )
-        if command.mbr != "none":
-            tokenize = loaded.vocabularies.metric_tokenizer
-            lists = mbr.by_expected_utility(translations, command.mbr, command.mbr_weights, tokenize)
-            translations = (one._replace(hypotheses=one.hypotheses[: command.n_best or 1]) for one in lists)
-        if attention:
-            translations = record_attention(
-                loaded.model,
-                loaded.params,
-                loaded.vocabularies,
-                translations,
-                attention,
-                layer=command.attention_layer,
-                heads=command.attention_head or None,
-                batch_tokens=command.batch_tokens,
-                chunk=chunk,
-            )
-        write(translations, stream)
-
-
-def distill(command: Distill) -> None:
-    """The teacher's n-best lists, then the choice among them."""
-    from seqkd_jax import checkpoint
-    from seqkd_jax import distill as distilling
-    from seqkd_jax.corpus import read_lines
-    from seqkd_jax.translate import Decoding
-
-    rule = _entry(distilling.SELECTIONS, command.selection, "--selection")
-    if command.source_only and rule is not None:
-        raise UserError(f"--selection {command.selection} needs references; with --source-only, use best")
-    out = Path(os.path.abspath(command.out))
-    files.require_replaceable(out, distilling.HOLDS)
-    teacher = checkpoint.load_ensemble(command.checkpoint)
-    if command.source_only:
-        sources, references = list(read_lines(command.source_only)), None
-    else:
-        sources, references, *_ = inputs.load_pairs(command.pairs, "train")
-    found = distilling.n_best(
-        out.with_name(f"{out.name}.n-best"),
-        teacher,
-        sources,
-        Decoding(command.search, batch_tokens=command.batch_tokens),
-        shard_lines=command.shard_lines,
-    )
-    languages = command.pairs.corpus.source, command.pairs.corpus.target
-    filters = command.filters if command.filters != FilterConfig() else None
-    distilling.write_corpus(
-        command.out, found, teacher.vocabularies, references, command.selection, languages=languages, filters=filters
-    )
-    progress.log((command.out / "README.md").read_text(encoding="utf-8").rstrip())
-    print(command.out / "filtered" if filters else command.out)
-
-
-def evaluate(command: Evaluate) -> None:
-    """One system measured; others, if named, compared with it on the same sentences."""
-    from seqkd_jax import checkpoint
-    from seqkd_jax import evaluate as measuring
-    from seqkd_jax.translate import Decoding
-
-    if command.out:
-        files.require_replaceable(command.out, RESULTS)
-    loaded = checkpoint.load_ensemble(command.checkpoint)
-    corpus = inputs.load_pairs(command.pairs, command.split)
-    timed = None if command.repetitions else 0
-    found = measuring.evaluate(
-        loaded.model,
-        loaded.params,
-        loaded.vocabularies,
-        corpus,
-        Decoding(command.search, batch_tokens=command.batch_tokens),
-        batch=BatchConfig(),
-        repetitions=command.repetitions,
-        timed_sentences=timed,
-    )
-    results = {
-        "checkpoint": loaded.name,
-        "fingerprint": checkpoint.fingerprint(loaded.directory),
-        "corpus": corpus.name,
-        **found.results,
-    }
-    beam = f"beam{command.search.beam}"
-    if command.compare:
-        systems = {name: _outputs_of(name, command, corpus, loaded) for name in command.compare}
-        systems[loaded.name] = found.outputs[beam]
-        tokenize = loaded.vocabularies.metric_tokenizer
-        results["compared"] = measuring.paired_bootstrap(systems, found.references, loaded.name, tokenize)
-    if command.out:
-        with files.new_directory(command.out, RESULTS) as directory:
-            for name, lines in found.outputs.items():
-                files.write_text(directory / f"{name}.txt", "".join(f"{line}\n" for line in lines))
-            files.write_json(directory / RESULTS[0], results)
-    with _output(None) as stream:
-        stream.write(files.json_text(results))
-
-
-def score(command: Score) -> None:
-    """Forced decoding of given translations."""
-    from seqkd_jax import checkpoint
-    from seqkd_jax.corpus import read_lines
-    from seqkd_jax.translate import force_score
-
-    loaded = checkpoint.load_ensemble(command.checkpoint)
-    sources, targets = (list(read_lines(path)) for path in (command.source, command.target))
-    if len(sources) != len(targets):
-        raise UserError(f"{command.source} has {len(sources):,} lines but {command.target} has {len(targets):,}")
-    source_ids = ([*loaded.vocabularies.source.encode(line), EOS] for line in sources)
-    target_ids = [loaded.vocabularies.target.encode(line) for line in targets]
-    total = 0.0
-    with _output(command.out) as stream, progress.counter(len(sources), "score", "sentences") as advance:
-        pairs = zip(source_ids, target_ids, strict=True)
-        for nats in force_score(loaded.model, loaded.params, pairs, progress=advance):
-            stream.write(f"{nats:.6f}\n")
-            total += nats
-    tokens = sum(len(ids) + 1 for ids in target_ids)
-    mean = -total / max(tokens, 1)
-    progress.log(f"{total:,.2f} nats over {tokens:,} tokens (EOS included): perplexity {math.exp(min(mean, 700)):.4f}")
-
-
-def average(command: Average) -> None:
-    """The mean of weights as a checkpoint of its own."""
-    from seqkd_jax import checkpoint
-
-    params = checkpoint.average(list(command.checkpoints))
-    first = checkpoint.load(command.checkpoints[0])
-    metadata = {"average_of": {str(path): checkpoint.fingerprint(path) for path in command.checkpoints}}
-    checkpoint.save(
-        command.out, params, model_config=first.model_config, vocabularies=first.vocabularies, metadata=metadata
-    )
-    print(command.out)
-
-
-def select(command: Select) -> None:
-    """One of several seeds as a checkpoint of its own."""
-    from seqkd_jax import checkpoint
-
-    print(checkpoint.select(command.checkpoint, command.replica, command.out))
-
-
-def import_model(command: Import) -> None:
-    """Another toolkit's model as a checkpoint."""
-    from seqkd_jax.exchange import import_marian
-
-    print(import_marian(command.directory, command.out))
-
-
-def export_model(command: Export) -> None:
-    """A checkpoint as another toolkit's model."""
-    from seqkd_jax.exchange import export_marian
-
-    print(export_marian(command.checkpoint, command.out, command.max_positions))
-
-
-def vocab(command: Vocab) -> None:
-    """Vocabularies as plain files."""
-    from seqkd_jax import vocab as learning
-
-    files.require_replaceable(command.out, learning.HOLDS)
-    pairs = inputs.load_pairs(command.pairs, "train")
-    learned = learning.learn(pairs.sources, pairs.targets, command.vocab)
-    with files.new_directory(command.out, learning.HOLDS) as directory:
-        learning.save(learned, directory)
-    sizes = f"{learned.source.size:,}" + ("" if learned.joint else f" and {learned.target.size:,}")
-    progress.log(f"{pairs.name}: {sizes} entries, fingerprint {learned.fingerprint[:12]}")
-    print(command.out)
-
-
-def learn_shortlist(command: LearnShortlist) -> None:
-    """A shortlist of the training split."""
-    from seqkd_jax import checkpoint, shortlist
-
-    vocabularies = checkpoint.load(command.checkpoint).vocabularies
-    pairs = inputs.load_pairs(command.pairs, "train")
-    sources = map(vocabularies.source.encode, pairs.sources)
-    targets = map(vocabularies.target.encode, pairs.targets)
-    found = shortlist.learn(
-        zip(sources, targets, strict=True), vocabularies, frequent=command.frequent, partners=command.partners
-    )
-    shortlist.save(found, command.out)
-    print(command.out)
-
+from seqkd_jax import __version__, arguments, commands, files, progress
+from seqkd_jax.base import UserError
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
-    "train": (Train, train),
-    "translate": (Translate, translate),
-    "distill": (Distill, distill),
-    "evaluate": (Evaluate, evaluate),
-    "score": (Score, score),
-    "average": (Average, average),
-    "select": (Select, select),
-    "import": (Import, import_model),
-    "export": (Export, export_model),
-    "vocab": (Vocab, vocab),
-    "shortlist": (LearnShortlist, learn_shortlist),
+    "train": (arguments.Train, commands.train),
+    "translate": (arguments.Translate, commands.translate),
+    "distill": (arguments.Distill, commands.distill),
+    "evaluate": (arguments.Evaluate, commands.evaluate),
+    "score": (arguments.Score, commands.score),
+    "average": (arguments.Average, commands.average),
+    "select": (arguments.Select, commands.select),
+    "import": (arguments.Import, commands.import_model),
+    "export": (arguments.Export, commands.export_model),
+    "vocab": (arguments.Vocab, commands.vocab),
+    "shortlist": (arguments.LearnShortlist, commands.learn_shortlist),
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit with its code; arguments None: those of the process."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments == ["--version"]:
+def main(given: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code; given: its arguments, None: those of the process."""
+    given = sys.argv[1:] if given is None else list(given)
+    if given == ["--version"]:
         print(f"seqkd {__version__}")
         sys.exit(0)
     types = {name: arguments_type for name, (arguments_type, _) in COMMANDS.items()}
     description = f"Train, distil and use translation models. Version {__version__}."
-    command = tyro.extras.subcommand_cli_from_dict(types, args=arguments, prog="seqkd", description=description)
+    command = tyro.extras.subcommand_cli_from_dict(types, args=given, prog="seqkd", description=description)
     if getattr(command, "rules", None):
-        command = _under_rules(command, arguments)
+        command = _under_rules(command, given)
     sys.exit(
         _guarded(next(run for arguments_type, run in COMMANDS.values() if type(command) is arguments_type), command)
     )
 
 
-def _under_rules(command: Any, arguments: Sequence[str]) -> Any:
+def _under_rules(command: Any, given: Sequence[str]) -> Any:
     """The command read again, its named rules being the defaults: what is given beside them holds."""
     from seqkd_jax.search import named_rules
 
     default = dataclasses.replace(command, search=named_rules(type(command.search)(), command.rules))
-    return tyro.cli(type(command), args=arguments[1:], default=default, prog=f"seqkd {arguments[0]}")
+    return tyro.cli(type(command), args=given[1:], default=default, prog=f"seqkd {given[0]}")
 
 
 def _guarded(run: Callable[[Any], None], command: Any) -> int:
@@ -358,42 +80,6 @@ def _guarded(run: Callable[[Any], None], command: Any) -> int:
 def _say(message: str, code: int) -> int:
     print(f"seqkd: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return code
-
-
-@contextlib.contextmanager
-def _output(path: Path | None) -> Iterator[TextIO]:
-    """A stream of UTF-8 lines: a file that appears whole at the end, or standard output, line by line."""
-    if path is not None:
-        with files.new_file(path) as stream:
-            yield stream
-        return
-    sys.stdout.flush()
-    with open(sys.stdout.fileno(), "w", encoding="utf-8", newline="\n", buffering=1, closefd=False) as stream:
-        yield stream
-
-
-def _outputs_of(name: str, command: Evaluate, corpus, loaded) -> list[str]:
-    """Translations of the corpus by another system: a file of them, or a checkpoint to make them."""
-    from seqkd_jax import checkpoint
-    from seqkd_jax.corpus import read_lines
-    from seqkd_jax.translate import Decoding, translate_lines
-
-    if os.path.isfile(name):
-        return list(read_lines(name))
-    other = checkpoint.load(name)
-    if other.vocabularies.metric_tokenizer != loaded.vocabularies.metric_tokenizer:
-        raise UserError(f"{name}: its text is tokenised differently from that of {loaded.name}: BLEU cannot compare")
-    with progress.counter(len(corpus.sources), f"translate with {name}", "sentences") as advance:
-        system = other.model, other.params, other.vocabularies
-        decoding = Decoding(command.search, batch_tokens=command.batch_tokens)
-        lines = translate_lines(*system, corpus.sources, decoding, n_best=1, progress=advance)
-        return [translation.text for translation in lines]
-
-
-def _entry(entries: Mapping[str, Value], name: str, option: str) -> Value:
-    if name not in entries:
-        raise UserError(f"{option} {name}: there is no such entry; one of {', '.join(entries)}")
-    return entries[name]
 
 
 if __name__ == "__main__":
