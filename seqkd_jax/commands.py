@@ -69,37 +69,22 @@ def train(command: Train) -> None:
 
 def translate(command: Translate) -> None:
     """Lines in, lines out; bounded memory, whatever the length of the input."""
-    from seqkd_jax import checkpoint, mbr, shortlist
+    from seqkd_jax import checkpoint, mbr
     from seqkd_jax.corpus import read_lines
-    from seqkd_jax.translate import Decoding, record_attention, translate_lines, write_jsonl, write_text
+    from seqkd_jax.translate import record_attention, translate_lines, write_jsonl, write_text
     from seqkd_jax.translate.unknown import read_dictionary
 
-    if command.n_best > command.search.beam:
-        raise UserError(f"--n-best {command.n_best} is more than --beam {command.search.beam}: raise the beam")
-    if command.dictionary and not command.replace_unknown:
-        raise UserError("--dictionary is for --replace-unknown: give both")
-    if (command.attention_layer is not None or command.attention_head) and not command.attention:
-        raise UserError("--attention-layer and --attention-head are for --attention FILE: give that too")
+    _check_translate(command)
     loaded = checkpoint.load_ensemble(command.checkpoint)
+    system = loaded.model, loaded.params, loaded.vocabularies
     dictionary = read_dictionary(command.dictionary) if command.dictionary else None
-    words = shortlist.load(command.shortlist, loaded.vocabularies) if command.shortlist else None
-    typed = command.file == "-" and sys.stdin.isatty()
-    chunk = command.read_ahead or (1 if typed else 2048)
-    decoding = Decoding(
-        command.search,
-        command.decoder,
-        words,
-        batch_tokens=1 if chunk == 1 else command.batch_tokens,  # a person waits for one sentence: one row
-        chunk=chunk,
-    )
+    decoding = _decoding(command, loaded.vocabularies)
     write = write_jsonl if command.n_best else write_text
     recorded = _output(command.attention) if command.attention else contextlib.nullcontext()
     counter = progress.counter(None, "translate", "sentences")
     with _output(command.out) as stream, recorded as attention, counter as advance:
         translations = translate_lines(
-            loaded.model,
-            loaded.params,
-            loaded.vocabularies,
+            *system,
             read_lines(command.file),
             decoding,
             prefixes=read_lines(command.prefix_file) if command.prefix_file else None,
@@ -114,17 +99,37 @@ def translate(command: Translate) -> None:
             translations = (one._replace(hypotheses=one.hypotheses[: command.n_best or 1]) for one in lists)
         if attention:
             translations = record_attention(
-                loaded.model,
-                loaded.params,
-                loaded.vocabularies,
+                *system,
                 translations,
                 attention,
                 layer=command.attention_layer,
                 heads=command.attention_head or None,
                 batch_tokens=command.batch_tokens,
-                chunk=chunk,
+                chunk=decoding.chunk,
             )
         write(translations, stream)
+
+
+def _check_translate(command: Translate) -> None:
+    """What cannot be given without something else."""
+    if command.n_best > command.search.beam:
+        raise UserError(f"--n-best {command.n_best} is more than --beam {command.search.beam}: raise the beam")
+    if command.dictionary and not command.replace_unknown:
+        raise UserError("--dictionary is for --replace-unknown: give both")
+    if (command.attention_layer is not None or command.attention_head) and not command.attention:
+        raise UserError("--attention-layer and --attention-head are for --attention FILE: give that too")
+
+
+def _decoding(command: Translate, vocabularies):
+    """How lines are decoded: many at a time, or one at a time for a person who types them."""
+    from seqkd_jax import shortlist
+    from seqkd_jax.translate import Decoding
+
+    words = shortlist.load(command.shortlist, vocabularies) if command.shortlist else None
+    typed = command.file == "-" and sys.stdin.isatty()
+    chunk = command.read_ahead or (1 if typed else 2048)
+    batch_tokens = 1 if chunk == 1 else command.batch_tokens  # a person waits for one sentence: one row
+    return Decoding(command.search, command.decoder, words, batch_tokens=batch_tokens, chunk=chunk)
 
 
 def distill(command: Distill) -> None:
