@@ -109,7 +109,7 @@ COMMITTED = {
     "ECE, taught by": ("abnar_2020/classification", "## ECE, 10⁶ bins by teacher", 0),
     "ECE, 10⁶ bins": ("abnar_2020/classification", "", 0),
     "ECE clean": ("abnar_2020/digits", "", 0),
-    "perplexity": ("abnar_2020/lm", "", 0),
+    "PPL of batches": ("abnar_2020/lm", "", 0),
 }
 OTHER_NAMES = {
     "+ Seq-Inter": "Teacher + Seq-Inter",
