@@ -134,7 +134,8 @@ def test_soft_targets_against_scipy(finished):
     found = checkpoint.load(study.teaching(made, teacher), replica=1)
     shown = tasks.first(study.task(made).train, 3)
     config, shapes = made.scale.training[teacher.student].batch, study.shapes(made)
-    said = predictions.soft_targets(found.model, found.params, shown, config, shapes, temperature=3.0)
+    given = found.model, found.params, shown, config, shapes
+    said = predictions.soft_targets(*given, temperature=3.0, dropout=False)
     entropies, right = [], []
     for row in range(3):
         labels, logits = one_by_one(made, found, shown, row)
@@ -143,6 +144,8 @@ def test_soft_targets_against_scipy(finished):
     # Batches hold examples of one shape, so their order may be another.
     np.testing.assert_allclose(np.sort(said.entropy), np.sort(entropies), rtol=1e-4, atol=1e-5)
     assert said.right.sum() == sum(right)
+    other = predictions.soft_targets(*given, temperature=3.0, dropout=True).entropy
+    assert np.isfinite(other).all() and (abs(other - said.entropy) > 1e-6).all(), "as it teaches with its dropout on"
     everything = told["arms"][0]["metrics"]["taught_entropy"]["values"]
     assert len(everything) == 2 and all(0 < value <= np.log(logits.shape[-1]) + 1e-6 for value in everything)
 

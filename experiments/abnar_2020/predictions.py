@@ -83,13 +83,17 @@ def at_labels(model: Model, params, encoded: batches.Encoded, config: BatchConfi
 
 
 def soft_targets(
-    model: Model, params, encoded: batches.Encoded, config: BatchConfig, shapes, temperature: float
+    model: Model, params, encoded: batches.Encoded, config: BatchConfig, shapes, temperature: float, dropout: bool
 ) -> SoftTargets:
-    """The model's distributions, its logits divided by `temperature`, at the labels; config, shapes: of training."""
+    """The model's distributions, its logits divided by `temperature`, at the labels; config, shapes: of training.
+
+    dropout: with its dropout on, as one draw of it.
+    """
     plan = batches.make_plan(encoded, config, shapes)
     entropy, right = [], []
-    for _, batch in batches.eval_batches(encoded, plan):
-        found, correct = _entropy(model)(params, batch, np.float32(temperature))
+    for index, (_, batch) in enumerate(batches.eval_batches(encoded, plan)):
+        keys = jax.random.split(jax.random.key(index), len(batch.labels)) if dropout else None
+        found, correct = _entropy(model)(params, batch, keys, np.float32(temperature))
         real = batch.weights > 0
         entropy.append(np.asarray(found)[real])
         right.append(np.asarray(correct)[real])
@@ -122,8 +126,8 @@ def _measures(model: Model) -> Callable:
 
 @functools.cache
 def _entropy(model: Model) -> Callable:
-    def entropy(params, batch, temperature):
-        logits = model.head(params, model.features(params, batch.inputs, None)) / temperature
+    def entropy(params, batch, keys, temperature):
+        logits = model.head(params, model.features(params, batch.inputs, keys)) / temperature
         log_probs = jax.nn.log_softmax(logits)
         return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1), logits.argmax(axis=-1) == batch.labels
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 
 from experiments import pipeline
-from experiments.abnar_2020 import accuracy, claims, study
+from experiments.abnar_2020 import accuracy, claims, maps, study
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.study import Study
 from seqkd_jax import calibration, files
@@ -34,7 +34,7 @@ def collect(made: Study, arms: Sequence[Arm]) -> dict:
         "counts": task.counts,
         "arms": entries,
         "differences": _differences(made, said),
-        "representations": files.read_json(study.drawn_map(made, mapped, left_out) / "map.json") if mapped else None,
+        "representations": files.read_json(maps.drawn_map(made, mapped, left_out) / "map.json") if mapped else None,
     }
 
 
