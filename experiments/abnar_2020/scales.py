@@ -269,7 +269,6 @@ IMAGE_PATHS = (Arm("CNN"), Arm("MLP"), Arm("MLP", "CNN"), Arm("MLP", "MLP"))
 OF_IMAGES = (
     GROUP_NORM,
     "the scaled and translated test sets are made here, not tfds' mnist_corrupted: levels differ",
-    "the MNIST test set doubles as validation set, as in the paper",
 )
 
 
