@@ -135,13 +135,13 @@ def _classification(name: str, models: dict[str, ModelConfig], training: dict[st
 def _classification_smoke() -> Scale:
     small = {"layers": 2, "width": 32, "heads": 4, "dropout": 0.1}
     models = _classifiers(_lstm(32, dropout=0.1, input_dropout=0.1), small, small)
-    run = _run(_adam(3e-3, 50), 8, _sentences(64, 2))
+    run = _run(_adam(3e-3, 30), 8, _sentences(64, 2))
     return _classification(
         "smoke",
         models,
         dict.fromkeys(models, run),
         seeds=2,
-        embedded={"train": 1200, "valid": 300, "test": 2000},
+        embedded={"train": 600, "valid": 300, "test": 2000},
         mapped=200,
         arms=grid(tuple(models), ("LSTM", "Transformer")),
     )
