@@ -12,6 +12,7 @@ from tiny import TINY, parameters
 
 from seqkd_jax import checkpoint, distill, evaluate, files, vocab
 from seqkd_jax.base import UserError
+from seqkd_jax.checkpoint.record import FORMAT, KEYS
 from seqkd_jax.config import CorpusConfig, FilterConfig, LSTMConfig, SearchConfig, VocabularyConfig
 from seqkd_jax.corpus import load_split, mix
 from seqkd_jax.distill import SELECTIONS, Candidate, choose, kim_rush, lists, n_best, read_n_best
@@ -29,8 +30,8 @@ LINES = ["a b", "c", "", "d e f", "g h", "a a", "b"]  # 3 shards of 3 lines at m
 def make_teacher(directory, weights="0" * 64):
     """A checkpoint as far as distillation looks at it."""
     model = checkpoint.config_to_json(LSTMConfig(layers=1, size=4))
-    record = dict.fromkeys(checkpoint.KEYS) | {"model": model, "vocabulary": "v", "params_sha256": weights}
-    record["format"] = checkpoint.FORMAT
+    record = dict.fromkeys(KEYS) | {"model": model, "vocabulary": "v", "params_sha256": weights}
+    record["format"] = FORMAT
     files.write_json(directory / "checkpoint.json", record)
     params = parameters(1, vocabulary=12)
     return checkpoint.Checkpoint(TINY, params, LSTMConfig(layers=1, size=4), VOCABULARIES, {}, directory)
