@@ -145,7 +145,7 @@ NOTES = {
     ),
     "images": (
         "the number of bins behind the paper's calibration errors is not known",
-        "the test images are the validation set, too, as in the paper: no checkpoint is chosen by them, the end is reported",
+        "the test images are the validation set, too, as in the paper: no checkpoint is chosen by them",
     ),
 }
 
