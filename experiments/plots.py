@@ -25,14 +25,20 @@ STYLE = {
 
 
 def draw_all(plots: Mapping[str, Callable], results: Any, directory: Path | str, suffix: str = "") -> list[Path]:
-    """NAME + suffix + .png for each of `plots`, a function from results to a figure or to None; returns the files."""
+    """NAME + suffix + .png for each of `plots`, a function from results to a figure or to None; returns the files.
+
+    None: there is nothing to show, and no file of that name from other results stays.
+    """
     paths = []
     for name, draw in plots.items():
+        path = Path(directory) / f"{name}{suffix}.png"
         with matplotlib.rc_context(STYLE):
             figure = draw(results)
-            if figure is not None:
-                paths.append(Path(directory) / f"{name}{suffix}.png")
-                _save(figure, paths[-1])
+            if figure is None:
+                path.unlink(missing_ok=True)
+            else:
+                _save(figure, path)
+                paths.append(path)
     return paths
 
 

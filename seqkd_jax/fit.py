@@ -4,6 +4,7 @@ It validates, keeps the best and the last checkpoint, writes metrics, stops on a
 where it was killed: what it carries beside the TrainState is in `run_record`.
 """
 
+import math
 import signal
 import threading
 import time
@@ -197,7 +198,8 @@ def _settle(loop: _Loop, run: RunRecord, pending: _Pending | None, since: float)
     values, weights, norms = (np.atleast_1d(metric.addressable_data(0)) for metric in pending.metrics)
     finite = np.isfinite(values) & np.isfinite(norms)
     for place in [place for place, replica in enumerate(run.replicas) if replica.active and not finite[place]]:
-        run = _diverge(loop, run, place, pending, float(values[place]), float(norms[place]))
+        what = f"loss {values[place]} and gradient norm {norms[place]} at update {pending.step}"
+        run = _diverge(loop, run, place, pending.step, f"{what} (learning rate {pending.rates[place]:g})")
     if pending.step % loop.config.log_every == 0:
         losses = values.astype(float) / np.maximum(weights, 1e-9)
         record = {"loss": losses.tolist(), "learning_rate": pending.rates, "gradient_norm": norms.tolist()}
@@ -213,15 +215,12 @@ def _settle(loop: _Loop, run: RunRecord, pending: _Pending | None, since: float)
     return run, now
 
 
-def _diverge(loop: _Loop, run: RunRecord, place: int, pending: _Pending, value: float, norm: float) -> RunRecord:
-    """A replica whose loss is not finite is left as it was; Diverged if it was the last that still trained."""
+def _diverge(loop: _Loop, run: RunRecord, place: int, step: int, what: str) -> RunRecord:
+    """A replica that is not finite trains no more; Diverged if it was the last that still did. what: it is."""
     replica = run.replicas[place]
     seed = f"seed {replica.seed}: " if len(run.replicas) > 1 else ""
-    reason = (
-        f"{loop.name}: {seed}loss {value} and gradient norm {norm} at update {pending.step}: lower the learning rate "
-        f"(now {pending.rates[place]:g}) or clip"
-    )
-    run = with_replica(run, place, replica._replace(diverged=pending.step))
+    reason = f"{loop.name}: {seed}{what}: lower the learning rate, or clip"
+    run = with_replica(run, place, replica._replace(diverged=step))
     if not any(replica.active or replica.stopped for replica in run.replicas):
         message = f"{reason}; the last good checkpoint, if one was saved, is {loop.directory / 'last'}"
         raise Diverged(message, _outcomes(loop.config, run))
@@ -238,6 +237,9 @@ def _validate(loop: _Loop, run: RunRecord, state: TrainState, epoch: int | None)
             found, improved = _validate_one(loop, run, replica, _select(params, place, config.replicas), epoch)
         better.append(improved)
         run = with_replica(run, place, found)
+        if replica.active and not math.isfinite(found.history[-1]["loss"]):  # the last update made it so
+            what = f"validation loss {found.history[-1]['loss']} after update {run.step}"
+            run = _diverge(loop, run, place, run.step, what)
     if any(better):
         _save(loop, run, "best", params if all(better) else _merged(loop, params, better))
     if config.keep:

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from experiments.abnar_2020 import __main__ as command
 from experiments.abnar_2020 import accuracy, predictions, results, scales, study, tasks
 from experiments.abnar_2020.arms import Arm, select
 from experiments.abnar_2020.published import number
+from experiments.abnar_2020.scale import WITHOUT_QUIRKS
 from seqkd_jax import batches, checkpoint, files, models, representations
 from seqkd_jax.base import BOS, EOS, UserError
 from seqkd_jax.config import CNNConfig, MLPConfig, SequenceLSTMConfig
@@ -69,7 +71,9 @@ def finished(request, tmp_path_factory):
         patch.setitem(scales.SCALES, (request.param, "smoke"), scale)
         patch.setattr(study, "train_model", after_one_epoch)
         assert command.main(arguments) == 0
-    return study.Study(scale, out / "stages", None, scale.seeds), files.read_json(out / "results.json")
+    return study.Study(scale, tasks.load(scale, None), out / "stages", scale.seeds), files.read_json(
+        out / "results.json"
+    )
 
 
 def test_the_command_tells_what_came_out(finished):
@@ -112,7 +116,7 @@ def test_nothing_is_made_twice(finished, monkeypatch):
 def test_decisions_are_those_of_the_probabilities(finished):
     """A slow reference: one example at a time through the model, without batches, padding or chunks."""
     made, _ = finished
-    task, arm = study.task(made), made.scale.arms[2]
+    task, arm = made.task, made.scale.arms[2]
     found = checkpoint.load(study.training(made, arm) / study.END, replica=1)
     said = study.read_arrays(study.evaluation(made, arm) / "predictions.npz")["decisions_test"][1]
     test = task.tests["test"]
@@ -132,10 +136,10 @@ def test_soft_targets_against_scipy(finished):
     made, told = finished
     teacher = made.scale.arms[0]
     found = checkpoint.load(study.teaching(made, teacher), replica=1)
-    shown = tasks.first(study.task(made).train, 3)
+    shown = tasks.first(made.task.train, 3)
     config, shapes = made.scale.training[teacher.student].batch, study.shapes(made)
     given = found.model, found.params, shown, config, shapes
-    said = predictions.soft_targets(*given, temperature=3.0, dropout=False)
+    said = predictions.at_labels(*given, temperature=3.0)
     entropies, right = [], []
     for row in range(3):
         labels, logits = one_by_one(made, found, shown, row)
@@ -143,9 +147,9 @@ def test_soft_targets_against_scipy(finished):
         right += (logits.argmax(-1) == labels).tolist()
     # Batches hold examples of one shape, so their order may be another.
     np.testing.assert_allclose(np.sort(said.entropy), np.sort(entropies), rtol=1e-4, atol=1e-5)
-    assert said.right.sum() == sum(right)
+    assert said.correct.sum() == sum(right)
     # Cold, so that a model of a few updates, nearly uniform, shows a difference.
-    cold, other = (predictions.soft_targets(*given, temperature=0.01, dropout=on).entropy for on in (False, True))
+    cold, other = (predictions.at_labels(*given, temperature=0.01, dropout=on).entropy for on in (False, True))
     assert np.isfinite(other).all() and not np.allclose(other, cold, rtol=1e-3), "no dropout, though asked for"
     everything = told["arms"][0]["metrics"]["taught_entropy"]["values"]
     assert len(everything) == 2 and all(0 < value <= np.log(logits.shape[-1]) + 1e-6 for value in everything)
@@ -155,29 +159,50 @@ def test_a_student_is_compared_with_what_taught_it(finished):
     """Not with what became of its teacher: replica i of a student with replica i of the checkpoint that teaches."""
     made, told = finished
     teacher, _, student = made.scale.arms
-    agreement, similar = [], []
+    agreement, similar, of_teachers = [], [], []
     for place in range(made.seeds):
         taught_by = checkpoint.load(study.teaching(made, teacher), replica=place)
         at_end = checkpoint.load(study.training(made, teacher) / study.END, replica=place)
         assert checkpoint.trees.sha256(taught_by.params) != checkpoint.trees.sha256(at_end.params), "both are the end"
         taught = checkpoint.load(study.training(made, student) / study.END, replica=place)
-        task = study.task(made)
+        task = made.task
         said = [predictions.decisions(m.model, m.params, task.tests["test"]) for m in (taught_by, taught)]
         agreement.append(np.mean(said[0] == said[1]))
         vectors = [predictions.vectors(m.model, m.params, task.mapped) for m in (taught_by, taught)]
-        similar.append(representations.similarity(*map(representations.cosine_matrix, vectors)))
+        of_teachers.append(representations.cosine_matrix(vectors[0]))
+        similar.append(representations.similarity(of_teachers[-1], representations.cosine_matrix(vectors[1])))
+    alone = Arm(student.student)  # is compared with every seed of the teacher
+    found = told["representations"]["to_teachers"][alone.label][teacher.label]
+    for place, value in enumerate(found):
+        model = checkpoint.load(study.training(made, alone) / study.END, replica=place)
+        of_it = representations.cosine_matrix(predictions.vectors(model.model, model.params, made.task.mapped))
+        each = [representations.similarity(of_it, one) for one in of_teachers]
+        assert value == pytest.approx(np.mean(each), abs=1e-4)
     entry = next(arm for arm in told["arms"] if arm["arm"] == student.label)
     assert entry["metrics"]["agreement"]["values"] == pytest.approx(agreement)
     assert told["representations"]["to_teachers"][student.label][teacher.label] == pytest.approx(similar, abs=1e-4)
 
 
-def test_mu_is_counted_from_decisions(finished):
+def test_metrics_are_counted_from_what_was_said(finished):
     made, told = finished
     for arm, entry in zip(made.scale.arms, told["arms"], strict=True):
-        said = study.read_arrays(study.evaluation(made, arm) / "predictions.npz")["decisions_test"]
-        right = (said == study.task(made).tests["test"].truth).mean(axis=1)
-        name = "accuracy" if made.scale.setup == "images" else "mu"
-        assert entry["metrics"][name]["values"] == pytest.approx(right.tolist())
+        metrics = {name: found["values"] for name, found in entry["metrics"].items()}
+        said = study.read_arrays(study.evaluation(made, arm) / "predictions.npz")
+        right = (said["decisions_test"] == made.task.tests["test"].truth).mean(axis=1)
+        assert metrics["accuracy" if made.scale.setup == "images" else "mu"] == pytest.approx(right.tolist())
+        for name in ("scaled", "translated") if made.scale.setup == "images" else ():
+            correct = said[f"{name}_correct"].mean(axis=1)
+            assert metrics[f"accuracy_{name}"] == pytest.approx(correct.tolist()), (
+                "of other images, or in another order"
+            )
+        if made.scale.setup == "lm":
+            ends = [replica["history"][-1]["loss"] for replica in entry["training"]["replicas"]]
+            assert metrics["perplexity"] == pytest.approx(np.exp(ends).tolist(), rel=1e-4)
+            for nats, count, found in zip(
+                said["valid_nats"], said["valid_count"], metrics["perplexity_batches"], strict=True
+            ):
+                batches_of_64 = [nats[:48].sum() / count[:48].sum()]  # the only one: of 48 sentences
+                assert found == pytest.approx(np.mean(np.exp(batches_of_64)))
 
 
 def test_a_diverged_teacher_takes_its_student_along(finished, monkeypatch):
@@ -188,7 +213,7 @@ def test_a_diverged_teacher_takes_its_student_along(finished, monkeypatch):
 
     def with_divergence(path):
         told = read(path)
-        if path.name == "summary.json" and path.parent.name.startswith(f"train-{alone.key}-"):
+        if path.name == "summary.json" and path.parent.name == _directory(made, alone):
             told["replicas"][0]["diverged"] = 7
         return told
 
@@ -198,10 +223,17 @@ def test_a_diverged_teacher_takes_its_student_along(finished, monkeypatch):
     common = made._replace(scale=dataclasses.replace(made.scale, teachers="one"))
     monkeypatch.setattr(study, "training", lambda _, arm: made.root / _directory(made, arm))
     assert study.diverged(common, student) == {0, 1}
-    told = results.collect(made, [alone, student])
+    told = results.collect(made, {alone: {0}, student: {0}})
     assert [arm["seeds"] for arm in told["arms"]] == [[2], [1002]]
     assert [arm["diverged"] for arm in told["arms"]] == [[1], [1001]]
     assert all(len(arm["metrics"]["loss"]["values"]) == 1 for arm in told["arms"])
+    # What is told of a seed that is left is the same as with the other: rows of predictions and lessons stay together.
+    for name, metrics in ((alone.label, ("taught_entropy", "loss")), (student.label, ("agreement", "loss"))):
+        left, whole = ({arm["arm"]: arm["metrics"] for arm in found["arms"]}[name] for found in (told, finished[1]))
+        for metric in metrics:
+            assert left[metric]["values"] == whole[metric]["values"][1:], f"{name} in {metric}"
+    before, after = (found["representations"]["to_teachers"][student.label] for found in (finished[1], told))
+    assert after[alone.label] == pytest.approx(before[alone.label][1:])
 
 
 def test_an_arm_without_a_seed_left_is_reported(tmp_path, monkeypatch, capsys):
@@ -230,23 +262,25 @@ def test_an_arm_without_a_seed_left_is_reported(tmp_path, monkeypatch, capsys):
 
 
 def _directory(made, arm):
-    return next(path.name for path in made.root.glob(f"train-{arm.key}-*"))
+    hexadecimal = "[0-9a-f]" * 12  # not that of a student of this arm
+    return next(path.name for path in made.root.glob(f"train-{arm.key}-{hexadecimal}"))
 
 
 def test_other_data_are_other_stages(finished, monkeypatch):
     """What is learned from decides what is trained; what is tested on only what is evaluated."""
     made, _ = finished
     arm, looked_up = made.scale.arms[0], made._replace(make=False)
-    task = study.task(made)
+    task = made.task
     test = task.tests["test"]
     other_tests = {**task.tests, "test": test._replace(truth=test.truth[::-1])}
-    monkeypatch.setattr(study, "task", lambda _: dataclasses.replace(task, tests=other_tests))
-    assert study.training(looked_up, arm) == study.training(made, arm)
+    other = looked_up._replace(task=dataclasses.replace(task, tests=other_tests))
+    assert study.training(other, arm) == study.training(made, arm)
     with pytest.raises(pipeline.NotMade):
-        study.evaluation(looked_up, arm)
+        study.evaluation(other, arm)
     turned = task.train._replace(sources=task.train.sources[::-1], targets=task.train.targets[::-1])
-    monkeypatch.setattr(study, "task", lambda _: dataclasses.replace(task, train=turned))
-    study.prepared(made)  # the same vocabulary and shapes: the stages after it must tell the data apart by themselves
+    other = made._replace(task=dataclasses.replace(task, train=turned))
+    looked_up = other._replace(make=False)
+    study.prepared(other)  # the same vocabulary and shapes: the stages after it must tell the data apart by themselves
     for stage in (study.training, study.evaluation, study.lesson):
         with pytest.raises(pipeline.NotMade, match="train-"):
             stage(looked_up, arm)
@@ -257,7 +291,7 @@ def test_other_data_are_other_stages(finished, monkeypatch):
 
 
 def test_a_run_killed_before_its_stage_was_is_not_made_again(tmp_path, monkeypatch):
-    made = study.Study(tiny("images"), tmp_path, None, 1)
+    made = study.Study(tiny("images"), tasks.load(tiny("images"), None), tmp_path, 1)
     arm = Arm("MLP")
     study.prepared(made)
 
@@ -270,6 +304,16 @@ def test_a_run_killed_before_its_stage_was_is_not_made_again(tmp_path, monkeypat
     monkeypatch.undo()
     monkeypatch.setattr(study, "train_model", lambda *_: pytest.fail("trained again"))
     assert (study.training(made, arm) / study.END).is_dir()
+
+
+def test_arms_are_made_one_by_one(tmp_path, monkeypatch, capsys):
+    """What --only made before is reported with what it makes now; what nobody asked for is not."""
+    monkeypatch.setitem(scales.SCALES, ("images", "smoke"), tiny("images"))
+    arguments = ["--scenario", "digits", "--out", str(tmp_path), "--seeds", "1", "--only"]
+    for name, made in (("mlp", ["MLP"]), ("cnn", ["CNN", "MLP"])):
+        assert command.main([*arguments, name]) == 0
+        assert [arm["arm"] for arm in files.read_json(tmp_path / "results.json")["arms"]] == made
+        assert "[cnn-to-mlp] left out: not among --only" in capsys.readouterr().err
 
 
 def test_an_arm_that_was_not_made_is_left_out(finished):
@@ -320,12 +364,53 @@ def test_language_models_weigh_the_verb_against_its_other_form():
         assert entries[choices[1 - plural]] == forms[1]
 
 
+def test_strata_weigh_all_singular_forms_against_all_plural_ones(monkeypatch):
+    unseen = tasks.Prefixes([["no", "such", "words"]], np.array([True]), np.ones(1, np.int32), "unseen")
+    monkeypatch.setattr(tasks.agreement, "strata", lambda data: {1: unseen})
+    task = tasks.load(tiny("lm"), None)
+    forms = tasks.sentences.verb_forms(tasks.agreement.load(None, tasks.DATA_SEED, EMBEDDED)["train"])
+    entries = task.vocabularies.source.entries
+    for ids, plural in zip(task.tests["gold_1"].choices, (False, True), strict=True):
+        assert ids and {entries[index] for index in ids} == {form for form, number in forms.items() if number == plural}
+    assert task.tests["gold_1"].truth.tolist() == [1], "the place of the plural forms"
+
+
+@pytest.mark.parametrize("setup", ["classification", "lm"])
+def test_a_sentence_that_no_model_can_read_is_said_before_training(setup, monkeypatch):
+    """A model has so many positions; the longest that is let through is read."""
+    load, room = tasks.agreement.load, 128 - tasks.BESIDE
+
+    def with_long_one(count):
+        def loaded(*arguments):
+            splits = load(*arguments)
+            valid = splits["valid"]
+            verb = valid.verb.copy()
+            verb[3] = count
+            words = [*valid.words[:3], ["far", *["away"] * count][:count] + valid.words[3], *valid.words[4:]]
+            kept = words if setup == "classification" else [line[:count] for line in words]
+            return splits | {"valid": valid._replace(words=kept, verb=verb)}
+
+        return loaded
+
+    monkeypatch.setattr(tasks.agreement, "load", with_long_one(room + 1))
+    with pytest.raises(UserError, match=f"split valid: {room + 1} words to read.*'far away away.*read {room} at most"):
+        tasks.load(tiny(setup), None)
+    monkeypatch.setattr(tasks.agreement, "load", with_long_one(room))
+    scale = tiny(setup)
+    task = tasks.load(scale, None)
+    model = models.build(scale.models["Transformer"], task.vocabularies.source.size, task.vocabularies.target.size)
+    params = model.init(jax.random.key(0))
+    shapes = batches.make_plan(task.valid, scale.training["Transformer"].batch).shapes
+    said = predictions.at_labels(model, params, task.valid, scale.training["Transformer"].batch, shapes)
+    assert np.isfinite(said.nats).all()
+
+
 def test_sums_over_forms(finished):
     """On the gold strata all singular forms are weighed against all plural ones."""
     made, _ = finished
     if made.scale.setup != "lm":
         pytest.skip("language models only")
-    task = study.task(made)
+    task = made.task
     found = checkpoint.load(study.training(made, made.scale.arms[0]) / study.END, replica=0)
     ids = ([5, 7, 9], [6, 8])
     test = task.tests["test"]._replace(choices=ids)
@@ -338,7 +423,7 @@ def test_sums_over_forms(finished):
 
 def test_labels_are_measured_in_order(finished):
     made, _ = finished
-    task, arm = study.task(made), made.scale.arms[0]
+    task, arm = made.task, made.scale.arms[0]
     found = checkpoint.load(study.training(made, arm) / study.END, replica=0)
     batch = made.scale.training[arm.student].batch
     # Shapes of their own, several of them: rows then come in another order than the examples.
@@ -421,7 +506,7 @@ def test_quirks_of_the_original_code_are_switched_on_by_name():
     taught = both.config(Arm("MLP", "CNN"), 2).loss
     assert taught.teacher_dropout and taught.temperature_scaling == "inverse" and taught.temperature == 5
     assert both.config(Arm("MLP"), 2) == plain.config(Arm("MLP"), 2), "what is trained alone is as before"
-    assert set(plain.deviations) - set(both.deviations) == set(scales.WITHOUT_QUIRKS.values())
+    assert set(plain.deviations) - set(both.deviations) == set(WITHOUT_QUIRKS.values())
     told = scales.scale_of("agreement", "lm", "small").deviations
     assert not any("T²" in note for note in told), "at T = 1 there is nothing to multiply"
 
@@ -429,10 +514,31 @@ def test_quirks_of_the_original_code_are_switched_on_by_name():
 def test_a_fifth_architecture_is_one_line(monkeypatch):
     four = scales._classifiers
     monkeypatch.setattr(scales, "_classifiers", lambda *parts: four(*parts) | {"GRU": SequenceLSTMConfig(1, 8)})
-    smoke, small = scales._classification_smoke(), scales._classification_small()
-    assert {Arm("GRU"), Arm("GRU", "LSTM")} <= set(smoke.arms) and len(small.arms) == 5 + 25
-    for scale in (smoke, small):
-        assert scale.config(Arm("GRU", "LSTM"), 2).loss == scale.soft
+    smoke, small, paper = (
+        build() for build in (scales._classification_smoke, scales._classification_small, scales._classification_paper)
+    )
+    assert {Arm("GRU"), Arm("GRU", "LSTM")} <= set(smoke.arms) and len(small.arms) == len(paper.arms) == 5 + 25
+    for scale in (smoke, small, paper):
+        assert scale.config(Arm("GRU", "LSTM"), 2).loss == scale.soft and scale.config(Arm("GRU"), 2).loss != scale.soft
+
+
+def test_taught_models_have_the_schedule_of_distillation():
+    """At scale paper those trained alone and taught have rates of their own; elsewhere the same."""
+    for setup, student in (("classification", "Transformer"), ("images", "MLP"), ("lm", "LSTM")):
+        scale = scales.SCALES[setup, "paper"]
+        alone, taught = (scale.config(Arm(student, by), 1).optimiser for by in (None, next(iter(scale.models))))
+        assert alone == scale.training[student].optimiser != taught == scale.distilling[student].optimiser
+    small = scales.SCALES["classification", "small"]
+    assert small.config(Arm("LSTM", "LSTM"), 1).optimiser == small.config(Arm("LSTM"), 1).optimiser
+
+
+def test_one_teacher_may_teach_all():
+    chosen = command._scale(command.Command(teachers="one"))
+    assert chosen.teachers == "one" and command._scale(command.Command()).teachers == "each"
+    asked = command.Command(teachers="one", quirks=("temperature_scaling", "teacher_dropout"))
+    turned = dataclasses.replace(asked, quirks=asked.quirks[::-1])
+    places = {command._out(chosen, one).name for one in (asked, turned)}
+    assert places == {"classification-smoke-teacher_dropout-temperature_scaling-one_teacher"}, "another order, the same"
 
 
 @pytest.mark.parametrize(

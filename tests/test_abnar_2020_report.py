@@ -428,7 +428,7 @@ def test_tables_of_broken_results(setup):
     rows = {row[0]: row for row in rows_of(text) if len(row) > 8}
     assert rows[first][2] == "1 (2 diverged)" and "±" not in rows[first][3], "one seed has no deviation"
     assert rows[second][2] == "0 (3 diverged)" and rows[second][3] == "–"
-    assert f"seeds that diverged: {first}: 2, 3; {second}: 1, 2, 3" in text and "not run" in text
+    assert f"seeds that diverged, or whose teacher did: {first}: 2, 3; {second}: 1, 2, 3" in text and "not run" in text
 
 
 def test_thin_bins_are_named():
@@ -467,6 +467,14 @@ def test_files_are_the_same_twice(tmp_path):
     for left, right in zip(*written, strict=True):
         assert left.read_bytes() == right.read_bytes(), f"{left.name} differs from run to run"
         assert left.stat().st_size > 5000
+
+
+def test_a_plot_with_nothing_to_show_does_not_stay(tmp_path):
+    """In a directory that had other results."""
+    draw_all({"accuracy": plots.accuracy}, made_up("images", models=("MLP",)), tmp_path)
+    assert (tmp_path / "accuracy.png").is_file()
+    assert draw_all({"accuracy": plots.accuracy}, made_up("lm", models=("LSTM",)), tmp_path) == []
+    assert not list(tmp_path.iterdir())
 
 
 def test_paths_are_walked_in_the_order_of_their_epochs():

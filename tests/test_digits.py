@@ -33,7 +33,8 @@ def directory(tmp_path):
     return tmp_path
 
 
-def load(directory, train=0, test=0, seed=0):
+def load(directory, train=None, test=None, seed=0):
+    """train, test: of drawn digits."""
     return digits.load(directory, seed, {"train": train, "test": test})
 
 
@@ -52,20 +53,6 @@ def test_files_are_read_as_they_are(directory):
         np.testing.assert_array_equal(found[use].labels, np.frombuffer(raw, np.uint8)[8:])
         assert (found[use].images.shape, found[use].images.dtype) == ((TEST, 28, 28), np.uint8)
         assert found[use].labels.dtype == np.int32
-
-
-def test_fewer_digits_are_a_part_of_more_with_the_same_transforms(directory):
-    whole, some, fewer = load(directory), load(directory, 20, 10), load(directory, 5, 4)
-    for use, (many, few) in {"train": (20, 5), "test": (10, 4), "scaled": (10, 4), "translated": (10, 4)}.items():
-        assert (len(some[use].labels), len(fewer[use].labels)) == (many, few)
-        base = "train" if use == "train" else "test"
-        rows, fewer_rows = some[base].images[:, 0, 0], fewer[base].images[:, 0, 0]
-        assert np.all(np.diff(rows.astype(int)) > 0), "a subset keeps the file's order"
-        assert set(fewer_rows) < set(rows), "a larger count must hold the digits of a smaller one"
-        np.testing.assert_array_equal(some[use].images, whole[use].images[rows])
-        np.testing.assert_array_equal(some[use].labels, whole[use].labels[rows])
-    other = load(directory, 20, 10, seed=1)["train"].images[:, 0, 0]
-    assert set(other) != set(some["train"].images[:, 0, 0]), "another seed, another subset"
 
 
 def replaced(directory, name, data):
@@ -107,18 +94,6 @@ def test_a_missing_or_badly_packed_file_is_named(directory):
     path.unlink()
     with pytest.raises(UserError, match=f"{LABELS}: no such file"):
         load(directory)
-
-
-def test_no_counts_are_all_of_a_file(directory):
-    whole, none = load(directory), digits.load(directory, 0, None)
-    assert all(np.array_equal(whole[use].images, none[use].images) for use in whole), "None means all, as 0 does"
-
-
-def test_a_count_that_the_data_cannot_serve_is_named(directory):
-    with pytest.raises(UserError, match="MNIST train: 41 digits are wanted, there are 40"):
-        load(directory, train=41)
-    with pytest.raises(UserError, match="drawn digits: 0 for test"):
-        load(None, train=1)
 
 
 def shrunk(image, factor):

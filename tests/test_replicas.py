@@ -186,6 +186,20 @@ def test_a_diverged_replica_is_reported_and_the_others_go_on(tmp_path, saver):
     assert [len(replica.history) for replica in found.replicas] == [2, 0, 2]
 
 
+def test_a_last_update_that_overflows_is_found_by_validation(tmp_path, saver):
+    """Its own loss was that of the weights before it."""
+    calls = iter(range(100))
+
+    def scripted(params):
+        return {"loss": np.nan if next(calls) == 1 else 1.0}  # the second of three seeds
+
+    found = fit(tmp_path, saver, validate=scripted)
+    assert [bool(replica.diverged) for replica in found.replicas] == [False, True, False]
+    assert len(found.replicas[1].history) == 1
+    with pytest.raises(UserError, match="validation loss nan after update"):
+        fit(tmp_path / "all", saver, validate=lambda params: {"loss": np.nan})
+
+
 def test_all_diverged_is_an_error(tmp_path, saver):
     with pytest.raises(UserError, match="seed 5: loss inf.*update 2"):
         fit(tmp_path, saver, data=lambda position: stream(position, bad=2))

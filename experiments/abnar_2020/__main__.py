@@ -2,14 +2,15 @@
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from experiments.abnar_2020.arms import select
-from experiments.abnar_2020.scales import Scale, scale_of
+from experiments.abnar_2020.scale import QUIRKS, SETUPS, Quirk, Scale
+from experiments.abnar_2020.scales import scale_of
 from experiments.command import evaluated, exit_status, write
 from seqkd_jax import progress
 from seqkd_jax.base import UserError
@@ -26,15 +27,17 @@ class Command:
     scale: Literal["smoke", "small", "paper"] = "smoke"
     """smoke: minutes, on embedded data; small: hours on two cores; paper: the published sizes."""
     data: Path | None = None
-    """Sentences: train.tsv, valid.tsv, test.tsv, or Linzen et al.'s file; digits: the four idx files."""
+    """A directory with train.tsv, valid.tsv and test.tsv, or Linzen et al.'s file; digits: one with MNIST's files."""
     out: Path | None = None
-    """Where results go, and stages in OUT/stages (default: runs/abnar_2020/SETUP-SCALE, and quirks)."""
+    """Where results go, and stages in OUT/stages (None: runs/abnar_2020/SETUP-SCALE, then quirks)."""
     seeds: int | None = None
     """So many seeds of each arm, trained at once (None: the scale's)."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ARM ...")] = ()
     """Make only these arms, such as lstm-to-transformer, with their teachers; what was made before is reported, too."""
-    quirks: tuple[Literal["teacher_dropout", "temperature_scaling"], ...] = ()
+    quirks: tuple[Quirk, ...] = ()
     """Do as the paper's code does: teachers keep their dropout; the teacher's term is divided by T², not multiplied."""
+    teachers: Literal["one", "each"] = "each"
+    """each: every seed of a student is taught by that seed of its teacher; one: all by the first."""
     dry_run: bool = False
     """Print parameters, updates and FLOPs; train nothing."""
 
@@ -46,7 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _scale(command: Command) -> Scale:
-    return scale_of(command.scenario, command.setup, command.scale, command.quirks)
+    scale = scale_of(command.scenario, command.setup, command.scale, command.quirks)
+    return replace(scale, teachers=command.teachers)
 
 
 def _check(scale: Scale, command: Command) -> None:
@@ -57,13 +61,15 @@ def _check(scale: Scale, command: Command) -> None:
     if scale.embedded and command.data:
         raise UserError(f"--scale {scale.name} is on embedded data; --data is for small and paper")
     if not scale.embedded and command.data is None:
-        raise UserError(f"--scale {scale.name} needs --data DIR: {_wanted(scale)}")
+        raise UserError(f"--scale {scale.name} needs --data: {SETUPS[scale.setup].files}")
     if command.data is not None and not command.data.exists():
-        raise UserError(f"{command.data}: no such file or directory; --data must lead to {_wanted(scale)}")
+        raise UserError(f"{command.data}: no such file or directory; --data must lead to {SETUPS[scale.setup].files}")
 
 
-def _wanted(scale: Scale) -> str:
-    return "the four idx files of MNIST" if scale.setup == "images" else "train.tsv, valid.tsv and test.tsv"
+def _out(scale: Scale, command: Command) -> Path:
+    """Where results go."""
+    said = [name for name in QUIRKS if name in command.quirks] + ["one_teacher"] * (command.teachers == "one")
+    return command.out or Path("runs") / "abnar_2020" / "-".join((scale.setup, scale.name, *said))
 
 
 def _run(scale: Scale, command: Command) -> int:
@@ -75,14 +81,14 @@ def _run(scale: Scale, command: Command) -> int:
         print(dry_run.describe(scale, command.seeds or scale.seeds, asked))
         return 0
     from experiments import report
-    from experiments.abnar_2020 import claims, plots, results, study, tables
+    from experiments.abnar_2020 import claims, plots, results, study, tables, tasks
 
     progress.count_compilations()
     started = time.monotonic()
-    out = command.out or Path("runs") / "abnar_2020" / "-".join((scale.setup, scale.name, *command.quirks))
-    making = study.Study(scale, out / "stages", command.data, command.seeds or scale.seeds)
-    made = list(evaluated(scale.arms, asked, making, lambda arm: arm.key, study.evaluated))
-    found = {"study": "abnar_2020", **report.what_ran(results.data_hashes(making)), **results.collect(making, made)}
+    out = _out(scale, command)
+    making = study.Study(scale, tasks.load(scale, command.data), out / "stages", command.seeds or scale.seeds)
+    left_out = evaluated(scale.arms, asked, making, lambda arm: arm.key, study.evaluated)
+    found = {"study": "abnar_2020", **report.what_ran(results.data_hashes(making)), **results.collect(making, left_out)}
     found["claims"] = [claim._asdict() for claim in claims.claims(found)]
     table = tables.table(found)
     write(out, found, table, plots.PLOTS)

@@ -3,6 +3,7 @@
 The first stage of scenario 1, as `digits` is of scenario 2. NumPy only.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from sys import intern
 
@@ -15,40 +16,34 @@ from seqkd_jax.base import UserError
 from seqkd_jax.language.lexicon import VERB_FORMS
 
 SPLITS = ("train", "valid", "test")
-EMBEDDED = {"train": 10_000, "valid": 500, "test": 2_000}  # sentences of the embedded language, if nobody says how many
 TRAIN, VALID = 0.10, 0.01  # shares of Linzen et al.'s file; the rest is for testing
 LINZEN = ("agr_50_mostcommon_10K.tsv", "agr_50_mostcommon_10K.tsv.gz")
 
 
-def load(data: Path | None, seed: int, counts: dict[str, int] | None) -> dict[str, Sentences]:
+def load(data: Path | None, seed: int, counts: Mapping[str, int] | None) -> dict[str, Sentences]:
     """The sentences of the splits train, valid and test.
 
-    data: None for the embedded language; a directory with train.tsv, valid.tsv and test.tsv; or Linzen et al.'s
-    published file, or a directory that holds it, which is split here, 10% train, 1% valid, 89% test, by a permutation
-    drawn from `seed`. The sizes are those of Abnar et al. 2020, the rows are not: their shuffle cannot be reproduced.
-    counts: sentences of each split, of read data the first so many; a split not named gives all (embedded: EMBEDDED).
-    UserError if something is missing or a row is not what it should be.
+    data: None for the embedded language, so many sentences of each split as `counts` says; a directory with train.tsv,
+    valid.tsv and test.tsv; or Linzen et al.'s published file, or a directory that holds it, which is split here, 10%
+    train, 1% valid, 89% test, by a permutation drawn from `seed`. The sizes are those of Abnar et al. 2020, the rows
+    are not: their shuffle cannot be reproduced. UserError if something is missing or a row is not what it should be.
     """
-    wrong = sorted(set(counts or {}) - set(SPLITS))
-    if wrong:
-        raise UserError(f"counts of {', '.join(wrong)}: the splits are {', '.join(SPLITS)}")
     if data is None:
-        return {split: _embedded(seed, count, split) for split, count in (EMBEDDED | (counts or {})).items()}
+        return {split: _embedded(seed, counts[split], split) for split in SPLITS}
     published = _published(data)
-    parts = _split(read_linzen(published), seed) if published else {s: read_tsv(data / f"{s}.tsv") for s in SPLITS}
-    for split, count in (counts or {}).items():
-        parts[split] = take(parts[split], np.arange(min(count, len(parts[split].words))))
-    return parts
+    return _split(read_linzen(published), seed) if published else {s: read_tsv(data / f"{s}.tsv") for s in SPLITS}
 
 
-def strata(directory: Path | None) -> dict[int, Prefixes]:
+def strata(data: Path | None) -> dict[int, Prefixes]:
     """Linzen et al.'s prefixes by their number of attractors, 1 to 4, and 5 if there is such a file.
 
-    They lie in <directory>/linzen_strata, attractors_1.tsv and so on. Empty if that folder is missing, or for the
-    embedded language (None).
+    They lie in linzen_strata, attractors_1.tsv and so on, in the directory of the data or beside the file that these
+    are. Empty if that folder is missing, or for the embedded language (None).
     """
-    folder = None if directory is None else directory / "linzen_strata"
-    if folder is None or not folder.is_dir():
+    if data is None:
+        return {}
+    folder = (data.parent if data.is_file() else data) / "linzen_strata"
+    if not folder.is_dir():
         return {}
     paths = {count: folder / f"attractors_{count}.tsv" for count in range(1, 6)}
     return {count: read_prefixes(path, count) for count, path in paths.items() if count < 5 or path.is_file()}

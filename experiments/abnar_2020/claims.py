@@ -45,17 +45,16 @@ def comparisons(setup: str) -> list[tuple[str, str, str]]:
 
 def _claim(statement: Statement, parts: Sequence[Effect]) -> Claim:
     about, text, published, *_ = statement
-    verdicts = [verdict(part.size, part.interval, part.threshold) for part in parts]
+    verdicts = [verdict(part.size, part.interval) for part in parts]
     found = weakest(verdicts)
     if found == NOT_RUN:
         return Claim(about, text, published, _why(parts), 0, None, found)
     of_it = [part for part, one in zip(parts, verdicts, strict=True) if one == found]
     least = min(of_it, key=lambda part: part.interval[0] if part.interval else part.size)
-    low, high = least.interval or (0.0, 0.0)
-    shown = (low, high) if least.sign > 0 else (-high, -low)
+    shown = effects.oriented(least.interval, least.sign)
     measured = f"least: {least.text}" if len(parts) > 1 else least.text
     seeds = min(part.seeds for part in parts if part.size is not None)
-    return Claim(about, text, published, measured, seeds, shown if least.interval else None, found)
+    return Claim(about, text, published, measured, seeds, shown, found)
 
 
 def _why(parts: Sequence[Effect]) -> str:

@@ -40,20 +40,14 @@ class Digits(NamedTuple):
 def load(data: Path | None, seed: int, counts: Mapping[str, int] | None) -> dict[str, Digits]:
     """Digits by use: train, test, and the test digits again as `scaled` and `translated`.
 
-    data: a directory with MNIST's four idx files, packed with gzip or not; None: drawn digits. counts: how many of
-    train and of test, 0 (or None for counts) for all of a file. Fewer than all are taken at random (the second half of
-    MNIST's test file is harder than the first), in their order; more of them hold the fewer. seed: which digits are
-    taken, how they are drawn, where they are moved. A digit's move does not depend on how many are taken.
+    data: a directory with MNIST's four idx files, packed with gzip or not; None: drawn digits, so many of train and of
+    test as `counts` says. seed: how they are drawn, where they are moved.
 
-    UserError: a file that is missing, no idx file, truncated or at odds with the other; a label above 9; a count that
-    the file cannot serve.
+    UserError: a file that is missing, no idx file, truncated or at odds with the other; a label above 9.
     """
     if data is None:
-        return _four(_drawn("train", 2 * seed, counts), _drawn("test", 2 * seed + 1, counts), seed)
-    four = _four(_read(Path(data), "train"), _read(Path(data), "test"), seed)
-    if counts is None:
-        return four
-    return {use: _taken(digits, seed, counts["train" if use == "train" else "test"]) for use, digits in four.items()}
+        return _four(*(_drawn(split, 2 * seed + place, counts[split]) for place, split in enumerate(FILES)), seed)
+    return _four(_read(Path(data), "train"), _read(Path(data), "test"), seed)
 
 
 def scaled(images: np.ndarray, seed: int) -> np.ndarray:
@@ -142,15 +136,6 @@ def _read_idx(directory: Path, name: str, axes: int) -> tuple[Path, np.ndarray]:
     return path, np.frombuffer(data, np.uint8, offset=head).reshape(shape)
 
 
-def _taken(digits: Digits, seed: int, count: int) -> Digits:
-    """So many of the digits, in the file's order; the same rows of all that have as many."""
-    size = len(digits.labels)
-    if not 0 <= count <= size:
-        raise UserError(f"{digits.name}: {count} digits are wanted, there are {size}; ask for fewer, or 0 for all")
-    rows = np.sort(_random(seed, "taken").permutation(size)[: count or size])
-    return Digits(digits.images[rows], digits.labels[rows], digits.name)
-
-
 # Drawn digits
 
 
@@ -172,10 +157,8 @@ def drawn(count: int, seed: int) -> Digits:
     return Digits(_rounded(255 * ink * (1 + 0.1 * grain)), labels, "drawn digits")
 
 
-def _drawn(split: str, seed: int, counts: Mapping[str, int]) -> Digits:
-    if counts[split] < 1:
-        raise UserError(f"drawn digits: {counts[split]} for {split}; at least 1 is needed, or MNIST's directory")
-    return drawn(counts[split], seed)._replace(name=f"drawn {split} digits")
+def _drawn(split: str, seed: int, count: int) -> Digits:
+    return drawn(count, seed)._replace(name=f"drawn {split} digits")
 
 
 def _ink(points: np.ndarray, random: np.ndarray) -> np.ndarray:

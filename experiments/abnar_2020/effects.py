@@ -24,7 +24,6 @@ class Effect(NamedTuple):
     seeds: int
     text: str
     sign: int = 1  # -1: `text` shows a difference that is negative where the claim is right
-    threshold: float | None = None
     missing: tuple[str, ...] = ()  # what a size could not be had without
     premise: str = ""  # what the claim presupposes and does not hold here
 
@@ -55,7 +54,7 @@ def difference(results: dict, comparison: Comparison, named: bool = False) -> Ef
     interval, examples = welch(ours, theirs), paired(results, first, second, metric)
     if examples is not None:
         interval = together(size, interval, examples)
-    interval = _oriented(interval, sign)
+    interval = oriented(interval, sign)
     names = (f"{first} ", f"{second} ") if named else ("", "")
     text = against(_mean(ours), _mean(theirs), 2 if metric == "perplexity" else 4, names)
     return Effect(sign * size, interval, min(len(ours), len(theirs)), text, sign)
@@ -67,7 +66,7 @@ def paired(results: dict, first: str, second: str, metric: str) -> Interval:
     for key, sign in ((f"{first} | {second}", 1), (f"{second} | {first}", -1)):
         found = (known.get(key) or {}).get(metric) or {}
         if found.get("low") is not None and found.get("high") is not None:
-            return _oriented((found["low"], found["high"]), sign)
+            return oriented((found["low"], found["high"]), sign)
     return None
 
 
@@ -172,7 +171,8 @@ def _missing(arms: Iterable[str], what: str = "") -> Effect:
     return Effect(None, None, 0, "", missing=tuple(f"{what}{arm}" for arm in arms))
 
 
-def _oriented(interval: Interval, sign: int) -> Interval:
+def oriented(interval: Interval, sign: int) -> Interval:
+    """The interval of a difference, or with sign -1 that of its negative."""
     return interval if interval is None or sign > 0 else (-interval[1], -interval[0])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.abnar_2020 import predictions
 from experiments.abnar_2020.arms import Arm
-from experiments.abnar_2020.study import END, Study, lesson, lesson_of, read_arrays, task, teaches, training
+from experiments.abnar_2020.study import END, Study, lesson, lesson_of, read_arrays, teaches, training
 from seqkd_jax import checkpoint, files, representations
 
 
@@ -25,11 +25,11 @@ def vectors(study: Study, arm: Arm) -> Path:
             places[f"epoch-{_epochs(run):04d}"] = run / END
         for place, checkpoints in places.items():
             for index, found in enumerate(checkpoint.load_all(checkpoints)):
-                said = predictions.vectors(found.model, found.params, task(study).mapped)
-                arrays[f"{place}/{index}"] = said.astype(np.float32)
-        np.savez_compressed(directory / "vectors.npz", **{key.replace("/", "."): v for key, v in arrays.items()})
+                said = predictions.vectors(found.model, found.params, study.task.mapped)
+                arrays[f"{place}.{index}"] = said.astype(np.float32)
+        np.savez_compressed(directory / "vectors.npz", **arrays)
 
-    return study.stage(f"vectors-{arm.key}", [task(study).tested_on, shown], {"run": run}, make)
+    return study.stage(f"vectors-{arm.key}", [study.task.tested_on, shown], {"run": run}, make)
 
 
 def _epochs(run: Path) -> int:
@@ -67,7 +67,7 @@ def drawn_map(study: Study, arms: tuple[Arm, ...], left_out: Mapping[Arm, set[in
             for arm in teachers
         }
         to_teachers = {arm.label: _to_teachers(study, arm, ends, lessons) for arm in arms}
-        told = _mapped([(entry, matrix) for (_, entry, matrix) in ends], paths, study.scale.mapped)
+        told = _mapped([(entry, matrix) for (_, entry, matrix) in ends], paths, len(study.task.mapped.targets))
         files.write_json(directory / "map.json", {**told, "to_teachers": to_teachers})
 
     settings = [[arm.label, sorted(left_out.get(arm, ()))] for arm in arms]

@@ -1,4 +1,4 @@
-"""What a model says of examples: decisions, penultimate vectors, confidence at every label, and what it would teach.
+"""What a model says of examples: decisions, penultimate vectors, and its distribution at every label.
 
 Each function is compiled once for a model and a shape. What is [N] or [N,...] is in the order of the examples, what is
 [M], one for each label, in that of the batches.
@@ -29,13 +29,7 @@ class Labels(NamedTuple):
     count: np.ndarray  # int [N] labels
     confidence: np.ndarray  # [M] probability of the most probable class at every label of every example
     correct: np.ndarray  # bool [M] whether that was the label
-
-
-class SoftTargets(NamedTuple):
-    """What a model would teach at the labels of examples."""
-
-    entropy: np.ndarray  # [M] nats, of its distribution at every label of every example
-    right: np.ndarray  # bool [M] whether the label is its most probable class
+    entropy: np.ndarray  # [M] nats, of the distribution at every label
 
 
 def vectors(model: Model, params, encoded: batches.Encoded) -> np.ndarray:
@@ -67,37 +61,30 @@ def decisions(model: Model, params, test: Test) -> np.ndarray:
     return chosen
 
 
-def at_labels(model: Model, params, encoded: batches.Encoded, config: BatchConfig, shapes) -> Labels:
-    """Loss and confidence at every label of a corpus; config, shapes: of training, to share its shapes."""
+def at_labels(
+    model: Model,
+    params,
+    encoded: batches.Encoded,
+    config: BatchConfig,
+    shapes,
+    temperature: float = 1.0,
+    dropout: bool = False,
+) -> Labels:
+    """What the model's distributions, its logits divided by `temperature`, are at every label of a corpus.
+
+    config, shapes: of training, to share its shapes. dropout: with the model's dropout on, one draw of it.
+    """
     plan = batches.make_plan(encoded, config, shapes)
     count = batches.labels_of(encoded)
     nats = np.zeros(len(count))
-    confidence, correct = [], []
-    for rows, batch in batches.eval_batches(encoded, plan):
-        values = [np.asarray(value)[: len(rows)] for value in _measures(model)(params, batch)]
-        real = np.asarray(batch.weights)[: len(rows)] > 0
-        nats[rows] = (values[0].astype(np.float64) * real).sum(axis=1)
-        confidence.append(values[1][real])
-        correct.append(values[2][real])
-    return Labels(nats, count, np.concatenate(confidence), np.concatenate(correct))
-
-
-def soft_targets(
-    model: Model, params, encoded: batches.Encoded, config: BatchConfig, shapes, temperature: float, dropout: bool
-) -> SoftTargets:
-    """The model's distributions, its logits divided by `temperature`, at the labels; config, shapes: of training.
-
-    dropout: with its dropout on, as one draw of it.
-    """
-    plan = batches.make_plan(encoded, config, shapes)
-    entropy, right = [], []
-    for index, (_, batch) in enumerate(batches.eval_batches(encoded, plan)):
+    found = []
+    for index, (rows, batch) in enumerate(batches.eval_batches(encoded, plan)):
         keys = jax.random.split(jax.random.key(index), len(batch.labels)) if dropout else None
-        found, correct = _entropy(model)(params, batch, keys, np.float32(temperature))
-        real = batch.weights > 0
-        entropy.append(np.asarray(found)[real])
-        right.append(np.asarray(correct)[real])
-    return SoftTargets(np.concatenate(entropy), np.concatenate(right))
+        at, *others = map(np.asarray, _measures(model)(params, batch, keys, np.float32(temperature)))
+        real = np.asarray(batch.weights) > 0
+        nats[rows] = (at.astype(np.float64) * real).sum(axis=1)[: len(rows)]
+        found.append([values[real] for values in others])
+    return Labels(nats, count, *map(np.concatenate, zip(*found, strict=True)))
 
 
 @functools.cache
@@ -116,19 +103,11 @@ def _log_probs(model: Model) -> Callable:
 
 @functools.cache
 def _measures(model: Model) -> Callable:
-    def measures(params, batch):
-        log_probs = jax.nn.log_softmax(model.head(params, model.features(params, batch.inputs, None)))
-        nats = -jnp.take_along_axis(log_probs, batch.labels[..., None], axis=-1)[..., 0]
-        return nats, jnp.exp(log_probs.max(axis=-1)), log_probs.argmax(axis=-1) == batch.labels
-
-    return jax.jit(measures)
-
-
-@functools.cache
-def _entropy(model: Model) -> Callable:
-    def entropy(params, batch, keys, temperature):
+    def measures(params, batch, keys, temperature):
         logits = model.head(params, model.features(params, batch.inputs, keys)) / temperature
         log_probs = jax.nn.log_softmax(logits)
-        return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1), logits.argmax(axis=-1) == batch.labels
+        nats = -jnp.take_along_axis(log_probs, batch.labels[..., None], axis=-1)[..., 0]
+        entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+        return nats, jnp.exp(log_probs.max(axis=-1)), logits.argmax(axis=-1) == batch.labels, entropy
 
-    return jax.jit(entropy)
+    return jax.jit(measures)

@@ -134,7 +134,7 @@ SIMILARITY_EXAMPLE = verified("0.9218")
 NOTES = {
     "lm": (
         "the authors' sheets give the LSTM's D as 0.9501 ± 0.0018 and the deviation of its A as 0.0034, and the "
-        "deviation of the Small LSTM's D as 0.0010; they hold three runs, the paper says four",
+        "deviation of the Small LSTM's D as 0.0010; they hold three runs, the paper has four (from memory)",
         "the paper's perplexity is the mean over batches of exp(mean loss of the batch)",
     ),
     "classification": (

@@ -1,6 +1,6 @@
 """From finished stages to the dict of results.json. A seed that diverged, or whose teacher did, is never averaged."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -8,22 +8,20 @@ import numpy as np
 from experiments import pipeline
 from experiments.abnar_2020 import accuracy, claims, maps, study
 from experiments.abnar_2020.arms import Arm
+from experiments.abnar_2020.scale import SETUPS
 from experiments.abnar_2020.study import Study
 from seqkd_jax import calibration, files
 
-MOVED = ("scaled", "translated")  # test sets of digits beside the plain one
 
-
-def collect(made: Study, arms: Sequence[Arm]) -> dict:
-    """What results.json says beside what ran. arms: those that were evaluated."""
-    task, scale = study.task(made), made.scale
-    left_out = {arm: study.diverged(made, arm) for arm in arms}
+def collect(made: Study, left_out: Mapping[Arm, set[int]]) -> dict:
+    """What results.json says beside what ran. left_out: of each arm that was evaluated the seeds that do not count."""
+    task, scale, arms = made.task, made.scale, tuple(left_out)
     said = {arm: _kept(made, arm, left_out[arm]) for arm in arms}
     entries = [_entry(made, arm, said, left_out[arm]) for arm in arms]
     mapped = tuple(arm for arm in arms if len(left_out[arm]) < made.seeds)
     first = scale.training[arms[0].student].seed
     return {
-        "scenario": "digits" if scale.setup == "images" else "agreement",
+        "scenario": SETUPS[scale.setup].scenario,
         "setup": scale.setup,
         "scale": scale.name,
         "seeds": [first + place for place in range(made.seeds)],
@@ -66,7 +64,7 @@ def _entry(made: Study, arm: Arm, said: dict, left_out: set[int]) -> dict:
     }
     if not len(found["places"]):
         return entry
-    metrics, bins = (_of_images if made.scale.setup == "images" else _of_agreement)(made, found)
+    metrics, bins = (_of_agreement if made.task.strata else _of_images)(made, found)
     metrics |= _of_labels(made, found)
     if study.teaches(made, arm):
         taught = study.lesson_of(made, arm)
@@ -82,21 +80,18 @@ def _ran(made: Study, arm: Arm) -> dict:
     if len(study.untaught(made, arm)) == made.seeds:
         return {}
     run = study.training(made, arm)
-    return {"seconds": pipeline.read_manifest(run)["seconds"], **files.read_json(run / "summary.json")}
+    how = pipeline.read_manifest(run)  # of a run that was resumed `seconds` are those of its last part
+    return {"seconds": how["seconds"], "resumed": how["resumed"], **files.read_json(run / "summary.json")}
 
 
 def _of_agreement(made: Study, found: dict) -> tuple[dict, dict]:
-    task = study.task(made)
-    correct = _correct(made, found, "test")
-    gold = {int(name.removeprefix("gold_")): _correct(made, found, name) for name in task.tests if name != "test"}
-    strata = task.strata
-    order = (strata["distance"], strata["intervening"], strata["attractors"], strata["seen"])
-    return accuracy.agreement_metrics(correct, *order, gold or None)
+    gold = {int(name.removeprefix("gold_")): _correct(made, found, name) for name in made.task.tests if name != "test"}
+    return accuracy.agreement_metrics(_correct(made, found, "test"), **made.task.strata, gold=gold or None)
 
 
 def _of_images(made: Study, found: dict) -> tuple[dict, dict]:
     metrics = {"accuracy": accuracy.mean_with_interval(_correct(made, found, "test"))}
-    for name in MOVED:
+    for name in [name for name, test in made.task.tests.items() if test.calibrated]:
         metrics[f"accuracy_{name}"] = accuracy.mean_with_interval(_correct(made, found, name))
         metrics[f"ece_{name}"] = _calibration(found, name, calibration.BINS)
     return metrics, {}
@@ -136,7 +131,7 @@ def _over_seeds(values: Sequence[float]) -> dict:
 
 
 def _correct(made: Study, found: dict, name: str) -> np.ndarray:
-    return found[f"decisions_{name}"] == study.task(made).tests[name].truth
+    return found[f"decisions_{name}"] == made.task.tests[name].truth
 
 
 def _differences(made: Study, said: dict) -> dict:
@@ -156,7 +151,7 @@ def _difference(made: Study, first: dict, second: dict, metric: str) -> dict:
     binned = {accuracy.MACRO[bins]: bins for bins in ("distance", "attractors")}
     if metric not in binned:
         return accuracy.difference(*pair)
-    strata = study.task(made).strata
+    strata = made.task.strata
     counted = accuracy.selections(strata["distance"], strata["intervening"], strata["attractors"])
     rows, bins, groups = counted[binned[metric]]
     return accuracy.difference(*(correct[:, rows] for correct in pair), bins, groups)
@@ -164,5 +159,4 @@ def _difference(made: Study, first: dict, second: dict, metric: str) -> dict:
 
 def data_hashes(made: Study) -> dict[str, str]:
     """What models learned from and were tested on, as they read it -> SHA-256."""
-    task = study.task(made)
-    return {"learned from": task.learned_from, "tested on": task.tested_on}
+    return {"learned from": made.task.learned_from, "tested on": made.task.tested_on}

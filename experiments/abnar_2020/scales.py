@@ -1,22 +1,22 @@
 """Models, sizes, rates and seeds of the study, by set-up and scale; nothing here computes.
 
 smoke is for the embedded data and minutes on two cores; small keeps the paper's proportions at a size for hours on two
-cores; paper has the published sizes and rates (abnar/transferring-inductive-biases: model_configs, train_params).
+cores; paper has the published sizes and rates (samiraabnar/Reflect: model_configs, train_params).
 
-Arms follow from a scale's `models`: each alone, and each taught by every one (or by those that a scale names). So a
-further architecture is one line there, once it is a model (seqkd_jax/models says how).
+Arms follow from a scale's `models`: each alone, and each taught by every one (or by those that a scale names); small
+and smoke language models name those that are taught. So a further architecture is one line there, once it is a model
+(seqkd_jax/models says how).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
 from experiments.abnar_2020.arms import Arm, grid
+from experiments.abnar_2020.scale import QUIRKS, SETUPS, SOFT, Quirk, Scale
 from seqkd_jax.base import UserError
 from seqkd_jax.config import (
     BatchConfig,
     CNNConfig,
-    LossConfig,
     MLPConfig,
     ModelConfig,
     OptimiserConfig,
@@ -25,69 +25,10 @@ from seqkd_jax.config import (
     TrainConfig,
 )
 
-SETUPS = {"agreement": ("lm", "classification"), "digits": ("images",)}
-SOFT = LossConfig("word_kd", alpha=1.0)  # the teacher's distribution alone, T = 1: all of the paper's runs on sentences
-
-# What the paper's code does otherwise than one would, by the field of LossConfig; and what is said where it is not so.
-QUIRKS = {"teacher_dropout": True, "temperature_scaling": "inverse"}
-WITHOUT_QUIRKS = {
-    "teacher_dropout": "teachers teach without dropout, so that soft targets are computed once; the original's with it",
-    "temperature_scaling": "the teacher's term is multiplied by T², in the original code divided",
-}
-
-OWN_SEEDS = 1000  # what is added to the seeds of taught models
-
 GROUP_NORM = "group and layer instead of batch normalisation: no running statistics, no dependence on neighbours"
 POSITIONS = "verbs are looked up by white-space position; in the paper's code about 7% were misplaced"
-BEST_TEACHES = (
-    "a teacher teaches from its checkpoint of the lowest validation loss: at the end it has the training sentences by "
-    "heart, and its soft targets are the labels"
-)
+WORDS = "the vocabulary is that of the training split; in the paper's code of all rows"
 MASKED = "the bidirectional Transformer does not attend to padding; the original's mask had no effect"
-
-
-@dataclass(frozen=True)
-class Scale:
-    """One set-up at one size."""
-
-    name: str
-    setup: str
-    models: dict[str, ModelConfig]
-    training: dict[str, TrainConfig]  # alone, by model
-    arms: tuple[Arm, ...]
-    distilling: dict[str, TrainConfig] = field(default_factory=dict)  # by student; {}: as alone, with the loss `soft`
-    soft: LossConfig = SOFT
-    seeds: int = 3
-    teachers: Literal["one", "each"] = "each"  # replica i is taught by replica i of its teacher, or all by the first
-    # Of a teacher's checkpoints that of the lowest validation loss, or the end of its training, as in the paper's code.
-    teaching: Literal["best", "end"] = "end"
-    embedded: dict[str, int] | None = None  # examples of the embedded data; None: real data
-    vocabulary: int = 10_000  # words at most, the most frequent of the training split
-    mapped: int = 1000  # examples whose representations are compared
-    paths: tuple[Arm, ...] = ()  # arms whose learning paths are shown
-    notes: tuple[str, ...] = ()  # what differs from the paper, quirks apart
-
-    @property
-    def quirks(self) -> tuple[str, ...]:
-        """Those of QUIRKS that taught models have."""
-        return tuple(name for name, theirs in QUIRKS.items() if getattr(self.soft, name) == theirs)
-
-    @property
-    def deviations(self) -> tuple[str, ...]:
-        """What differs from the paper."""
-        named = [name for name in QUIRKS if name != "temperature_scaling" or self.soft.temperature != 1]
-        return (*self.notes, *(WITHOUT_QUIRKS[name] for name in named if name not in self.quirks))
-
-    def config(self, arm: Arm, seeds: int) -> TrainConfig:
-        """How an arm is trained.
-
-        Students have seeds of their own: one of its teacher's architecture would else start as the very copy of it.
-        """
-        config = self.training[arm.student]
-        if arm.teacher is not None:
-            config = self.distilling.get(arm.student, config)
-            config = replace(config, loss=self.soft, seed=config.seed + OWN_SEEDS)
-        return replace(config, replicas=seeds, keep_path=True)
 
 
 def _lstm(size: int, reads="last", **rates) -> SequenceLSTMConfig:
@@ -128,7 +69,7 @@ OWN_PATHS = (Arm("LSTM"), Arm("Transformer"), Arm("Transformer", "LSTM"), Arm("T
 
 
 def _classification(name: str, models: dict[str, ModelConfig], training: dict[str, TrainConfig], **options) -> Scale:
-    defaults = {"arms": grid(tuple(models)), "paths": OWN_PATHS, "notes": (POSITIONS, MASKED)}
+    defaults = {"arms": grid(tuple(models)), "paths": OWN_PATHS, "notes": (POSITIONS, WORDS, MASKED)}
     return Scale(name, "classification", models, training, **(defaults | options))
 
 
@@ -153,8 +94,9 @@ def _classification_small() -> Scale:
     models = _classifiers(_lstm(128, dropout=0.3, input_dropout=0.2), wide, universal)
     run = _run(_adam(1e-3, 600), 10, _sentences(64, 8))
     sizes = "LSTM 2×128, Transformers 4×64, UTransformer 4×128: published 2×256, 6×128, 6×256"
+    rates = "dropout 0.3: published 0.8 (LSTM, recurrent too) and 0.4; 4 heads for 8; no L2; one rate for all, of 1e-3"
     data = "39,929 training sentences, a quarter of the paper's; 10 epochs for 40, one cosine decay"
-    notes = (POSITIONS, MASKED, sizes, data, BEST_TEACHES)
+    notes = (POSITIONS, WORDS, MASKED, sizes, rates, data)
     return _classification("small", models, dict.fromkeys(models, run), teaching="best", notes=notes)
 
 
@@ -173,11 +115,11 @@ def _classification_paper() -> Scale:
     return _classification(
         "paper",
         models,
-        {model: run(model, factor, 1000) for model, factor in decays.items()},
-        distilling={model: run(model, factor, 10_000) for model, factor in students.items()},
+        {model: run(model, decays.get(model, 0.9), 1000) for model in models},
+        distilling={model: run(model, students.get(model, 0.8), 10_000) for model in models},
         seeds=4,
         soft=replace(SOFT, teacher_dropout=True),
-        notes=(POSITIONS, MASKED, "which decay each student had is not published: assigned here"),
+        notes=(POSITIONS, WORDS, MASKED, "which decay each student had is not published: assigned here"),
     )
 
 
@@ -213,7 +155,7 @@ def _lm_smoke() -> Scale:
         seeds=2,
         embedded={"train": 2000, "valid": 500, "test": 2000},
         mapped=200,
-        notes=(POSITIONS,),
+        notes=(POSITIONS, WORDS),
     )
 
 
@@ -225,7 +167,9 @@ def _lm_small() -> Scale:
     arms = (*map(Arm, models), Arm("Transformer", "LSTM"), Arm("Transformer", "Transformer"))
     sizes = "LSTMs 2×256 and 2×128, Transformers 6×192 and 6×96: published 2×1024, 2×512, 6×512, 6×256"
     data = "39,929 training sentences, a quarter of the paper's; 5 epochs for 60, one cosine decay"
-    notes = (POSITIONS, sizes, data)
+    rated = "dropout 0.1 (Transformers), 0.3 (LSTMs, not recurrent): published 0.4 and 0.2, 0.5 and 0.3; 6 heads for 8"
+    rated = f"{rated}; all at a rate of 2e-3, published 1e-3, Transformer and students 1e-4; no L2"
+    notes = (POSITIONS, WORDS, sizes, rated, data)
     return Scale("small", "lm", models, dict.fromkeys(models, run), arms, seeds=2, notes=notes)
 
 
@@ -248,7 +192,7 @@ def _lm_paper() -> Scale:
     training = dict.fromkeys(models, fast) | {"Transformer": replace(fast, optimiser=slow)}
     distilling = dict.fromkeys(models, replace(fast, optimiser=student))
     distilling["Transformer"] = replace(fast, optimiser=replace(student, l2=slow.l2))
-    notes = (POSITIONS, "the share of a restarted cosine's floor in distillation is not published")
+    notes = (POSITIONS, WORDS, "the share of a restarted cosine's floor in distillation is not published")
     return Scale(
         "paper",
         "lm",
@@ -343,10 +287,10 @@ SCALES: dict[tuple[str, str], Scale] = {
 }
 
 
-def scale_of(scenario: str, setup: str | None, name: str, quirks: Sequence[str] = ()) -> Scale:
+def scale_of(scenario: str, setup: str | None, name: str, quirks: Sequence[Quirk] = ()) -> Scale:
     """A scale, with some of QUIRKS; setup None: the scenario's, classification of agreement. UserError: no such one."""
-    setup = setup or SETUPS[scenario][-1]
-    if setup not in SETUPS[scenario]:
-        raise UserError(f"--scenario {scenario} has no set-up {setup!r}; it has {', '.join(SETUPS[scenario])}")
-    scale = SCALES[setup, name]
-    return replace(scale, soft=replace(scale.soft, **{quirk: QUIRKS[quirk] for quirk in quirks}))
+    setups = [known for known, about in SETUPS.items() if about.scenario == scenario]
+    setup = setup or setups[-1]
+    if setup not in setups:
+        raise UserError(f"--scenario {scenario} has no set-up {setup!r}; it has {', '.join(setups)}")
+    return SCALES[setup, name].with_quirks(quirks)

@@ -48,8 +48,8 @@ def drop_leaked(prefixes: Prefixes, train: Sentences) -> tuple[Prefixes, int]:
     """The prefixes that are not all that stands before the verb of a training row, and how many were.
 
     Of 1 to 5 attractors 2,103 / 252 / 55 / 9 / 3 go with the 39,929 training rows of the split files. To drop what
-    begins a training sentence and ends anywhere in it would take 110 more of 1 attractor and 1 more of 2; there
-    training has shown no verb, so they stay.
+    begins a training sentence and ends anywhere in it would take 110 more of 1 attractor and 1 more of 2. After few of
+    those has training shown a verb, to language models only: they stay.
     """
     seen = set(before_verb(train))
     kept = [row for row, words in enumerate(prefixes.words) if tuple(words) not in seen]
@@ -65,15 +65,20 @@ def unseen(test: Sentences, train: Sentences) -> np.ndarray:
 
 
 def scorable(sentences: Sentences, known: Callable[[str], bool] | Collection[str]) -> np.ndarray:
-    """bool [N]: a language model can be scored here. Both forms are words that it knows, and the verb is in its place.
+    """bool [N]: a language model can be scored here. Two forms are words that it knows, and the verb is in its place.
 
     In some rows the token there is the verb's own tag, or a verb of another spelling: the first would leak the label.
+    In a few both forms are one: a noun or a foreign word was taken for a verb ("album", "et").
     known: the words, or what tells whether a word is one.
     """
     is_known = known if callable(known) else known.__contains__
     places = zip(sentences.words, sentences.verb.tolist(), sentences.forms, strict=True)
     return np.array(
-        [words[place] == pair[0] and "" not in pair and all(map(is_known, pair)) for words, place, pair in places], bool
+        [
+            words[place] == verb != other and "" not in (verb, other) and is_known(verb) and is_known(other)
+            for words, place, (verb, other) in places
+        ],
+        bool,
     )
 
 

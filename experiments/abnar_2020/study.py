@@ -16,10 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments import pipeline
-from experiments.abnar_2020 import predictions, tasks
+from experiments.abnar_2020 import predictions
 from experiments.abnar_2020.arms import Arm
-from experiments.abnar_2020.scales import Scale
+from experiments.abnar_2020.scale import Scale
+from experiments.abnar_2020.tasks import Task, first
 from seqkd_jax import batches, checkpoint, files, fit, models, progress, vocab
+from seqkd_jax.base import Model
+from seqkd_jax.config import BatchConfig
 from seqkd_jax.run_record import plain
 from seqkd_jax.train_model import Run, train_model
 
@@ -30,30 +33,20 @@ TAUGHT = 4000  # training examples whose soft targets are looked at
 
 
 class Study(NamedTuple):
-    """A scale, its data and where its stages are."""
+    """A scale on its data."""
 
     scale: Scale
-    root: Path
-    data: Path | None  # None: the embedded data
+    task: Task  # the data as models read them
+    root: Path  # where its stages are
     seeds: int
     make: bool = True  # False: only look up what is there; NotMade if it is not
 
-    def stage(self, name: str, settings: Any, inputs: Mapping[str, Path], make: Callable, resumable=False) -> Path:
+    def stage(
+        self, name: str, settings: Any, inputs: Mapping[str, Path], make: Callable, resumable=False, version=1
+    ) -> Path:
         """One stage of this study."""
-        return pipeline.stage(name, settings, inputs, make if self.make else None, self.root, resumable=resumable)
-
-
-_loaded: dict[str, tasks.Task] = {}  # the data of one study at a time: every stage reads them
-
-
-def task(study: Study) -> tasks.Task:
-    """The data as models read them."""
-    scale = study.scale
-    key = str([scale.setup, scale.embedded, scale.vocabulary, scale.mapped, study.data])
-    if key not in _loaded:
-        _loaded.clear()
-        _loaded[key] = tasks.load(scale, study.data)
-    return _loaded[key]
+        make = make if self.make else None
+        return pipeline.stage(name, settings, inputs, make, self.root, resumable=resumable, version=version)
 
 
 def prepared(study: Study) -> Path:
@@ -61,13 +54,12 @@ def prepared(study: Study) -> Path:
     scale = study.scale
 
     def make(directory: Path) -> None:
-        given = task(study)
-        vocab.save(given.vocabularies, directory)
+        vocab.save(study.task.vocabularies, directory)
         config = next(iter(scale.training.values())).batch
-        plan = batches.make_plan(given.train, config)
+        plan = batches.make_plan(study.task.train, config)
         files.write_json(directory / "shapes.json", [list(shape) for shape in plan.shapes])
 
-    settings = [scale.setup, task(study).learned_from, [config.batch for config in scale.training.values()]]
+    settings = [scale.setup, study.task.learned_from, [config.batch for config in scale.training.values()]]
     return study.stage("prepared", settings, {}, make)
 
 
@@ -111,7 +103,7 @@ def training(study: Study, arm: Arm) -> Path:
         if (directory / "summary.json").exists():  # killed between the end of training and the stage's
             files.remove(directory / "last")
             return
-        given = task(study)
+        given = study.task
         run = Run(
             model,
             given.vocabularies,
@@ -132,7 +124,7 @@ def training(study: Study, arm: Arm) -> Path:
         files.write_json(directory / "summary.json", plain(told))
         files.remove(directory / "last")  # the run is over: its optimiser's state is of no use
 
-    settings = [scale.setup, task(study).learned_from, model, config, scale.teachers if arm.teacher else None]
+    settings = [scale.setup, study.task.learned_from, model, config, scale.teachers if arm.teacher else None]
     return study.stage(f"train-{arm.key}", settings, inputs, make, resumable=True)
 
 
@@ -143,31 +135,21 @@ def teaching(study: Study, teacher: Arm) -> Path:
 
 def evaluation(study: Study, arm: Arm) -> Path:
     """Of each seed: its decisions on the test sets, its confidence on the validation set, loss and perplexity."""
-    run = training(study, arm)
+    run, task = training(study, arm), study.task
+    measured = {"valid": task.valid} | {name: test.encoded for name, test in task.tests.items() if test.calibrated}
 
-    def make(directory: Path) -> None:
-        given, batch = task(study), study.scale.training[arm.student].batch
-        arrays: dict[str, list] = {}
-        for found in checkpoint.load_all(run / END):
-            said = {
-                f"decisions_{name}": predictions.decisions(found.model, found.params, test)
-                for name, test in given.tests.items()
-            }
-            labels = predictions.at_labels(found.model, found.params, given.valid, batch, shapes(study))
-            said |= {f"valid_{key}": value for key, value in labels._asdict().items()}
-            if study.scale.setup == "images":
-                for name in ("scaled", "translated"):
-                    moved = predictions.at_labels(
-                        found.model, found.params, given.tests[name].encoded, batch, shapes(study)
-                    )
-                    said |= {f"{name}_confidence": moved.confidence, f"{name}_correct": moved.correct}
-            for key, value in said.items():
-                arrays.setdefault(key, []).append(value)
-        np.savez_compressed(directory / "predictions.npz", **{key: np.stack(value) for key, value in arrays.items()})
+    def say(model: Model, params) -> dict[str, np.ndarray]:
+        said = {f"decisions_{name}": predictions.decisions(model, params, test) for name, test in task.tests.items()}
+        for name, encoded in measured.items():
+            labels = predictions.at_labels(model, params, encoded, _batch(study, arm), shapes(study))
+            said |= {f"{name}_{key}": getattr(labels, key) for key in ("nats", "count", "confidence", "correct")}
+        return said
 
     inputs = {"run": run, "prepared": prepared(study)}
-    settings = [study.scale.setup, task(study).learned_from, task(study).tested_on]
-    return study.stage(f"evaluate-{arm.key}", settings, inputs, make)
+    settings = [study.scale.setup, task.learned_from, task.tested_on]
+    return study.stage(
+        f"evaluate-{arm.key}", settings, inputs, lambda to: _save(to / "predictions.npz", run / END, say)
+    )
 
 
 def lesson(study: Study, teacher: Arm) -> Path:
@@ -176,25 +158,33 @@ def lesson(study: Study, teacher: Arm) -> Path:
 
     A teacher that has its training set by heart has an entropy of nearly 0: its soft targets are the labels.
     """
-    taught_by, soft = teaching(study, teacher), study.scale.soft
+    taught_by, soft, task = teaching(study, teacher), study.scale.soft, study.task
+    shown = first(task.train, TAUGHT)
 
-    def make(directory: Path) -> None:
-        given, batch = task(study), study.scale.training[teacher.student].batch
-        shown = tasks.first(given.train, TAUGHT)
-        arrays: dict[str, list] = {"entropy": [], "right": [], "decisions_test": [], "vectors": []}
-        for found in checkpoint.load_all(taught_by):
-            model = found.model, found.params
-            said = predictions.soft_targets(*model, shown, batch, shapes(study), soft.temperature, soft.teacher_dropout)
-            arrays["entropy"].append(said.entropy.mean())
-            arrays["right"].append(said.right.mean())
-            arrays["decisions_test"].append(predictions.decisions(*model, given.tests["test"]))
-            arrays["vectors"].append(predictions.vectors(*model, given.mapped).astype(np.float32))
-        np.savez_compressed(directory / "lesson.npz", **{key: np.stack(value) for key, value in arrays.items()})
+    def say(model: Model, params) -> dict[str, np.ndarray]:
+        given = model, params, shown, _batch(study, teacher), shapes(study)
+        labels = predictions.at_labels(*given, soft.temperature, soft.teacher_dropout)
+        return {
+            "entropy": labels.entropy.mean(),
+            "right": labels.correct.mean(),
+            "decisions_test": predictions.decisions(model, params, task.tests["test"]),
+            "vectors": predictions.vectors(model, params, task.mapped).astype(np.float32),
+        }
 
-    read = task(study).learned_from, task(study).tested_on
-    settings = [study.scale.setup, *read, soft.temperature, TAUGHT, *(["dropout"] if soft.teacher_dropout else [])]
+    dropout = ["dropout"] if soft.teacher_dropout else []
+    settings = [study.scale.setup, task.learned_from, task.tested_on, soft.temperature, TAUGHT, *dropout]
     inputs = {"teacher": taught_by, "prepared": prepared(study)}
-    return study.stage(f"lesson-{teacher.key}", settings, inputs, make)
+    return study.stage(f"lesson-{teacher.key}", settings, inputs, lambda to: _save(to / "lesson.npz", taught_by, say))
+
+
+def _batch(study: Study, arm: Arm) -> BatchConfig:
+    return study.scale.training[arm.student].batch
+
+
+def _save(path: Path, checkpoints: Path, say: Callable[[Model, Any], Mapping[str, np.ndarray]]) -> None:
+    """What `say` has of each seed's model and params, stacked [R,...]."""
+    seeds = [say(found.model, found.params) for found in checkpoint.load_all(checkpoints)]
+    np.savez_compressed(path, **{key: np.stack([said[key] for said in seeds]) for key in seeds[0]})
 
 
 def lesson_of(study: Study, teacher: Arm) -> dict[str, np.ndarray]:
@@ -225,5 +215,5 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def parameters(study: Study, student: str) -> int:
     """Of a model, found without making it."""
-    sizes = task(study).vocabularies
+    sizes = study.task.vocabularies
     return models.parameter_count(models.build(study.scale.models[student], sizes.source.size, sizes.target.size))

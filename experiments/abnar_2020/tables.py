@@ -1,7 +1,7 @@
 """Results as a person reads them: Markdown tables beside the published numbers, and the verdicts on the claims.
 
-Each setup has its columns as data: heading, metric, and whether the paper has it. A cell is the mean over seeds and
-their standard deviation; a cell of a grid holds the paper's mean in brackets.
+Each setup has its columns as data, a heading and a metric; beside those that the paper has stand its numbers. A cell
+is the mean over seeds and their standard deviation; a cell of a grid holds the paper's mean in brackets.
 """
 
 from collections.abc import Sequence
@@ -18,37 +18,35 @@ class Column(NamedTuple):
 
     heading: str
     metric: str
-    paper: bool = False  # the published number stands beside it
 
 
-PAPER = True
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "lm": (
         Column("PPL", "perplexity"),
-        Column("PPL of batches", "perplexity_batches", PAPER),
+        Column("PPL of batches", "perplexity_batches"),
         Column("mu", "mu"),
-        Column("D", "d", PAPER),
-        Column("A", "a", PAPER),
+        Column("D", "d"),
+        Column("A", "a"),
         Column("A, gold", "a_gold"),
         Column("ECE", "ece"),
         Column("agreement", "agreement"),
     ),
     "classification": (
-        Column("mu", "mu", PAPER),
-        Column("D", "d", PAPER),
-        Column("A", "a", PAPER),
+        Column("mu", "mu"),
+        Column("D", "d"),
+        Column("A", "a"),
         Column("A, gold", "a_gold"),
         Column("ECE", "ece"),
-        Column("ECE, 10⁶ bins", "ece_original", PAPER),
+        Column("ECE, 10⁶ bins", "ece_original"),
         Column("agreement", "agreement"),
     ),
     "images": (
-        Column("clean", "accuracy", PAPER),
-        Column("scaled", "accuracy_scaled", PAPER),
-        Column("translated", "accuracy_translated", PAPER),
-        Column("ECE clean", "ece", PAPER),
-        Column("ECE scaled", "ece_scaled", PAPER),
-        Column("ECE translated", "ece_translated", PAPER),
+        Column("clean", "accuracy"),
+        Column("scaled", "accuracy_scaled"),
+        Column("translated", "accuracy_translated"),
+        Column("ECE clean", "ece"),
+        Column("ECE scaled", "ece_scaled"),
+        Column("ECE translated", "ece_translated"),
         Column("agreement", "agreement"),
     ),
 }
@@ -78,7 +76,8 @@ GRIDS: dict[str, tuple[Column, ...]] = {
     ),
 }
 MEANINGS = {
-    "lm": "PPL: perplexity; of batches: the mean over batches, as in the paper",
+    "lm": "PPL: perplexity; of batches: the mean over batches, as in the paper; A, gold: with 1 to 4 attractors all "
+    "singular forms of verbs are weighed against all plural ones, since the prefixes do not tell the verb",
     "mu": "mu: accuracy; D: mean over the distances 1 to 16; A: mean over 0 to 4 attractors; gold: its 1 to 4 "
     "attractors from the separate prefixes that carry gold counts; unseen: without prefixes that occur in training; "
     "pooled: distances 9–10, 11–12 and 13–16 as one bin each",
@@ -139,15 +138,19 @@ def _place(models: Sequence[str], name: str | None) -> int:
 
 
 def _arms(results: dict, columns: Sequence[Column], paper: str = "") -> str:
+    """paper: the heading of the published numbers, beside the metrics that have some; "": without them."""
+    known = (
+        {metric for numbers in published.PUBLISHED[results["setup"]].values() for metric in numbers} if paper else ()
+    )
     head = ["arm", "parameters", "seeds"] if paper else ["arm"]
     for column in columns:
-        head += [column.heading, paper] if column.paper and paper else [column.heading]
+        head += [column.heading, paper] if column.metric in known else [column.heading]
     rows = []
     for arm in ordered(results):
         row = [arm["arm"], f"{arm['parameters']:,}", _seeds(arm)] if paper else [arm["arm"]]
         for column in columns:
             row.append(measured(arm, column.metric))
-            if column.paper and paper:
+            if column.metric in known:
                 row.append(str(published.number(results["setup"], arm["arm"], column.metric) or "–"))
         rows.append(row)
     return "\n".join(markdown(head, rows, left=1))
@@ -200,10 +203,10 @@ def _notes(results: dict) -> list[str]:
     setup = results["setup"]
     used = {"images": ("ece_images",), "lm": ("lm", "mu", "ece"), "classification": ("mu", "ece")}[setup]
     notes = [MEANINGS[key] for key in (*used, "taught", "agreement")]
-    notes.append("± and seeds: standard deviation over seeds; a seed that diverged is in no number")
+    notes.append("± and seeds: standard deviation over seeds; one that diverged, or whose teacher did, is in no number")
     diverged = [f"{arm['arm']}: {', '.join(map(str, arm['diverged']))}" for arm in ordered(results) if arm["diverged"]]
     if diverged:
-        notes.append(f"seeds that diverged: {'; '.join(diverged)}")
+        notes.append(f"seeds that diverged, or whose teacher did: {'; '.join(diverged)}")
     if results.get("counts"):
         known = (f"{name.replace('_', ' ')} {count:,}" for name, count in results["counts"].items())
         notes.append(f"counts: {', '.join(known)}")

@@ -1,8 +1,8 @@
 """From data to what models read: vocabularies, encoded splits, and the test sets with what there is to decide.
 
-A set-up is one function and one line in TASKS. Decisions are classes: 0 singular (VBZ), 1 plural (VBP), or the digit.
-Classifiers decide by the most probable class. A language model reads the words before the verb and weighs the verb
-against its other inflection; on the gold strata, which tell no verb, all singular forms against all plural ones.
+A set-up's data are one function and one line in TASKS. Decisions are classes: 0 singular (VBZ), 1 plural (VBP), or
+the digit. Classifiers decide by the most probable class. A language model reads the words before the verb and weighs
+the verb against its other inflection; on the gold strata, which tell no verb, all singular forms against all plural.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.abnar_2020 import agreement, digits, sentences
-from experiments.abnar_2020.scales import Scale
+from experiments.abnar_2020.scale import Scale
 from experiments.abnar_2020.sentences import Prefixes, Sentences
 from seqkd_jax import batches, files, vocab
 from seqkd_jax.base import EOS, UNK, UserError
@@ -23,6 +23,7 @@ from seqkd_jax.vocab.kinds import most_frequent
 
 CLASSES = ("VBZ", "VBP")
 DIGITS = tuple("0123456789")
+BESIDE = 2 + batches.shapes.ROUND - 1  # positions that a line of words may take beside them: two marks, padding
 DATA_SEED = 0  # of what is drawn: the embedded data, a split, moved digits
 
 
@@ -33,6 +34,7 @@ class Test(NamedTuple):
     truth: np.ndarray  # int [N], the right decision
     # What is weighed. None: all classes. [N,2]: two ids of each example. Two lists: the sums over their ids.
     choices: np.ndarray | tuple[list[int], list[int]] | None = None
+    calibrated: bool = False  # confidence and calibration are told of it too, not of the validation set only
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,15 @@ def _classification(scale: Scale, data: Path | None) -> Task:
     known = _words(splits["train"], scale.vocabulary)
     vocabularies = vocab.labels(known, CLASSES)
 
-    def encode(words: Sequence[Sequence[str]], plural: np.ndarray) -> batches.Encoded:
+    def encode(words: Sequence[Sequence[str]], plural: np.ndarray, name: str) -> batches.Encoded:
+        _check_lengths(words, scale, name)
         ids = [np.array([*known.source.encode(" ".join(line)), EOS], np.int32) for line in words]
         return batches.classified(ids, plural.astype(int).tolist())
 
-    encoded = {split: encode(sentences.before_verb(part), part.plural) for split, part in splits.items()}
+    encoded = {split: encode(sentences.before_verb(part), part.plural, part.name) for split, part in splits.items()}
     gold, counts = _gold(data, splits["train"])
     tests = {"test": Test(encoded["test"], splits["test"].plural.astype(int))}
-    tests |= {f"gold_{count}": Test(encode(p.words, p.plural), p.plural.astype(int)) for count, p in gold.items()}
+    tests |= {f"gold_{count}": Test(encode(*p[:2], p.name), p.plural.astype(int)) for count, p in gold.items()}
     counts |= _counts(splits, splits["test"], known)
     mapped = first(encoded["test"], scale.mapped)
     train, valid = encoded["train"], encoded["valid"]
@@ -94,10 +97,14 @@ def _language_model(scale: Scale, data: Path | None) -> Task:
     def ids(line: Sequence[str]) -> list[int]:
         return known.source.encode(" ".join(line))
 
+    def encode(words: Sequence[Sequence[str]], name: str) -> batches.Encoded:
+        _check_lengths(words, scale, name)
+        return batches.sequences([ids(line) for line in words])
+
     def is_known(word: str) -> bool:
         return ids([word]) not in ([], [UNK])
 
-    encoded = {split: batches.sequences([ids(line) for line in splits[split].words]) for split in ("train", "valid")}
+    train, valid = (encode(splits[split].words, splits[split].name) for split in ("train", "valid"))
     test = sentences.take(splits["test"], sentences.scorable(splits["test"], is_known))
     if not test.words:
         raise UserError(
@@ -105,24 +112,26 @@ def _language_model(scale: Scale, data: Path | None) -> Task:
             "inflection must be among the words of the training split"
         )
     choices = np.array([[ids([form])[0] for form in sorted_forms(pair, plural)] for pair, plural in _pairs(test)])
-    before = batches.sequences([ids(line) for line in sentences.before_verb(test)])
+    before = encode(sentences.before_verb(test), test.name)
     gold, counts = _gold(data, splits["train"])
     forms = {form: plural for form, plural in sentences.verb_forms(splits["train"]).items() if is_known(form)}
     sums = tuple([ids([form])[0] for form, plural in forms.items() if plural == number] for number in (False, True))
     tests = {"test": Test(before, test.plural.astype(int), choices)}
     for count, prefixes in gold.items():
-        lines = batches.sequences([ids(line) for line in prefixes.words])
-        tests[f"gold_{count}"] = Test(lines, prefixes.plural.astype(int), sums)
+        tests[f"gold_{count}"] = Test(encode(prefixes.words, prefixes.name), prefixes.plural.astype(int), sums)
     counts |= _counts(splits, test, known) | {"verb_forms": len(forms)}
     mapped = first(before, scale.mapped)
-    train, valid = encoded["train"], encoded["valid"]
     return Task(known, train, valid, tests, mapped, _strata(test, splits["train"]), counts)
 
 
 def _images(scale: Scale, data: Path | None) -> Task:
     loaded = digits.load(data, DATA_SEED, scale.embedded)
     encoded = {use: batches.classified(list(part.images), part.labels.tolist()) for use, part in loaded.items()}
-    tests = {use: Test(encoded[use], part.labels.astype(int)) for use, part in loaded.items() if use != "train"}
+    tests = {
+        use: Test(encoded[use], part.labels.astype(int), calibrated=use != "test")  # "test" is the validation set
+        for use, part in loaded.items()
+        if use != "train"
+    }
     counts = {use: len(part.labels) for use, part in loaded.items()}
     vocabularies = vocab.labels(None, DIGITS)
     mapped = first(encoded["test"], scale.mapped)
@@ -130,6 +139,17 @@ def _images(scale: Scale, data: Path | None) -> Task:
 
 
 TASKS = {"classification": _classification, "lm": _language_model, "images": _images}
+
+
+def _check_lengths(lines: Sequence[Sequence[str]], scale: Scale, name: str) -> None:
+    """UserError for a line that a model of the scale has no positions for."""
+    room = min((model.max_length for model in scale.models.values() if hasattr(model, "max_length")), default=None)
+    longest = max(lines, key=len)
+    if room is not None and len(longest) > room - BESIDE:
+        raise UserError(
+            f"{name}: {len(longest)} words to read in the row that has {' '.join(longest[:5])!r}; the Transformers of "
+            f"scale {scale.name} read {room - BESIDE} at most: leave the row out"
+        )
 
 
 def _plain(choices: np.ndarray | tuple[list[int], list[int]] | None):
@@ -165,8 +185,10 @@ def _gold(data: Path | None, train: Sentences) -> tuple[dict[int, Prefixes], dic
 
 
 def _counts(splits: Mapping[str, Sentences], test: Sentences, known: Vocabularies) -> dict[str, int]:
+    """test_scored: the rows of mu; test_filtered: those of D and A."""
     read = {split: len(part.words) for split, part in splits.items()}
-    return read | {"test_scored": int(sentences.filtered(test).sum()), "words": known.source.size}
+    scored = {"test_scored": len(test.words), "test_filtered": int(sentences.filtered(test).sum())}
+    return read | scored | {"words": known.source.size}
 
 
 def _strata(test: Sentences, train: Sentences) -> dict[str, np.ndarray]:
