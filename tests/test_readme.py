@@ -1,4 +1,4 @@
-"""The README's examples do what it says: its Python runs as it stands, its commands are commands."""
+"""The README's examples do what it says: its Python runs as it stands, its commands are commands, its links lead on."""
 
 import re
 import shlex
@@ -13,7 +13,8 @@ import tyro
 from seqkd_jax import checkpoint, cli, losses, models, vocab
 from seqkd_jax.config import LSTMConfig, VocabularyConfig
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def block(*parts, language="python"):
@@ -98,7 +99,24 @@ def test_commands_are_commands():
             pytest.fail(f"README.md: this command is refused: {line}")
 
 
-RESULTS = Path(__file__).parents[1] / "experiments" / "results"
+@pytest.mark.parametrize(
+    "page", ["README.md", "experiments/abnar_2020/README.md", "experiments/decoding_speed/README.md"]
+)
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert found
+    for link in [link for link in found if "://" not in link]:
+        path, _, heading = link.partition("#")
+        target = (ROOT / page).parent / path
+        assert target.exists(), f"{page}: {link} leads nowhere"
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            known = [re.sub(r"[^\w -]", "", name.lower()).replace(" ", "-") for name in headings]
+            assert heading in known, f"{page}: {path} has no heading {heading!r}"
+
+
+RESULTS = ROOT / "experiments" / "results"
 # What the header of a table of the README holds -> the committed table with the same rows, what stands above it there
 # (nothing: it is the first), and the column that names a row.
 COMMITTED = {
