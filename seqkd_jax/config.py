@@ -5,7 +5,7 @@ and compiled functions are cached on them.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 ComputeType = Literal["float32", "bfloat16"]
 
@@ -164,7 +164,12 @@ class MLPConfig:
     """Rate on the output of each layer."""
 
 
-ModelConfig = LSTMConfig | TransformerConfig | SequenceLSTMConfig | SequenceTransformerConfig | CNNConfig | MLPConfig
+@runtime_checkable
+class ModelConfig(Protocol):
+    """What a model is made by: a frozen dataclass, every field with a default. `models` knows which model is whose."""
+
+    @property
+    def dropout(self) -> float: ...
 
 
 @dataclass(frozen=True)

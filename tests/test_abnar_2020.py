@@ -17,7 +17,7 @@ from experiments.abnar_2020.arms import Arm, select
 from experiments.abnar_2020.published import number
 from experiments.abnar_2020.scale import WITHOUT_QUIRKS
 from seqkd_jax import batches, checkpoint, files, models, representations
-from seqkd_jax.base import BOS, EOS, UserError
+from seqkd_jax.base import BOS, EOS, PAD, Model, UserError
 from seqkd_jax.config import CNNConfig, MLPConfig, SequenceLSTMConfig
 from seqkd_jax.train_model import train_model
 
@@ -520,6 +520,46 @@ def test_a_fifth_architecture_is_one_line(monkeypatch):
     assert {Arm("GRU"), Arm("GRU", "LSTM")} <= set(smoke.arms) and len(small.arms) == len(paper.arms) == 5 + 25
     for scale in (smoke, small, paper):
         assert scale.config(Arm("GRU", "LSTM"), 2).loss == scale.soft and scale.config(Arm("GRU"), 2).loss != scale.soft
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanConfig:
+    """A bag of words."""
+
+    width: int = 8
+    dropout: float = 0.0
+
+
+def build_mean(config, source_size, target_size):
+    def init(key):
+        return {
+            "in": jax.random.normal(key, (source_size, config.width)),
+            "out": jnp.zeros((target_size, config.width)),
+        }
+
+    def features(params, inputs, keys):
+        real = (inputs != PAD)[..., None]
+        return jnp.sum(params["in"][inputs] * real, axis=1, keepdims=True) / jnp.sum(real, axis=1, keepdims=True)
+
+    return Model(
+        init, features, lambda params, found, ids=None: found @ params["out"][slice(None) if ids is None else ids].T
+    )
+
+
+def test_a_fifth_architecture_is_trained_taught_and_teaches(tmp_path, monkeypatch):
+    """What stands above could be a file; these are its two lines, in the models and in a scale."""
+    monkeypatch.setitem(models.MODELS, "mean", models.Entry(MeanConfig, build_mean))
+    scale = tiny("classification")
+    run = dataclasses.replace(scale.training["LSTM"], epochs=1)
+    architectures = {"Mean": MeanConfig(), "Wide mean": MeanConfig(16)}
+    arms = (Arm("Mean"), Arm("Wide mean"), Arm("Wide mean", "Mean"))
+    scale = dataclasses.replace(scale, models=architectures, training=dict.fromkeys(architectures, run), arms=arms)
+    monkeypatch.setitem(scales.SCALES, ("classification", "smoke"), dataclasses.replace(scale, paths=arms))
+    assert command.main(["--out", str(tmp_path)]) == 0
+    told = files.read_json(tmp_path / "results.json")
+    assert [arm["arm"] for arm in told["arms"]] == ["Mean", "Wide mean", "Mean → Wide mean"]
+    assert all(np.isfinite(arm["metrics"]["loss"]["values"]).all() for arm in told["arms"])
+    assert len(list((tmp_path / "plots").glob("*.png"))) == 6
 
 
 def test_taught_models_have_the_schedule_of_distillation():

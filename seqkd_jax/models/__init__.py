@@ -1,7 +1,7 @@
 """Models as NamedTuples of pure functions. Only this package imports flax.
 
-Adding a model: one file with a `build_…` function; one frozen dataclass in `config`, every field with a default, one of
-them `dropout`, that joins `ModelConfig`; one entry here, and one small configuration in the contract tests
+Adding a model: one file with a frozen dataclass, every field with a default, one of them `dropout` (those that commands
+offer stand in `config`), and a `build_…` function; one entry here, and one small configuration in the contract tests
 (tests/test_models, test_sequence_models, test_image_models). They hold it to invariance to padding and neighbours, to
 dropout keyed by row, and a translator to `step` repeated = `features`.
 """
