@@ -66,6 +66,16 @@ def padded(ids, lengths, width):
     return out
 
 
+def test_matrices_start_about_zero():
+    """Where all are positive, words share a direction and are learned slowly: jax.nn's uniform starts at zero."""
+    for case, config in (LANGUAGE_MODELS | CLASSIFIERS).items():
+        _, params, _ = made(config)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+            if leaf.ndim > 1 and np.std(leaf) > 0:
+                apart = abs(np.mean(leaf)) / (np.std(leaf) / np.sqrt(leaf.size))
+                assert apart < 5, f"{case}: {jax.tree_util.keystr(path)} starts {apart:.0f} standard errors from zero"
+
+
 @lms
 def test_a_language_model_sees_no_word_to_come(case):
     _, params, features = made(LANGUAGE_MODELS[case])

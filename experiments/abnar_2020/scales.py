@@ -160,17 +160,22 @@ def _lm_smoke() -> Scale:
 
 
 def _lm_small() -> Scale:
-    drop = {"dropout": 0.3, "input_dropout": 0.2}
+    # Few sentences, few epochs: nothing is learned by heart. After 400 updates at 5e-3 the LSTM's validation loss is 5.33
+    # with this dropout, 5.46 with 0.3; with that, at 2e-3 5.56, at 1e-2 5.43 (one seed).
+    drop = {"dropout": 0.1, "input_dropout": 0.1}
     rates = {"LSTM": drop, "Small LSTM": drop, "Transformer": 0.1, "Small Transformer": 0.1}
     models = _language_models((256, 128), (192, 96), 6, rates)
-    run = _run(_adam(2e-3, 500), 5, _sentences(64, 6))
+    run, faster = (_run(_adam(rate, 500), 5, _sentences(64, 6)) for rate in (2e-3, 5e-3))
+    training = dict.fromkeys(models, run) | {"LSTM": faster, "Small LSTM": faster}
     arms = (*map(Arm, models), Arm("Transformer", "LSTM"), Arm("Transformer", "Transformer"))
     sizes = "LSTMs 2×256 and 2×128, Transformers 6×192 and 6×96: published 2×1024, 2×512, 6×512, 6×256"
     data = "39,929 training sentences, a quarter of the paper's; 5 epochs for 60, one cosine decay"
-    rated = "dropout 0.1 (Transformers), 0.3 (LSTMs, not recurrent): published 0.4 and 0.2, 0.5 and 0.3; 6 heads for 8"
-    rated = f"{rated}; all at a rate of 2e-3, published 1e-3, Transformer and students 1e-4; no L2"
+    rated = (
+        "dropout 0.1, not recurrent: published 0.5 and 0.3 (LSTMs, recurrent too), 0.4 and 0.2; 6 heads for 8; no L2"
+    )
+    rated = f"{rated}; rates of 5e-3 (LSTMs) and 2e-3: published 1e-3, Transformer and students 1e-4"
     notes = (POSITIONS, WORDS, sizes, rated, data)
-    return Scale("small", "lm", models, dict.fromkeys(models, run), arms, seeds=2, notes=notes)
+    return Scale("small", "lm", models, training, arms, seeds=2, notes=notes)
 
 
 def _lm_paper() -> Scale:

@@ -5,6 +5,7 @@ A classifier's features keep a position axis of length 1, so that losses, record
 for all models. Tied output weights are reached through a projection to the width of the embeddings.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -55,7 +56,7 @@ class SequenceLSTM(nn.Module):
                 initial = lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -scale, scale)  # noqa: E731
             return self.param(name, initial, shape)
 
-        self.embedding = parameter("embedding", nn.initializers.uniform(0.1), self.source_size, width)
+        self.embedding = parameter("embedding", _symmetric(0.1), self.source_size, width)
         self.layers = [
             (
                 parameter(f"layer_{layer}_kernel", _glorot_and_orthogonal(width), 2 * width, 4 * width),
@@ -89,6 +90,11 @@ class SequenceLSTM(nn.Module):
     def head(self, features: Float[Array, "*pos E"], ids=None) -> Float[Array, "*pos V"]:
         """Logits in float32; with ids, of these entries only."""
         return vocabulary_logits(features, self.output_kernel, self.output_bias, self.config.compute, ids)
+
+
+def _symmetric(scale: float) -> Callable:
+    """Uniform in [-scale, scale]. That of jax.nn is in [0, scale): all words would share a direction."""
+    return lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -scale, scale)
 
 
 def build_sequence_lstm(config: SequenceLSTMConfig, source_size: int, target_size: int) -> Model:
