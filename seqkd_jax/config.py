@@ -91,7 +91,7 @@ class SequenceLSTMConfig:
     input_dropout: float = 0.2
     """Rate on the embeddings."""
     init_scale: float = 0.0
-    """Parameters start uniform in [-init_scale, init_scale]; 0: Glorot uniform, biases zero, the forget gate's one."""
+    """Parameters start uniform in [-init_scale, init_scale]; 0: Glorot uniform, embeddings within 0.1 of zero."""
     compute: ComputeType = "float32"
     """Type of matrix products and activations; parameters and losses stay float32."""
 

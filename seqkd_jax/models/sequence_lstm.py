@@ -25,6 +25,11 @@ def _forget_one(key, shape, dtype=jnp.float32):
     return jnp.zeros(shape, dtype).at[width : 2 * width].set(1.0)
 
 
+def _symmetric(scale: float) -> Callable:
+    """Uniform in [-scale, scale]. That of jax.nn is in [0, scale): all words would share a direction."""
+    return lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -scale, scale)
+
+
 def _glorot_and_orthogonal(inputs: int):
     """The kernel [I+E,4E] of a layer: Glorot uniform for its input, orthogonal for its own state."""
 
@@ -52,8 +57,7 @@ class SequenceLSTM(nn.Module):
 
         def parameter(name, initial, *shape):
             if config.init_scale:
-                scale = config.init_scale
-                initial = lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -scale, scale)  # noqa: E731
+                initial = _symmetric(config.init_scale)
             return self.param(name, initial, shape)
 
         self.embedding = parameter("embedding", _symmetric(0.1), self.source_size, width)
@@ -90,11 +94,6 @@ class SequenceLSTM(nn.Module):
     def head(self, features: Float[Array, "*pos E"], ids=None) -> Float[Array, "*pos V"]:
         """Logits in float32; with ids, of these entries only."""
         return vocabulary_logits(features, self.output_kernel, self.output_bias, self.config.compute, ids)
-
-
-def _symmetric(scale: float) -> Callable:
-    """Uniform in [-scale, scale]. That of jax.nn is in [0, scale): all words would share a direction."""
-    return lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -scale, scale)
 
 
 def build_sequence_lstm(config: SequenceLSTMConfig, source_size: int, target_size: int) -> Model:
