@@ -149,9 +149,9 @@ class CNNConfig:
     pools: tuple[int, ...] = (1, 2, 2)
     """Of each, the side of the max-pooling; 1: none."""
     groups: int = 4
-    """Groups of the normalisation; must divide the channels."""
+    """Groups of the normalisation; must divide the units of each layer."""
     dropout: float = 0.3
-    """Rate on the averaged features."""
+    """Rate on the maps of every layer, after pooling."""
 
 
 @dataclass(frozen=True)

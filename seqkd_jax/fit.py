@@ -171,7 +171,10 @@ def _train(loop: _Loop, run: RunRecord, state: TrainState, stopped: Callable[[],
                 pending = None
                 _save(loop, run, f"epoch-{position.epoch:04d}", _validated(loop, state))
                 since = time.monotonic()  # writing is no training
-            due = last or (run.step % config.validate_every == 0 if config.validate_every else epoch_ends)
+            # The paper's rule looks at the validation loss after every epoch.
+            by_epoch = not config.validate_every or config.optimiser.schedule == "paper"
+            due = last or (epoch_ends and by_epoch)
+            due = due or (config.validate_every > 0 and run.step % config.validate_every == 0)
             if due or ending or time.monotonic() - saved > 60 * config.save_minutes:
                 run, _ = _settle(loop, run, pending, since)
                 if due:

@@ -30,7 +30,7 @@ def tiny(setup):
     names = {"classification": ("LSTM", "Transformer"), "lm": ("LSTM", "Transformer"), "images": ("CNN", "MLP")}[setup]
     kept = {name: model for name, model in scale.models.items() if name in names}
     if setup == "images":
-        kept = {"CNN": CNNConfig((4, 4), (4, 2), (4, 2)), "MLP": MLPConfig((16, 8))}
+        kept = {"CNN": CNNConfig((4, 4), (4, 4), (4, 2)), "MLP": MLPConfig((16, 8))}
     run = scale.training[names[0]]
     run = dataclasses.replace(run, epochs=2, batch=dataclasses.replace(run.batch, buckets=1))  # few compilations
     arms = (Arm(names[0]), Arm(names[1]), Arm(names[1], names[0]))

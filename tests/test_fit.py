@@ -17,7 +17,7 @@ from seqkd_jax import checkpoint, train
 from seqkd_jax import fit as fitting
 from seqkd_jax.base import UserError
 from seqkd_jax.batches import Position
-from seqkd_jax.config import LossConfig, LSTMConfig
+from seqkd_jax.config import LossConfig, LSTMConfig, OptimiserConfig
 
 
 def stream(position, bad=None):
@@ -105,6 +105,14 @@ def test_sigterm_saves_and_exits(tmp_path, saver):
     assert stopped.value.code == 143
     assert checkpoint.read_record(tmp_path / "last")["metadata"]["step"] == 2
     assert fit(tmp_path, saver).steps == 6
+
+
+def test_the_paper_s_rate_decays_whenever_validations_are(tmp_path, saver):
+    rule = OptimiserConfig("sgd", 0.1, "paper", decay_from_epoch=1, decay_factor=0.5)
+    fit(tmp_path, saver, dataclasses.replace(CONFIG, optimiser=rule, epochs=3, validate_every=2))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["learning_rate"] for line in lines if "validation" not in line]
+    assert rates == pytest.approx([0.1] * 3 + [0.05] * 3 + [0.025] * 3), "three updates an epoch"
 
 
 def test_an_infinite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, saver):

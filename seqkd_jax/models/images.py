@@ -1,12 +1,13 @@
 """Classifiers of images: a convolutional network and a multi-layer perceptron (Abnar et al. 2020, scenario 2).
 
-Both read images [B,28,28] of values 0 to 255, uint8 or float, and give features [B,1,E], the last hidden layer after
-its activation; the head makes logits [B,1,V] of them. The position axis of length 1 is how all classifiers here look:
+Both read images [B,28,28] of values 0 to 255, uint8 or float, and give features [B,1,E], the last hidden layer; the
+head makes logits [B,1,V] of them. The position axis of length 1 is how all classifiers here look:
 labels are [B,1].
 
-Where the paper normalises over the batch, here it is over each image by itself: groups of channels in the CNN, the
-layer in the MLP. Then there are no running statistics to keep, and no image's result depends on its neighbours.
-Kernels start He normal (each feeds a ReLU), the head Glorot uniform, biases at zero; all is float32.
+The order within a layer is that of the authors' code (tf2_models/cnn.py, ff.py). Where that normalises over the batch,
+here it is over each image by itself: groups of channels in the CNN, the layer in the MLP. Then there are no running
+statistics to keep, and no image's result depends on its neighbours. Kernels start He normal (each feeds a ReLU), the
+head Glorot uniform, biases at zero; all is float32.
 """
 
 from functools import partial, reduce
@@ -32,22 +33,21 @@ def _pixels(images) -> Float[Array, "B 28 28"]:
     return images.astype(jnp.float32) / 255
 
 
-def _convolve(x: Float[Array, "B Y X C"], kernel: Float[Array, "3 3 C F"]) -> Float[Array, "B Y X F"]:
-    """A 3x3 convolution; beyond the edges are zeros.
+def _convolve(x: Float[Array, "B Y X C"], kernel: Float[Array, "3 3 C F"]) -> Float[Array, "B Y-2 X-2 F"]:
+    """A 3x3 convolution of the places that have all their neighbours.
 
     As matrix products, since replicas are mapped over (train.FASTER), and XLA's own convolution is slow on a CPU inside
     a loop and with kernels that differ along a mapped axis. 128 images of 28 x 28, 32 to 32 channels, forward and
     backward, on two busy cores, in ms: XLA's alone 88, three under lax.map 31900, under vmap 1490; nine products 540,
     578 and 856; one product of the nine neighbours joined 393, 997 and 1376.
     """
-    _, height, width, channels = x.shape
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    moved = [padded[:, row : row + height, column : column + width] for row in range(3) for column in range(3)]
+    height, width, channels = x.shape[1] - 2, x.shape[2] - 2, x.shape[3]
+    moved = [x[:, row : row + height, column : column + width] for row in range(3) for column in range(3)]
     weights = kernel.reshape(9, channels, -1)
     if channels == 1:  # a product over one channel is nearly all overhead
         return jnp.concatenate(moved, axis=-1) @ weights[:, 0]
     flat = sum(pixels.reshape(-1, channels) @ matrix for pixels, matrix in zip(moved, weights, strict=True))
-    return flat.reshape(*x.shape[:3], -1)
+    return flat.reshape(-1, height, width, kernel.shape[-1])
 
 
 def _normalise(x, axes: tuple[int, ...]):
@@ -56,10 +56,10 @@ def _normalise(x, axes: tuple[int, ...]):
     return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axes, keepdims=True) + EPSILON)
 
 
-def _group_norm(x: Float[Array, "B Y X C"], scale, bias, groups: int) -> Float[Array, "B Y X C"]:
+def _group_norm(x: Float[Array, "B Y X C"], scale, shift, groups: int) -> Float[Array, "B Y X C"]:
     """Each group of neighbouring channels of an image is normalised by itself (Wu & He 2018)."""
     grouped = _normalise(x.reshape(*x.shape[:3], groups, -1), (1, 2, 4))
-    return _rows(scale, x.ndim) * grouped.reshape(x.shape) + _rows(bias, x.ndim)
+    return _rows(scale, x.ndim) * grouped.reshape(x.shape) + _rows(shift, x.ndim)
 
 
 def _rows(vector, ndim: int):
@@ -88,9 +88,9 @@ def _max_pool(x: Float[Array, "B Y X C"], side: int) -> Float[Array, "B P Q C"]:
     return _maximum([x[:, row:height:side, column:width:side] for row in range(side) for column in range(side)])
 
 
-def _layer(module: nn.Module, index: int, shape: tuple[int, ...]):
-    """The parameters of a hidden layer: its kernel, and the scale and bias after the norm (it needs no other bias)."""
-    made = {"kernel": (HE, shape), "scale": (ONES, shape[-1:]), "bias": (ZEROS, shape[-1:])}
+def _layer(module: nn.Module, index: int, shape: tuple[int, ...], normed: int):
+    """The parameters of a hidden layer: its kernel and bias, and the scale and shift after the norm of so many."""
+    made = {"kernel": (HE, shape), "bias": (ZEROS, shape[-1:]), "scale": (ONES, (normed,)), "shift": (ZEROS, (normed,))}
     return tuple(module.param(f"layer_{index}_{name}", *how) for name, how in made.items())
 
 
@@ -109,18 +109,20 @@ class CNNClassifier(nn.Module):
     def setup(self):
         inputs, layers = 1, []
         for index, (channels, units) in enumerate(zip(self.config.channels, self.config.maxout, strict=True)):
-            layers.append(_layer(self, index, (3, 3, inputs, channels)))
+            layers.append(_layer(self, index, (3, 3, inputs, channels), units))
             inputs = units
         self.layers, self.output = layers, _output(self, self.classes, inputs)
 
     def features(self, images, keys=None) -> Float[Array, "B 1 E"]:
-        """Each map's mean after the last activation; keys [B]: with dropout."""
+        """Each map's mean after the last pooling; keys [B]: with dropout, of places of the maps of every layer."""
         config, x = self.config, _pixels(images)[..., None]
-        for (kernel, scale, bias), units, pool in zip(self.layers, config.maxout, config.pools, strict=True):
-            x = _group_norm(_convolve(x, kernel), scale, bias, config.groups)
-            # ReLU and maxima change places without changing the result; last, it has the least to do.
-            x = nn.relu(_max_pool(_maxout(x, units), pool))
-        return dropout(jnp.mean(x, axis=(1, 2)), config.dropout, fold_keys(keys, 0))[:, None]
+        for index, (units, pool) in enumerate(zip(config.maxout, config.pools, strict=True)):
+            kernel, bias, scale, shift = self.layers[index]
+            x = _maxout(_convolve(x, kernel) + _rows(bias, 4), units)
+            # ReLU and the maximum change places without changing the result; last, it has the least to do.
+            x = nn.relu(_max_pool(_group_norm(x, scale, shift, config.groups), pool))
+            x = dropout(x, config.dropout, fold_keys(keys, index))
+        return jnp.mean(x, axis=(1, 2))[:, None]
 
     def head(self, features, ids=None):
         """Logits [B,1,V] in float32, or [B,1,len(ids)] for some of the classes."""
@@ -136,16 +138,16 @@ class MLPClassifier(nn.Module):
     def setup(self):
         inputs, layers = SIDE * SIDE, []
         for index, width in enumerate(self.config.widths):
-            layers.append(_layer(self, index, (inputs, width)))
+            layers.append(_layer(self, index, (inputs, width), width))
             inputs = width
         self.layers, self.output = layers, _output(self, self.classes, inputs)
 
     def features(self, images, keys=None) -> Float[Array, "B 1 E"]:
-        """The last layer after its activation; keys [B]: with dropout, after every layer."""
+        """The last layer after its norm; keys [B]: with dropout, after every layer."""
         x = _pixels(images).reshape(images.shape[0], -1)
-        for index, (kernel, scale, bias) in enumerate(self.layers):
-            x = _rows(scale, 2) * _normalise(x @ kernel, (1,)) + _rows(bias, 2)
-            x = dropout(nn.relu(x), self.config.dropout, fold_keys(keys, index))
+        for index, (kernel, bias, scale, shift) in enumerate(self.layers):
+            x = _normalise(nn.relu(x @ kernel + _rows(bias, 2)), (1,))
+            x = dropout(_rows(scale, 2) * x + _rows(shift, 2), self.config.dropout, fold_keys(keys, index))
         return x[:, None]
 
     def head(self, features, ids=None):
@@ -161,10 +163,11 @@ def _check_cnn(config: CNNConfig) -> None:
         raise UserError(f"cnn: {lengths}; each layer needs one of each, and there must be a layer")
     side = SIDE
     for layer, (wide, units, pool) in enumerate(zip(channels, maxout, pools, strict=True), start=1):
-        if config.groups < 1 or wide < 1 or wide % config.groups:
-            raise UserError(f"cnn: groups ({config.groups}) must divide the {wide} channels of layer {layer}")
-        if units < 1 or wide % units:
+        if units < 1 or wide < 1 or wide % units:
             raise UserError(f"cnn: maxout ({units} units) must divide the {wide} channels of layer {layer}")
+        if config.groups < 1 or units % config.groups:
+            raise UserError(f"cnn: groups ({config.groups}) must divide the {units} units of layer {layer}")
+        side -= 2
         if not 1 <= pool <= side:
             raise UserError(f"cnn: the pool of layer {layer} is {pool}; it must be from 1 to {side}, the side there")
         side //= pool
