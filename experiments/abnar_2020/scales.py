@@ -155,6 +155,7 @@ def _lm_smoke() -> Scale:
         seeds=2,
         embedded={"train": 2000, "valid": 500, "test": 2000},
         mapped=200,
+        paths=OWN_PATHS,
         notes=(POSITIONS, WORDS),
     )
 
@@ -175,7 +176,7 @@ def _lm_small() -> Scale:
     )
     rated = f"{rated}; rates of 5e-3 (LSTMs) and 2e-3: published 1e-3, Transformer and students 1e-4"
     notes = (POSITIONS, WORDS, sizes, rated, data)
-    return Scale("small", "lm", models, training, arms, seeds=2, notes=notes)
+    return Scale("small", "lm", models, training, arms, seeds=2, paths=OWN_PATHS, notes=notes)
 
 
 def _lm_paper() -> Scale:
@@ -206,6 +207,7 @@ def _lm_paper() -> Scale:
         grid(tuple(models)),
         distilling,
         soft=replace(SOFT, teacher_dropout=True),
+        paths=OWN_PATHS,
         notes=notes,
     )
 
