@@ -28,6 +28,9 @@ from seqkd_jax.config import (
 GROUP_NORM = "group and layer instead of batch normalisation: no running statistics, no dependence on neighbours"
 POSITIONS = "verbs are looked up by white-space position; in the paper's code about 7% were misplaced"
 WORDS = "the vocabulary is that of the training split; in the paper's code of all rows"
+STARTS = (
+    "linear layers start Glorot uniform; the original's normal, 0.05 (Transformers), width^-1/2 (LSTM language models)"
+)
 MASKED = "the bidirectional Transformer does not attend to padding; the original's mask had no effect"
 
 
@@ -69,7 +72,7 @@ OWN_PATHS = (Arm("LSTM"), Arm("Transformer"), Arm("Transformer", "LSTM"), Arm("T
 
 
 def _classification(name: str, models: dict[str, ModelConfig], training: dict[str, TrainConfig], **options) -> Scale:
-    defaults = {"arms": grid(tuple(models)), "paths": OWN_PATHS, "notes": (POSITIONS, WORDS, MASKED)}
+    defaults = {"arms": grid(tuple(models)), "paths": OWN_PATHS, "notes": (POSITIONS, WORDS, MASKED, STARTS)}
     return Scale(name, "classification", models, training, **(defaults | options))
 
 
@@ -96,7 +99,7 @@ def _classification_small() -> Scale:
     sizes = "LSTM 2×128, Transformers 4×64, UTransformer 4×128: published 2×256, 6×128, 6×256"
     rates = "dropout 0.3: published 0.8 (LSTM, recurrent too) and 0.4; 4 heads for 8; no L2; one rate for all, of 1e-3"
     data = "39,929 training sentences, a quarter of the paper's; 10 epochs for 40, one cosine decay"
-    notes = (POSITIONS, WORDS, MASKED, sizes, rates, data)
+    notes = (POSITIONS, WORDS, MASKED, STARTS, sizes, rates, data)
     return _classification("small", models, dict.fromkeys(models, run), teaching="best", notes=notes)
 
 
@@ -119,7 +122,7 @@ def _classification_paper() -> Scale:
         distilling={model: run(model, students.get(model, 0.8), 10_000) for model in models},
         seeds=4,
         soft=replace(SOFT, teacher_dropout=True),
-        notes=(POSITIONS, WORDS, MASKED, "which decay each student had is not published: assigned here"),
+        notes=(POSITIONS, WORDS, MASKED, STARTS, "which decay each student had is not published: assigned here"),
     )
 
 
@@ -156,7 +159,7 @@ def _lm_smoke() -> Scale:
         embedded={"train": 2000, "valid": 500, "test": 2000},
         mapped=200,
         paths=OWN_PATHS,
-        notes=(POSITIONS, WORDS),
+        notes=(POSITIONS, WORDS, STARTS),
     )
 
 
@@ -175,7 +178,7 @@ def _lm_small() -> Scale:
         "dropout 0.1, not recurrent: published 0.5 and 0.3 (LSTMs, recurrent too), 0.4 and 0.2; 6 heads for 8; no L2"
     )
     rated = f"{rated}; rates of 5e-3 (LSTMs) and 2e-3: published 1e-3, Transformer and students 1e-4"
-    notes = (POSITIONS, WORDS, sizes, rated, data)
+    notes = (POSITIONS, WORDS, STARTS, sizes, rated, data)
     return Scale("small", "lm", models, training, arms, seeds=2, paths=OWN_PATHS, notes=notes)
 
 
@@ -198,7 +201,7 @@ def _lm_paper() -> Scale:
     training = dict.fromkeys(models, fast) | {"Transformer": replace(fast, optimiser=slow)}
     distilling = dict.fromkeys(models, replace(fast, optimiser=student))
     distilling["Transformer"] = replace(fast, optimiser=replace(student, l2=slow.l2))
-    notes = (POSITIONS, WORDS, "the share of a restarted cosine's floor in distillation is not published")
+    notes = (POSITIONS, WORDS, STARTS, "the share of a restarted cosine's floor in distillation is not published")
     return Scale(
         "paper",
         "lm",
