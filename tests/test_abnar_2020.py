@@ -590,7 +590,7 @@ def test_one_teacher_may_teach_all():
     ("arguments", "message"),
     [
         (["--scenario", "digits", "--setup", "lm"], "digits has no set-up 'lm'"),
-        (["--scale", "small"], "needs --data DIR: train.tsv"),
+        (["--scale", "small"], "needs --data: train.tsv"),
         (["--scale", "small", "--data", "nowhere"], "nowhere: no such file"),
         (["--data", "."], "embedded data"),
         (["--seeds", "0"], "--seeds 0"),
