@@ -165,8 +165,8 @@ def _lm_smoke() -> Scale:
 
 def _lm_small() -> Scale:
     # Few sentences, few epochs: nothing is learned by heart. After 400 updates at 5e-3 the LSTM's validation loss is
-    # 5.33 with this dropout, 5.46 with 0.3; with that, at 2e-3 5.56, at 1e-2 5.43 (one seed). The Small Transformer's is
-    # 5.58 at 1e-3, 5.44 at 2e-3, 5.38 at 4e-3: found when both Transformers had been trained at 2e-3.
+    # 5.33 with this dropout, 5.46 with 0.3; with that, at 2e-3 5.56, at 1e-2 5.43 (one seed). The Small Transformer
+    # has 5.58 at 1e-3, 5.44 at 2e-3, 5.38 at 4e-3: found when both Transformers had been trained at 2e-3.
     drop = {"dropout": 0.1, "input_dropout": 0.1}
     rates = {"LSTM": drop, "Small LSTM": drop, "Transformer": 0.1, "Small Transformer": 0.1}
     models = _language_models((256, 128), (192, 96), 6, rates)
