@@ -9,7 +9,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
 import tyro
 
@@ -51,7 +51,10 @@ def _under_rules(command: Any, given: Sequence[str]) -> Any:
     """The command read again, its named rules being the defaults: what is given beside them holds."""
     from seqkd_jax.search import named_rules
 
-    default = dataclasses.replace(command, search=named_rules(type(command.search)(), command.rules))
+    # What may be given several times is added to its default.
+    hints = get_type_hints(type(command), include_extras=True).items()
+    added = {name: () for name, hint in hints if tyro.conf.UseAppendAction in getattr(hint, "__metadata__", ())}
+    default = dataclasses.replace(command, search=named_rules(type(command.search)(), command.rules), **added)
     return tyro.cli(type(command), args=given[1:], default=default, prog=f"seqkd {given[0]}")
 
 
