@@ -6,6 +6,7 @@ whoever reads in between, or after a kill in between, finds the old one (`existi
 """
 
 import contextlib
+import fcntl
 import fnmatch
 import hashlib
 import json
@@ -130,6 +131,17 @@ def new_directory(directory: Path | str, holds: Sequence[str]) -> Iterator[Path]
     shutil.rmtree(aside, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def locked(directory: Path | str) -> Iterator[None]:
+    """Hold a directory while it is written in; UserError if another process does. The lock goes with its process."""
+    with open(Path(directory) / ".lock", "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{directory}: another process writes there; wait for it, or name another") from None
+        yield
+
+
 def require_replaceable(directory: Path | str, holds: Sequence[str]) -> None:
     """UserError if putting a new directory there would remove something else than an older one of its kind.
 
@@ -233,4 +245,4 @@ def _beside(directory: Path, suffix: str) -> Path:
 
 
 def _unfinished(name: str) -> bool:
-    return name.startswith(".") and name.endswith((".new", ".old"))
+    return name.startswith(".") and name.endswith((".new", ".old", ".lock"))

@@ -85,23 +85,46 @@ def fit(
     such as its corpus -> a hash of that. Writes last/ (everything needed to go on), best/, step-<n>/ (config.keep of
     them), epoch-<n>/ and end/ (config.keep_path) and metrics.jsonl. SIGTERM saves and exits with 143.
     Diverged: a loss that is not finite, with the step named and the checkpoints left as they are; of several replicas
-    such a one stays as it was and the others go on, and it is an error once none is left. UserError: a directory that
-    holds another run, by its configuration or by what it is made of.
+    such a one is trained no further (an update that had been started may still be made) and the others go on, and it is
+    an error once none is left. UserError: a setting out of its range; a directory that holds another run, by its
+    configuration or by what it is made of, or that another process trains in.
     """
+    _check(config)
     if LOSSES[config.loss.name].needs_teacher and teacher is None:
         raise UserError(f"loss {config.loss.name!r} needs a teacher: give its checkpoint")
     devices = train.devices(config.devices)
     update = train.update_for(model, config, devices, teacher)  # what cannot be is said before anything is written
     directory.mkdir(parents=True, exist_ok=True)
-    run, state = resume(directory, config, made_of, train.start_state(model, config, params), devices)
-    teacher_params = train.replicate(teacher.params, devices) if teacher else None
-    loop = _Loop(config, made_of, directory, data, devices, update, teacher_params, validate, save, name)
-    if not run.finished:
-        with _stop_signal() as stopped:
-            run, state = _train(loop, run, state, stopped)
+    with files.locked(directory):
+        run, state = resume(directory, config, made_of, train.start_state(model, config, params), devices)
+        teacher_params = train.replicate(teacher.params, devices) if teacher else None
+        loop = _Loop(config, made_of, directory, data, devices, update, teacher_params, validate, save, name)
+        if not run.finished:
+            with _stop_signal() as stopped:
+                run, state = _train(loop, run, state, stopped)
     rate = run.tokens / run.seconds if run.seconds else 0.0
     fraction = run.flops / run.seconds / performance.matrix_peak() / len(devices) if run.seconds else 0.0
     return Summary(directory / "best", directory / "last", run.step, _outcomes(config, run), rate, fraction)
+
+
+def _check(config: TrainConfig) -> None:
+    """UserError for a setting that no run can have."""
+    least = {
+        "seed": 0,
+        "epochs": 1,
+        "log_every": 1,
+        "accumulate": 1,
+        "max_steps": 0,
+        "validate_every": 0,
+        "patience": 0,
+        "keep": 0,
+    }
+    for name, wanted in least.items():
+        if getattr(config, name) < wanted:
+            raise UserError(f"{name} is {getattr(config, name)}: it must be at least {wanted}")
+    if config.optimiser.restart_stretch < 1:
+        stretch = config.optimiser.restart_stretch
+        raise UserError(f"restart_stretch is {stretch}: it must be at least 1, or the restarts would come ever faster")
 
 
 def _outcomes(config: TrainConfig, run: RunRecord) -> list[Outcome]:
@@ -138,6 +161,7 @@ class _Pending(NamedTuple):
     step: int
     rates: list[float]  # of each replica
     metrics: train.Metrics
+    tokens: int  # of one replica: labels that count
     flops: float
     compiled_before: bool  # its program had run before: its time is that of an update, not of a compilation
 
@@ -149,23 +173,29 @@ def _train(loop: _Loop, run: RunRecord, state: TrainState, stopped: Callable[[],
         _save(loop, run, "epoch-0000", _validated(loop, state))
     with progress.counter(loop.total - run.step, loop.name, "updates") as advance:
         for position, batch in loop.data.batches(run.position):
+            shape = str(jax.tree.map(np.shape, batch))
+            compiled_before = shape in flops
+            if not compiled_before:
+                # What is compiled now is no part of the update before it.
+                run, since = _settle(loop, run, pending, since)
+                pending = None
             rates = [learning_rate(config.optimiser, run.step + 1, loop.total, r.decay) for r in run.replicas]
             arguments = (
                 *train.arrange(batch, len(loop.devices), config.accumulate),
                 train.settings(config, rates, [replica.active for replica in run.replicas]),
                 loop.teacher,
             )
-            shape = str(jax.tree.map(np.shape, batch))
-            compiled_before = shape in flops
             if not compiled_before:
                 flops[shape] = performance.count_flops(loop.update, state, *arguments)
             state, metrics = loop.update(state, *arguments)
             # Looking at a result waits for it: stay one update behind, so that the device always has its next work.
             run, since = _settle(loop, run, pending, since)
-            pending = _Pending(run.step + 1, rates, metrics, flops[shape], compiled_before)
+            tokens = int(np.count_nonzero(batch.weights))
+            pending = _Pending(run.step + 1, rates, metrics, tokens, flops[shape], compiled_before)
             run = run._replace(step=run.step + 1, position=position)
             advance(1)
-            epoch_ends, last, ending = position.batch == 0, run.step >= loop.total, stopped()
+            last = run.step >= loop.total or not _any_active(run)
+            epoch_ends, ending = position.batch == 0, stopped()
             if config.keep_path and epoch_ends and position.epoch.bit_count() == 1:
                 run, _ = _settle(loop, run, pending, since)
                 pending = None
@@ -179,7 +209,7 @@ def _train(loop: _Loop, run: RunRecord, state: TrainState, stopped: Callable[[],
                 run, _ = _settle(loop, run, pending, since)
                 if due:
                     run = _validate(loop, run, state, position.epoch if epoch_ends else None)
-                    last = last or not any(replica.active for replica in run.replicas)
+                    last = last or not _any_active(run)
                     run = run._replace(finished=last)
                     if config.keep_path and last:
                         _save(loop, run, "end", _validated(loop, state))
@@ -211,10 +241,8 @@ def _settle(loop: _Loop, run: RunRecord, pending: _Pending | None, since: float)
         append_metrics(loop.directory, {"step": pending.step, **record})
     now = time.monotonic()
     if pending.compiled_before:
-        active = sum(float(w) for w, replica in zip(weights, run.replicas, strict=True) if replica.active)
-        run = run._replace(
-            tokens=run.tokens + active, seconds=run.seconds + now - since, flops=run.flops + pending.flops
-        )
+        tokens = run.tokens + pending.tokens * sum(replica.active for replica in run.replicas)
+        run = run._replace(tokens=tokens, seconds=run.seconds + now - since, flops=run.flops + pending.flops)
     return run, now
 
 
@@ -227,8 +255,13 @@ def _diverge(loop: _Loop, run: RunRecord, place: int, step: int, what: str) -> R
     if not any(replica.active or replica.stopped for replica in run.replicas):
         message = f"{reason}; the last good checkpoint, if one was saved, is {loop.directory / 'last'}"
         raise Diverged(message, _outcomes(loop.config, run))
-    progress.log(f"{reason}; it stays as it was, the others go on")
+    others = "the others go on" if _any_active(run) else "the others had stopped before"
+    progress.log(f"{reason}; it is trained no further, {others}")
     return run
+
+
+def _any_active(run: RunRecord) -> bool:
+    return any(replica.active for replica in run.replicas)
 
 
 def _validate(loop: _Loop, run: RunRecord, state: TrainState, epoch: int | None) -> RunRecord:

@@ -76,10 +76,25 @@ def resume(
 ) -> tuple[RunRecord, TrainState]:
     """The run to go on with, and its state on every device; UserError if the directory holds another run."""
     state = train.replicate(state, devices)
-    if not files.existing(directory / "last").exists():
+    last = directory / "last"
+    left = [last, directory / "best", *sorted(directory.glob("epoch-*")), *sorted(directory.glob("step-*"))]
+    found = next((place for place in left if files.existing(place).exists()), None)
+    if found is not None:
+        _require_same(directory, checkpoint.read_record(found)["metadata"], config, made_of)
+    if found != last:  # nothing is there, or it was killed before last/ was, or that was deleted: it starts over
+        for old in directory.glob("step-*"):
+            files.remove(old)
         _truncate(directory, 0)
         return RunRecord(tuple(Replica(config.seed + place) for place in range(config.replicas))), state
-    stored = checkpoint.read_record(directory / "last")["metadata"]
+    stored = checkpoint.read_record(last)["metadata"]["run"]
+    replicas = tuple(map(_read_replica, stored["replicas"]))
+    run = RunRecord(**{**stored, "position": Position(*stored["position"]), "replicas": replicas})
+    _truncate(directory, run.step)
+    return run, checkpoint.load_state(last, state)
+
+
+def _require_same(directory: Path, stored: dict, config: TrainConfig, made_of: Mapping[str, str]) -> None:
+    """UserError if a checkpoint's metadata are not of this run."""
     for key, value in plain(asdict(config)).items():
         if stored["config"].get(key) != value and key not in FREE:
             raise UserError(
@@ -91,17 +106,16 @@ def resume(
             raise UserError(
                 f"{directory}: holds a run with another {key} ({before[:12]}, not {value[:12]}); use another directory"
             )
-    stored = stored["run"]
-    replicas = tuple(map(_read_replica, stored["replicas"]))
-    run = RunRecord(**{**stored, "position": Position(*stored["position"]), "replicas": replicas})
-    _truncate(directory, run.step)
-    return run, checkpoint.load_state(directory / "last", state)
 
 
 def _read_replica(stored: dict) -> Replica:
-    decay = Decay(**{key: float(v) if isinstance(v, str) else v for key, v in stored["decay"].items()})
-    best = float(stored["best_value"])
-    return Replica(**{**stored, "decay": decay, "best_value": best, "history": tuple(stored["history"])})
+    stored = {**stored, "best_value": float(stored["best_value"]), "decay": Decay(**_finite_or_not(stored["decay"]))}
+    return Replica(**{**stored, "history": tuple(map(_finite_or_not, stored["history"]))})
+
+
+def _finite_or_not(stored: dict) -> dict:
+    """What `plain` made strings of, as numbers."""
+    return {key: float(value) if value in ("nan", "inf", "-inf") else value for key, value in stored.items()}
 
 
 def append_metrics(directory: Path, record: dict) -> None:

@@ -101,7 +101,10 @@ def _teacher(run: Run) -> train.Teacher | None:
     if run.teacher is None:
         return None
     replicas = checkpoint.read_record(run.teacher).get("replicas", 1)
+    untrained = checkpoint.untrained(run.teacher)
     if run.teachers == "one" or run.config.replicas == 1:
+        if 0 in untrained:
+            raise UserError(f"{run.teacher}: its first seed, which is to teach, diverged before it was ever validated")
         found = _load(run.teacher, run, 0 if replicas > 1 else None)
         return train.Teacher(found.model, found.params)
     if replicas != run.config.replicas:
@@ -109,6 +112,8 @@ def _teacher(run: Run) -> train.Teacher | None:
             f"{run.teacher}: holds {replicas} teachers for {run.config.replicas} students; train as many, or let one "
             "teach all"
         )
+    for place in sorted(untrained):
+        progress.log(f"{run.teacher}: replica {place} diverged before it was ever validated, and so teaches nothing")
     found = checkpoint.load_all(run.teacher)
     vocab.require_same(found[0].vocabularies.fingerprint, run.vocabularies, run.teacher)
     params = jax.tree.map(lambda *leaves: np.stack(list(map(np.asarray, leaves))), *(member.params for member in found))

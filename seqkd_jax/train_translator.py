@@ -29,7 +29,8 @@ class Run(NamedTuple):
 def train_translator(run: Run, directory: Path, name: str = "train") -> fit.Summary:
     """Train, or go on training, in `directory`; see `fit.fit` for what it leaves there."""
     encoded, dropped = batches.encode_corpus(run.train, run.vocabularies, run.config.batch)
-    valid, _ = batches.encode_corpus(run.valid, run.vocabularies, run.config.batch)
+    unweighted = run.valid._replace(weights=None)  # a perplexity counts tokens
+    valid, _ = batches.encode_corpus(unweighted, run.vocabularies, run.config.batch)
     progress.log(f"{name}: {dropped}")
     given = train_model.Run(**{**run._asdict(), "train": encoded, "valid": valid})
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_args
 
 import jax
@@ -373,6 +374,7 @@ def test_named_rules_set_what_is_not_given(monkeypatch, capfd):
     assert seqkd(*options) == 0
     expected = named_rules(SearchConfig(beam=7), "t5x")
     assert seen[0].search == dataclasses.replace(expected, length_alpha=1.0) and expected.length_alpha == 0.6
+    assert seen[0].checkpoint == (Path("c"),), "read twice, it would be an ensemble with itself"
     assert seqkd("translate", "--checkpoint", "c", "--rules", "marian", "file") == 0
     assert seen[1].search == named_rules(SearchConfig(), "marian") and seen[1].file == "file"
     names = get_args(get_args(arguments.Rules)[0])
@@ -390,3 +392,26 @@ def test_translate_begins_with_the_prefix(teacher, tmp_path, capfd):
     assert "prefix 2" in fails(capfd, "translate", *options)
     (tmp_path / "prefixes").write_text("RED RED RED RED RED RED\n\n\n")
     assert "sentence 1 has a prefix of 6 tokens" in fails(capfd, "translate", *options)
+
+
+@pytest.mark.parametrize(
+    "command, said",
+    [
+        (["translate", "--checkpoint", "c", "--n-best", "-1"], "--n-best is -1: it must be at least 0"),
+        (["translate", "--checkpoint", "c", "--read-ahead", "-1"], "--read-ahead is -1"),
+        (["translate", "--checkpoint", "c", "--batch-tokens", "0"], "--batch-tokens is 0"),
+        (["distill", "--checkpoint", "c", "--out", "o", "--shard-lines", "0"], "--shard-lines is 0"),
+        (
+            ["distill", "--checkpoint", "c", "--out", "o", "--filters.drop-worst", "5"],
+            "drop_worst is 5.0: it is a share",
+        ),
+        (["distill", "--checkpoint", "c", "--out", "o", "--filters.drop-worst", "-0.1"], "drop_worst is -0.1"),
+        (
+            ["distill", "--checkpoint", "c", "--out", "o", "--filters.max-length-ratio", "0.5"],
+            "must be at least 1, or 0",
+        ),
+        (["evaluate", "--checkpoint", "c", "--repetitions", "-1"], "--repetitions is -1"),
+    ],
+)
+def test_numbers_out_of_their_range_are_said_before_anything_is_read(capfd, command, said):
+    assert said in fails(capfd, *command)

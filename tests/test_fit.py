@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from test_train import CONFIG, MODEL, V, assert_close, batch
 
-from seqkd_jax import checkpoint, train
+from seqkd_jax import checkpoint, files, train
 from seqkd_jax import fit as fitting
 from seqkd_jax.base import UserError
 from seqkd_jax.batches import Position
@@ -220,3 +220,72 @@ def test_the_average_is_validated_and_kept(tmp_path, saver):
 def test_too_many_devices_are_refused(tmp_path, saver):
     with pytest.raises(UserError, match="devices=99, but this machine has 4"):
         fit(tmp_path, saver, dataclasses.replace(CONFIG, devices=99))
+
+
+def test_what_is_left_without_last_is_not_another_run_s(tmp_path, saver):
+    """A study deletes last/ of finished runs; their best/ must not be replaced by a run of other settings."""
+    fit(tmp_path, saver)
+    files.remove(tmp_path / "last")
+    before = checkpoint.fingerprint(tmp_path / "best")
+    with pytest.raises(UserError, match="holds a run with seed=3, not 4"):
+        fit(tmp_path, saver, dataclasses.replace(CONFIG, seed=4))
+    assert checkpoint.fingerprint(tmp_path / "best") == before
+    (tmp_path / "step-9999999").mkdir()  # would be the newest of those that are kept
+    assert fit(tmp_path, saver).steps == 6, "the same run starts over"
+    assert not (tmp_path / "step-9999999").exists()
+
+
+def test_two_processes_do_not_train_in_one_directory(tmp_path, saver):
+    with files.locked(tmp_path), pytest.raises(UserError, match="another process writes there"):
+        fit(tmp_path, saver)
+    fit(tmp_path, saver)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"epochs": 0}, {"log_every": 0}, {"accumulate": 0}, {"max_steps": -1}, {"keep": -1}, {"seed": -1}],
+)
+def test_settings_that_no_run_can_have(tmp_path, saver, settings):
+    (name,) = settings
+    with pytest.raises(UserError, match=f"^{name} is {settings[name]}: it must be at least"):
+        fit(tmp_path, saver, dataclasses.replace(CONFIG, **settings))
+    assert not list(tmp_path.iterdir()), "said before anything is written"
+
+
+def test_restarts_that_would_never_end_are_refused(tmp_path, saver):
+    rule = OptimiserConfig("adam", 1e-3, "cosine_restarts", decay_steps=100, restart_stretch=0.5)
+    with pytest.raises(UserError, match="restart_stretch is 0.5: it must be at least 1"):
+        fit(tmp_path, saver, dataclasses.replace(CONFIG, optimiser=rule))
+
+
+@pytest.mark.parametrize("order", ["AABC", "ABCA"])
+def test_compiling_is_no_training_time(tmp_path, saver, monkeypatch, order):
+    """Whatever shapes come in which order."""
+    count = fitting.performance.count_flops
+
+    def slowly(*arguments):
+        time.sleep(0.5)
+        return count(*arguments)
+
+    def shapes(position):
+        for number in range(position.batch, len(order)):
+            made = batch(number)
+            rows = len(made.weights) - "ABC".index(order[number])
+            yield Position(0, number + 1), jax.tree.map(lambda leaf, rows=rows: leaf[:rows], made)
+
+    monkeypatch.setattr(fitting.performance, "count_flops", slowly)
+    fit(tmp_path, saver, dataclasses.replace(CONFIG, max_steps=4, epochs=9), shapes)
+    run = checkpoint.read_record(tmp_path / "last")["metadata"]["run"]
+    assert run["tokens"] > 0 and run["seconds"] < 0.5, f"{run['seconds']:.2f} s: what was compiled was counted"
+
+
+def test_tokens_are_labels_whatever_they_weigh(tmp_path, saver):
+    def half(position):
+        for after, made in stream(position):
+            yield after, made._replace(weights=made.weights * 0.5)
+
+    def tokens(directory, data):
+        fit(directory, saver, data=data)
+        return checkpoint.read_record(directory / "last")["metadata"]["run"]["tokens"]
+
+    assert tokens(tmp_path / "half", half) == tokens(tmp_path / "whole", stream) > 0

@@ -266,3 +266,33 @@ def test_l2_pulls_matrices_only():
         ends.append(update(state, *train.arrange(batch(0), 1, 1), train.settings(one, 0.5), None)[0].params)
     expected = jax.tree.map(lambda end, p: end - 0.5 * 2 * 0.1 * p if p.ndim > 1 else end, ends[1], kept)
     assert_close(ends[0], expected, "l2 adds 2 * l2 * p to the gradient of every matrix")
+
+
+def test_no_update_is_made_for_nobody(tmp_path, saver, capfd):
+    """Two seeds stop early at update 3; the third goes on to 7, and its epoch would to 9."""
+    losses = iter([1.0, 1.0, 1.0, 2.0, 2.0, 0.5])
+    config = dataclasses.replace(MANY, validate_every=3, patience=1, epochs=9, log_every=100)
+    drawn = []
+
+    def bad_from_7(position):
+        for after, made in stream(position):
+            drawn.append(after)
+            infinite = len(drawn) >= 7
+            yield after, made._replace(weights=np.full_like(made.weights, np.inf)) if infinite else made
+
+    found = fit(tmp_path, saver, config, bad_from_7, validate=lambda params: {"loss": next(losses)})
+    assert [replica.stopped for replica in found.replicas] == [True, True, False]
+    assert found.replicas[2].diverged == 7
+    assert len(drawn) == 8, "one update had been started; the rest of the epoch is for nobody"
+    assert "the others had stopped before" in capfd.readouterr().err
+
+
+def test_a_seed_that_diverged_at_once_cannot_be_taken_out(tmp_path, saver):
+    losses = iter([1.0, np.nan, 1.0, 0.9, 0.9])
+    found = fit(tmp_path, saver, validate=lambda params: {"loss": next(losses)})
+    assert checkpoint.untrained(found.best) == {1}
+    with pytest.raises(UserError, match="replica 1 diverged before it was ever validated"):
+        checkpoint.select(found.best, 1, tmp_path / "taken")
+    checkpoint.select(found.best, 2, tmp_path / "taken")
+    again = fit(tmp_path, saver, data=lambda position: pytest.fail("trained again"))
+    assert np.isnan(again.replicas[1].history[0]["loss"]), "a loss that is no number is read back as one"

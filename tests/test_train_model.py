@@ -133,7 +133,7 @@ def test_students_of_one_teacher_or_of_their_own(tmp_path, teachers, kind, recor
         same(weights(many.best, place), weights(alone.best), f"student {place}, {kind}, record_gib {record_gib}")
 
 
-def test_what_cannot_teach(tmp_path, teachers):
+def test_what_cannot_teach(tmp_path, teachers, monkeypatch):
     three = dataclasses.replace(SOFT, replicas=3)
     with pytest.raises(UserError, match="holds 2 teachers for 3 students"):
         train_model.train_model(run(three, STUDENT, teachers, teachers="each"), tmp_path / "three")
@@ -142,6 +142,9 @@ def test_what_cannot_teach(tmp_path, teachers):
         train_model.train_model(other, tmp_path / "other")
     language_model = SequenceTransformerConfig(1, 8, 2, 16, reads="every", tied=True)
     encoded = batches.sequences(lines(8))
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="its first seed.*diverged"):
+        patch.setattr(checkpoint, "untrained", lambda directory: {0})
+        train_model.train_model(run(SOFT, STUDENT, teachers), tmp_path / "diverged")
     with pytest.raises(UserError, match="vocabulary"):
         train_model.train_model(Run(language_model, WORDS, encoded, encoded, SOFT, teacher=teachers), tmp_path / "lm")
 

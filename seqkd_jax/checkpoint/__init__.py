@@ -151,8 +151,16 @@ def _read(directory: Path | str, sharding: jax.sharding.Sharding | None, places:
 def select(directory: Path | str, replica: int, to: Path | str) -> Path:
     """Write one of the seeds that were trained at once as an ordinary checkpoint."""
     found = load(directory, replica=replica)
+    if replica in untrained(directory):
+        raise UserError(f"{directory}: replica {replica} diverged before it was ever validated; take another")
     parts = {"model_config": found.model_config, "vocabularies": found.vocabularies, "metadata": found.metadata}
     return save(to, found.params, **parts)
+
+
+def untrained(directory: Path | str) -> set[int]:
+    """The replicas that diverged before they were ever validated: what stands in their place is of no use."""
+    told = read_record(directory)["metadata"].get("run", {}).get("replicas", ())
+    return {place for place, one in enumerate(told) if one["diverged"] and not one["best_step"]}
 
 
 def load_params(directory: Path | str, like: Any) -> Any:
