@@ -81,10 +81,14 @@ def content_hash(path: Path | str) -> str:
 
 
 def canonical(value: Any) -> Any:
-    """Settings as JSON values that name their types, so that equal fields of two kinds of model differ."""
+    """Settings as JSON values that name their types, so that equal fields of two kinds of model differ.
+
+    A type whose settings came to mean something else has a FORM, a number, which tells old results from new ones.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: canonical(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"type": type(value).__name__, **fields}
+        form = {"form": value.FORM} if hasattr(value, "FORM") else {}
+        return {"type": type(value).__name__, **form, **fields}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return {"type": type(value).__name__, **canonical(value._asdict())}
     if isinstance(value, Mapping):

@@ -5,7 +5,7 @@ and compiled functions are cached on them.
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 ComputeType = Literal["float32", "bfloat16"]
 
@@ -142,6 +142,7 @@ class SequenceTransformerConfig:
 class CNNConfig:
     """Three convolutions of images (Abnar et al. 2020, vcnn_mnist7), with group for batch normalisation."""
 
+    FORM: ClassVar[int] = 2  # part of a stage's identity: raised when the same settings come to mean another model
     channels: tuple[int, ...] = (32, 32, 16)
     """Channels of each 3x3 convolution."""
     maxout: tuple[int, ...] = (32, 32, 16)
@@ -158,6 +159,7 @@ class CNNConfig:
 class MLPConfig:
     """Dense layers over pixels (Abnar et al. 2020, ff_mnist4), with layer for batch normalisation."""
 
+    FORM: ClassVar[int] = 2
     widths: tuple[int, ...] = (512, 128, 32)
     """Width of each layer."""
     dropout: float = 0.1

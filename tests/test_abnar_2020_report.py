@@ -399,10 +399,11 @@ def test_what_teachers_teach_is_told_of_teachers(setup):
     results = made_up(setup)
     assert "Soft targets" not in tables.table(results), "it was not looked at"
     alone = next(arm for arm in results["arms"] if arm["teacher"] is None)
-    alone["metrics"] |= {"taught_entropy": metric(0.1234, 0.001), "taught_right": metric(0.9876, 0.001)}
+    columns = [column.metric for column in (*tables.TAUGHT, *tables.AS_TEACHER[setup])]
+    alone["metrics"] |= {name: metric(0.1234, 0.001) for name in columns}
     part = tables.table(results).split("## Soft targets")[1].split("##")[0]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.strip().splitlines()]
-    assert cells[2:] == [[alone["arm"], "0.1234 ± 0.0010", "0.9876 ± 0.0010"]], part
+    assert cells[2:] == [[alone["arm"], *["0.1234 ± 0.0010"] * len(columns)]], part
 
 
 def test_published_numbers_stand_beside_ours():
@@ -508,3 +509,19 @@ def test_names_do_not_overlap():
             for place, box in enumerate(boxes):
                 assert not any(box.overlaps(other) for other in boxes[place + 1 :]), "make the panels wider"
         plots.pyplot.close(figure)
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_a_premise_is_of_the_teacher_as_it_teaches(setup):
+    """Not of the end of its training, which its students have not seen."""
+    results = made_up(setup)
+    told = {claim.verdict for claim in claims.claims(results) if "above" in claim.text}
+    for arm in results["arms"]:
+        if arm["teacher"] is None:
+            worst = {f"taught_{name}": metric(0.0, 0.001) for name in arm["metrics"]}
+            arm["metrics"] |= worst
+    found = claims.claims(results)
+    assert told != {NOT_RUN} and any("premise does not hold" in claim.measured for claim in found)
+    for arm in results["arms"]:
+        arm["metrics"] = {name: of for name, of in arm["metrics"].items() if not name.startswith("taught_")}
+    assert [claim.verdict for claim in claims.claims(results)] != [claim.verdict for claim in found]

@@ -252,3 +252,16 @@ def test_bad_input_is_named():
         agreement_with(correct, correct[:2])
     with pytest.raises(UserError, match="at least one token"):
         corpus_perplexity([1.0, 2.0], [3, 0])
+
+
+def test_a_thin_bin_in_which_all_is_right_is_not_certain():
+    """Of 14 right answers the bootstrap would say that none is ever wrong; Wilson's interval goes down to 0.78."""
+    correct, bins = np.ones((2, 5014), bool), np.repeat([1, 2], [5000, 14])
+    correct[0, 0] = False
+    rows = by_bins(correct, bins, (1, 2))
+    assert rows["2"]["mean"] == rows["2"]["high"] == 1 and 0.75 < rows["2"]["low"] < 0.95
+    assert rows["1"]["low"] > 0.999
+    found = macro(correct, bins, (1, 2))
+    assert 0.85 < found["low"] < 0.98 <= found["mean"] <= found["high"] <= 1
+    apart = difference(correct, np.ones((3, 5014), bool), bins, (1, 2))
+    assert apart["low"] < -0.02 and apart["high"] > 0.02, "what 14 examples do not show"

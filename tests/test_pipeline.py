@@ -1,11 +1,12 @@
 """Stages: made once, whole, by identity; killed and damaged ones."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
 import threading
 import time
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import pytest
 
@@ -78,6 +79,13 @@ def test_kinds_of_configuration_differ():
     lstm, transformer = pipeline.canonical(LSTMConfig()), pipeline.canonical(TransformerConfig())
     assert lstm["type"] == "LSTMConfig" and lstm["size"] == 500 and transformer["type"] == "TransformerConfig"
     assert json.dumps(pipeline.canonical([SearchConfig(), (1, 2.5, None, True, "x")]))
+
+    @dataclasses.dataclass(frozen=True)
+    class Changed:
+        FORM: ClassVar[int] = 2
+        size: int = 1
+
+    assert pipeline.canonical(Changed()) == {"type": "Changed", "form": 2, "size": 1}, "old results have another hash"
 
     class Pair(NamedTuple):
         left: int

@@ -54,11 +54,14 @@ def test_numbers_are_counted_again(setup, data, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert printed.count(" → ") == 2 and "the same" in printed, "two seeds of the taught arm"
 
-    told = files.read_json(tmp_path / "results.json")
-    told["arms"][1]["metrics"]["mu"]["values"][1] += 0.1
-    files.write_json(tmp_path / "results.json", told)
-    assert recount.main(again) == 1
-    assert "DIFFERENT" in capsys.readouterr().out
+    for metric in recount.METRICS:
+        told = files.read_json(tmp_path / "results.json")
+        told["arms"][1]["metrics"][metric]["values"][1] += 0.05
+        files.write_json(tmp_path / "results.json", told)
+        assert recount.main(again) == 1, f"a wrong {metric} was not seen"
+        assert "DIFFERENT" in capsys.readouterr().out
+        told["arms"][1]["metrics"][metric]["values"][1] -= 0.05
+        files.write_json(tmp_path / "results.json", told)
 
 
 def test_results_of_another_study_are_refused(tmp_path, capsys):

@@ -139,13 +139,19 @@ def best_is_below(results: dict, arms: Sequence[str], above: str, metric: str) -
 
 
 def presupposing(results: dict, premise: Comparison, metric: str, effect: Effect) -> Effect:
-    """The effect; not measured if what it presupposes does not hold here. metric: how the premise's is called."""
-    found = difference(results, premise, named=True)
-    if found.size is None:
-        return found
-    if effect.size is None or found.size > 0:
+    """The effect; not measured if what it presupposes does not hold here. metric: how the premise's is called.
+
+    premise: a teacher, as it is when it teaches if that is known, above its student alone.
+    """
+    teacher, student, key, _ = premise
+    ours = values(results, teacher, f"taught_{key}") or values(results, teacher, key)
+    theirs = values(results, student, key)
+    if not ours or not theirs:
+        return _missing(arm for arm, found in ((teacher, ours), (student, theirs)) if not found)
+    if effect.size is None or _mean(ours) > _mean(theirs):
         return effect
-    return Effect(None, None, 0, "", premise=f"{found.text} in {metric}")
+    text = against(_mean(ours), _mean(theirs), 4, (f"{teacher} ", f"{student} "))
+    return Effect(None, None, 0, "", premise=f"{text} in {metric}")
 
 
 def against(first: float, second: float, digits: int, names: tuple[str, str] = ("", "")) -> str:

@@ -55,11 +55,12 @@ def line(results: dict, arm: dict) -> dict:
 
 
 def legend(figure, results: dict) -> None:
-    """Colours of students and lines of teachers, once, at the right."""
+    """Colours of students and lines of teachers, once, at the right; and what the bars are."""
     handles = [Line2D([], [], color=look(results, name).colour, label=name) for name in students(results)]
     for teacher in teachers(results):
         text = "trained alone" if teacher is None else f"taught by {teacher}"
         handles.append(Line2D([], [], color="#000000", linestyle=look(results, teacher).line, label=text))
+    handles.append(mark("95% interval over\ntest examples", "|", "#000000"))
     outside(figure, handles)
 
 

@@ -62,7 +62,7 @@ def drawn_map(study: Study, arms: tuple[Arm, ...], left_out: Mapping[Arm, set[in
             arm.student: {
                 place: representations.cosine_matrix(vectors)
                 for place, vectors in enumerate(lesson_of(study, arm)["vectors"])
-                if place not in left_out.get(arm, ())
+                if place not in left_out.get(arm, ()) and (study.scale.teachers == "each" or place == 0)
             }
             for arm in teachers
         }
@@ -70,7 +70,7 @@ def drawn_map(study: Study, arms: tuple[Arm, ...], left_out: Mapping[Arm, set[in
         told = _mapped([(entry, matrix) for (_, entry, matrix) in ends], paths, len(study.task.mapped.targets))
         files.write_json(directory / "map.json", {**told, "to_teachers": to_teachers})
 
-    settings = [[arm.label, sorted(left_out.get(arm, ()))] for arm in arms]
+    settings = [study.scale.teachers, *([arm.label, sorted(left_out.get(arm, ()))] for arm in arms)]
     return study.stage("map", settings, inputs, make)
 
 

@@ -171,7 +171,7 @@ def _heat(figure, axes, results: dict, metric: str) -> None:
 
 
 def accuracy(results: dict):
-    """Digits: accuracy of every arm on the clean, scaled and translated images, the paper's as a short line."""
+    """Digits: accuracy of every arm on clean, scaled and translated images, each seed, the paper's as a short line."""
     if results["setup"] != "images" or not results["arms"]:
         return None
     arms, width = ordered(results), 0.85 / len(results["arms"])
@@ -182,8 +182,8 @@ def accuracy(results: dict):
             centre = column + (place - (len(arms) - 1) / 2) * width
             if found.get("mean") is not None:
                 axes.bar(centre, found["mean"], 0.85 * width, **_filling(results, arm))
-            if found.get("low") is not None:
-                axes.plot([centre, centre], [found["low"], found["high"]], color="#000000", linewidth=1)
+            seeds = [value for value in found.get("values") or () if value is not None]
+            axes.plot([centre] * len(seeds), seeds, ".", color="#000000", markersize=4)
             if printed:
                 reach = [centre - 0.42 * width, centre + 0.42 * width]
                 axes.plot(reach, [printed.value] * 2, color="#000000", linewidth=2, solid_capstyle="butt")
@@ -193,7 +193,7 @@ def accuracy(results: dict):
     axes.grid(visible=False)
     handles: list = [Patch(label=arm["arm"], **_filling(results, arm)) for arm in arms]
     handles.append(Line2D([], [], color="#000000", linewidth=2, label="the paper's"))
-    outside(figure, [*handles, mark("95% interval", "|", "#000000")])
+    outside(figure, [*handles, mark("a seed", ".", "#000000")])
     return figure
 
 

@@ -67,12 +67,27 @@ def _entry(made: Study, arm: Arm, said: dict, left_out: set[int]) -> dict:
     metrics, bins = (_of_agreement if made.task.strata else _of_images)(made, found)
     metrics |= _of_labels(made, found)
     if study.teaches(made, arm):
-        taught = study.lesson_of(made, arm)
-        metrics |= {f"taught_{key}": _over_seeds(taught[key][found["places"]].tolist()) for key in ("entropy", "right")}
+        metrics |= _as_teacher(made, arm, found["places"])
     if arm.teacher is not None and Arm(arm.teacher) in said:
         metrics["agreement"] = _agreement(made, found, study.lesson_of(made, Arm(arm.teacher)))
     reliability = calibration.reliability(found["valid_confidence"].ravel(), found["valid_correct"].ravel())
     return {**entry, "metrics": metrics, "bins": bins, "reliability": reliability}
+
+
+def _as_teacher(made: Study, arm: Arm, places: np.ndarray) -> dict:
+    """What a teacher is when it teaches, which need not be what it is at its end; of the seeds that teach."""
+    taught = study.lesson_of(made, arm)
+    rows = [place for place in places.tolist() if made.scale.teachers == "each" or place == 0]
+    if not rows:
+        return {}
+    told = {key: _over_seeds(taught[key][rows].tolist()) for key in ("entropy", "right")}
+    correct = taught["decisions_test"][rows] == made.task.tests["test"].truth
+    if made.task.strata:
+        measured, _ = accuracy.agreement_metrics(correct, **made.task.strata)
+        told |= {name: measured[name] for name in ("mu", "d", "a")}
+    else:
+        told["accuracy"] = accuracy.mean_with_interval(correct)
+    return {f"taught_{key}": value for key, value in told.items()}
 
 
 def _ran(made: Study, arm: Arm) -> dict:
@@ -81,7 +96,12 @@ def _ran(made: Study, arm: Arm) -> dict:
         return {}
     run = study.training(made, arm)
     how = pipeline.read_manifest(run)  # of a run that was resumed `seconds` are those of its last part
-    return {"seconds": how["seconds"], "resumed": how["resumed"], **files.read_json(run / "summary.json")}
+    return {
+        "commit": how["commit"],
+        "seconds": how["seconds"],
+        "resumed": how["resumed"],
+        **files.read_json(run / "summary.json"),
+    }
 
 
 def _of_agreement(made: Study, found: dict) -> tuple[dict, dict]:
@@ -159,4 +179,6 @@ def _difference(made: Study, first: dict, second: dict, metric: str) -> dict:
 
 def data_hashes(made: Study) -> dict[str, str]:
     """What models learned from and were tested on, as they read it -> SHA-256."""
-    return {"learned from": made.task.learned_from, "tested on": made.task.tested_on}
+    strata = {name: values.tolist() for name, values in made.task.strata.items()}
+    counted = {"counted by": files.sha256_json(strata)} if strata else {}
+    return {"learned from": made.task.learned_from, "tested on": made.task.tested_on, **counted}

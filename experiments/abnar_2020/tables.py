@@ -51,6 +51,8 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     ),
 }
 TAUGHT = (Column("entropy of soft targets", "taught_entropy"), Column("right", "taught_right"))
+OF_SENTENCES = (Column("mu", "taught_mu"), Column("D", "taught_d"), Column("A", "taught_a"))
+AS_TEACHER = {"lm": OF_SENTENCES, "classification": OF_SENTENCES, "images": (Column("clean", "taught_accuracy"),)}
 FURTHER: dict[str, tuple[Column, ...]] = {
     "lm": (
         Column("loss", "loss"),
@@ -84,7 +86,8 @@ MEANINGS = {
     "ece": "ECE: expected calibration error in 20 bins, on the validation set",
     "ece_images": "ECE: expected calibration error in 20 bins, on the test images of that kind",
     "taught": "soft targets: what a teacher's students learn from, on training examples (4,000, or all); entropy in "
-    "nats, at the temperature of distillation; right: the share whose most probable class is the label",
+    "nats, at the temperature of distillation; right: the share whose most probable class is the label; beside it what "
+    "the checkpoint that teaches has on the test set, which need not be the end of training",
     "agreement": "agreement: share of test examples on which a student and its teacher decide alike",
 }
 
@@ -159,8 +162,9 @@ def _arms(results: dict, columns: Sequence[Column], paper: str = "") -> str:
 def _taught(results: dict) -> str:
     """What the teachers teach; empty if it was not looked at."""
     taught = [arm for arm in ordered(results) if TAUGHT[0].metric in arm["metrics"]]
-    rows = [[arm["arm"], *(measured(arm, column.metric) for column in TAUGHT)] for arm in taught]
-    head = ["teacher", *(column.heading for column in TAUGHT)]
+    columns = (*TAUGHT, *AS_TEACHER[results["setup"]])
+    rows = [[arm["arm"], *(measured(arm, column.metric) for column in columns)] for arm in taught]
+    head = ["teacher", *(column.heading for column in columns)]
     return "\n".join(["## Soft targets", "", *markdown(head, rows, left=1)]) if rows else ""
 
 
@@ -203,6 +207,11 @@ def _notes(results: dict) -> list[str]:
     setup = results["setup"]
     used = {"images": ("ece_images",), "lm": ("lm", "mu", "ece"), "classification": ("mu", "ece")}[setup]
     notes = [MEANINGS[key] for key in (*used, "taught", "agreement")]
+    trained = [(arm.get("training") or {}).get("commit", "")[:7] for arm in ordered(results)]
+    if any(trained):
+        notes.append(f"trained at commits: {', '.join(dict.fromkeys(filter(None, trained)))}")
+    if results.get("teachers") == "one":
+        notes.append("one teacher for all: its first seed; intervals and spreads of taught models are given that one")
     notes.append("± and seeds: standard deviation over seeds; one that diverged, or whose teacher did, is in no number")
     diverged = [f"{arm['arm']}: {', '.join(map(str, arm['diverged']))}" for arm in ordered(results) if arm["diverged"]]
     if diverged:
