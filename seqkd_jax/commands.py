@@ -44,7 +44,7 @@ def train(command: Train) -> None:
         raise UserError(f"--teacher is given, but loss {command.config.loss.name} reads none; say --loss.name word_kd")
     gold = functools.cache(lambda: inputs.load_pairs(command.pairs, "train"))
     corpus, vocabularies = inputs.training_corpus(command, gold), inputs.vocabularies(command, gold)
-    model = command.lstm if command.model == "lstm" else command.transformer
+    model = getattr(command, command.model)
     size = models.parameter_count(models.build(model, vocabularies.source.size, vocabularies.target.size))
     progress.log(f"{command.model}: {size:,} parameters; vocabulary {vocabularies.fingerprint[:12]}")
     run = Run(
@@ -111,7 +111,8 @@ def translate(command: Translate) -> None:
 
 
 def _check_translate(command: Translate) -> None:
-    """What cannot be given without something else."""
+    """What cannot be, and what cannot be given without something else."""
+    _at_least(command, n_best=0, read_ahead=0, batch_tokens=1)
     if command.n_best > command.search.beam:
         raise UserError(f"--n-best {command.n_best} is more than --beam {command.search.beam}: raise the beam")
     if command.dictionary and not command.replace_unknown:
@@ -142,6 +143,8 @@ def distill(command: Distill) -> None:
     rule = _entry(distilling.SELECTIONS, command.selection, "--selection")
     if command.source_only and rule is not None:
         raise UserError(f"--selection {command.selection} needs references; with --source-only, use best")
+    _at_least(command, shard_lines=1, batch_tokens=1)
+    distilling.check_filters(command.filters)
     out = Path(os.path.abspath(command.out))
     files.require_replaceable(out, distilling.HOLDS)
     teacher = checkpoint.load_ensemble(command.checkpoint)
@@ -171,6 +174,7 @@ def evaluate(command: Evaluate) -> None:
     from seqkd_jax import evaluate as measuring
     from seqkd_jax.translate import Decoding
 
+    _at_least(command, repetitions=0, batch_tokens=1)
     if command.out:
         files.require_replaceable(command.out, RESULTS)
     loaded = checkpoint.load_ensemble(command.checkpoint)
@@ -321,6 +325,13 @@ def _outputs_of(name: str, command: Evaluate, corpus, loaded) -> list[str]:
         decoding = Decoding(command.search, batch_tokens=command.batch_tokens)
         lines = translate_lines(*system, corpus.sources, decoding, n_best=1, progress=advance)
         return [translation.text for translation in lines]
+
+
+def _at_least(command, **least: int) -> None:
+    for name, wanted in least.items():
+        if getattr(command, name) < wanted:
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option} is {getattr(command, name)}: it must be at least {wanted}")
 
 
 def _entry(entries: Mapping[str, Value], name: str, option: str) -> Value:

@@ -208,6 +208,7 @@ def test_claims_show_the_numbers_of_the_paper():
     [
         (["--scale", "nano"], "no scale is called 'nano'"),
         (["--only", "seqkd"], "no arm is called 'seqkd'"),
+        (["--only", "transformer_teacher"], "has no model for that"),
         (["--data", "."], "embedded language"),
         (["--scale", "multi30k"], "needs --data DIR"),
         (["--scale", "paper", "--data", "nowhere"], "no such file or directory"),

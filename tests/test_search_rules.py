@@ -13,7 +13,7 @@ from tiny import WITHOUT_ATTENTION, next_log_probs, parameters
 from seqkd_jax import models
 from seqkd_jax.base import EOS, PAD, UNK, UserError
 from seqkd_jax.config import LSTMConfig, SearchConfig, TransformerConfig
-from seqkd_jax.search import DECODERS, PROFILES, named_rules
+from seqkd_jax.search import DECODERS, PROFILES, named_rules, rules
 from seqkd_jax.search.rules import RULES
 
 V = 9
@@ -231,3 +231,13 @@ def test_padding_needs_no_attention():
         ]
         np.testing.assert_array_equal(found[0].tokens, found[1].tokens)
         np.testing.assert_allclose(found[0].scores, found[1].scores, rtol=1e-4)
+
+
+def test_limits_that_hold_for_every_sentence_are_taken():
+    """One token at least, twice the source at most: no contradiction, since a source has a token."""
+    rules.check(SearchConfig(min_length_b=1, max_length_a=2, max_length_b=0))
+    for wrong in ({"min_length_b": 3, "max_length_a": 2, "max_length_b": 0}, {"min_length_a": 2, "max_length_a": 1}):
+        with pytest.raises(UserError, match="the least length .* can exceed the greatest"):
+            rules.check(SearchConfig(**wrong))
+    with pytest.raises(UserError, match="sample_seed is -1"):
+        rules.check(SearchConfig(sample_seed=-1))

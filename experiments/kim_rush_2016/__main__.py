@@ -52,11 +52,15 @@ def _data(scale: Scale, command: Command) -> Path | None:
 
 
 def _run(scale: Scale, command: Command) -> int:
+    from experiments.kim_rush_2016 import study
+
     arms = select(command.only)
+    if not any(row.arm in arms for row in study.rows(scale)):
+        raise UserError(f"--only {' '.join(command.only)}: scale {scale.name} has no model for that")
     if command.dry_run:
         return _dry_run(scale, arms)
     from experiments import report
-    from experiments.kim_rush_2016 import claims, plots, study, tables
+    from experiments.kim_rush_2016 import claims, plots, tables
     from experiments.kim_rush_2016 import results as finished
 
     progress.count_compilations()

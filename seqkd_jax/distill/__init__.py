@@ -8,7 +8,7 @@ source, Seq-Inter the one of its n-best list nearest to the reference (Kim & Rus
   corpus     train.<source> and train.<target> line by line beside the original, scores, filters, a card
 """
 
-from seqkd_jax.distill.corpus import HOLDS, write_corpus
+from seqkd_jax.distill.corpus import HOLDS, check_filters, write_corpus
 from seqkd_jax.distill.lists import Candidate, NBest, n_best, read_n_best
 from seqkd_jax.distill.selection import SELECTIONS, Choice, choose, kim_rush
 
@@ -18,6 +18,7 @@ __all__ = [
     "Candidate",
     "Choice",
     "NBest",
+    "check_filters",
     "choose",
     "kim_rush",
     "n_best",

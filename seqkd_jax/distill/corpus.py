@@ -100,10 +100,19 @@ def _statistics(sources: Sequence[str], choices: Sequence[Choice], references: l
     return numbers
 
 
+def check_filters(config: FilterConfig) -> None:
+    """UserError for filters that would leave out what they do not mean to."""
+    if not 0 <= config.drop_worst < 1:
+        raise UserError(f"drop_worst is {config.drop_worst}: it is a share, from 0 to below 1")
+    if config.max_length_ratio != 0 and config.max_length_ratio < 1:
+        raise UserError(f"max_length_ratio is {config.max_length_ratio}: it must be at least 1, or 0 for none")
+
+
 def apply_filters(
     sources: Sequence[str], choices: Sequence[Choice], config: FilterConfig
 ) -> tuple[list[int], dict[str, int]]:
     """The indices of the pairs that pass all filters, and how many each dropped, in the order they are applied in."""
+    check_filters(config)
     kept, seen = [], set()
     counts = dict.fromkeys(("empty", "unfinished", "duplicate", "length_ratio", "worst_score"), 0)
     for index, (source, choice) in enumerate(zip(sources, choices, strict=True)):

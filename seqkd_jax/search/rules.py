@@ -78,7 +78,10 @@ def check(config: SearchConfig) -> None:
         raise UserError(f"search: coverage_penalty is {config.coverage_penalty}; it rewards below 0, take 0 or more")
     if config.no_repeat_ngram < 0:
         raise UserError(f"search: no_repeat_ngram is {config.no_repeat_ngram}; take 0 (off) or more")
-    if config.min_length_a > config.max_length_a or config.min_length_b > config.max_length_b:
+    if not 0 <= config.sample_seed < 2**32:
+        raise UserError(f"search: sample_seed is {config.sample_seed}; it must be from 0 to 2^32 - 1")
+    shortest = config.min_length_a + config.min_length_b, config.max_length_a + config.max_length_b  # of one token
+    if config.min_length_a > config.max_length_a or shortest[0] > shortest[1]:
         least, most = f"{config.min_length_a}x+{config.min_length_b}", f"{config.max_length_a}x+{config.max_length_b}"
         raise UserError(f"search: the least length {least} can exceed the greatest {most}; lower min_length_a or _b")
 
