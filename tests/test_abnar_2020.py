@@ -16,7 +16,7 @@ from experiments.abnar_2020 import accuracy, predictions, results, scales, study
 from experiments.abnar_2020.arms import Arm, select
 from experiments.abnar_2020.published import number
 from experiments.abnar_2020.scale import WITHOUT_QUIRKS
-from seqkd_jax import batches, checkpoint, files, models, representations
+from seqkd_jax import batches, calibration, checkpoint, files, models, representations
 from seqkd_jax.base import BOS, EOS, PAD, Model, UserError
 from seqkd_jax.config import CNNConfig, MLPConfig, SequenceLSTMConfig
 from seqkd_jax.train_model import train_model
@@ -164,6 +164,9 @@ def test_a_student_is_compared_with_what_taught_it(finished):
     """Not with what became of its teacher: replica i of a student with replica i of the checkpoint that teaches."""
     made, told = finished
     teacher, _, student = made.scale.arms
+    made_of = checkpoint.read_record(study.training(made, student) / study.END)["metadata"]["made_of"]
+    assert made_of["teacher"] == checkpoint.fingerprint(study.teaching(made, teacher)), "it was taught by another"
+    assert made_of["way of teaching"] == made.scale.teachers == "each"
     agreement, similar, of_teachers = [], [], []
     for place in range(made.seeds):
         taught_by = checkpoint.load(study.teaching(made, teacher), replica=place)
@@ -173,6 +176,9 @@ def test_a_student_is_compared_with_what_taught_it(finished):
         task = made.task
         said = [predictions.decisions(m.model, m.params, task.tests["test"]) for m in (taught_by, taught)]
         agreement.append(np.mean(said[0] == said[1]))
+        right = "taught_accuracy" if made.scale.setup == "images" else "taught_mu"
+        as_teacher = told["arms"][0]["metrics"][right]["values"][place]
+        assert as_teacher == pytest.approx(np.mean(said[0] == task.tests["test"].truth))
         vectors = [predictions.vectors(m.model, m.params, task.mapped) for m in (taught_by, taught)]
         of_teachers.append(representations.cosine_matrix(vectors[0]))
         similar.append(representations.similarity(of_teachers[-1], representations.cosine_matrix(vectors[1])))
@@ -195,7 +201,13 @@ def test_metrics_are_counted_from_what_was_said(finished):
         said = study.read_arrays(study.evaluation(made, arm) / "predictions.npz")
         right = (said["decisions_test"] == made.task.tests["test"].truth).mean(axis=1)
         assert metrics["accuracy" if made.scale.setup == "images" else "mu"] == pytest.approx(right.tolist())
-        for name in ("scaled", "translated") if made.scale.setup == "images" else ():
+        calibrated = [name for name, test in made.task.tests.items() if test.calibrated]
+        assert calibrated == (["scaled", "translated"] if made.scale.setup == "images" else [])
+        for name in ("valid", *calibrated):
+            pairs = zip(said[f"{name}_confidence"], said[f"{name}_correct"], strict=True)
+            errors = [calibration.expected_calibration_error(*pair, calibration.BINS) for pair in pairs]
+            assert metrics["ece" if name == "valid" else f"ece_{name}"] == pytest.approx(errors)
+        for name in calibrated:
             correct = said[f"{name}_correct"].mean(axis=1)
             assert metrics[f"accuracy_{name}"] == pytest.approx(correct.tolist()), (
                 "of other images, or in another order"
@@ -438,8 +450,13 @@ def test_labels_are_measured_in_order(finished):
     last = files.read_json(study.training(made, arm) / "summary.json")["replicas"][0]["history"][-1]
     assert accuracy.corpus_perplexity(said.nats, said.count) == pytest.approx(np.exp(last["loss"]), rel=1e-4)
     assert len(said.confidence) == said.count.sum() == len(said.correct)
+    each = [one_by_one(made, found, task.valid, row) for row in range(len(said.nats))]
+    highest = np.concatenate([scipy.special.softmax(logits, axis=-1).max(axis=-1) for _, logits in each])
+    np.testing.assert_allclose(np.sort(said.confidence), np.sort(highest), rtol=1e-3)
+    correct = np.concatenate([logits.argmax(axis=-1) == labels for labels, logits in each])
+    assert said.correct.sum() == correct.sum()
     for row in range(0, len(said.nats), 7):
-        labels, logits = one_by_one(made, found, task.valid, row)
+        labels, logits = each[row]
         nats = -scipy.special.log_softmax(logits, axis=-1)[np.arange(len(labels)), labels].sum()
         assert said.nats[row] == pytest.approx(nats, rel=1e-3, abs=1e-4), f"example {row}"
         assert said.count[row] == len(labels)

@@ -63,22 +63,27 @@ def fit(directory, saver, config=CONFIG, data=stream, **options):
     return fitting.fit(MODEL, fitting.Data(data, 3), config, directory, validate=validate, save=saver, **options)
 
 
-def final(directory):
+def final(directory, config=CONFIG):
     """The training state that a run left."""
-    return checkpoint.load_state(directory / "last", jax.eval_shape(lambda: train.start_state(MODEL, CONFIG)))
+    return checkpoint.load_state(directory / "last", jax.eval_shape(lambda: train.start_state(MODEL, config)))
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, saver):
-    whole = fit(tmp_path / "whole", saver)
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, saver, name):
+    """Adam's moments are part of what goes on."""
+    rule = dataclasses.replace(CONFIG.optimiser, name=name, learning_rate=0.1)
+    config = dataclasses.replace(CONFIG, optimiser=rule)
+    whole = fit(tmp_path / "whole", saver, config)
 
     killed = killed_at(stream, 4)  # after the checkpoint at update 3, within epoch 2
     for _ in range(2):  # killed twice, once before it got any further
         with pytest.raises(KeyboardInterrupt):
-            fit(tmp_path / "killed", saver, data=lambda p: killed(Position(0, 0)) if p == (0, 0) else iter_stop())
-    again = fit(tmp_path / "killed", saver)
+            fit(tmp_path / "killed", saver, config, lambda p: killed(Position(0, 0)) if p == (0, 0) else iter_stop())
+    again = fit(tmp_path / "killed", saver, config)
     assert again.steps == whole.steps == 6
     assert [entry["step"] for entry in again.replicas[0].history] == [3, 6]
-    assert_close(final(tmp_path / "killed"), final(tmp_path / "whole"), "resumed training differs from uninterrupted")
+    ends = [final(tmp_path / name, config) for name in ("killed", "whole")]
+    assert_close(*ends, "resumed training differs from uninterrupted")
     lines = [json.loads(line) for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "validation" not in line] == [1, 2, 3, 4, 5, 6], "a step twice or never"
 

@@ -235,9 +235,53 @@ def test_one_arm_makes_what_it_needs_and_is_found_again(run, tmp_path):
     assert " starts " not in log and "made in" not in log
 
 
+@pytest.mark.parametrize("name", [arm.name for arm in arms.ARMS if arm.role == "student"])
+def test_each_arm_learns_from_its_corpus_its_start_and_its_teacher(name, monkeypatch, tmp_path):
+    making = study.Study(micro(), tmp_path / "stages", None)
+    row = next(row for row in study.rows(making.scale) if row.arm.name == name)
+
+    def corpus_of(kind):
+        directory = tmp_path / kind
+        directory.mkdir(exist_ok=True)
+        for language in making.scale.languages:
+            (directory / f"train.{language}").write_text(f"{kind} {language}\n")
+        return directory
+
+    def checkpoint_of(_, other):
+        directory = tmp_path / other.key
+        directory.mkdir(exist_ok=True)
+        (directory / "weights").write_text(other.key)
+        return directory
+
+    seen = []
+
+    def noted(run, directory, key):
+        seen.append(run)
+        raise InterruptedError
+
+    kinds = {kind: lambda _, kind=kind: corpus_of(kind) for kind in ("seq_kd", "seq_inter")}
+    monkeypatch.setattr(study, "CORPORA", {"gold": study.data, **kinds})
+    monkeypatch.setattr(study, "trained", checkpoint_of)
+    monkeypatch.setattr(study, "train_translator", noted)
+    with pytest.raises(InterruptedError):
+        study.training(making, row)
+    (run,) = seen
+    gold = study.read(making, study.data(making), "train")
+    if row.arm.corpus == "gold":
+        assert run.train.targets == gold.targets
+    else:
+        assert run.train.targets == [f"{row.arm.corpus} {making.scale.languages[1]}"]
+    assert run.valid.targets == study.read(making, study.data(making), "valid").targets != gold.targets
+    start, taught = study.start_of(row), row.arm.loss == "word_kd"
+    assert (start is None) == (row.arm.start is None)
+    assert run.start == (checkpoint_of(making, start) if start else None)
+    assert run.teacher == (tmp_path / study.Row(arms.ARMS[0], making.scale.teacher).key if taught else None)
+    assert run.model == row.model and run.config.loss.name == row.arm.loss
+
+
 @pytest.mark.slow
 def test_the_whole_table(run, tmp_path):
-    """Every stage and arm; then with one distilled corpus gone, which is made again, and nothing else."""
+    """Every stage and arm."""
     status, told, log = run()
     assert status == 0, log
     found = json.loads((tmp_path / "results.json").read_text())

@@ -110,3 +110,17 @@ def test_dropout_falls_on_layer_inputs_and_the_attentional_vector():
     features = np.asarray(jax.jit(model.features)(params, inputs, jax.random.split(jax.random.key(1), 2)))
     assert 0.4 < np.mean(features == 0) < 0.6, "the attentional vector is dropped out at the configured rate"
     assert np.any((features[0] == 0) != (features[1] == 0)), "each row has its own mask"
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_dropout_between_layers_is_where_there_are_layers(layers):
+    """At the first target position of one layer, what is kept of the attentional vector is twice the plain one."""
+    model = build(LSTMConfig(layers=layers, size=32, dropout=0.5), 20, 20)
+    params = jax.jit(model.init)(jax.random.key(0))
+    inputs = np.full((2, 5), 7, np.int32), np.full((2, 6), 8, np.int32)
+    read = jax.jit(model.features)
+    plain, dropped = (np.asarray(read(params, inputs, keys)) for keys in (None, jax.random.split(jax.random.key(1), 2)))
+    kept = dropped != 0
+    doubled = np.isclose(dropped, 2 * plain, rtol=1e-3, atol=1e-5) | ~kept
+    assert doubled[:, 0].all() == (layers == 1)
+    assert not doubled[:, 1:].all(), "what is fed to the next step is the vector as it was dropped"

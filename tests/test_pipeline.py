@@ -71,6 +71,11 @@ def test_a_part_of_a_stage_is_an_input_too(tmp_path):
     above = pipeline.stage("above", {}, {}, Counted(), tmp_path)
     whole = pipeline.content_hash(above)
     assert pipeline.content_hash(above / "inner") != whole
+    other = pipeline.stage("above", {"other": 1}, {}, Counted("other"), tmp_path)
+    same = pipeline.stage("above", {"other": 2}, {}, Counted(), tmp_path)
+    assert pipeline.content_hash(other / "inner") != pipeline.content_hash(above / "inner"), "another content"
+    assert pipeline.content_hash(other / "part.txt") == pipeline.content_hash(above / "part.txt"), "what is beside it"
+    assert pipeline.content_hash(same / "inner") == pipeline.content_hash(above / "inner"), "where it lies"
     with pytest.raises(UserError, match="no such input"):
         pipeline.content_hash(tmp_path / "absent")
 

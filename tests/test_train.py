@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from seqkd_jax import models, progress, train
@@ -57,24 +58,49 @@ def test_four_devices_and_microbatches_are_one_device(normalise):
             assert all(np.array_equal(copy, copies[0]) for copy in copies), "a value was not reduced over devices"
 
 
-def test_update_is_clipped_gradient_of_the_mean_loss():
-    config = dataclasses.replace(CONFIG, optimiser=dataclasses.replace(SGD, clip_norm=0.05))
-    before = train.start_state(MODEL, config)
-    after, metrics = updated(updates=1, config=config)
-    made = batch(0)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(jax.random.key(3), 0), np.arange(ROWS))
+def gradient_of_the_mean(made, params, divisor, step=0):
+    """Of the loss of a batch, dropout on, written out."""
+    step_key = jax.random.fold_in(jax.random.key(3), step)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, np.arange(ROWS))
 
     def mean_loss(params):
         logits = MODEL.head(params, MODEL.features(params, made.inputs, keys))
         picked = jax.nn.log_softmax(logits)[np.arange(ROWS)[:, None], np.arange(T), made.labels]
-        return -(picked * made.weights).sum() / made.weights.sum()
+        return -(picked * made.weights).sum() / divisor
 
-    gradient = jax.grad(mean_loss)(before.params)
+    return jax.grad(mean_loss)(params)
+
+
+@pytest.mark.parametrize("normalise", ["tokens", "sentences"])
+def test_update_is_clipped_gradient_of_the_mean_loss(normalise):
+    rule = dataclasses.replace(SGD, clip_norm=0.05, normalise=normalise)
+    config = dataclasses.replace(CONFIG, optimiser=rule)
+    before = train.start_state(MODEL, config)
+    after, metrics = updated(updates=1, config=config)
+    made = batch(0)
+    divisor = ROWS if normalise == "sentences" else made.weights.sum()
+    gradient = gradient_of_the_mean(made, before.params, divisor)
     norm = np.sqrt(sum(float(np.square(leaf).sum()) for leaf in jax.tree.leaves(gradient)))
     assert norm > 0.05, "the test must clip"
     assert float(metrics.gradient_norm) == pytest.approx(norm, rel=1e-4)
     expected = jax.tree.map(lambda p, g: p - 0.5 * g * 0.05 / norm, before.params, gradient)
     assert_close(after.params, expected, "one SGD step written out")
+
+
+def test_adam_is_optax_s():
+    """With moments and epsilon of its own, which a default would not have; bias correction shows in the first steps."""
+    rule = OptimiserConfig("adam", 0.5, "constant", 0, b1=0.5, b2=0.7, epsilon=1e-2, clip_norm=0.0)
+    config = dataclasses.replace(CONFIG, optimiser=rule)
+    adam = optax.adam(0.5, b1=0.5, b2=0.7, eps=1e-2)
+    params = train.start_state(MODEL, config).params
+    moments = adam.init(params)
+    for step in range(2):
+        made = batch(step)
+        gradient = gradient_of_the_mean(made, params, made.weights.sum(), step)
+        steps, moments = adam.update(gradient, moments, params)
+        params = optax.apply_updates(params, steps)
+    for a, b in zip(*map(jax.tree.leaves, (updated(config=config)[0].params, params)), strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-4, atol=2e-5)
 
 
 def test_runs_that_differ_in_scalars_share_one_program():

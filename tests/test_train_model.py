@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from seqkd_jax import batches, checkpoint, files, train_model, vocab
-from seqkd_jax.base import BOS, EOS, UserError
+from seqkd_jax import batches, checkpoint, files, models, train, train_model, vocab
+from seqkd_jax.base import BOS, EOS, Batch, UserError
 from seqkd_jax.config import (
     BatchConfig,
     LossConfig,
@@ -181,3 +181,34 @@ def test_a_tuple_in_a_configuration_comes_back(tmp_path):
     found = checkpoint.load(train_model.train_model(numbered, tmp_path).best)
     assert found.model_config == MLPConfig((8, 4))
     assert files.read_json(tmp_path / "best" / "checkpoint.json")["replicas"] == 1
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_run_starts_from_the_weights_that_it_is_given(tmp_path, replicas):
+    """At a rate of 0 they are what it ends with, of every replica."""
+    still = dataclasses.replace(CONFIG.optimiser, learning_rate=0.0)
+    start = train_model.train_model(run(dataclasses.replace(CONFIG, epochs=1)), tmp_path / "start").best
+    config = dataclasses.replace(CONFIG, epochs=1, optimiser=still, replicas=replicas, seed=5)
+    found = train_model.train_model(run(config, start=start), tmp_path / "tuned")
+    for place in range(replicas) if replicas > 1 else [None]:
+        jax.tree.map(np.testing.assert_array_equal, weights(found.best, place), weights(start))
+
+
+def test_a_teacher_s_dropout_is_on_if_it_is_asked_for(tmp_path):
+    """And it is drawn anew at every update."""
+    model = models.build(SequenceLSTMConfig(1, 8, dropout=0.5, input_dropout=0.5), 16, 4)
+    student = models.build(LSTM, 16, 4)
+    devices = tuple(jax.local_devices()[:1])
+    teacher = train.Teacher(model, model.init(jax.random.key(1)))
+    arranged = train.arrange(Batch(np.full((4, 3), 7, np.int32), np.ones((4, 1), np.int32), np.ones((4, 1))), 1, 1)
+
+    def after(dropout, step):
+        config = dataclasses.replace(CONFIG, loss=LossConfig("word_kd", alpha=1.0, teacher_dropout=dropout), replicas=1)
+        update = train.update_for(student, config, devices, teacher)
+        state = train.start_state(student, config)._replace(step=np.int32(step))
+        known = train.replicate(teacher.params, devices)
+        _, metrics = update(train.replicate(state, devices), *arranged, train.settings(config, 0.1), known)
+        return float(metrics.loss_sum)
+
+    assert after(False, 0) == after(False, 1)
+    assert len({after(False, 0), after(True, 0), after(True, 1)}) == 3

@@ -6,11 +6,13 @@ import math
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 
 from seqkd_jax.base import PAD, UserError
 from seqkd_jax.config import TransformerConfig
 from seqkd_jax.models import build, parameter_count
 from seqkd_jax.models.transformer import _sinusoids
+from seqkd_jax.models.transformer_layers import ACTIVATIONS
 
 SMALL = TransformerConfig(encoder_layers=1, decoder_layers=2, width=16, heads=4, feed_forward=24, dropout=0.0)
 SOURCE = np.array([[5, 6, 7, 8, 3], [9, 5, 3, 0, 0]], np.int32)
@@ -114,11 +116,23 @@ def run_torch(torch, config, params, cotangent):
     ]
 
 
-@pytest.mark.parametrize(
-    ("norm", "activation"), [("pre", "relu"), ("post", "gelu"), pytest.param("post", "swish", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(name):
+    """Exact GELU, as in BERT and GPT-2's paper, not its tanh form."""
+    x = np.linspace(-8, 8, 65)
+    expected = {
+        "relu": np.maximum(x, 0),
+        "gelu": x * scipy.stats.norm.cdf(x),
+        "swish": x / (1 + np.exp(-x)),
+    }
+    np.testing.assert_allclose(ACTIVATIONS[name](x.astype(np.float32)), expected[name], atol=1e-5)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(("norm", "activation"), [("pre", "relu"), ("post", "gelu"), ("post", "swish")])
 def test_values_and_gradients_are_those_of_pytorch(norm, activation):
-    torch = pytest.importorskip("torch")
+    import torch
+
     config = dataclasses.replace(SMALL, norm=norm, activation=activation)
     model = build(config, 11, 11)
     rng = np.random.default_rng(3)
