@@ -43,6 +43,7 @@ def train(command: Train) -> None:
     if command.teacher and not loss.needs_teacher:
         raise UserError(f"--teacher is given, but loss {command.config.loss.name} reads none; say --loss.name word_kd")
     gold = functools.cache(lambda: inputs.load_pairs(command.pairs, "train"))
+    valid = inputs.load_pairs(command.pairs, "valid")  # before anything is learned
     corpus, vocabularies = inputs.training_corpus(command, gold), inputs.vocabularies(command, gold)
     model = getattr(command, command.model)
     size = models.parameter_count(models.build(model, vocabularies.source.size, vocabularies.target.size))
@@ -51,7 +52,7 @@ def train(command: Train) -> None:
         model=model,
         vocabularies=vocabularies,
         train=corpus,
-        valid=inputs.load_pairs(command.pairs, "valid"),
+        valid=valid,
         config=command.config,
         start=command.start,
         teacher=command.teacher,
@@ -151,7 +152,9 @@ def distill(command: Distill) -> None:
     if command.source_only:
         sources, references = list(read_lines(command.source_only)), None
     else:
-        sources, references, *_ = inputs.load_pairs(command.pairs, "train")
+        sources, references, weights, name = inputs.load_pairs(command.pairs, "train")
+        if weights is not None:
+            progress.log(f"{name}: its pairs have weights; the distilled corpus has none")
     found = distilling.n_best(
         out.with_name(f"{out.name}.n-best"),
         teacher,
@@ -179,6 +182,8 @@ def evaluate(command: Evaluate) -> None:
         files.require_replaceable(command.out, RESULTS)
     loaded = checkpoint.load_ensemble(command.checkpoint)
     corpus = inputs.load_pairs(command.pairs, command.split)
+    for name in command.compare:
+        _check_compared(name, corpus)
     timed = None if command.repetitions else 0
     found = measuring.evaluate(
         loaded.model,
@@ -286,6 +291,7 @@ def learn_shortlist(command: LearnShortlist) -> None:
     """A shortlist of the training split."""
     from seqkd_jax import checkpoint, shortlist
 
+    _at_least(command, frequent=0, partners=0)
     vocabularies = checkpoint.load(command.checkpoint).vocabularies
     pairs = inputs.load_pairs(command.pairs, "train")
     sources = map(vocabularies.source.encode, pairs.sources)
@@ -307,6 +313,21 @@ def _output(path: Path | None) -> Iterator[TextIO]:
     sys.stdout.flush()
     with open(sys.stdout.fileno(), "w", encoding="utf-8", newline="\n", buffering=1, closefd=False) as stream:
         yield stream
+
+
+def _check_compared(name: str, corpus) -> None:
+    """What can be seen of another system before anything is translated."""
+    from seqkd_jax import checkpoint
+    from seqkd_jax.corpus import read_lines
+
+    if not os.path.isfile(name):
+        checkpoint.read_record(name)
+        return
+    count = sum(1 for _ in read_lines(name))
+    if count != len(corpus.sources):
+        raise UserError(
+            f"{name}: has {count:,} lines, {corpus.name} has {len(corpus.sources):,}: one for each is needed"
+        )
 
 
 def _outputs_of(name: str, command: Evaluate, corpus, loaded) -> list[str]:

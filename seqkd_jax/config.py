@@ -193,7 +193,7 @@ class VocabularyConfig:
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """Where sentence pairs come from; see corpus.py for the forms a path may take."""
+    """Where sentence pairs come from; `path` may be a directory, a file or a data set of the hub (seqkd_jax/corpus)."""
 
     path: str = ""
     """A directory with train/valid/test.<lang>, a TSV, JSONL or Parquet file, a hub name; empty: embedded language."""

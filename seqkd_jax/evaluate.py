@@ -72,7 +72,9 @@ def evaluate(
     timed = _spread(corpus.sources, timed_sentences)
     results, outputs = {"sentences": len(references)}, {}
     greedy = replace(decoding, search=greedy_rules(decoding.search))
-    runs = {"beam1": greedy, f"beam{decoding.search.beam}": decoding}
+    runs = {"beam1": greedy}  # the greedy search, whatever the rules say of a beam of 1
+    if decoding.search.beam != 1:
+        runs[f"beam{decoding.search.beam}"] = decoding
     ready = prepare(translator, params)
     with progress.counter(len(runs) * (len(ids) + repetitions * len(timed)), name, "sentences") as advance:
         for key, run in runs.items():
@@ -166,7 +168,7 @@ def paired_bootstrap(
     """Every system's BLEU compared with that of `against`: {name: {bleu, delta, p_value, delta_low, delta_high}}.
 
     p_value: sacrebleu's paired bootstrap resampling (Koehn 2004), 1000 samples, seed 12345. delta_low, delta_high: 95%
-    interval of the difference over the same resamples. Equal outputs have p = 1 (sacrebleu's formula gives 1/1001).
+    interval of the difference over the same resamples. What does not differ in any has p = 1 (sacrebleu: 1/1001).
     """
     if against not in systems:
         raise UserError(f"bootstrap: no system is called {against!r}; there are {', '.join(systems)}")
@@ -183,12 +185,12 @@ def paired_bootstrap(
     baseline_samples = _resampled_bleu(systems[against], references, tokenize)
     comparison = {}
     for name, result in zip(others, found, strict=True):
-        equal = list(systems[name]) == list(systems[against])
-        low, high = _middle_95(_resampled_bleu(systems[name], references, tokenize) - baseline_samples)
+        differences = _resampled_bleu(systems[name], references, tokenize) - baseline_samples
+        low, high = _middle_95(differences)
         comparison[name] = {
             "bleu": result.score,
             "delta": result.score - baseline.score,
-            "p_value": 1.0 if equal else result.p_value,
+            "p_value": result.p_value if differences.any() else 1.0,
             "delta_low": low,
             "delta_high": high,
         }

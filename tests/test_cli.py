@@ -209,7 +209,7 @@ def test_student_of_everything(data, teacher, distilled, tmp_path, capfd):
 
 def test_bleu_of_greedy_translations_picks_the_best(data, teacher, tmp_path, capfd):
     options = ["--vocabulary", teacher / "best", *SMALL_MODEL, *SMALL_RUN, "--validate-bleu", "--max-steps", 60]
-    options += ["--validate-every", 20, "--optimiser.learning-rate", "0.03", "--optimiser.warmup-steps", 1]
+    options += ["--epochs", 30, "--validate-every", 20, "--optimiser.learning-rate", "0.03", "--lstm.size", 32]
     assert seqkd("train", "--out", tmp_path / "run", "--corpus.path", data, *options) == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     logged = [line["bleu"] for line in lines if "bleu" in line]
@@ -232,6 +232,20 @@ def test_evaluate_and_compare(data, teacher, tmp_path, capfd):
     assert results["fingerprint"] == checkpoint.fingerprint(teacher / "best")
     assert results["compared"][str(data / "test.de")]["bleu"] == pytest.approx(100.0)
     assert len((tmp_path / "results" / "beam2.txt").read_text().splitlines()) == 8
+
+
+def test_what_is_compared_is_looked_at_first(data, teacher, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(evaluate, "evaluate", lambda *_, **__: pytest.fail("translated"))
+    options = ["--checkpoint", teacher / "best", "--corpus.path", data, *SEARCH]
+    assert "nowhere" in fails(capfd, "evaluate", *options, "--compare", tmp_path / "nowhere")
+    (tmp_path / "short").write_text("RED\n")
+    assert "has 1 lines" in fails(capfd, "evaluate", *options, "--compare", tmp_path / "short")
+
+
+def test_a_classifier_does_not_translate(data, teacher, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(checkpoint.models, "TRANSLATORS", {})
+    said = fails(capfd, "translate", "--checkpoint", teacher / "best", data / "test.en", *SEARCH)
+    assert "holds a lstm, which does not translate" in said
 
 
 def test_score(data, teacher, tmp_path, capfd):

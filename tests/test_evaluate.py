@@ -178,3 +178,11 @@ def test_what_cannot_be_compared_is_named():
     with pytest.raises(UserError, match="no system is called 'teacher'; there are a"):
         evaluate.paired_bootstrap({"a": ["x"]}, ["x"], "teacher", "13a")
     assert evaluate.paired_bootstrap({"a": ["x"]}, ["x"], "a", "13a") == {}
+
+
+def test_what_no_resample_tells_apart_is_no_difference():
+    """Other strings, but the same to BLEU: sacrebleu's formula would call that significant."""
+    references = ["a b c d", "e f g h"]
+    systems = {"one": ["a b c d", "e f g x"], "two": ["a  b c d", "e f g x "]}
+    found = evaluate.paired_bootstrap(systems, references, "one", "none")["two"]
+    assert (found["delta"], found["p_value"], found["delta_low"], found["delta_high"]) == (0, 1, 0, 0)

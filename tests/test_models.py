@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from seqkd_jax.base import BOS, EOS, PAD, Translator
-from seqkd_jax.config import LSTMConfig, TransformerConfig
+from seqkd_jax.base import BOS, EOS, PAD, Translator, UserError
+from seqkd_jax.config import LSTMConfig, SequenceLSTMConfig, SequenceTransformerConfig, TransformerConfig
 from seqkd_jax.models import TRANSLATORS, build, kind_of, parameter_count
 from seqkd_jax.models.layers import LEVELS, dropout, fold_keys
 
@@ -281,3 +281,20 @@ def test_dropout_without_keys_or_rate_is_the_identity():
     x = jax.numpy.ones((2, 3))
     assert dropout(x, 0.5, None) is x and dropout(x, 0.0, row_keys(0, 2)) is x
     assert fold_keys(None, 3) is None
+
+
+@pytest.mark.parametrize(
+    "config, said",
+    [
+        (LSTMConfig(layers=0), "layers is 0"),
+        (LSTMConfig(size=0), "size is 0"),
+        (LSTMConfig(dropout=-0.1), "dropout is -0.1"),
+        (LSTMConfig(dropout=1.0), "dropout is 1.0"),
+        (TransformerConfig(heads=0), "heads is 0"),
+        (SequenceLSTMConfig(layers=-1), "layers is -1"),
+        (SequenceTransformerConfig(heads=0), "heads is 0"),
+    ],
+)
+def test_numbers_that_are_no_model_are_said(config, said):
+    with pytest.raises(UserError, match=said):
+        build(config, 11, 11)

@@ -187,3 +187,16 @@ def test_another_vocabulary_is_refused_by_name():
         vocab.require_same(one.fingerprint, other, "runs/teacher")
     for name in ("runs/teacher", one.fingerprint[:12], other.fingerprint[:12]):
         assert name in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["pretokenised", "13a", "intl", "char"])
+def test_an_unknown_word_of_a_model_s_output_is_one_unknown_word(name):
+    """A student reads what its teacher wrote: <unk> must not become three words."""
+    split = vocab.kinds.tokenizer(name)
+    line = "ab <unk> c <unk>"
+    known = vocab.kinds.word_list(
+        "words", [*vocab.SPECIALS, *dict.fromkeys(split("ab c"))], VocabularyConfig(kind="words", tokenizer=name)
+    )
+    ids = known.encode(line)
+    assert ids.count(UNK) == 2 and known.encode(known.decode(ids)) == ids
+    assert split("a<unk>b") == (["a<unk>b"] if name == "pretokenised" else split("a< unk >b")), "only a word by itself"

@@ -150,6 +150,7 @@ BEST = "Small Transformer"  # in perplexity
 PERPLEXITIES = [number("lm", arm, "perplexity").short for arm in (BEST, "Small LSTM")]  # the best, the worst
 
 LM = (
+    *(above("lm", "LSTM", "Transformer", metric) for metric in ("d", "a")),
     *(
         compared(
             "lm",

@@ -99,7 +99,7 @@ def _classification_small() -> Scale:
     run = _run(_adam(1e-3, 600), 10, _sentences(64, 8))
     sizes = "LSTM 2×128, Transformers 4×64, UTransformer 4×128: published 2×256, 6×128, 6×256"
     rates = "dropout 0.3: published 0.8 (LSTM, recurrent too) and 0.4; 4 heads for 8; no L2; one rate for all, of 1e-3"
-    data = "39,929 training sentences, a quarter of the paper's; 10 epochs for 40, one cosine decay"
+    data = "10 epochs (40), one cosine decay; the paper trains on 157,700 sentences"
     notes = (POSITIONS, WORDS, MASKED, STARTS, sizes, rates, data)
     return _classification("small", models, dict.fromkeys(models, run), teaching="best", notes=notes)
 
@@ -175,7 +175,7 @@ def _lm_small() -> Scale:
     training = dict.fromkeys(models, run) | {"LSTM": faster, "Small LSTM": faster}
     arms = (*map(Arm, models), Arm("Transformer", "LSTM"), Arm("Transformer", "Transformer"))
     sizes = "LSTMs 2×256 and 2×128, Transformers 6×192 and 6×96: published 2×1024, 2×512, 6×512, 6×256"
-    data = "39,929 training sentences, a quarter of the paper's; 5 epochs for 60, one cosine decay"
+    data = "5 epochs (60), one cosine decay; the paper trains on 157,700 sentences"
     rated = (
         "dropout 0.1, not recurrent: published 0.5 and 0.3 (LSTMs, recurrent too), 0.4 and 0.2; 6 heads for 8; no L2"
     )

@@ -20,7 +20,7 @@ class Command:
     """Kim & Rush 2016: a teacher, students distilled from it in every way of the paper, and a table beside theirs."""
 
     scale: str = "smoke"
-    """smoke (minutes on two cores), multi30k (hours, or minutes on a GPU), paper, paper-en-de or paper-th-en."""
+    """smoke (minutes on two cores), multi30k (hours on two cores), paper, paper-en-de or paper-th-en."""
     data: Path | None = None
     """A directory with train, valid and test files; `paper` wants one for each pair inside it: en-de, th-en."""
     out: Path | None = None

@@ -186,6 +186,10 @@ def load_ensemble(directories: Sequence[Path | str]) -> Checkpoint:
     if not directories:
         raise UserError("no checkpoint is named: give --checkpoint, several times for an ensemble")
     first, *others = members = [load(directory) for directory in directories]
+    for member in members:
+        if models.kind_of(member.model_config) not in models.TRANSLATORS:
+            kind = models.kind_of(member.model_config)
+            raise UserError(f"{member.name}: holds a {kind}, which does not translate; name a translation model")
     for other in others:
         if other.vocabularies.fingerprint != first.vocabularies.fingerprint:
             prints = f"{other.vocabularies.fingerprint[:12]}, not {first.vocabularies.fingerprint[:12]}"

@@ -134,5 +134,6 @@ def _one_line(text: str) -> str:
 def _only_train(name: str, split: Split) -> None:
     if split != "train":
         raise UserError(
-            f"{name}: a training corpus alone, no split {split!r}; give a directory with train, valid and test"
+            f"{name}: a training corpus alone, no split {split!r}; give a directory with train, valid and test, or "
+            "--hold-out N of its pairs for validation"
         )

@@ -59,6 +59,7 @@ def n_best(
         "decoder": decoding.decoder,
         "source_buckets": list(decoding.source_buckets),
         "batch_tokens": decoding.batch_tokens,
+        **({} if teacher.replica is None else {"replica": teacher.replica}),
     }
     shards = [lines[start : start + shard_lines] for start in range(0, len(lines), shard_lines)]
     model = checkpoint.config_to_json(teacher.model_config)

@@ -57,6 +57,13 @@ def require_tied(name: str, config, source_size: int, target_size: int) -> None:
         raise UserError(f"{name}: tied needs one vocabulary, got {source_size} and {target_size} entries: tied=False")
 
 
+def require_sizes(name: str, config, *sizes: str) -> None:
+    """UserError for a number of layers, or a width, below 1."""
+    for size in sizes:
+        if getattr(config, size) < 1:
+            raise UserError(f"{name}: {size} is {getattr(config, size)}; it must be at least 1")
+
+
 def require_rates(name: str, config, *rates: str) -> None:
     """UserError for a dropout rate outside [0, 1)."""
     for rate in rates:

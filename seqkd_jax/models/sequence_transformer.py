@@ -14,7 +14,15 @@ from jaxtyping import Array, Float, Int
 
 from seqkd_jax.base import BOS, PAD, Model, UserError
 from seqkd_jax.config import SequenceTransformerConfig
-from seqkd_jax.models.layers import dropout, fold_keys, read_positions, require_rates, require_tied, vocabulary_logits
+from seqkd_jax.models.layers import (
+    dropout,
+    fold_keys,
+    read_positions,
+    require_rates,
+    require_sizes,
+    require_tied,
+    vocabulary_logits,
+)
 from seqkd_jax.models.transformer_layers import EncoderLayer, Keys, layer_norm
 
 
@@ -65,10 +73,9 @@ class SequenceTransformer(nn.Module):
 
 def build_sequence_transformer(config: SequenceTransformerConfig, source_size: int, target_size: int) -> Model:
     """The model that reads a vocabulary of one size and predicts entries of another; UserError if it is none."""
+    require_sizes("sequence_transformer", config, "layers", "width", "heads", "feed_forward")
     if config.width % config.heads:
         raise UserError(f"sequence_transformer: width {config.width} must be a multiple of heads ({config.heads})")
-    if config.layers < 1:
-        raise UserError("sequence_transformer: layers is 0; at least one is needed")
     if not config.causal and config.reads == "every":
         raise UserError("sequence_transformer: a language model must be causal, or each position sees its own label")
     require_tied("sequence_transformer", config, source_size, target_size)

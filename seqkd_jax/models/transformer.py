@@ -30,6 +30,7 @@ from seqkd_jax.models.layers import (
     preparing,
     reorder,
     require_rates,
+    require_sizes,
     vocabulary_logits,
 )
 from seqkd_jax.models.transformer_layers import DecoderLayer, EncoderLayer, Keys, layer_norm
@@ -152,6 +153,7 @@ class TransformerTranslator(nn.Module):
 
 def _check(config: TransformerConfig, source_size: int, target_size: int) -> None:
     """Raise UserError for a configuration that is no model."""
+    require_sizes("transformer", config, "width", "heads", "feed_forward")
     if config.width % 2 or config.width % config.heads:
         raise UserError(f"transformer: width {config.width} must be even and a multiple of heads ({config.heads})")
     if config.decoder_layers < 1 or config.encoder_layers < 0:

@@ -4,6 +4,7 @@ To add a kind: a function here that gives a Vocabulary, its name in VocabularyCo
 """
 
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -176,8 +177,16 @@ def tokenizer(name: str) -> Callable[[str], list[str]]:
         return str.split
     from sacrebleu import BLEU
 
-    tokenize = BLEU(tokenize=name).tokenizer
-    return lambda line: tokenize(line).split()
+    tokenize, unknown = BLEU(tokenize=name).tokenizer, SPECIALS[UNK]
+
+    def split(line: str) -> list[str]:
+        # An unknown word of a teacher's output stays one, and is not taken apart into "<", "unk" and ">".
+        if unknown not in line:
+            return tokenize(line).split()
+        parts = [tokenize(part).split() for part in re.split(rf"(?<!\S){re.escape(unknown)}(?!\S)", line)]
+        return [word for part in parts for word in (unknown, *part)][1:]
+
+    return split
 
 
 def _some(lines: Iterable[str]) -> Iterable[str]:
