@@ -108,7 +108,7 @@ def test_links_lead_somewhere(page):
     assert found
     for link in [link for link in found if "://" not in link]:
         path, _, heading = link.partition("#")
-        target = (ROOT / page).parent / path
+        target = (ROOT / page).parent / path if path else ROOT / page
         assert target.exists(), f"{page}: {link} leads nowhere"
         if heading:
             headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
