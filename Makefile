@@ -1,6 +1,7 @@
 # make demo    the study at smoke scale: teacher, students, table, plots (minutes on two cores)
 # make test    the tests; make test-all: the slow ones too, on programs that are optimised
 # make test-peers  beside PyTorch, transformers and CTranslate2, on the same weights: installs them first
+# make setup   the virtual environment, which the others make themselves
 # make lint    what the tests of style say; make format: mend it
 # make clean   remove the virtual environment and caches; results stay
 #

@@ -1,5 +1,6 @@
 """What commands of studies share: exit statuses, the loop over arms of which some may not be made, the files."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -10,12 +11,19 @@ from seqkd_jax.base import UserError
 
 
 def exit_status(run: Callable[[], int], interrupted: str = "the same command goes on from here") -> int:
-    """That of `run`; 2 for an error that the user can mend, 130 if interrupted, each told in one line."""
+    """That of `run`; 2 for an error that the user can mend, 130 if interrupted, each told in one line; 141 if whoever
+    reads the output went away.
+    """
     try:
-        return run()
+        status = run()
+        sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `| head`; Python must not try to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         print(f"error: {files.said(error)}", file=sys.stderr)
         return 2

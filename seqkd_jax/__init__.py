@@ -1,6 +1,6 @@
 """Knowledge distillation for sequences in JAX: Kim & Rush 2016, and Abnar, Dehghani & Zuidema 2020.
 
-Read it in this order; each module uses only earlier ones.
+Read it in this order, left before right; each module uses only earlier ones.
 
   base        the axes, and the types that models, losses, search and training pass to each other
   config      everything that can be set
@@ -17,11 +17,11 @@ Read it in this order; each module uses only earlier ones.
               only pmap                                fit          the training loop
   recorded    a fixed teacher's features, made once    train_model  any model on an encoded corpus
   train_translator  the same with text and BLEU
-  calibration   is a model's confidence to be believed representations   how alike models see examples
+  calibration is confidence to be believed             representations  how alike models see examples
   distill     hypotheses -> a distilled corpus         mbr          the hypothesis most like the others
   exchange    Hugging Face's Marian directories        arguments    what the commands of `seqkd` take
-  inputs      what they name, read                     commands     what they do
-  cli         which is asked for, and how it ends
+  inputs      loads what the arguments name            commands     what the commands do
+  cli         dispatch and exit status
 
 The studies are in `experiments`: kim_rush_2016, a table of corpora, losses and starting points; abnar_2020, a grid of
 teachers and students.

@@ -5,10 +5,11 @@ error the user can mend (one line says how), 130 interrupted, 141 the reader of 
 SIGTERM with a checkpoint saved.
 """
 
+import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, get_type_hints
 
 import tyro
@@ -37,14 +38,39 @@ def main(given: Sequence[str] | None = None) -> None:
     if given == ["--version"]:
         print(f"seqkd {__version__}")
         sys.exit(0)
+    with _reader_may_leave():
+        command = _read(given)
+    sys.exit(
+        _guarded(next(run for arguments_type, run in COMMANDS.values() if type(command) is arguments_type), command)
+    )
+
+
+def _read(given: list[str]) -> Any:
+    """The arguments of a command; exits for --help, and for what is none."""
     types = {name: arguments_type for name, (arguments_type, _) in COMMANDS.items()}
     description = f"Train, distil and use translation models. Version {__version__}."
     command = tyro.extras.subcommand_cli_from_dict(types, args=given, prog="seqkd", description=description)
     if getattr(command, "rules", None):
         command = _under_rules(command, given)
-    sys.exit(
-        _guarded(next(run for arguments_type, run in COMMANDS.values() if type(command) is arguments_type), command)
-    )
+    return command
+
+
+@contextlib.contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """Exits with 141 if whoever reads what is printed does not read on, as in `--help | head`."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+        sys.exit(141)
+
+
+def _drop_output() -> None:
+    # Python must not try to flush at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _under_rules(command: Any, given: Sequence[str]) -> Any:
@@ -73,8 +99,8 @@ def _guarded(run: Callable[[Any], None], command: Any) -> int:
         return _say(str(error), 2)
     except KeyboardInterrupt:
         return _say("interrupted", 130)
-    except BrokenPipeError:  # `| head`: nobody reads on, which is no error; Python must not try to flush at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `| head`: nobody reads on, which is no error
+        _drop_output()
         return 141
     except OSError as error:
         return _say(files.said(error), 2)

@@ -386,8 +386,16 @@ def python(code, **options):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, **options)
 
 
-def test_a_reader_that_goes_away_is_no_error():
-    code = "import sys; from seqkd_jax import cli; sys.exit(cli._guarded(lambda c: print('x\\n' * 10**6), None))"
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from seqkd_jax import cli; sys.exit(cli._guarded(lambda c: print('x\\n' * 10**6), None))",
+        "from experiments import command; sys.exit(command.exit_status(lambda: print('x\\n' * 10**6) or 0))",
+        "from seqkd_jax import cli; cli._read = lambda given: sys.exit(print('x\\n' * 10**6)); cli.main([])",  # --help
+    ],
+)
+def test_a_reader_that_goes_away_is_no_error(code):
+    code = f"import sys; {code}"
     program = f"{sys.executable} -c {json.dumps(code)} | head -n 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=300)
     assert done.stdout == "x\n141\n" and done.stderr == ""
