@@ -16,7 +16,8 @@ def exit_status(run: Callable[[], int], interrupted: str = "the same command goe
     """
     try:
         status = run()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is where it was closed
+            sys.stdout.flush()
         return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -62,7 +62,8 @@ def _reader_may_leave() -> Iterator[None]:
         try:
             yield
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # it is where it was closed
+                sys.stdout.flush()
     except BrokenPipeError:
         _drop_output()
         sys.exit(141)
@@ -89,7 +90,8 @@ def _guarded(run: Callable[[Any], None], command: Any) -> int:
     try:
         progress.count_compilations()
         run(command)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         count = progress.compilations()
         if count:
             seconds = sum(seconds for _, seconds in progress.compiled())

@@ -334,6 +334,7 @@ def _outputs_of(name: str, command: Evaluate, corpus, loaded) -> list[str]:
     """Translations of the corpus by another system: a file of them, or a checkpoint to make them."""
     from seqkd_jax import checkpoint
     from seqkd_jax.corpus import read_lines
+    from seqkd_jax.search import greedy_rules
     from seqkd_jax.translate import Decoding, translate_lines
 
     if os.path.isfile(name):
@@ -343,7 +344,8 @@ def _outputs_of(name: str, command: Evaluate, corpus, loaded) -> list[str]:
         raise UserError(f"{name}: its text is tokenised differently from that of {loaded.name}: BLEU cannot compare")
     with progress.counter(len(corpus.sources), f"translate with {name}", "sentences") as advance:
         system = other.model, other.params, other.vocabularies
-        decoding = Decoding(command.search, batch_tokens=command.batch_tokens)
+        rules = command.search if command.search.beam > 1 else greedy_rules(command.search)  # as `evaluate` does
+        decoding = Decoding(rules, batch_tokens=command.batch_tokens)
         lines = translate_lines(*system, corpus.sources, decoding, n_best=1, progress=advance)
         return [translation.text for translation in lines]
 

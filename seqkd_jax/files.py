@@ -6,6 +6,7 @@ whoever reads in between, or after a kill in between, finds the old one (`existi
 """
 
 import contextlib
+import errno
 import fcntl
 import fnmatch
 import hashlib
@@ -133,12 +134,18 @@ def new_directory(directory: Path | str, holds: Sequence[str]) -> Iterator[Path]
 
 @contextlib.contextmanager
 def locked(directory: Path | str) -> Iterator[None]:
-    """Hold a directory while it is written in; UserError if another process does. The lock goes with its process."""
+    """Hold a directory while it is written in; UserError if another process does. The lock goes with its process.
+
+    Where the file system knows no locks nothing is held.
+    """
     with open(Path(directory) / ".lock", "w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{directory}: another process writes there; wait for it, or name another") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                raise
         yield
 
 

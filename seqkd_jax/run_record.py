@@ -82,7 +82,7 @@ def resume(
     if found is not None:
         _require_same(directory, checkpoint.read_record(found)["metadata"], config, made_of)
     if found != last:  # nothing is there, or it was killed before last/ was, or that was deleted: it starts over
-        for old in directory.glob("step-*"):
+        for old in directory.glob(f"step-{'[0-9]' * 7}"):
             files.remove(old)
         _truncate(directory, 0)
         return RunRecord(tuple(Replica(config.seed + place) for place in range(config.replicas))), state
@@ -95,6 +95,8 @@ def resume(
 
 def _require_same(directory: Path, stored: dict, config: TrainConfig, made_of: Mapping[str, str]) -> None:
     """UserError if a checkpoint's metadata are not of this run."""
+    if "config" not in stored:
+        raise UserError(f"{directory}: holds a checkpoint that is of no training run; use another directory")
     for key, value in plain(asdict(config)).items():
         if stored["config"].get(key) != value and key not in FREE:
             raise UserError(

@@ -113,7 +113,9 @@ def _teacher(run: Run) -> train.Teacher | None:
             "teach all"
         )
     for place in sorted(untrained):
-        progress.log(f"{run.teacher}: replica {place} diverged before it was ever validated, and so teaches nothing")
+        progress.log(
+            f"{run.teacher}: replica {place} diverged before it was ever validated: its student learns nothing of use"
+        )
     found = checkpoint.load_all(run.teacher)
     vocab.require_same(found[0].vocabularies.fingerprint, run.vocabularies, run.teacher)
     params = jax.tree.map(lambda *leaves: np.stack(list(map(np.asarray, leaves))), *(member.params for member in found))

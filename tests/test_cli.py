@@ -13,9 +13,9 @@ import jax
 import numpy as np
 import pytest
 
-from seqkd_jax import arguments, checkpoint, cli, evaluate, inputs
+from seqkd_jax import arguments, checkpoint, cli, evaluate, inputs, models, vocab
 from seqkd_jax.base import UserError
-from seqkd_jax.config import CorpusConfig, SearchConfig
+from seqkd_jax.config import CorpusConfig, SearchConfig, SequenceLSTMConfig
 from seqkd_jax.search import PROFILES, named_rules
 
 WORDS = ["red", "green", "blue", "black", "white"]
@@ -242,10 +242,15 @@ def test_what_is_compared_is_looked_at_first(data, teacher, tmp_path, monkeypatc
     assert "has 1 lines" in fails(capfd, "evaluate", *options, "--compare", tmp_path / "short")
 
 
-def test_a_classifier_does_not_translate(data, teacher, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(checkpoint.models, "TRANSLATORS", {})
-    said = fails(capfd, "translate", "--checkpoint", teacher / "best", data / "test.en", *SEARCH)
-    assert "holds a lstm, which does not translate" in said
+def test_a_classifier_does_not_translate(data, teacher, tmp_path, capfd):
+    config = SequenceLSTMConfig(1, 8)
+    vocabularies = vocab.labels(checkpoint.load(teacher / "best").vocabularies, ("bad", "good"))
+    sizes = vocabularies.source.size, vocabularies.target.size
+    params = models.build(config, *sizes).init(jax.random.key(0))
+    made = checkpoint.save(tmp_path / "c", params, model_config=config, vocabularies=vocabularies, metadata={})
+    for command in (["translate", data / "test.en"], ["evaluate", "--corpus.path", data]):
+        said = fails(capfd, command[0], "--checkpoint", made, *command[1:], *SEARCH)
+        assert "holds a sequence_lstm, which does not translate" in said
 
 
 def test_score(data, teacher, tmp_path, capfd):

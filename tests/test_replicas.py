@@ -293,6 +293,7 @@ def test_a_seed_that_diverged_at_once_cannot_be_taken_out(tmp_path, saver):
     assert checkpoint.untrained(found.best) == {1}
     with pytest.raises(UserError, match="replica 1 diverged before it was ever validated"):
         checkpoint.select(found.best, 1, tmp_path / "taken")
-    checkpoint.select(found.best, 2, tmp_path / "taken")
+    taken = checkpoint.select(found.best, 2, tmp_path / "taken")
+    assert checkpoint.untrained(taken) == set(), "one that was taken out is good, whatever became of the others"
     again = fit(tmp_path, saver, data=lambda position: pytest.fail("trained again"))
     assert np.isnan(again.replicas[1].history[0]["loss"]), "a loss that is no number is read back as one"

@@ -70,7 +70,9 @@ def drawn_map(study: Study, arms: tuple[Arm, ...], left_out: Mapping[Arm, set[in
         told = _mapped([(entry, matrix) for (_, entry, matrix) in ends], paths, len(study.task.mapped.targets))
         files.write_json(directory / "map.json", {**told, "to_teachers": to_teachers})
 
-    settings = [study.scale.teachers, *([arm.label, sorted(left_out.get(arm, ()))] for arm in arms)]
+    settings: list = [[arm.label, sorted(left_out.get(arm, ()))] for arm in arms]
+    if study.scale.teachers == "one":
+        settings.append("one")
     return study.stage("map", settings, inputs, make)
 
 
@@ -80,7 +82,7 @@ def _to_teachers(study: Study, arm: Arm, ends: list, lessons: Mapping[str, Mappi
     taught_by = {arm.teacher} if arm.teacher else lessons.keys() - {arm.student}
     said = {}
     for teacher, known in lessons.items():
-        if teacher not in taught_by:
+        if teacher not in taught_by or not known:
             continue
         pairs = [[(matrix, other) for other in known.values()] for _, matrix in own]
         if arm.teacher:

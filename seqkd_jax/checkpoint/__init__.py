@@ -159,7 +159,10 @@ def select(directory: Path | str, replica: int, to: Path | str) -> Path:
 
 def untrained(directory: Path | str) -> set[int]:
     """The replicas that diverged before they were ever validated: what stands in their place is of no use."""
-    told = read_record(directory)["metadata"].get("run", {}).get("replicas", ())
+    record = read_record(directory)
+    if record.get("replicas", 1) == 1:  # one that was taken out tells of all
+        return set()
+    told = record["metadata"].get("run", {}).get("replicas", ())
     return {place for place, one in enumerate(told) if one["diverged"] and not one["best_step"]}
 
 
