@@ -153,6 +153,14 @@ def test_average(tmp_path, vocabularies):
     )
     with pytest.raises(UserError, match="another model"):
         checkpoint.average([*paths, stranger])
+    others = [tmp_path / f"run-{seed}" for seed in (1, 2)]
+    made_of = {"training corpus": "a", "start": "none"}
+    for seed, path in zip((1, 2), others, strict=True):
+        found = checkpoint.load(paths[0])
+        parts = {"model_config": found.model_config, "vocabularies": found.vocabularies}
+        checkpoint.save(path, found.params, metadata={"made_of": made_of, "config": {"seed": seed}}, **parts)
+    with pytest.raises(UserError, match="of another run"):
+        checkpoint.average(others)
     with pytest.raises(UserError, match="at least one"):
         checkpoint.average([])
 

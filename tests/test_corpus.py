@@ -328,3 +328,14 @@ def test_hold_out_is_a_seeded_part():
     for count in (0, 20):
         with pytest.raises(UserError, match="hold out"):
             corpus.hold_out(whole, count)
+
+
+def test_missing_shards_and_columns_named_twice_are_said(tmp_path):
+    """Half a corpus, or one that is read twice over, would be trained on without a word."""
+    parquet_shards(tmp_path)
+    (tmp_path / "data" / "train-00000-of-00002.parquet").unlink()
+    with pytest.raises(UserError, match="of 2 shards there are 1"):
+        corpus.load_split(CorpusConfig(str(tmp_path), "en", "de"), "train")
+    (tmp_path / "twice.tsv").write_text("en\tde\ten\tde\na\tb\tc\td\n")
+    with pytest.raises(UserError, match="twice.tsv, line 1: 2 columns are called 'en'"):
+        corpus.load_split(CorpusConfig(str(tmp_path / "twice.tsv"), "en", "de"), "train")

@@ -54,7 +54,8 @@ def table(results: dict, published: Mapping[str, Sequence]) -> str:
     lines = markdown(head, rows, left=2)
     notes = [
         "BLEU " + "; ".join(f"`{name}`" for name in dict.fromkeys(arm["signature"] for arm in results["arms"])) + ".",
-        "Δ: against that model's baseline; paired bootstrap, \\* p < 0.05, \\*\\* p < 0.01.",
+        "Δ: against that model's baseline, of a model without one against the teacher; paired bootstrap, "
+        "\\* p < 0.05, \\*\\* p < 0.01.",
         f"paper: {', '.join(dict.fromkeys(filter(None, labels))) or 'none'} (tokenised BLEU); {DAGGER} from memory, "
         "not verified.",
         "PPL on the references; p(t=ŷ): mean probability of the greedy output, in percent; words/s: source words.",

@@ -220,6 +220,14 @@ def load_state(directory: Path | str, like: Any) -> Any:
     return jax.tree.unflatten(structure, [restored[name] for name in sorted(restored)])
 
 
+def _of_run(record: dict) -> tuple:
+    """What checkpoints of one run have in common: what it is made of, and the seed, unless it started from weights."""
+    metadata = record["metadata"]
+    made_of = metadata.get("made_of", {})
+    tuned = made_of.get("start", "none") != "none"
+    return made_of, None if tuned else metadata.get("config", {}).get("seed")
+
+
 def average(directories: list[Path | str]) -> Any:
     """The mean of the weights of checkpoints of one model and vocabulary, as NumPy arrays in the saved dtypes."""
     if not directories:
@@ -233,6 +241,8 @@ def average(directories: list[Path | str]) -> Any:
                 raise UserError(
                     f"{directory}: another {key} than {directories[0]}; only checkpoints of one run average"
                 )
+        if _of_run(record) != _of_run(first):
+            raise UserError(f"{directory}: of another run than {directories[0]}; their mean would be of no use")
         params = jax.tree.map(lambda leaf: leaf.astype(np.float64), trees.host(load(directory).params))
         total = params if total is None else jax.tree.map(np.add, total, params)
     shapes = _shapes(config_from_json(first["model"], directories[0]), (first["source_size"], first["target_size"]), 1)

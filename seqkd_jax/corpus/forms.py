@@ -7,6 +7,7 @@ so that a line is what a person takes for one. Parquet files and the hub are its
 import contextlib
 import json
 import logging
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator
@@ -38,10 +39,20 @@ def directory(path: Path, split: Split, config: CorpusConfig) -> Dataset:
                 return file(path / f"{name}{suffix}", config)
         shards = sorted([*path.glob(f"{name}-*.parquet"), *path.glob(f"data/{name}-*.parquet")])
         if shards:
-            return _parquet(shards)
+            return _parquet(_complete(shards))
     found = ", ".join(sorted(entry.name for entry in path.iterdir())[:12]) or "nothing"
     wanted = f"{split}.{config.source} and {split}.{config.target}, or {' or '.join(split + end for end in SUFFIXES)}"
     raise UserError(f"{path}: no split {split!r}: expected {wanted}; found {found}")
+
+
+def _complete(shards: list[Path]) -> list[Path]:
+    """Shards as the hub names them; UserError if some are missing, or lie in two places."""
+    numbers = [re.search(r"-(\d+)-of-(\d+)\.parquet$", shard.name) for shard in shards]
+    if all(numbers):
+        wanted = [f"{number:05d}" for number in range(int(numbers[0][2]))]
+        if sorted(number[1] for number in numbers) != wanted:
+            raise UserError(f"{shards[0]}: of {len(wanted)} shards there are {len(shards)}; each is needed once")
+    return shards
 
 
 def file(path: Path, config: CorpusConfig) -> Dataset:
@@ -131,6 +142,9 @@ def _tsv(path: Path, config: CorpusConfig) -> Dataset:
         )
     names = names if header else [config.source, config.target]
     require_columns(names, config, f"{path}, line 1")
+    for name in (config.source, config.target, WEIGHT):
+        if names.count(name) > 1:
+            raise UserError(f"{path}, line 1: {names.count(name)} columns are called {name!r}; name each once")
     columns: dict[str, list] = {name: [] for name in names if name in (config.source, config.target, WEIGHT)}
     for line_number, line in enumerate(lines[header:], 1 + header):
         cells, where = line.split("\t"), f"{path}, line {line_number}"
