@@ -1,6 +1,5 @@
 """What commands of studies share: exit statuses, the loop over arms of which some may not be made, the files."""
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -22,8 +21,8 @@ def exit_status(run: Callable[[], int], interrupted: str = "the same command goe
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `| head`; Python must not try to flush at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `| head`
+        files.drop_output()
         return 141
     except OSError as error:
         print(f"error: {files.said(error)}", file=sys.stderr)

@@ -7,7 +7,6 @@ SIGTERM with a checkpoint saved.
 
 import contextlib
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, get_type_hints
@@ -65,13 +64,8 @@ def _reader_may_leave() -> Iterator[None]:
             if sys.stdout is not None:  # it is where it was closed
                 sys.stdout.flush()
     except BrokenPipeError:
-        _drop_output()
+        files.drop_output()
         sys.exit(141)
-
-
-def _drop_output() -> None:
-    # Python must not try to flush at exit.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _under_rules(command: Any, given: Sequence[str]) -> Any:
@@ -102,7 +96,7 @@ def _guarded(run: Callable[[Any], None], command: Any) -> int:
     except KeyboardInterrupt:
         return _say("interrupted", 130)
     except BrokenPipeError:  # `| head`: nobody reads on, which is no error
-        _drop_output()
+        files.drop_output()
         return 141
     except OSError as error:
         return _say(files.said(error), 2)

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -178,6 +179,11 @@ def require_replaceable(directory: Path | str, holds: Sequence[str]) -> None:
 def said(error: OSError) -> str:
     """One line of what the system refused, such as a full disk, which names no file."""
     return f"{error.filename or 'reading or writing'}: {error.strerror or error}"
+
+
+def drop_output() -> None:
+    """Nobody reads standard output any more: Python must not try to flush it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def existing(directory: Path | str) -> Path:
