@@ -34,6 +34,8 @@ class Command:
     """So many seeds of each arm, trained at once (None: the scale's)."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ARM ...")] = ()
     """Make only these arms, such as lstm-to-transformer, with their teachers; what was made before is reported, too."""
+    earlier: Path | None = None
+    """A results.json of the same settings and data: arms that OUT has not are reported as they stand there."""
     quirks: tuple[Quirk, ...] = ()
     """Do as the paper's code does: teachers keep their dropout; the teacher's term is divided by T², not multiplied."""
     teachers: Literal["one", "each"] = "each"
@@ -81,14 +83,17 @@ def _run(scale: Scale, command: Command) -> int:
         print(dry_run.describe(scale, command.seeds or scale.seeds, asked))
         return 0
     from experiments import report
-    from experiments.abnar_2020 import claims, plots, results, study, tables, tasks
+    from experiments.abnar_2020 import claims, earlier, plots, results, study, tables, tasks
 
     progress.count_compilations()
     started = time.monotonic()
     out = _out(scale, command)
     making = study.Study(scale, tasks.load(scale, command.data), out / "stages", command.seeds or scale.seeds)
+    before = earlier.read(making, command.earlier) if command.earlier else None
     left_out = evaluated(scale.arms, asked, making, lambda arm: arm.key, study.evaluated)
-    found = {"study": "abnar_2020", **report.what_ran(results.data_hashes(making)), **results.collect(making, left_out)}
+    found = results.collect(making, left_out)
+    found = earlier.joined(making, found, before) if before else found
+    found = {"study": "abnar_2020", **report.what_ran(found["data"]), **found}
     found["claims"] = [claim._asdict() for claim in claims.claims(found)]
     table = tables.table(found)
     write(out, found, table, plots.PLOTS)

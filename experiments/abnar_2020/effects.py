@@ -3,7 +3,8 @@
 An effect's interval is over seeds: Welch's t for differences of means, Fisher's F for a ratio of deviations, and
 Welch's t on jackknife pseudo-values where pairs of models are compared, since pairs that share a model are not
 independent. Where results["differences"] has a paired interval over test examples, which takes the models as given,
-the two are put together: other seeds and other examples would both give other numbers. With too few seeds there is
+the two are put together: other seeds and other examples would both give other numbers. Arms that were never side by
+side have an interval over examples that is wider than a paired one. With too few seeds there is
 none, and the most that a claim can get is "direction only".
 """
 
@@ -51,7 +52,8 @@ def difference(results: dict, comparison: Comparison, named: bool = False) -> Ef
     if not ours or not theirs:
         return _missing(arm for arm, found in ((first, ours), (second, theirs)) if not found)
     size = _mean(ours) - _mean(theirs)
-    interval, examples = welch(ours, theirs), paired(results, first, second, metric)
+    interval = welch(ours, theirs)
+    examples = paired(results, first, second, metric) or unpaired(results, first, second, metric)
     if examples is not None:
         interval = together(size, interval, examples)
     interval = oriented(interval, sign)
@@ -68,6 +70,23 @@ def paired(results: dict, first: str, second: str, metric: str) -> Interval:
         if found.get("low") is not None and found.get("high") is not None:
             return oriented((found["low"], found["high"]), sign)
     return None
+
+
+def unpaired(results: dict, first: str, second: str, metric: str) -> Interval:
+    """Over test examples, of first - second, as if each arm had examples of its own.
+
+    For arms whose predictions were never side by side. It is wider than the paired one, as models err on the same.
+    """
+    found = [
+        one["metrics"].get(metric) or {} for name in (first, second) for one in results["arms"] if one["arm"] == name
+    ]
+    if len(found) < 2 or any(one.get(key) is None for one in found for key in ("mean", "low", "high")):
+        return None
+    ours, theirs = found
+    below = math.hypot(ours["mean"] - ours["low"], theirs["high"] - theirs["mean"])
+    above = math.hypot(ours["high"] - ours["mean"], theirs["mean"] - theirs["low"])
+    size = ours["mean"] - theirs["mean"]
+    return size - below, size + above
 
 
 def steadier(results: dict, arm: str, alone: str, metric: str) -> Effect:
@@ -160,11 +179,18 @@ def against(first: float, second: float, digits: int, names: tuple[str, str] = (
     return f"{here} against {there} ({first - second:+.{digits}f})"
 
 
-def _rows(results: dict, arm: str) -> list[float]:
-    """For each model of an arm its mean similarity to the others."""
+def alike(results: dict, arm: str) -> list[list[float]]:
+    """Of an arm's models, how similar each is to each; [] if that is not known."""
     found = results.get("representations") or {"models": [], "similarity": []}
     places = [i for i, one in enumerate(found["models"]) if one["arm"] == arm]
-    rows = [[found["similarity"][i][j] for j in places if j != i] for i in places]
+    if places:
+        return [[found["similarity"][i][j] for j in places] for i in places]
+    return found.get("within", {}).get(arm, [])
+
+
+def _rows(results: dict, arm: str) -> list[float]:
+    """For each model of an arm its mean similarity to the others."""
+    rows = [[*row[:i], *row[i + 1 :]] for i, row in enumerate(alike(results, arm))]
     return [_mean(row) for row in rows if row]
 
 

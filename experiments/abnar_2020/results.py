@@ -19,7 +19,20 @@ def collect(made: Study, left_out: Mapping[Arm, set[int]]) -> dict:
     said = {arm: _kept(made, arm, left_out[arm]) for arm in arms}
     entries = [_entry(made, arm, said, left_out[arm]) for arm in arms]
     mapped = tuple(arm for arm in arms if len(left_out[arm]) < made.seeds)
-    first = scale.training[arms[0].student].seed
+    return {
+        **identity(made),
+        "notes": list(scale.deviations),
+        "counts": task.counts,
+        "arms": entries,
+        "differences": _differences(made, said),
+        "representations": files.read_json(maps.drawn_map(made, mapped, left_out) / "map.json") if mapped else None,
+    }
+
+
+def identity(made: Study) -> dict:
+    """What results have in common that belong to one study."""
+    scale = made.scale
+    first = scale.training[scale.arms[0].student].seed
     return {
         "scenario": SETUPS[scale.setup].scenario,
         "setup": scale.setup,
@@ -28,11 +41,15 @@ def collect(made: Study, left_out: Mapping[Arm, set[int]]) -> dict:
         "teachers": scale.teachers,
         "teaching": scale.teaching,
         "quirks": list(scale.quirks),
-        "notes": list(scale.deviations),
-        "counts": task.counts,
-        "arms": entries,
-        "differences": _differences(made, said),
-        "representations": files.read_json(maps.drawn_map(made, mapped, left_out) / "map.json") if mapped else None,
+        "data": data_hashes(made),
+    }
+
+
+def settings(made: Study, arm: Arm) -> dict:
+    """How an arm is trained."""
+    return {
+        "config": asdict(made.scale.config(arm, made.seeds)),
+        "model": pipeline.canonical(made.scale.models[arm.student]),
     }
 
 
@@ -56,11 +73,7 @@ def _entry(made: Study, arm: Arm, said: dict, left_out: set[int]) -> dict:
         "metrics": {},
         "bins": {},
         "reliability": [],
-        "training": {
-            "config": asdict(config),
-            "model": {"type": type(made.scale.models[arm.student]).__name__, **asdict(made.scale.models[arm.student])},
-            **_ran(made, arm),
-        },
+        "training": {**settings(made, arm), **_ran(made, arm)},
     }
     if not len(found["places"]):
         return entry

@@ -210,6 +210,7 @@ def _notes(results: dict) -> list[str]:
     trained = [(arm.get("training") or {}).get("commit", "")[:7] for arm in ordered(results)]
     if any(trained):
         notes.append(f"trained at commits: {', '.join(dict.fromkeys(filter(None, trained)))}")
+    notes += _reported(results)
     if results.get("teachers") == "one":
         notes.append("one teacher for all: its first seed; intervals and spreads of taught models are given that one")
     notes.append("± and seeds: standard deviation over seeds; one that diverged, or whose teacher did, is in no number")
@@ -226,6 +227,19 @@ def _notes(results: dict) -> list[str]:
         notes.append(f"bins of fewer than {THIN} test examples (see their intervals): {', '.join(thin)}")
     quirks = [f"as in the paper's code, not as one would: {', '.join(results['quirks'])}"] if results["quirks"] else []
     return notes + quirks + [f"not as in the paper: {note}" for note in results["notes"]]
+
+
+def _reported(results: dict) -> list[str]:
+    """Which arms were taken from earlier results."""
+    taken: dict[str, list[str]] = {}
+    for arm in ordered(results):
+        if "reported" in arm:
+            taken.setdefault(arm["reported"]["commit"][:7], []).append(arm["arm"])
+    return [
+        f"taken from results of commit {commit}: {', '.join(arms)}; no map shows them, and where one of them is "
+        "compared with an arm that was made since, the interval over examples is as if each had examples of its own"
+        for commit, arms in taken.items()
+    ]
 
 
 THIN = 100  # examples

@@ -1,0 +1,83 @@
+"""Arms of an earlier results.json beside those that were made here: made on another machine, or their checkpoints gone.
+
+What the earlier report says of one arm is taken as it stands. What it says of two arms holds where both are as they
+were there: taken, or with the same values here. Nothing else is known of an arm from there and one from here, for that
+takes their predictions and vectors side by side; `effects` then has wider intervals, and maps show what was made here.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from experiments.abnar_2020 import effects, results
+from experiments.abnar_2020.study import Study
+from seqkd_jax import files
+from seqkd_jax.base import UserError
+from seqkd_jax.run_record import plain
+
+
+def read(made: Study, path: Path) -> dict:
+    """An earlier results.json; UserError unless it is of the study that `made` is: settings, seeds, data, models."""
+    found = files.read_json(path)
+    if not isinstance(found, dict) or not isinstance(found.get("arms"), list):
+        raise UserError(f"{path}: not the results.json of a study; name one that this command has written")
+    here = results.identity(made)
+    _same({key: found.get(key) for key in here}, here, f"{path}: results of another study")
+    known = {arm.label: arm for arm in made.scale.arms}
+    for entry in found["arms"]:
+        name = entry["arm"]
+        if name not in known:
+            raise UserError(f"{path}: it has an arm {name!r}, and scale {made.scale.name} has none of that name")
+        for key, value in results.settings(made, known[name]).items():
+            _same(entry["training"][key], plain(value), f"{path}: {name} has another {key}")
+    return found
+
+
+def _same(there: Mapping, here: Mapping, said: str) -> None:
+    """UserError that begins as `said` unless two settings are alike."""
+    for key in sorted(there.keys() | here.keys()):
+        if there.get(key) != here.get(key):
+            raise UserError(
+                f"{said}: {key} {there.get(key)}, here {here.get(key)}; leave out --earlier, or make it anew"
+            )
+
+
+def joined(made: Study, here: dict, there: dict) -> dict:
+    """What `here` says, and what `there`, as `read` has it, says of arms that `here` has not."""
+    own, before = ({entry["arm"]: entry for entry in results["arms"]} for results in (here, there))
+    source = {"commit": there["commit"], "finished": there["finished"]}
+    taken = {name: {"reported": source, **entry} for name, entry in before.items() if name not in own}
+
+    def as_it_was(name: str, metric: str) -> bool:
+        """Whether what is said of an arm there holds of that arm as it is reported now."""
+        if name not in own:
+            return True
+        then, now = (of.get(name, {}).get("metrics", {}).get(metric) for of in (before, own))
+        return then is not None and now is not None and then["values"] == now["values"]
+
+    differences = dict(here["differences"])
+    for pair, metrics in (there.get("differences") or {}).items():
+        kept = {key: one for key, one in metrics.items() if all(as_it_was(name, key) for name in pair.split(" | "))}
+        if kept:
+            differences[pair] = kept | differences.get(pair, {})
+    arms = own | taken
+    return {
+        **here,
+        "arms": [arms[arm.label] for arm in made.scale.arms if arm.label in arms],
+        "differences": differences,
+        "representations": _representations(here, there, taken, as_it_was),
+    }
+
+
+def _representations(
+    here: dict, there: dict, taken: Iterable[str], as_it_was: Callable[[str, str], bool]
+) -> dict | None:
+    """Those of here; of each arm that was taken, how similar its models are to each other and to unchanged teachers."""
+    own, before = here["representations"], there.get("representations")
+    if not own or not before:
+        return own
+    towards = {}
+    for name in taken:
+        known = before["to_teachers"].get(name, {})
+        towards[name] = {teacher: said for teacher, said in known.items() if as_it_was(teacher, "mu")}
+    within = {name: effects.alike(there, name) for name in taken}
+    return {**own, "within": within, "to_teachers": own["to_teachers"] | towards}

@@ -1,0 +1,135 @@
+"""Arms of an earlier results.json beside those that were made here."""
+
+import json
+import shutil
+from copy import deepcopy
+from types import SimpleNamespace
+
+import pytest
+from test_abnar_2020 import finished  # noqa: F401
+from test_abnar_2020_report import made_up
+
+from experiments.abnar_2020 import __main__ as command
+from experiments.abnar_2020 import claims, earlier, effects, plots, scales, tables
+from experiments.abnar_2020.arms import grid
+from experiments.abnar_2020.effects import Comparison
+from experiments.claims import NOT_RUN, together, welch
+from seqkd_jax import files
+
+MODELS = ("LSTM", "Transformer")
+MADE = SimpleNamespace(scale=SimpleNamespace(arms=grid(MODELS)))
+HERE = ("LSTM", "LSTM → Transformer")
+
+
+def split():
+    """(all arms, those of HERE as if made alone, all as an earlier report): the same numbers."""
+    whole = made_up("classification", models=MODELS) | {"differences": {}, "commit": "1234567890", "finished": "then"}
+    pairs = ("LSTM | Transformer", "LSTM → Transformer | Transformer", "LSTM | LSTM → Transformer")
+    whole["differences"] = {pair: {"mu": {"mean": 0.1, "low": 0.09, "high": 0.11}} for pair in pairs}
+    here = deepcopy(whole)
+    here["arms"] = [arm for arm in here["arms"] if arm["arm"] in HERE]
+    here["differences"] = {pairs[2]: here["differences"][pairs[2]]}
+    found = here["representations"]
+    kept = [i for i, model in enumerate(found["models"]) if model["arm"] in HERE]
+    found["similarity"] = [[found["similarity"][i][j] for j in kept] for i in kept]
+    for key in ("models", "map"):
+        found[key] = [found[key][i] for i in kept]
+    found["paths"] = [path for path in found["paths"] if path["arm"] in HERE]
+    found["to_teachers"] = {arm: found["to_teachers"][arm] for arm in HERE}
+    return whole, here
+
+
+def test_with_the_same_numbers_everything_is_as_if_made_together():
+    whole, here = split()
+    joint = earlier.joined(MADE, here, whole)
+    assert [arm["arm"] for arm in joint["arms"]] == [arm["arm"] for arm in whole["arms"]]
+    assert {arm["arm"] for arm in joint["arms"] if "reported" in arm} == {
+        arm["arm"] for arm in whole["arms"] if arm["arm"] not in HERE
+    }
+    assert joint["differences"] == whole["differences"]
+    assert claims.claims(joint) == claims.claims(whole)
+    assert "taken from results of commit 1234567: " in tables.table(joint)
+    for draw in plots.PLOTS.values():
+        draw(joint)
+
+
+def test_of_an_arm_that_was_made_anew_only_what_is_seen_here_is_said():
+    """Its paired differences from arms that were taken, and how near those are to it, are not known."""
+    whole, here = split()
+    for arm in here["arms"]:
+        found = arm["metrics"]["mu"]
+        found["values"] = [value + 1e-4 for value in found["values"]]
+    joint = earlier.joined(MADE, here, whole)
+    assert joint["differences"] == here["differences"]
+    towards = joint["representations"]["to_teachers"]
+    assert towards["LSTM → Transformer"] == here["representations"]["to_teachers"]["LSTM → Transformer"]
+    assert towards["Transformer"] == {}
+    nearer = effects.nearer(joint, "LSTM → Transformer", "Transformer", "LSTM")
+    assert nearer.size is None and nearer.missing == ("similarity to LSTM of Transformer",)
+    closer = effects.closer_together(joint, "LSTM → Transformer", "Transformer")
+    assert closer == effects.closer_together(whole, "LSTM → Transformer", "Transformer"), "each of its own report"
+    assert NOT_RUN in {claim.verdict for claim in claims.claims(joint)}
+
+
+def test_an_unpaired_interval_is_that_of_two_means():
+    """Of each arm's own examples: the reaches add in squares, and those over seeds are added to that."""
+    results = {"arms": [], "differences": {}}
+    for name, mean, low, high in (("A", 0.9, 0.87, 0.92), ("B", 0.8, 0.76, 0.83)):
+        values = [mean - 0.01, mean + 0.01]
+        results["arms"].append(
+            {"arm": name, "metrics": {"d": {"mean": mean, "low": low, "high": high, "values": values}}}
+        )
+    found = effects.unpaired(results, "A", "B", "d")
+    assert found == pytest.approx((0.1 - (0.03**2 + 0.03**2) ** 0.5, 0.1 + (0.02**2 + 0.04**2) ** 0.5))
+    assert effects.unpaired(results, "B", "A", "d") == pytest.approx((-found[1], -found[0]))
+    seeds = welch([0.89, 0.91], [0.79, 0.81])
+    assert effects.difference(results, Comparison("A", "B", "d")).interval == pytest.approx(together(0.1, seeds, found))
+    del results["arms"][1]["metrics"]["d"]["low"]
+    assert effects.unpaired(results, "A", "B", "d") is None
+    assert effects.unpaired(results, "A", "C", "d") is None
+
+
+def test_what_was_taken_stays_taken():
+    """An arm keeps the commit of the report that it was made for."""
+    whole, here = split()
+    first = earlier.joined(MADE, here, whole) | {"commit": "later", "finished": "now"}
+    alone = here | {"arms": here["arms"][:1]}
+    again = earlier.joined(MADE, alone, first)
+    reported = {arm["arm"]: arm.get("reported", {}).get("commit") for arm in again["arms"]}
+    assert reported["LSTM"] is None and reported["LSTM → Transformer"] == "later"
+    assert reported["Transformer"] == "1234567890"
+    assert effects.alike(again, "Transformer") == effects.alike(whole, "Transformer")
+
+
+def test_the_command_reports_what_another_out_has(finished, tmp_path, monkeypatch, capsys):  # noqa: F811
+    made, whole = finished
+    monkeypatch.setitem(scales.SCALES, (made.scale.setup, "smoke"), made.scale)
+    first = made.scale.arms[0]
+    for stage in made.root.iterdir():
+        if not stage.name.startswith((".", "map-")) and "-to-" not in stage.name:
+            shutil.copytree(stage, tmp_path / "stages" / stage.name)
+    arguments = ["--scenario", whole["scenario"], "--out", str(tmp_path), "--only", first.key]
+    arguments += ["--setup", made.scale.setup] if whole["scenario"] == "agreement" else []
+    arguments += ["--earlier", str(made.root.parent / "results.json")]
+    assert command.main(arguments) == 0
+    found = files.read_json(tmp_path / "results.json")
+    taken = [arm["arm"] for arm in found["arms"] if arm.pop("reported", None)]
+    assert taken == [arm.label for arm in made.scale.arms if arm.teacher], "stages of the others were there"
+    assert found["arms"] == whole["arms"]
+    assert found["differences"] == whole["differences"]
+    capsys.readouterr()
+    for broken, message in (
+        (lambda told: told.update(scale="paper"), "results of another study: scale paper, here smoke"),
+        (lambda told: told["data"].update({"learned from": "0"}), "results of another study: data "),
+        (lambda told: told["arms"][1]["training"]["config"].update(epochs=3), "has another config: epochs 3, here 2"),
+        (lambda told: told["arms"][0]["training"]["model"].update(type="GRU"), "has another model: type GRU"),
+        (lambda told: told["arms"][0].update(arm="Mamba"), "it has an arm 'Mamba'"),
+        (lambda told: told.update(arms=None), "not the results.json of a study"),
+    ):
+        told = deepcopy(whole)
+        broken(told)
+        path = tmp_path / "broken.json"
+        path.write_text(json.dumps(told), encoding="utf-8")
+        assert command.main([*arguments[:-1], str(path)]) == 2
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert said.startswith(f"error: {path}: ") and message in said
