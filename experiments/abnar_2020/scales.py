@@ -262,13 +262,13 @@ IMAGES_SMALL = _images(
     "small",
     CNNConfig(),
     _run(_adam(5e-4, 200), 10, IMAGE_BATCH),
-    # Features averaged over the whole image learn slowly, with batch normalisation too: 1,000 updates at 5e-3 leave
-    # accuracy at 0.80, at 1.5e-2 at 0.91. The paper's 5e-4 is for 400 epochs.
-    training={"CNN": _run(_adam(1e-2, 200), 10, IMAGE_BATCH)},
+    # Features averaged over the whole image learn slowly. Loss on 5,000 training images that were held out, after a
+    # cosine of 300 updates, one seed: 0.88 at 1e-2, 0.61 at 2e-2, 0.45 at 4e-2. The paper's 5e-4 is for 400 epochs.
+    training={"CNN": _run(_adam(4e-2, 200), 10, IMAGE_BATCH)},
     soft=replace(SOFT, temperature=5.0),
     notes=(
         *OF_IMAGES,
-        "CNN 32/32/16 channels for 128/64/64, no maxout; 10 epochs for 400, one cosine decay, the CNN at 1e-2 for 5e-4",
+        "CNN 32/32/16 channels for 128/64/64, no maxout; 10 epochs for 400, one cosine decay, the CNN at 4e-2 for 5e-4",
         "no L1 and L2 penalties",
     ),
 )
