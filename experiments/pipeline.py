@@ -8,7 +8,6 @@ and then its name. Done means that the manifest is there and its hashes verify, 
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import os
 import re
@@ -16,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ def stage(
     if not _done(directory):
         if make is None:
             raise NotMade(str(directory))
-        with _lock(directory, name):
+        with _alone(directory, name):
             if not _done(directory):  # another process may have made it meanwhile
                 _make(directory, identity, make, resumable)
                 return directory
@@ -186,15 +185,9 @@ def _drop_unfinished(work: Path) -> None:
             path.unlink()
 
 
-@contextlib.contextmanager
-def _lock(directory: Path, name: str) -> Iterator[None]:
-    """One process at a time; the lock goes with its process, however that ends."""
+def _alone(directory: Path, name: str) -> contextlib.AbstractContextManager:
+    """One process at a time makes a stage; others wait for it."""
     path = directory.parent / ".locks" / directory.name
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress.log(f"[{name}] waits: another process is making it ({directory.name})")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    told = f"[{name}] waits: another process is making it ({directory.name})"
+    return files.alone(path, lambda: progress.log(told))

@@ -19,6 +19,14 @@ class UserError(Exception):
     """What the user can mend: one line that names the file or value, the line number if any, and the remedy."""
 
 
+def require_at_least(settings: Any, called: Callable[[str], str] = str, **least: float) -> None:
+    """UserError for a setting below what it must be at least. called: from a setting's name to how it is told."""
+    for name, wanted in least.items():
+        value = getattr(settings, name)
+        if value < wanted:
+            raise UserError(f"{called(name)} is {value}: it must be at least {wanted}")
+
+
 class Batch(NamedTuple):
     """What one training step reads. Labels and weights have the position axes of the model's features."""
 

@@ -26,7 +26,7 @@ from seqkd_jax.arguments import (
     Translate,
     Vocab,
 )
-from seqkd_jax.base import EOS, UserError
+from seqkd_jax.base import EOS, UserError, require_at_least
 from seqkd_jax.config import BatchConfig, FilterConfig
 
 RESULTS = ("results.json", "*.txt")  # of `seqkd evaluate`
@@ -113,7 +113,7 @@ def translate(command: Translate) -> None:
 
 def _check_translate(command: Translate) -> None:
     """What cannot be, and what cannot be given without something else."""
-    _at_least(command, n_best=0, read_ahead=0, batch_tokens=1)
+    require_at_least(command, _option, n_best=0, read_ahead=0, batch_tokens=1)
     if command.n_best > command.search.beam:
         raise UserError(f"--n-best {command.n_best} is more than --beam {command.search.beam}: raise the beam")
     if command.dictionary and not command.replace_unknown:
@@ -144,7 +144,7 @@ def distill(command: Distill) -> None:
     rule = _entry(distilling.SELECTIONS, command.selection, "--selection")
     if command.source_only and rule is not None:
         raise UserError(f"--selection {command.selection} needs references; with --source-only, use best")
-    _at_least(command, shard_lines=1, batch_tokens=1)
+    require_at_least(command, _option, shard_lines=1, batch_tokens=1)
     distilling.check_filters(command.filters)
     out = Path(os.path.abspath(command.out))
     files.require_replaceable(out, distilling.HOLDS)
@@ -177,7 +177,7 @@ def evaluate(command: Evaluate) -> None:
     from seqkd_jax import evaluate as measuring
     from seqkd_jax.translate import Decoding
 
-    _at_least(command, repetitions=0, batch_tokens=1)
+    require_at_least(command, _option, repetitions=0, batch_tokens=1)
     if command.out:
         files.require_replaceable(command.out, RESULTS)
     loaded = checkpoint.load_ensemble(command.checkpoint)
@@ -291,7 +291,7 @@ def learn_shortlist(command: LearnShortlist) -> None:
     """A shortlist of the training split."""
     from seqkd_jax import checkpoint, shortlist
 
-    _at_least(command, frequent=0, partners=0)
+    require_at_least(command, _option, frequent=0, partners=0)
     vocabularies = checkpoint.load(command.checkpoint).vocabularies
     pairs = inputs.load_pairs(command.pairs, "train")
     sources = map(vocabularies.source.encode, pairs.sources)
@@ -350,11 +350,8 @@ def _outputs_of(name: str, command: Evaluate, corpus, loaded) -> list[str]:
         return [translation.text for translation in lines]
 
 
-def _at_least(command, **least: int) -> None:
-    for name, wanted in least.items():
-        if getattr(command, name) < wanted:
-            option = f"--{name.replace('_', '-')}"
-            raise UserError(f"{option} is {getattr(command, name)}: it must be at least {wanted}")
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _entry(entries: Mapping[str, Value], name: str, option: str) -> Value:

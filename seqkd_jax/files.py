@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -135,19 +135,39 @@ def new_directory(directory: Path | str, holds: Sequence[str]) -> Iterator[Path]
 
 @contextlib.contextmanager
 def locked(directory: Path | str) -> Iterator[None]:
-    """Hold a directory while it is written in; UserError if another process does. The lock goes with its process.
+    """Hold a directory while it is written in; UserError if another process does."""
 
-    Where the file system knows no locks nothing is held.
+    def refuse() -> None:
+        raise UserError(f"{directory}: another process writes there; wait for it, or name another")
+
+    with alone(Path(directory) / ".lock", refuse):
+        yield
+
+
+@contextlib.contextmanager
+def alone(path: Path, busy: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock that a file stands for; it goes with its process, however that ends.
+
+    busy: called if another process holds it; raises, or returns to wait. Where the file system knows no locks nothing
+    is held.
     """
-    with open(Path(directory) / ".lock", "w", encoding="utf-8") as file:
+    with open(path, "w", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{directory}: another process writes there; wait for it, or name another") from None
+            _lock(file, busy)
         except OSError as error:
             if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
                 raise
         yield
+
+
+def _lock(file: TextIO, busy: Callable[[], None]) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    except BlockingIOError:
+        pass
+    busy()
+    fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def require_replaceable(directory: Path | str, holds: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from seqkd_jax import checkpoint, files, performance, progress, train
-from seqkd_jax.base import Batch, UserError
+from seqkd_jax.base import Batch, UserError, require_at_least
 from seqkd_jax.batches import Position
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.losses import LOSSES
@@ -109,19 +109,8 @@ def fit(
 
 def _check(config: TrainConfig) -> None:
     """UserError for a setting that no run can have."""
-    least = {
-        "seed": 0,
-        "epochs": 1,
-        "log_every": 1,
-        "accumulate": 1,
-        "max_steps": 0,
-        "validate_every": 0,
-        "patience": 0,
-        "keep": 0,
-    }
-    for name, wanted in least.items():
-        if getattr(config, name) < wanted:
-            raise UserError(f"{name} is {getattr(config, name)}: it must be at least {wanted}")
+    require_at_least(config, seed=0, epochs=1, log_every=1, accumulate=1)
+    require_at_least(config, max_steps=0, validate_every=0, patience=0, keep=0)
     if config.optimiser.restart_stretch < 1:
         stretch = config.optimiser.restart_stretch
         raise UserError(f"restart_stretch is {stretch}: it must be at least 1, or the restarts would come ever faster")

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Shaped
 
-from seqkd_jax.base import PAD, UserError
+from seqkd_jax.base import PAD, UserError, require_at_least
 
 DECODING = "decoding"  # beside the parameters: copies of weights, laid out for decoding
 LEVELS = 2**16  # a mask compares 16 random bits with round(rate * LEVELS): rates are rounded to 1/65536
@@ -59,9 +59,7 @@ def require_tied(name: str, config, source_size: int, target_size: int) -> None:
 
 def require_sizes(name: str, config, *sizes: str) -> None:
     """UserError for a number of layers, or a width, below 1."""
-    for size in sizes:
-        if getattr(config, size) < 1:
-            raise UserError(f"{name}: {size} is {getattr(config, size)}; it must be at least 1")
+    require_at_least(config, lambda size: f"{name}: {size}", **dict.fromkeys(sizes, 1))
 
 
 def require_rates(name: str, config, *rates: str) -> None:
