@@ -20,7 +20,7 @@ from seqkd_jax import checkpoint, files, performance, progress, train
 from seqkd_jax.base import Batch, UserError, require_at_least
 from seqkd_jax.batches import Position
 from seqkd_jax.config import TrainConfig
-from seqkd_jax.losses import LOSSES
+from seqkd_jax.losses import LOSSES, arguments_from
 from seqkd_jax.run_record import Replica, RunRecord, append_metrics, metadata, resume, with_replica
 from seqkd_jax.schedule import after_epoch, learning_rate
 from seqkd_jax.train import Teacher, TrainState
@@ -109,8 +109,11 @@ def fit(
 
 def _check(config: TrainConfig) -> None:
     """UserError for a setting that no run can have."""
-    require_at_least(config, seed=0, epochs=1, log_every=1, accumulate=1)
+    require_at_least(config, seed=0, epochs=1, log_every=1, accumulate=1, devices=0)
     require_at_least(config, max_steps=0, validate_every=0, patience=0, keep=0)
+    if config.seed + config.replicas > 2**32:
+        raise UserError(f"seed is {config.seed}: it and those of all replicas must be below {2**32}")
+    arguments_from(config.loss)
     if config.optimiser.restart_stretch < 1:
         stretch = config.optimiser.restart_stretch
         raise UserError(f"restart_stretch is {stretch}: it must be at least 1, or the restarts would come ever faster")
@@ -202,7 +205,7 @@ def _train(loop: _Loop, run: RunRecord, state: TrainState, stopped: Callable[[],
                     run = run._replace(finished=last)
                     if config.keep_path and last:
                         _save(loop, run, "end", _validated(loop, state))
-                _save(loop, run, "last", state.params, state)
+                _save(loop, run, "last", _validated(loop, state), state)
                 pending, saved = None, time.monotonic()
                 since = saved
             if last:
@@ -269,7 +272,7 @@ def _validate(loop: _Loop, run: RunRecord, state: TrainState, epoch: int | None)
         _save(loop, run, "best", params if all(better) else _merged(loop, params, better))
     if config.keep:
         _save(loop, run, f"step-{run.step:07d}", params)
-        for old in sorted(loop.directory.glob("step-*"))[: -config.keep]:
+        for old in sorted(loop.directory.glob(f"step-{'[0-9]' * 7}"))[: -config.keep]:
             files.remove(old)
     return run
 
@@ -296,14 +299,15 @@ def _validate_one(
     config = loop.config
     entry = {"step": run.step, **loop.validate(params)}
     value = -entry["bleu"] if config.validate_bleu else entry["loss"]
-    better = value < replica.best_value
+    finite = math.isfinite(entry["loss"])  # else it neither improved nor came to its end: it diverged
+    better = finite and value < replica.best_value
     worse = 0 if better else replica.worse + 1
     replica = replica._replace(
         history=(*replica.history, entry),
         best_value=value if better else replica.best_value,
         best_step=run.step if better else replica.best_step,
         worse=worse,
-        stopped=0 < config.patience <= worse,
+        stopped=finite and 0 < config.patience <= worse,
         decay=replica.decay if epoch is None else after_epoch(config.optimiser, replica.decay, epoch, entry["loss"]),
     )
     several = len(run.replicas) > 1

@@ -106,6 +106,7 @@ def _teacher(run: Run) -> train.Teacher | None:
         if 0 in untrained:
             raise UserError(f"{run.teacher}: its first seed, which is to teach, diverged before it was ever validated")
         found = _load(run.teacher, run, 0 if replicas > 1 else None)
+        _check_kind(run, found)
         return train.Teacher(found.model, found.params)
     if replicas != run.config.replicas:
         raise UserError(
@@ -118,14 +119,24 @@ def _teacher(run: Run) -> train.Teacher | None:
         )
     found = checkpoint.load_all(run.teacher)
     vocab.require_same(found[0].vocabularies.fingerprint, run.vocabularies, run.teacher)
+    _check_kind(run, found[0])
     params = jax.tree.map(lambda *leaves: np.stack(list(map(np.asarray, leaves))), *(member.params for member in found))
     return train.Teacher(found[0].model, params, each=True)
+
+
+def _check_kind(run: Run, teacher: checkpoint.Checkpoint) -> None:
+    """UserError for a teacher that does not read what its student reads."""
+    theirs, ours = models.kind_of(teacher.model_config), models.kind_of(run.model)
+    if (theirs in models.TRANSLATORS) != (ours in models.TRANSLATORS):
+        raise UserError(f"{run.teacher}: holds a {theirs}, which cannot teach a {ours}; name one that reads the same")
 
 
 def _worth_recording(run: Run, teacher: train.Teacher, plan: batches.Plan) -> bool:
     """Whether one pass of the teacher pays: it stays the same, more than one epoch, and room for what it finds."""
     gib = recorded.size(teacher, run.train, plan) / recorded.GIBIBYTE
-    return run.config.epochs > 1 and gib <= run.record_gib and not run.config.loss.teacher_dropout
+    updates = run.config.epochs * plan.batches_per_epoch
+    updates = min(updates, run.config.max_steps or updates)
+    return updates > plan.batches_per_epoch and gib <= run.record_gib and not run.config.loss.teacher_dropout
 
 
 def _load(directory: Path, run: Run, replica: int | None = None) -> checkpoint.Checkpoint:

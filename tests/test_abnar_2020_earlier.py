@@ -61,6 +61,10 @@ def test_of_an_arm_that_was_made_anew_only_what_is_seen_here_is_said():
         found["values"] = [value + 1e-4 for value in found["values"]]
     joint = earlier.joined(MADE, here, whole)
     assert joint["differences"] == here["differences"]
+    agreement = {arm["arm"]: "agreement" in arm["metrics"] for arm in joint["arms"] if arm["teacher"]}
+    assert agreement == {name: name == "LSTM → Transformer" or "Transformer →" in name for name in agreement}, (
+        "with an LSTM that is not in these results"
+    )
     towards = joint["representations"]["to_teachers"]
     assert towards["LSTM → Transformer"] == here["representations"]["to_teachers"]["LSTM → Transformer"]
     assert towards["Transformer"] == {}
@@ -69,6 +73,16 @@ def test_of_an_arm_that_was_made_anew_only_what_is_seen_here_is_said():
     closer = effects.closer_together(joint, "LSTM → Transformer", "Transformer")
     assert closer == effects.closer_together(whole, "LSTM → Transformer", "Transformer"), "each of its own report"
     assert NOT_RUN in {claim.verdict for claim in claims.claims(joint)}
+
+
+@pytest.mark.parametrize("here_again", [("Transformer",), ("LSTM",), ()])
+def test_whichever_arms_are_made_again_the_verdicts_are_the_same(here_again):
+    """Unless one of them has other values; with none the report is the earlier one."""
+    whole, _ = split()
+    here = deepcopy(whole)
+    here["arms"] = [arm for arm in here["arms"] if arm["arm"] in here_again]
+    here["differences"], here["representations"] = {}, None
+    assert claims.claims(earlier.joined(MADE, here, whole)) == claims.claims(whole)
 
 
 def test_an_unpaired_interval_is_that_of_two_means():
@@ -117,6 +131,7 @@ def test_the_command_reports_what_another_out_has(finished, tmp_path, monkeypatc
     assert taken == [arm.label for arm in made.scale.arms if arm.teacher], "stages of the others were there"
     assert found["arms"] == whole["arms"]
     assert found["differences"] == whole["differences"]
+    assert found["representations"]["to_teachers"] == whole["representations"]["to_teachers"]
     capsys.readouterr()
     for broken, message in (
         (lambda told: told.update(scale="paper"), "results of another study: scale paper, here smoke"),

@@ -265,3 +265,8 @@ def test_a_thin_bin_in_which_all_is_right_is_not_certain():
     assert 0.85 < found["low"] < 0.98 <= found["mean"] <= found["high"] <= 1
     apart = difference(correct, np.ones((3, 5014), bool), bins, (1, 2))
     assert apart["low"] < -0.02 and apart["high"] > 0.02, "what 14 examples do not show"
+    correct[:, -1] = False
+    other = np.ones((3, 5014), bool)
+    other[:, -1] = False
+    apart = difference(correct, other, bins, (1, 2))
+    assert apart["low"] < -0.02 and apart["high"] > 0.02, "wrong on the same one is no more certain than on none"

@@ -161,6 +161,12 @@ def test_average(tmp_path, vocabularies):
         checkpoint.save(path, found.params, metadata={"made_of": made_of, "config": {"seed": seed}}, **parts)
     with pytest.raises(UserError, match="of another run"):
         checkpoint.average(others)
+    many = tmp_path / "many"
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), trees[0], trees[1])
+    checkpoint.save(many, stacked, metadata={"made_of": made_of, "config": {"seed": 1}}, replicas=2, **parts)
+    taken = [checkpoint.select(many, place, tmp_path / f"place-{place}") for place in range(2)]
+    with pytest.raises(UserError, match="of another run"):
+        checkpoint.average(taken)
     with pytest.raises(UserError, match="at least one"):
         checkpoint.average([])
 

@@ -89,6 +89,28 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, saver, name):
     assert [line["step"] for line in lines if "validation" not in line] == [1, 2, 3, 4, 5, 6], "a step twice or never"
 
 
+def test_a_run_killed_within_an_epoch_goes_on_to_the_same_weights(tmp_path, saver):
+    """No batch of the epoch is read twice or left out; what is due by time is saved between validations."""
+    config = dataclasses.replace(CONFIG, save_minutes=0.0)
+    fit(tmp_path / "whole", saver, config)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "killed", saver, config, data=killed_at(stream, 5))
+    stored = checkpoint.read_record(tmp_path / "killed" / "last")["metadata"]["run"]
+    assert stored["position"] == [1, 2], "saved within the epoch"
+    fit(tmp_path / "killed", saver, config)
+    ends = [final(tmp_path / name, config) for name in ("killed", "whole")]
+    assert_close(*ends, "resumed within an epoch")
+
+
+def test_so_many_checkpoints_are_kept(tmp_path, saver):
+    """The newest of the run's own; what somebody put beside them stays."""
+    (tmp_path / "step-averaged").mkdir()
+    (tmp_path / "step-0-backup").mkdir()
+    fit(tmp_path, saver, dataclasses.replace(CONFIG, validate_every=1, keep=2))
+    kept = sorted(path.name for path in tmp_path.glob("step-*"))
+    assert kept == ["step-0-backup", "step-0000005", "step-0000006", "step-averaged"]
+
+
 def iter_stop():
     raise KeyboardInterrupt
 
@@ -125,6 +147,17 @@ def test_an_infinite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_p
     with pytest.raises(UserError, match="update 5.*lower the learning rate.*last"):
         fit(tmp_path, saver, data=lambda position: stream(position, bad=5))
     assert checkpoint.read_record(tmp_path / "last")["metadata"]["step"] == 3
+
+
+@pytest.mark.parametrize("patience", [0, 1])
+def test_a_validation_that_is_not_finite_is_no_early_stop(tmp_path, saver, patience):
+    """The weights are lost; a run that ended as if all was well would be believed."""
+    config = dataclasses.replace(CONFIG, patience=patience)
+    with pytest.raises(fitting.Diverged, match="validation loss nan after update 3"):
+        fitting.fit(
+            MODEL, fitting.Data(stream, 3), config, tmp_path, validate=lambda params: {"loss": np.nan}, save=saver
+        )
+    assert not (tmp_path / "best").exists()
 
 
 def test_another_run_in_the_directory_is_refused(tmp_path, saver):
@@ -216,7 +249,9 @@ def test_the_average_is_validated_and_kept(tmp_path, saver):
     fitting.fit(MODEL, fitting.Data(stream, 3), config, tmp_path, validate=noted, save=saver)
     left = checkpoint.load_state(tmp_path / "last", jax.eval_shape(lambda: train.start_state(MODEL, config)))
     assert_close(scored[-1], left.average, "what was validated is not the average")
-    assert_close(checkpoint.load_params(tmp_path / "best", left.average), left.average, "best/ is not the average")
+    for name in ("best", "last"):
+        kept = checkpoint.load_params(tmp_path / name, left.average)
+        assert_close(kept, left.average, f"as a checkpoint {name}/ must hold the average")
     apart = max(
         float(np.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (left.average, left.params)), strict=True)
     )
@@ -267,13 +302,36 @@ def test_two_processes_do_not_train_in_one_directory(tmp_path, saver):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"epochs": 0}, {"log_every": 0}, {"accumulate": 0}, {"max_steps": -1}, {"keep": -1}, {"seed": -1}],
+    [
+        {"epochs": 0},
+        {"log_every": 0},
+        {"accumulate": 0},
+        {"max_steps": -1},
+        {"keep": -1},
+        {"seed": -1},
+        {"devices": -1},
+    ],
 )
 def test_settings_that_no_run_can_have(tmp_path, saver, settings):
     (name,) = settings
     with pytest.raises(UserError, match=f"^{name} is {settings[name]}: it must be at least"):
         fit(tmp_path, saver, dataclasses.replace(CONFIG, **settings))
     assert not list(tmp_path.iterdir()), "said before anything is written"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seed": 20260711123000}, "seed is 20260711123000: it and those of all replicas must be below 4294967296"),
+        ({"seed": 2**32 - 1, "replicas": 2}, "seed is 4294967295"),
+        ({"loss": LossConfig(alpha=1.5)}, "alpha is 1.5"),
+        ({"loss": LossConfig(temperature=0.0)}, "temperature is 0.0"),
+    ],
+)
+def test_settings_are_looked_at_before_anything_is_written(tmp_path, saver, settings, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        fit(tmp_path, saver, dataclasses.replace(CONFIG, keep_path=True, **settings))
+    assert not list(tmp_path.iterdir()), "the corrected command would be refused as another run"
 
 
 def test_restarts_that_would_never_end_are_refused(tmp_path, saver):

@@ -200,6 +200,18 @@ def test_a_last_update_that_overflows_is_found_by_validation(tmp_path, saver):
         fit(tmp_path / "all", saver, validate=lambda params: {"loss": np.nan})
 
 
+def test_what_is_not_finite_is_never_the_best(tmp_path, saver):
+    """A model of NaN has a BLEU, of 0."""
+    calls = iter(range(100))
+
+    def scripted(params):
+        return {"loss": np.nan if next(calls) == 1 else 1.0, "bleu": 0.0}  # the second of three seeds
+
+    found = fit(tmp_path, saver, dataclasses.replace(MANY, validate_bleu=True), validate=scripted)
+    assert [bool(replica.best_step) for replica in found.replicas] == [True, False, True]
+    assert checkpoint.untrained(found.best) == {1}
+
+
 def test_all_diverged_is_an_error(tmp_path, saver):
     with pytest.raises(UserError, match="seed 5: loss inf.*update 2"):
         fit(tmp_path, saver, data=lambda position: stream(position, bad=2))

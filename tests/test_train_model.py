@@ -11,6 +11,7 @@ from seqkd_jax.base import BOS, EOS, Batch, UserError
 from seqkd_jax.config import (
     BatchConfig,
     LossConfig,
+    LSTMConfig,
     MLPConfig,
     OptimiserConfig,
     SequenceLSTMConfig,
@@ -150,6 +151,19 @@ def test_what_cannot_teach(tmp_path, teachers, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_teacher_of_another_kind_is_refused(teachers):
+    translator = checkpoint.load_all(teachers)[0]._replace(model_config=LSTMConfig())
+    with pytest.raises(UserError, match="holds a lstm, which cannot teach a sequence_transformer; name one that reads"):
+        train_model._check_kind(run(SOFT, STUDENT, teachers), translator)
+
+
+def test_a_run_shorter_than_an_epoch_does_not_record_its_teacher(tmp_path, teachers, monkeypatch):
+    """Which would be asked about the whole corpus."""
+    monkeypatch.setattr(train_model.recorded, "with_features", lambda *_: pytest.fail("recorded"))
+    config = dataclasses.replace(SOFT, max_steps=1)
+    train_model.train_model(run(config, STUDENT, teachers, teachers="each"), tmp_path)
+
+
 def test_a_teacher_with_dropout_on_is_not_recorded(tmp_path, teachers, monkeypatch):
     monkeypatch.setattr(train_model.recorded, "with_features", lambda *_: pytest.fail("its features are not fixed"))
     config = dataclasses.replace(SOFT, loss=dataclasses.replace(SOFT.loss, teacher_dropout=True))

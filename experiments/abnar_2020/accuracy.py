@@ -213,7 +213,7 @@ def _resampled(tally, points, resamples: int, seed: int) -> np.ndarray:
     # [resamples,G] the mean of `points`, one a kind, over as many examples as the bin has, drawn with replacement
     random = np.random.default_rng(seed)
     extremes = np.isin(np.arange(len(points)), (points.argmin(), points.argmax()))
-    known = [row + 0.5 * extremes if row.max() == row.sum() else row for row in tally]
+    known = [row + 0.5 * extremes if np.ptp(points[row > 0]) < 1e-12 else row for row in tally]  # all came out alike
     drawn = [
         random.multinomial(row.sum(), weights / weights.sum(), size=resamples)
         for row, weights in zip(tally, known, strict=True)

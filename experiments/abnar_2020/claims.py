@@ -142,6 +142,12 @@ def representations(student: str, teacher: str) -> tuple[Statement, Statement]:
     )
 
 
+def scatter(model: str, other: str) -> Statement:
+    """Whose models are more alike, both trained alone."""
+    text = f"trained alone, representations are closer to each other than those of {other}"
+    return Statement(model, text, "", lambda results: [effects.closer_together(results, model, other)])
+
+
 # Language models
 
 LSTMS, TRANSFORMERS = ("LSTM", "Small LSTM"), ("Transformer", "Small Transformer")
@@ -182,8 +188,9 @@ LM = (
     ),
     *(handed_on("lm", "Transformer", teacher, metric) for teacher in LSTMS for metric in ("d", "a")),
     *(
-        above("lm", Arm(student, teacher).label, student, "a", -1)
+        above("lm", Arm(student, teacher).label, student, metric, -1)
         for teacher, student in (("Transformer", "Transformer"), ("Transformer", BEST), (BEST, BEST))
+        for metric in ("d", "a")
     ),
     *(
         compared(
@@ -236,6 +243,7 @@ CLASSIFICATION = (
         for metric in ("mu", "d", "a")
     ),
     *(steadier("classification", Arm(student, "LSTM").label, student, "a") for student in CLASSIFIERS),
+    scatter("LSTM", "Transformer"),
     *(statement for student in CLASSIFIERS for statement in representations(student, "LSTM")),
 )
 
@@ -246,7 +254,8 @@ ACCURACIES = ("accuracy", *CORRUPTED)
 ERRORS = ("ece", "ece_scaled", "ece_translated")
 
 IMAGES = (
-    *(above("images", "CNN", "MLP", metric) for metric in CORRUPTED),
+    *(above("images", "CNN", "MLP", metric) for metric in ACCURACIES),
+    *(above("images", "CNN", "MLP", error, -1) for error in ERRORS[1:]),
     *(handed_on("images", "MLP", "CNN", metric) for metric in ACCURACIES),
     *(handed_on("images", "MLP", "CNN", metric, other="MLP") for metric in ACCURACIES),
     *(
@@ -255,6 +264,7 @@ IMAGES = (
     ),
     *(above("images", Arm("CNN", "MLP").label, "CNN", metric, -1) for metric in ACCURACIES),
     *(steadier("images", Arm("MLP", "CNN").label, "MLP", metric) for metric in CORRUPTED),
+    scatter("CNN", "MLP"),
     *representations("MLP", "CNN"),
 )
 

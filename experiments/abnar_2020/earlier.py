@@ -3,6 +3,7 @@
 What the earlier report says of one arm is taken as it stands. What it says of two arms holds where both are as they
 were there: taken, or with the same values here. Nothing else is known of an arm from there and one from here, for that
 takes their predictions and vectors side by side; `effects` then has wider intervals, and maps show what was made here.
+Settings, seeds and data are compared, not the code that trained: of that the commits tell.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -47,18 +48,22 @@ def joined(made: Study, here: dict, there: dict) -> dict:
     source = {"commit": there["commit"], "finished": there["finished"]}
     taken = {name: {"reported": source, **entry} for name, entry in before.items() if name not in own}
 
-    def as_it_was(name: str, metric: str) -> bool:
-        """Whether what is said of an arm there holds of that arm as it is reported now."""
-        if name not in own:
+    def as_it_was(name: str | None) -> bool:
+        """Whether an arm was taken, or has the same values here in all that both reports measured of it alone."""
+        if name is None or name not in own:
             return True
-        then, now = (of.get(name, {}).get("metrics", {}).get(metric) for of in (before, own))
-        return then is not None and now is not None and then["values"] == now["values"]
+        then, now = (of.get(name, {}).get("metrics", {}) for of in (before, own))
+        shared = (then.keys() & now.keys()) - {"agreement"}
+        return bool(shared) and all(then[metric]["values"] == now[metric]["values"] for metric in shared)
 
+    for name, entry in taken.items():
+        if not as_it_was(entry["teacher"]):  # the agreement would be read as one with the teacher that was made since
+            metrics = {key: value for key, value in entry["metrics"].items() if key != "agreement"}
+            taken[name] = {**entry, "metrics": metrics}
     differences = dict(here["differences"])
     for pair, metrics in (there.get("differences") or {}).items():
-        kept = {key: one for key, one in metrics.items() if all(as_it_was(name, key) for name in pair.split(" | "))}
-        if kept:
-            differences[pair] = kept | differences.get(pair, {})
+        if all(map(as_it_was, pair.split(" | "))):
+            differences[pair] = metrics | differences.get(pair, {})
     arms = own | taken
     return {
         **here,
@@ -69,15 +74,16 @@ def joined(made: Study, here: dict, there: dict) -> dict:
 
 
 def _representations(
-    here: dict, there: dict, taken: Iterable[str], as_it_was: Callable[[str, str], bool]
+    here: dict, there: dict, taken: Iterable[str], as_it_was: Callable[[str | None], bool]
 ) -> dict | None:
-    """Those of here; of each arm that was taken, how similar its models are to each other and to unchanged teachers."""
-    own, before = here["representations"], there.get("representations")
-    if not own or not before:
-        return own
-    towards = {}
-    for name in taken:
-        known = before["to_teachers"].get(name, {})
-        towards[name] = {teacher: said for teacher, said in known.items() if as_it_was(teacher, "mu")}
-    within = {name: effects.alike(there, name) for name in taken}
-    return {**own, "within": within, "to_teachers": own["to_teachers"] | towards}
+    """Those of here; how alike the models of an arm are that was taken; how similar arms are to what taught them."""
+    before = there.get("representations")
+    if not before:
+        return here["representations"]
+    own = here["representations"] or {"models": [], "similarity": [], "map": [], "paths": [], "to_teachers": {}}
+    towards = dict(own["to_teachers"])
+    for name, known in before["to_teachers"].items():
+        if as_it_was(name):
+            kept = {teacher: similar for teacher, similar in known.items() if as_it_was(teacher)}
+            towards[name] = kept | towards.get(name, {})
+    return {**own, "within": {name: effects.alike(there, name) for name in taken}, "to_teachers": towards}

@@ -64,6 +64,9 @@ def _run(command: Command) -> int:
     made = study.Study(scale, tasks.load(scale, command.data), command.out / "stages", seeds, make=False)
     table, same, scored = [], True, results["counts"].get("test_scored" if is_lm else "test")
     for told in results["arms"]:
+        if "reported" in told or not told["seeds"]:
+            progress.log(f"{told['arm']}: not counted again, taken from earlier results or without a seed")
+            continue
         progress.log(told["arm"])
         try:
             directory = study.training(made, Arm(told["student"], told["teacher"])) / study.END

@@ -236,8 +236,10 @@ def _reported(results: dict) -> list[str]:
         if "reported" in arm:
             taken.setdefault(arm["reported"]["commit"][:7], []).append(arm["arm"])
     return [
-        f"taken from results of commit {commit}: {', '.join(arms)}; no map shows them, and where one of them is "
-        "compared with an arm that was made since, the interval over examples is as if each had examples of its own"
+        f"taken from results of commit {commit}: {', '.join(arms)}; no map shows them; where one of them is compared "
+        "with an arm that was made since and has other values, the interval over examples is as if each had examples "
+        "of its own; a premise about a teacher is asked of the one that this table has; whether the code that trained "
+        "them is the same is told by the commits alone"
         for commit, arms in taken.items()
     ]
 

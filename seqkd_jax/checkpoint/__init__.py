@@ -153,8 +153,8 @@ def select(directory: Path | str, replica: int, to: Path | str) -> Path:
     found = load(directory, replica=replica)
     if replica in untrained(directory):
         raise UserError(f"{directory}: replica {replica} diverged before it was ever validated; take another")
-    parts = {"model_config": found.model_config, "vocabularies": found.vocabularies, "metadata": found.metadata}
-    return save(to, found.params, **parts)
+    metadata = {**found.metadata, "replica": replica}
+    return save(to, found.params, model_config=found.model_config, vocabularies=found.vocabularies, metadata=metadata)
 
 
 def untrained(directory: Path | str) -> set[int]:
@@ -221,11 +221,14 @@ def load_state(directory: Path | str, like: Any) -> Any:
 
 
 def _of_run(record: dict) -> tuple:
-    """What checkpoints of one run have in common: what it is made of, and the seed, unless it started from weights."""
+    """What checkpoints of one run have in common: what it is made of, and the seed, unless it started from weights.
+
+    Seeds that were trained at once are told apart by their place.
+    """
     metadata = record["metadata"]
     made_of = metadata.get("made_of", {})
     tuned = made_of.get("start", "none") != "none"
-    return made_of, None if tuned else metadata.get("config", {}).get("seed")
+    return made_of, None if tuned else (metadata.get("config", {}).get("seed"), metadata.get("replica", 0))
 
 
 def average(directories: list[Path | str]) -> Any:
