@@ -116,6 +116,12 @@ def _check_translate(command: Translate) -> None:
     require_at_least(command, _option, n_best=0, read_ahead=0, batch_tokens=1)
     if command.n_best > command.search.beam:
         raise UserError(f"--n-best {command.n_best} is more than --beam {command.search.beam}: raise the beam")
+    if command.decoder == "greedy" and (command.n_best > 1 or command.mbr != "none"):
+        raise UserError("--decoder greedy gives one translation: leave out --n-best and --mbr")
+    if command.mbr == "none" and command.mbr_weights != "uniform":
+        raise UserError("--mbr-weights is for --mbr: give both")
+    if str(command.prefix_file) == "-" and str(command.file) == "-":
+        raise UserError("--prefix-file - and the input are both standard input: name a file for one")
     if command.dictionary and not command.replace_unknown:
         raise UserError("--dictionary is for --replace-unknown: give both")
     if (command.attention_layer is not None or command.attention_head) and not command.attention:
@@ -128,7 +134,7 @@ def _decoding(command: Translate, vocabularies):
     from seqkd_jax.translate import Decoding
 
     words = shortlist.load(command.shortlist, vocabularies) if command.shortlist else None
-    typed = command.file == "-" and sys.stdin.isatty()
+    typed = command.file == "-" and sys.stdin is not None and sys.stdin.isatty()
     chunk = command.read_ahead or (1 if typed else 2048)
     batch_tokens = 1 if chunk == 1 else command.batch_tokens  # a person waits for one sentence: one row
     return Decoding(command.search, command.decoder, words, batch_tokens=batch_tokens, chunk=chunk)
@@ -183,7 +189,7 @@ def evaluate(command: Evaluate) -> None:
     loaded = checkpoint.load_ensemble(command.checkpoint)
     corpus = inputs.load_pairs(command.pairs, command.split)
     for name in command.compare:
-        _check_compared(name, corpus)
+        _check_compared(name, corpus, loaded)
     timed = None if command.repetitions else 0
     found = measuring.evaluate(
         loaded.model,
@@ -224,6 +230,8 @@ def score(command: Score) -> None:
 
     loaded = checkpoint.load_ensemble(command.checkpoint)
     sources, targets = (list(read_lines(path)) for path in (command.source, command.target))
+    if not sources:
+        raise UserError(f"{command.source}: has no line")
     if len(sources) != len(targets):
         raise UserError(f"{command.source} has {len(sources):,} lines but {command.target} has {len(targets):,}")
     source_ids = ([*loaded.vocabularies.source.encode(line), EOS] for line in sources)
@@ -310,18 +318,22 @@ def _output(path: Path | None) -> Iterator[TextIO]:
         with files.new_file(path) as stream:
             yield stream
         return
+    if sys.stdout is None:
+        raise UserError("standard output is closed: name a file with --out")
     sys.stdout.flush()
     with open(sys.stdout.fileno(), "w", encoding="utf-8", newline="\n", buffering=1, closefd=False) as stream:
         yield stream
 
 
-def _check_compared(name: str, corpus) -> None:
+def _check_compared(name: str, corpus, loaded) -> None:
     """What can be seen of another system before anything is translated."""
     from seqkd_jax import checkpoint
     from seqkd_jax.corpus import read_lines
 
     if not os.path.isfile(name):
-        checkpoint.read_record(name)
+        other = checkpoint.load_ensemble([name])
+        if _cut_by(other.vocabularies) != _cut_by(loaded.vocabularies):
+            raise UserError(f"{name}: cuts text into words otherwise than {loaded.name}: BLEU cannot compare them")
         return
     count = sum(1 for _ in read_lines(name))
     if count != len(corpus.sources):
@@ -333,21 +345,26 @@ def _check_compared(name: str, corpus) -> None:
 def _outputs_of(name: str, command: Evaluate, corpus, loaded) -> list[str]:
     """Translations of the corpus by another system: a file of them, or a checkpoint to make them."""
     from seqkd_jax import checkpoint
+    from seqkd_jax import evaluate as measuring
     from seqkd_jax.corpus import read_lines
     from seqkd_jax.search import greedy_rules
     from seqkd_jax.translate import Decoding, translate_lines
 
     if os.path.isfile(name):
-        return list(read_lines(name))
-    other = checkpoint.load(name)
-    if other.vocabularies.metric_tokenizer != loaded.vocabularies.metric_tokenizer:
-        raise UserError(f"{name}: its text is tokenised differently from that of {loaded.name}: BLEU cannot compare")
+        return measuring.metric_references(loaded.vocabularies, read_lines(name))
+    other = checkpoint.load_ensemble([name])
     with progress.counter(len(corpus.sources), f"translate with {name}", "sentences") as advance:
         system = other.model, other.params, other.vocabularies
         rules = command.search if command.search.beam > 1 else greedy_rules(command.search)  # as `evaluate` does
         decoding = Decoding(rules, batch_tokens=command.batch_tokens)
         lines = translate_lines(*system, corpus.sources, decoding, n_best=1, progress=advance)
         return [translation.text for translation in lines]
+
+
+def _cut_by(vocabularies) -> tuple:
+    """What decides which words BLEU counts in a system's text."""
+    cut = vocabularies.metric_tokenizer
+    return cut, vocabularies.config.tokenizer if cut == "none" else ""
 
 
 def _option(name: str) -> str:

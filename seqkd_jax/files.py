@@ -22,8 +22,9 @@ from seqkd_jax.base import UserError
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
-    """Write a file atomically; missing parent directories are made."""
+    """Write a file atomically; missing parent directories are made. UserError for a directory."""
     path = Path(path)
+    _require_no_directory(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
     with open(temporary, "wb") as file:
@@ -91,10 +92,23 @@ def remove(path: Path | str) -> None:
     shutil.rmtree(going)
 
 
+def _require_no_directory(path: Path) -> None:
+    if path.is_dir():
+        raise UserError(f"{path}: is a directory; name a file to write")
+
+
 @contextlib.contextmanager
 def new_file(path: Path | str) -> Iterator[TextIO]:
-    """A stream of UTF-8 text; on a clean exit the file takes its place whole, on an error it is removed."""
+    """A stream of UTF-8 text; on a clean exit the file takes its place whole, on an error it is removed.
+
+    A device or a pipe is written to as it is. UserError for a directory.
+    """
     path = Path(path)
+    _require_no_directory(path)
+    if path.exists() and not path.is_file():
+        with open(path, "w", encoding="utf-8", newline="\n") as stream:
+            yield stream
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path, "new")
     try:

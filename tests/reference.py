@@ -84,6 +84,7 @@ def reference_beam_search(ask, config, min_length, max_length, given=()):
             break
     live = [(ids, total) for ids, total in live if _EOS not in ids]
     unfinished = [(ids, reference_score(ask, config, ids, total), total, False) for ids, total in live]
+    unfinished.sort(key=lambda h: -h[1])
     return (finished + unfinished)[:beam]
 
 

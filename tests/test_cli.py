@@ -15,7 +15,7 @@ import pytest
 
 from seqkd_jax import arguments, checkpoint, cli, evaluate, inputs, models, vocab
 from seqkd_jax.base import UserError
-from seqkd_jax.config import CorpusConfig, SearchConfig, SequenceLSTMConfig
+from seqkd_jax.config import CorpusConfig, LSTMConfig, SearchConfig, SequenceLSTMConfig, VocabularyConfig
 from seqkd_jax.search import PROFILES, named_rules
 
 WORDS = ["red", "green", "blue", "black", "white"]
@@ -238,6 +238,16 @@ def test_what_is_compared_is_looked_at_first(data, teacher, tmp_path, monkeypatc
     monkeypatch.setattr(evaluate, "evaluate", lambda *_, **__: pytest.fail("translated"))
     options = ["--checkpoint", teacher / "best", "--corpus.path", data, *SEARCH]
     assert "nowhere" in fails(capfd, "evaluate", *options, "--compare", tmp_path / "nowhere")
+    lines = (data / "train.de").read_text().splitlines()
+    otherwise = vocab.learn(lines, lines, VocabularyConfig(kind="words", size=30, tokenizer="13a"))
+    for name, config, said in (
+        ("words", LSTMConfig(layers=1, size=4), "cuts text into words otherwise than"),
+        ("classifier", SequenceLSTMConfig(1, 8), "does not translate"),
+    ):
+        params = models.build(config, otherwise.source.size, otherwise.target.size).init(jax.random.key(0))
+        parts = {"model_config": config, "vocabularies": otherwise, "metadata": {}}
+        made = checkpoint.save(tmp_path / name, params, **parts)
+        assert said in fails(capfd, "evaluate", *options, "--compare", made)
     (tmp_path / "short").write_text("RED\n")
     assert "has 1 lines" in fails(capfd, "evaluate", *options, "--compare", tmp_path / "short")
 
@@ -262,6 +272,9 @@ def test_score(data, teacher, tmp_path, capfd):
     perplexity = np.exp(-sum(map(float, out.splitlines())) / tokens)
     assert float(err.split("perplexity ")[1].split()[0]) == pytest.approx(perplexity, rel=1e-3)
     assert "8 lines but" in fails(capfd, "score", *options, "--target", data / "train.de")
+    (tmp_path / "empty").write_text("")
+    nothing = ["--source", tmp_path / "empty", "--target", tmp_path / "empty"]
+    assert "empty: has no line" in fails(capfd, "score", *options[:2], *nothing)
 
 
 def test_average(teacher, tmp_path, capfd):
@@ -467,6 +480,10 @@ def test_translate_begins_with_the_prefix(teacher, tmp_path, capfd):
             "must be at least 1, or 0",
         ),
         (["evaluate", "--checkpoint", "c", "--repetitions", "-1"], "--repetitions is -1"),
+        (["translate", "--checkpoint", "c", "--decoder", "greedy", "--n-best", "2"], "gives one translation"),
+        (["translate", "--checkpoint", "c", "--decoder", "greedy", "--mbr", "chrf"], "gives one translation"),
+        (["translate", "--checkpoint", "c", "--mbr-weights", "probability"], "--mbr-weights is for --mbr"),
+        (["translate", "--checkpoint", "c", "--prefix-file", "-"], "are both standard input"),
     ],
 )
 def test_numbers_out_of_their_range_are_said_before_anything_is_read(capfd, command, said):

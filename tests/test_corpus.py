@@ -110,6 +110,8 @@ def test_two_named_files_and_windows_line_ends(tmp_path):
         corpus.load_split(config, "test")
     with pytest.raises(UserError, match="belong together"):
         corpus.load_split(replace(config, target_file=""), "train")
+    with pytest.raises(UserError, match="both name the corpus"):
+        corpus.load_split(replace(config, path=str(tmp_path)), "train")
 
 
 @pytest.mark.parametrize("name", ["valid", "validation", "dev", "val"])
@@ -152,6 +154,9 @@ BAD_FILES = [
     ("train.tsv", b"a\tb\nc\t\xff\n", "train.tsv, line 2: not UTF-8: byte 3 of the line is 0xff"),
     ("train.tsv", b"", "train.tsv: an empty file"),
     ("train.jsonl", b'{"en":"a","de":"b"}\n\n{"en":"a",}\n', "train.jsonl, line 3: not JSON: .*column 11"),
+    ("train.jsonl", b"[" * 100_000, "line 1: not JSON that can be read"),
+    ("train.jsonl", b'{"id":' + b"1" * 5000 + b"}", "line 1: not JSON that can be read"),
+    ("train.jsonl", b'{"en":"a","de":"b","weight":' + b"1" * 400 + b"}", "line 1: weight is '1111.*a number from 0"),
     ("train.jsonl", b'{"en":"a"}\n', "train.jsonl, line 1: no column 'de', found: en"),
     ("train.jsonl", b'{"en":"a","de":null}\n', "line 1: 'de' is null, expected a string"),
     ("train.jsonl", b'{"en":"a","de":"\\ud800"}\n', "line 1: 'de' holds half a character"),

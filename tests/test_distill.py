@@ -334,7 +334,7 @@ def test_the_card_of_the_oracle(tmp_path, found):
     assert card["bleu"] == pytest.approx(evaluate.score(texts, against, "none").bleu)
     assert card["bleu_of_first"] == pytest.approx(evaluate.score(first, against, "none").bleu)
     assert "tok:none" in card["signature"] and card["similarity_tokenizer"] == "none"
-    assert card["mean_log_prob_per_token"] == pytest.approx((-3 - 1) / (3 + 2 + 5 + 3 + 2))
+    assert card["mean_log_prob_per_token"] == pytest.approx((-3 - 1) / (3 + 2 + 4 + 3 + 2))
     assert card["teacher"]["fingerprint"] == checkpoint.fingerprint(tmp_path / "teacher")
     assert card["teacher"]["path"] == str(tmp_path / "teacher")
     assert card["decoding"]["search"]["beam"] == 3
@@ -380,7 +380,7 @@ def test_each_filter_alone():
     assert kept(deduplicate=True) == [0, 1, 2, 3, 5]
     assert kept(max_length_ratio=3.9) == [1, 2, 3, 4, 5]
     assert kept(max_length_ratio=4.0) == everything
-    # Log-probability per token, EOS counted: -1, -3, -1, -1/3, -3, -3.
+    # Log-probability per token, EOS counted where it was reached: -1, -3, -2, -1/3, -3, -3.
     assert kept(drop_worst=0.5) == [0, 2, 3]
 
 

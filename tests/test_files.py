@@ -103,6 +103,26 @@ def test_a_file_appears_whole(tmp_path):
     assert path.read_bytes() == "ä\n".encode() and everything(tmp_path) == ["new", "new/file.txt"]
 
 
+def test_a_directory_is_no_file_to_write(tmp_path):
+    """Said before the work whose result would have no place."""
+    with pytest.raises(UserError, match="is a directory; name a file"), files.new_file(tmp_path):
+        pytest.fail("the work would be done first")
+    with pytest.raises(UserError, match="is a directory; name a file"):
+        files.write_text(tmp_path, "text")
+    assert everything(tmp_path) == []
+
+
+def test_a_pipe_stays_a_pipe(tmp_path):
+    """And /dev/null a device."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with files.new_file(pipe) as stream:
+        stream.write("text\n")
+    assert os.read(reader, 10) == b"text\n" and pipe.is_fifo()
+    os.close(reader)
+
+
 def test_json_lines_without_the_last_if_it_has_no_end(tmp_path):
     path = tmp_path / "lines.jsonl"
     path.write_text(files.json_line({"a": 1}) + files.json_line([2]) + '{"a": ')

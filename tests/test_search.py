@@ -236,6 +236,8 @@ def test_length_limits():
     shortest, longest = length_limits(config, np.array([0, 1, 3, 10]))
     assert longest.tolist() == [2, 3, 6, 17] and shortest.tolist() == [1, 1, 2, 6]
     assert shortest.dtype == longest.dtype == np.int32
+    whole = SearchConfig(max_length_a=1.15, max_length_b=0, min_length_a=0.29, min_length_b=0)
+    assert [limit.tolist() for limit in length_limits(whole, np.array([100]))] == [[29], [115]]
     tight = SearchConfig(max_length_a=0.0, max_length_b=0.0)
     assert [limit.tolist() for limit in length_limits(tight, np.array([7]))] == [[0], [1]]
 

@@ -216,6 +216,7 @@ def test_shared_weights_are_one_layer():
         (dataclasses.replace(TRANSFORMER, heads=3), V, "width 8 must be a multiple of heads"),
         (dataclasses.replace(TRANSFORMER, layers=0), V, "layers is 0"),
         (dataclasses.replace(TRANSFORMER, causal=False), V, "must be causal"),
+        (dataclasses.replace(TRANSFORMER, reads="first", tied=False), 2, "first position of a causal model"),
         (dataclasses.replace(TRANSFORMER, attention_dropout=1.0), V, "attention_dropout is 1.0"),
         (TRANSFORMER, 2, "tied needs one vocabulary"),
         (LSTM, 2, "tied needs one vocabulary"),

@@ -43,6 +43,8 @@ def load_split(config: CorpusConfig, split: Split) -> Corpus:
         raise UserError(f"source and target are both {config.source!r}; they name two files, columns or keys")
     if bool(config.source_file) != bool(config.target_file):
         raise UserError("source_file and target_file belong together: name both or neither")
+    if config.path and config.source_file:
+        raise UserError("path and source_file both name the corpus: leave one out")
     path = Path(config.path)
     if config.source_file:
         name = f"{config.source_file} and {config.target_file}"

@@ -99,6 +99,8 @@ def read_lines(path: Path | str) -> Iterator[str]:
     before it goes. A file may begin with a byte order mark.
     """
     name = "standard input" if str(path) == "-" else str(path)
+    if str(path) == "-" and sys.stdin is None:
+        raise UserError("standard input is closed: name a file")
     try:
         with contextlib.nullcontext(sys.stdin.buffer) if str(path) == "-" else open(path, "rb") as stream:
             for line_number, line in enumerate(stream, 1):
@@ -124,7 +126,7 @@ def require_columns(names: Collection[str], config: CorpusConfig, where: str) ->
 
 def number(value: Any, where: str) -> float:
     """A weight; UserError unless it is finite and not negative."""
-    with contextlib.suppress(TypeError, ValueError):
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
         if 0 <= float(value) < float("inf"):
             return float(value)
     raise UserError(f"{where}: {WEIGHT} is {str(value)[:40]!r}, expected a number from 0 up")
@@ -168,6 +170,8 @@ def _jsonl(path: Path, config: CorpusConfig) -> Dataset:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{where}: not JSON: {error.msg}, column {error.colno}") from None
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+            raise UserError(f"{where}: not JSON that can be read: {error}") from None
         if not isinstance(row, dict):
             raise UserError(f"{where}: not a JSON object with {languages[0]!r} and {languages[1]!r}")
         pair = row["translation"] if isinstance(row.get("translation"), dict) else row

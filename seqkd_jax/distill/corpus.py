@@ -9,7 +9,7 @@ from pathlib import Path
 from seqkd_jax import checkpoint, evaluate, files, progress
 from seqkd_jax.base import UserError
 from seqkd_jax.config import FilterConfig
-from seqkd_jax.distill.lists import NBest, read_n_best
+from seqkd_jax.distill.lists import Candidate, NBest, read_n_best
 from seqkd_jax.distill.selection import SELECTIONS, Choice, choose
 
 CARD = "card.json"
@@ -77,7 +77,7 @@ def _statistics(sources: Sequence[str], choices: Sequence[Choice], references: l
     chosen = [choices[index] for index in present]
     texts, first = [choice.candidate.text for choice in chosen], [choice.first.text for choice in chosen]
     source_words, words = (sum(len(line.split()) for line in lines) for lines in (sources, texts))
-    log_prob, tokens = sum(c.candidate.log_prob for c in chosen), sum(c.candidate.tokens + 1 for c in chosen)
+    log_prob, tokens = sum(c.candidate.log_prob for c in chosen), sum(_paid(c.candidate) for c in chosen)
     changed = sum(choice.index != 0 for choice in chosen)
     numbers = {
         "lines": len(sources),
@@ -87,8 +87,8 @@ def _statistics(sources: Sequence[str], choices: Sequence[Choice], references: l
         "changed": changed,
         "changed_share": changed / len(present),
         "length_ratio_to_sources": words / source_words,
-        "mean_log_prob_per_token": log_prob / tokens,
-        "mean_probability": statistics.fmean(math.exp(choice.candidate.log_prob) for choice in chosen),
+        "mean_log_prob_per_token": log_prob / max(tokens, 1),
+        "mean_probability": statistics.fmean(map(_probability, chosen)),
         "bleu": None,
     }
     if references is not None:
@@ -98,6 +98,16 @@ def _statistics(sources: Sequence[str], choices: Sequence[Choice], references: l
         numbers |= {"bleu_of_first": evaluate.score(first, against, tokenize).bleu}
         numbers |= {"signature": evaluate.signatures(tokenize)[0]}
     return numbers
+
+
+def _paid(candidate: Candidate) -> int:
+    """The tokens that its log-probability is of: EOS too, unless it was cut before that."""
+    return candidate.tokens + candidate.finished
+
+
+def _probability(choice: Choice) -> float:
+    """That of a whole translation; one that was cut is none, as in `evaluate`."""
+    return math.exp(choice.candidate.log_prob) if choice.candidate.finished else 0.0
 
 
 def check_filters(config: FilterConfig) -> None:
@@ -129,7 +139,7 @@ def apply_filters(
         else:
             kept.append(index)
         seen.add(pair)
-    worst = sorted(kept, key=lambda i: choices[i].candidate.log_prob / (choices[i].candidate.tokens + 1))
+    worst = sorted(kept, key=lambda i: choices[i].candidate.log_prob / max(_paid(choices[i].candidate), 1))
     dropped = set(worst[: int(config.drop_worst * len(kept))])
     counts["worst_score"] = len(dropped)
     return [index for index in kept if index not in dropped], counts

@@ -28,7 +28,7 @@ def dropout(x: Float[Array, "B *pos"], rate: float, keys: Key[Array, "B"] | None
     The rate is static, in [0, 1). Kept values are scaled by the inverse of the probability, as rounded, that they are
     kept, so the expectation is exact.
     """
-    dropped = round(rate * LEVELS)
+    dropped = min(round(rate * LEVELS), LEVELS - 1)
     if keys is None or dropped == 0:
         return x
     size = math.prod(x.shape[1:])

@@ -78,6 +78,8 @@ def build_sequence_transformer(config: SequenceTransformerConfig, source_size: i
         raise UserError(f"sequence_transformer: width {config.width} must be a multiple of heads ({config.heads})")
     if not config.causal and config.reads == "every":
         raise UserError("sequence_transformer: a language model must be causal, or each position sees its own label")
+    if config.causal and config.reads == "first":
+        raise UserError("sequence_transformer: the first position of a causal model sees nothing else: causal=False")
     require_tied("sequence_transformer", config, source_size, target_size)
     rates = ("dropout", "embedding_dropout", "attention_dropout", "activation_dropout")
     require_rates("sequence_transformer", config, *rates)

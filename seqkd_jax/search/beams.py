@@ -114,6 +114,9 @@ def n_best(config: SearchConfig, beams: Beams) -> Hypotheses:
         live_log_probs, order = lax.top_k(jnp.where(over, -jnp.inf, live_log_probs), config.beam)
         live, coverage = live[order], coverage[order]
     live_scores = score(config, live_log_probs, jnp.maximum(jnp.sum(live != PAD, axis=-1), 1), False, coverage)
+    if config.coverage_penalty:  # what is live stands in the order of its log-probabilities
+        live_scores, order = lax.top_k(live_scores, config.beam)
+        live, live_log_probs = live[order], live_log_probs[order]
     count = jnp.sum(beams.finished_scores != -jnp.inf)  # not `> -inf`: a NaN must be seen by the caller
     slot = jnp.arange(config.beam)
     chosen = jnp.where(slot < count, slot, config.beam + slot - count)

@@ -58,9 +58,14 @@ def length_limits(config: SearchConfig, source_lengths: np.ndarray) -> tuple[np.
     A maximum is at least 1, and a minimum always leaves room for EOS.
     """
     lengths = np.asarray(source_lengths)
-    longest = np.maximum(np.floor(config.max_length_a * lengths + config.max_length_b), 1).astype(np.int32)
-    shortest = np.maximum(np.ceil(config.min_length_a * lengths + config.min_length_b), 0).astype(np.int32)
+    longest = np.maximum(np.floor(_exact(config.max_length_a * lengths + config.max_length_b)), 1).astype(np.int32)
+    shortest = np.maximum(np.ceil(_exact(config.min_length_a * lengths + config.min_length_b)), 0).astype(np.int32)
     return np.minimum(shortest, longest - 1), longest
+
+
+def _exact(limits: np.ndarray) -> np.ndarray:
+    """1.15 * 100 is 115, which binary fractions miss."""
+    return np.round(limits, 9)
 
 
 def greedy_rules(config: SearchConfig) -> SearchConfig:
