@@ -21,7 +21,7 @@ from seqkd_jax.base import Batch, UserError, require_at_least
 from seqkd_jax.batches import Position
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.losses import LOSSES, arguments_from
-from seqkd_jax.run_record import Replica, RunRecord, append_metrics, metadata, resume, with_replica
+from seqkd_jax.run_record import STEPS, Replica, RunRecord, append_metrics, metadata, resume, with_replica
 from seqkd_jax.schedule import after_epoch, learning_rate
 from seqkd_jax.train import Teacher, TrainState
 
@@ -272,7 +272,7 @@ def _validate(loop: _Loop, run: RunRecord, state: TrainState, epoch: int | None)
         _save(loop, run, "best", params if all(better) else _merged(loop, params, better))
     if config.keep:
         _save(loop, run, f"step-{run.step:07d}", params)
-        for old in sorted(loop.directory.glob(f"step-{'[0-9]' * 7}"))[: -config.keep]:
+        for old in sorted(loop.directory.glob(STEPS))[: -config.keep]:
             files.remove(old)
     return run
 

@@ -71,18 +71,21 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
+STEPS = f"step-{'[0-9]' * 7}"  # the checkpoints of `TrainConfig.keep`; what else is called step-… is nobody's
+
+
 def resume(
     directory: Path, config: TrainConfig, made_of: Mapping[str, str], state: TrainState, devices: tuple
 ) -> tuple[RunRecord, TrainState]:
     """The run to go on with, and its state on every device; UserError if the directory holds another run."""
     state = train.replicate(state, devices)
     last = directory / "last"
-    left = [last, directory / "best", *sorted(directory.glob("epoch-*")), *sorted(directory.glob("step-*"))]
+    left = [last, directory / "best", *sorted(directory.glob("epoch-*")), *sorted(directory.glob(STEPS))]
     found = next((place for place in left if files.existing(place).exists()), None)
     if found is not None:
         _require_same(directory, checkpoint.read_record(found)["metadata"], config, made_of)
     if found != last:  # nothing is there, or it was killed before last/ was, or that was deleted: it starts over
-        for old in directory.glob(f"step-{'[0-9]' * 7}"):
+        for old in directory.glob(STEPS):
             files.remove(old)
         _truncate(directory, 0)
         return RunRecord(tuple(Replica(config.seed + place) for place in range(config.replicas))), state

@@ -10,7 +10,7 @@ import pytest
 from experiments.abnar_2020 import claims, effects, plots, published, render, tables
 from experiments.abnar_2020.arms import grid
 from experiments.abnar_2020.effects import Comparison
-from experiments.claims import DIRECTION, FAILED, NOT_RUN, REPRODUCED, together
+from experiments.claims import DIRECTION, FAILED, NOT_RUN, REPRODUCED, together, welch
 from experiments.plots import draw_all
 from seqkd_jax import files
 
@@ -281,7 +281,7 @@ def test_every_paired_interval_that_is_asked_for_is_used(setup):
 def test_the_paired_interval_is_put_together_with_that_over_seeds():
     results = made_up("images")
     comparison = Comparison("CNN → MLP", "MLP", "accuracy_scaled")
-    over_seeds = effects.difference(results, comparison).interval
+    over_seeds = welch(*(effects.values(results, arm, comparison.metric) for arm in comparison[:2]))
     size = effects.difference(results, comparison).size
     examples = size - 0.03, size + 0.01
     results["differences"] = {"CNN → MLP | MLP": {"accuracy_scaled": dict(zip(("low", "high"), examples, strict=True))}}

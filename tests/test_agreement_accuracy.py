@@ -141,8 +141,9 @@ def test_a_difference_is_paired_over_examples(binned):
 
 def test_a_model_does_not_differ_from_itself():
     correct, bins = example(7)
-    assert difference(correct, correct[::-1]) == pytest.approx({"mean": 0.0, "low": 0.0, "high": 0.0}, abs=1e-12), (
-        "pairing must take the examples' own difficulty out"
+    found = difference(correct, correct[::-1])
+    assert found["mean"] == 0 and found["high"] == -found["low"] < 3 / correct.shape[1], (
+        "pairing must take the examples' own difficulty out, up to what so many examples can show"
     )
     assert difference(correct, ~correct, bins, (1, 2))["mean"] != 0
 
