@@ -9,7 +9,7 @@ loss in chunks of the vocabulary or a map of representations exist without touch
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 # The four special ids, the same in every vocabulary (Kim & Rush's code has the same four).
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
@@ -25,6 +25,14 @@ def require_at_least(settings: Any, called: Callable[[str], str] = str, **least:
         value = getattr(settings, name)
         if value < wanted:
             raise UserError(f"{called(name)} is {value}: it must be at least {wanted}")
+
+
+def require_choices(settings: Any, called: Callable[[str], str] = str) -> None:
+    """UserError for a setting of a dataclass that its Literal does not have: a misspelled one is not the default."""
+    for name, hint in get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        if get_origin(hint) is Literal and value not in get_args(hint):
+            raise UserError(f"{called(name)} is {value!r}: it must be one of {', '.join(map(str, get_args(hint)))}")
 
 
 class Batch(NamedTuple):

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from seqkd_jax import checkpoint, files, performance, progress, train
-from seqkd_jax.base import Batch, UserError, require_at_least
+from seqkd_jax.base import Batch, UserError, require_at_least, require_choices
 from seqkd_jax.batches import Position
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.losses import LOSSES, arguments_from
@@ -114,6 +114,8 @@ def _check(config: TrainConfig) -> None:
     if config.seed + config.replicas > 2**32:
         raise UserError(f"seed is {config.seed}: it and those of all replicas must be below {2**32}")
     arguments_from(config.loss)
+    require_choices(config)
+    require_choices(config.optimiser, "optimiser.{}".format)
     if config.optimiser.restart_stretch < 1:
         stretch = config.optimiser.restart_stretch
         raise UserError(f"restart_stretch is {stretch}: it must be at least 1, or the restarts would come ever faster")

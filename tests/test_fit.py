@@ -334,6 +334,23 @@ def test_settings_are_looked_at_before_anything_is_written(tmp_path, saver, sett
     assert not list(tmp_path.iterdir()), "the corrected command would be refused as another run"
 
 
+@pytest.mark.parametrize(
+    ("part", "name", "message"),
+    [
+        ("config", "replicas_by", "replicas_by is 'other': it must be one of auto, vmap, map"),
+        ("optimiser", "name", "optimiser.name is 'other': it must be one of sgd, adam"),
+        ("optimiser", "schedule", "optimiser.schedule is 'other': it must be one of constant, paper, "),
+    ],
+)
+def test_a_misspelled_choice_is_not_the_default(tmp_path, saver, part, name, message):
+    """From Python, where no command line has looked at it, and without the type checker of the tests."""
+    config = dataclasses.replace(CONFIG, optimiser=dataclasses.replace(CONFIG.optimiser))
+    object.__setattr__(config if part == "config" else config.optimiser, name, "other")
+    with pytest.raises(UserError, match=f"^{message}"):
+        fit(tmp_path, saver, config)
+    assert not list(tmp_path.iterdir())
+
+
 def test_restarts_that_would_never_end_are_refused(tmp_path, saver):
     rule = OptimiserConfig("adam", 1e-3, "cosine_restarts", decay_steps=100, restart_stretch=0.5)
     with pytest.raises(UserError, match="restart_stretch is 0.5: it must be at least 1"):

@@ -228,6 +228,13 @@ def test_what_is_no_model_is_refused(config, classes, message):
         models.build(config, V, classes)
 
 
+def test_a_misspelled_choice_is_refused():
+    config = dataclasses.replace(TRANSFORMER)
+    object.__setattr__(config, "activation", "silu")  # past the type checker of the tests
+    with pytest.raises(UserError, match="activation is 'silu': it must be one of relu, gelu, swish"):
+        models.build(config, V, V)
+
+
 def test_a_sequence_without_positions_is_refused():
     _, params, _ = made(TRANSFORMER)
     with pytest.raises(UserError, match="13 positions.*12.*max_length"):

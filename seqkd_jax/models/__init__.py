@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from seqkd_jax.base import Model, Translator
+from seqkd_jax.base import Model, Translator, require_choices
 from seqkd_jax.config import (
     CNNConfig,
     LSTMConfig,
@@ -62,6 +62,7 @@ def kind_of(config: ModelConfig) -> str:
 @functools.cache
 def build(config: ModelConfig, source_size: int, target_size: int) -> Translator | Model:
     """The model of a configuration; equal configurations share one, and with it every compiled function."""
+    require_choices(config)
     return MODELS[kind_of(config)].build(config, source_size, target_size)
 
 
