@@ -27,7 +27,7 @@ from seqkd_jax.arguments import (
     Vocab,
 )
 from seqkd_jax.base import EOS, UserError, require_at_least
-from seqkd_jax.config import BatchConfig, FilterConfig
+from seqkd_jax.config import BatchConfig, FilterConfig, SearchConfig
 
 RESULTS = ("results.json", "*.txt")  # of `seqkd evaluate`
 Value = TypeVar("Value")
@@ -116,6 +116,7 @@ def _check_translate(command: Translate) -> None:
     require_at_least(command, _option, n_best=0, read_ahead=0, batch_tokens=1)
     if command.n_best > command.search.beam:
         raise UserError(f"--n-best {command.n_best} is more than --beam {command.search.beam}: raise the beam")
+    _check_sampling(command.search, command.decoder)
     if command.decoder == "greedy" and (command.n_best > 1 or command.mbr != "none"):
         raise UserError("--decoder greedy gives one translation: leave out --n-best and --mbr")
     if command.mbr == "none" and command.mbr_weights != "uniform":
@@ -126,6 +127,13 @@ def _check_translate(command: Translate) -> None:
         raise UserError("--dictionary is for --replace-unknown: give both")
     if (command.attention_layer is not None or command.attention_head) and not command.attention:
         raise UserError("--attention-layer and --attention-head are for --attention FILE: give that too")
+
+
+def _check_sampling(search: SearchConfig, decoder: str = "engine") -> None:
+    """UserError for an option of samples where none are drawn: it would change nothing."""
+    for name in ("sample_temperature", "sample_top_k", "sample_top_p", "sample_seed"):
+        if decoder != "sample" and getattr(search, name) != getattr(SearchConfig(), name):
+            raise UserError(f"{_option(name)} is for `seqkd translate --decoder sample`: leave it out, or give that")
 
 
 def _decoding(command: Translate, vocabularies):
@@ -151,6 +159,7 @@ def distill(command: Distill) -> None:
     if command.source_only and rule is not None:
         raise UserError(f"--selection {command.selection} needs references; with --source-only, use best")
     require_at_least(command, _option, shard_lines=1, batch_tokens=1)
+    _check_sampling(command.search)
     distilling.check_filters(command.filters)
     out = Path(os.path.abspath(command.out))
     files.require_replaceable(out, distilling.HOLDS)
@@ -184,6 +193,7 @@ def evaluate(command: Evaluate) -> None:
     from seqkd_jax.translate import Decoding
 
     require_at_least(command, _option, repetitions=0, batch_tokens=1)
+    _check_sampling(command.search)
     if command.out:
         files.require_replaceable(command.out, RESULTS)
     loaded = checkpoint.load_ensemble(command.checkpoint)
