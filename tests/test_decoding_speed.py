@@ -249,6 +249,7 @@ def test_a_checkpoint_with_references_has_bleu_and_a_plot(run, tmp_path):
         (["--input", "x"], "--input needs --checkpoint"),
         (["--references", "x"], "--references are those of --input"),
         (["--checkpoint", "nowhere", "--input", "x"], "nowhere: no such checkpoint"),
+        (["--rules", "hf"], "--rules hf: the peers follow ctranslate2 alone; give --peers none"),
         (["--rounds", "0"], "--rounds 0: must be 1 or more"),
         (["--batches", "0"], "--batches 0: must be 1 or more"),
     ],

@@ -17,6 +17,8 @@ from seqkd_jax import files, progress
 from seqkd_jax.base import UserError
 from seqkd_jax.config import SearchConfig
 
+COMMON = "ctranslate2"  # the rules that all peers can follow
+
 
 @dataclass(frozen=True)
 class Command:
@@ -30,8 +32,8 @@ class Command:
     """Their translations: adds BLEU, and the plot of quality against speed."""
     shortlist: Path | None = None
     """A file of `seqkd shortlist` for the checkpoints' vocabulary: times the engine with it too (not exact)."""
-    rules: str = "ctranslate2"
-    """Named rules of the checkpoints' search (of search.PROFILES). All peers can follow the default."""
+    rules: str = COMMON
+    """Named rules of the checkpoints' search (of search.PROFILES); others than the default without peers."""
     random: bool = False
     """Time the random model too, beside checkpoints."""
     peers: str = "ctranslate2,hf,opennmt"
@@ -68,7 +70,8 @@ def _check(command: Command) -> None:
     """UserError for what cannot be measured."""
     from experiments.decoding_speed import registry
 
-    registry.chosen(command.peers)
+    if registry.chosen(command.peers) and command.rules != COMMON:
+        raise UserError(f"--rules {command.rules}: the peers follow {COMMON} alone; give --peers none, or leave it out")
     if command.checkpoint and command.input is None:
         raise UserError("--checkpoint needs --input FILE, a source sentence a line")
     if command.input is not None and not command.checkpoint:
