@@ -21,21 +21,28 @@ MADE = SimpleNamespace(scale=SimpleNamespace(arms=grid(MODELS)))
 HERE = ("LSTM", "LSTM → Transformer")
 
 
-def split():
-    """(all arms, those of HERE as if made alone, all as an earlier report): the same numbers."""
+def split(names=HERE):
+    """(all arms as an earlier report, those of these names as if made alone): the same numbers."""
     whole = made_up("classification", models=MODELS) | {"differences": {}, "commit": "1234567890", "finished": "then"}
     pairs = ("LSTM | Transformer", "LSTM → Transformer | Transformer", "LSTM | LSTM → Transformer")
     whole["differences"] = {pair: {"mu": {"mean": 0.1, "low": 0.09, "high": 0.11}} for pair in pairs}
     here = deepcopy(whole)
-    here["arms"] = [arm for arm in here["arms"] if arm["arm"] in HERE]
-    here["differences"] = {pairs[2]: here["differences"][pairs[2]]}
+    here["arms"] = [arm for arm in here["arms"] if arm["arm"] in names]
+    here["differences"] = {
+        pair: found for pair, found in here["differences"].items() if set(pair.split(" | ")) <= {*names}
+    }
+    if not names:
+        return whole, here | {"representations": None}
     found = here["representations"]
-    kept = [i for i, model in enumerate(found["models"]) if model["arm"] in HERE]
+    kept = [i for i, model in enumerate(found["models"]) if model["arm"] in names]
     found["similarity"] = [[found["similarity"][i][j] for j in kept] for i in kept]
     for key in ("models", "map"):
         found[key] = [found[key][i] for i in kept]
-    found["paths"] = [path for path in found["paths"] if path["arm"] in HERE]
-    found["to_teachers"] = {arm: found["to_teachers"][arm] for arm in HERE}
+    found["paths"] = [path for path in found["paths"] if path["arm"] in names]
+    towards = {arm: found["to_teachers"][arm] for arm in names}
+    found["to_teachers"] = {
+        arm: {name: of for name, of in said.items() if name in names} for arm, said in towards.items()
+    }
     return whole, here
 
 
@@ -78,10 +85,7 @@ def test_of_an_arm_that_was_made_anew_only_what_is_seen_here_is_said():
 @pytest.mark.parametrize("here_again", [("Transformer",), ("LSTM",), ()])
 def test_whichever_arms_are_made_again_the_verdicts_are_the_same(here_again):
     """Unless one of them has other values; with none the report is the earlier one."""
-    whole, _ = split()
-    here = deepcopy(whole)
-    here["arms"] = [arm for arm in here["arms"] if arm["arm"] in here_again]
-    here["differences"], here["representations"] = {}, None
+    whole, here = split(here_again)
     assert claims.claims(earlier.joined(MADE, here, whole)) == claims.claims(whole)
 
 
