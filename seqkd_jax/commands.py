@@ -310,6 +310,7 @@ def learn_shortlist(command: LearnShortlist) -> None:
     from seqkd_jax import checkpoint, shortlist
 
     require_at_least(command, _option, frequent=0, partners=0)
+    files.require_no_directory(command.out)
     vocabularies = checkpoint.load(command.checkpoint).vocabularies
     pairs = inputs.load_pairs(command.pairs, "train")
     sources = map(vocabularies.source.encode, pairs.sources)

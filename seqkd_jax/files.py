@@ -24,7 +24,7 @@ from seqkd_jax.base import UserError
 def write_bytes(path: Path | str, data: bytes) -> None:
     """Write a file atomically; missing parent directories are made. UserError for a directory."""
     path = Path(path)
-    _require_no_directory(path)
+    require_no_directory(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
     with open(temporary, "wb") as file:
@@ -92,7 +92,8 @@ def remove(path: Path | str) -> None:
     shutil.rmtree(going)
 
 
-def _require_no_directory(path: Path) -> None:
+def require_no_directory(path: Path) -> None:
+    """UserError for a directory where a file is to be written; asked early, nothing is computed in vain."""
     if path.is_dir():
         raise UserError(f"{path}: is a directory; name a file to write")
 
@@ -104,7 +105,7 @@ def new_file(path: Path | str) -> Iterator[TextIO]:
     A device or a pipe is written to as it is. UserError for a directory.
     """
     path = Path(path)
-    _require_no_directory(path)
+    require_no_directory(path)
     if path.exists() and not path.is_file():
         with open(path, "w", encoding="utf-8", newline="\n") as stream:
             yield stream

@@ -484,6 +484,7 @@ def test_translate_begins_with_the_prefix(teacher, tmp_path, capfd):
         (["translate", "--checkpoint", "c", "--decoder", "greedy", "--mbr", "chrf"], "gives one translation"),
         (["translate", "--checkpoint", "c", "--mbr-weights", "probability"], "--mbr-weights is for --mbr"),
         (["translate", "--checkpoint", "c", "--prefix-file", "-"], "are both standard input"),
+        (["shortlist", "--checkpoint", "c", "--out", "."], ".: is a directory; name a file to write"),
         (["translate", "--checkpoint", "c", "--sample-top-k", "5"], "--sample-top-k is for `seqkd translate --decoder"),
         (["distill", "--checkpoint", "c", "--out", "o", "--sample-seed", "1"], "--sample-seed is for `seqkd translate"),
         (["evaluate", "--checkpoint", "c", "--sample-temperature", "0.5"], "--sample-temperature is for"),

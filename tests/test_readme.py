@@ -120,6 +120,7 @@ RESULTS = ROOT / "experiments" / "results"
 # What the header of a table of the README holds -> the committed table with the same rows, what stands above it there
 # (nothing: it is the first), and the column that names a row.
 COMMITTED = {
+    "the mode": ("kim_rush_2016/smoke", "", 1),
     "paper's Δ": ("kim_rush_2016/multi30k", "", 1),
     "mu, taught by": ("abnar_2020/classification", "## mu by teacher", 0),
     "D, taught by": ("abnar_2020/classification", "## D by teacher", 0),
