@@ -44,7 +44,7 @@ def _same(there: Mapping, here: Mapping, said: str) -> None:
 
 def joined(made: Study, here: dict, there: dict) -> dict:
     """What `here` says, and what `there`, as `read` has it, says of arms that `here` has not."""
-    own, before = ({entry["arm"]: entry for entry in results["arms"]} for results in (here, there))
+    own, before = ({entry["arm"]: entry for entry in told["arms"]} for told in (here, there))
     source = {"commit": there["commit"], "finished": there["finished"]}
     taken = {name: {"reported": source, **entry} for name, entry in before.items() if name not in own}
 

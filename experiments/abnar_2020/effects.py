@@ -83,10 +83,9 @@ def unpaired(results: dict, first: str, second: str, metric: str) -> Interval:
     if len(found) < 2 or any(one.get(key) is None for one in found for key in ("mean", "low", "high")):
         return None
     ours, theirs = found
-    below = math.hypot(ours["mean"] - ours["low"], theirs["high"] - theirs["mean"])
-    above = math.hypot(ours["high"] - ours["mean"], theirs["mean"] - theirs["low"])
-    size = ours["mean"] - theirs["mean"]
-    return size - below, size + above
+    by_ours = ours["low"] - theirs["mean"], ours["high"] - theirs["mean"]
+    by_theirs = ours["mean"] - theirs["high"], ours["mean"] - theirs["low"]
+    return together(ours["mean"] - theirs["mean"], by_ours, by_theirs)
 
 
 def steadier(results: dict, arm: str, alone: str, metric: str) -> Effect:

@@ -10,6 +10,7 @@ statistics to keep, and no image's result depends on its neighbours. Kernels sta
 head Glorot uniform, biases at zero; all is float32.
 """
 
+from collections.abc import Callable
 from functools import partial, reduce
 
 import flax.linen as nn
@@ -53,10 +54,10 @@ def _convolve(x: Float[Array, "B Y X C"], kernel: Float[Array, "3 3 C F"]) -> Fl
     return sum(added[:, row : row + height, :, row] for row in range(3))
 
 
-def _normalise(x, axes: tuple[int, ...]):
-    """Mean 0 and variance 1 over these axes."""
-    centred = x - jnp.mean(x, axes, keepdims=True)
-    return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axes, keepdims=True) + EPSILON)
+def _normalise(x, mean: Callable, scale, shift):
+    """Mean 0 and variance 1 over what `mean` is taken over, then a scale and a shift for each channel."""
+    centred = x - mean(x)
+    return centred * (jax.lax.rsqrt(mean(jnp.square(centred)) + EPSILON) * _rows(scale, x.ndim)) + _rows(shift, x.ndim)
 
 
 def _group_norm(x: Float[Array, "B Y X C"], scale, shift, groups: int) -> Float[Array, "B Y X C"]:
@@ -69,8 +70,7 @@ def _group_norm(x: Float[Array, "B Y X C"], scale, shift, groups: int) -> Float[
         of_groups = jnp.mean(jnp.mean(values, (1, 2)).reshape(len(x), groups, -1), axis=-1)
         return jnp.repeat(of_groups, x.shape[-1] // groups, axis=-1)[:, None, None]
 
-    centred = x - mean(x)
-    return centred * (jax.lax.rsqrt(mean(jnp.square(centred)) + EPSILON) * _rows(scale, x.ndim)) + _rows(shift, x.ndim)
+    return _normalise(x, mean, scale, shift)
 
 
 def _rows(vector, ndim: int):
@@ -157,8 +157,9 @@ class MLPClassifier(nn.Module):
         """The last layer after its norm; keys [B]: with dropout, after every layer."""
         x = _pixels(images).reshape(images.shape[0], -1)
         for index, (kernel, bias, scale, shift) in enumerate(self.layers):
-            x = _normalise(nn.relu(x @ kernel + _rows(bias, 2)), (1,))
-            x = dropout(_rows(scale, 2) * x + _rows(shift, 2), self.config.dropout, fold_keys(keys, index))
+            x = nn.relu(x @ kernel + _rows(bias, 2))
+            x = _normalise(x, partial(jnp.mean, axis=1, keepdims=True), scale, shift)
+            x = dropout(x, self.config.dropout, fold_keys(keys, index))
         return x[:, None]
 
     def head(self, features, ids=None):
