@@ -45,9 +45,10 @@ def teacher(tmp_path):
 @pytest.fixture
 def decoded(monkeypatch):
     """Replaces the search by one that spells the source backwards, and keeps the lines it was given."""
-    seen = []
+    seen, firsts = [], []
 
     def backwards(translator, params, vocabularies, lines, decoding, **options):
+        firsts.append(options["first"])
         for line in lines:
             if line == seen_limit.get("line"):
                 raise KeyboardInterrupt
@@ -57,6 +58,7 @@ def decoded(monkeypatch):
 
     seen_limit = {}
     monkeypatch.setattr(lists, "translate_lines", backwards)
+    backwards.firsts = firsts
     backwards.seen, backwards.kill_at = seen, lambda line: seen_limit.update(line=line)
     return backwards
 
@@ -79,6 +81,7 @@ def test_lists_come_back_in_order(tmp_path, teacher, decoded):
     assert read[0] == [Candidate("b a", -1.0, -1.5, True, 2), Candidate("a", -2.0, -2.0, False, 1)]
     rows = gzip.decompress((tmp_path / "lists" / "shard-00001.jsonl.gz").read_bytes()).decode().splitlines()
     assert json.loads(rows[0])["source"] == "d e f"
+    assert decoded.firsts == [0, 3, 6], "errors must name the corpus's lines, not the shard's"
 
 
 @pytest.mark.parametrize("line", [LINES[0], LINES[1], LINES[3], LINES[5], LINES[6]])

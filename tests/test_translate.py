@@ -242,6 +242,26 @@ def test_errors_are_one_line():
         list(translate_ids(TINY, PARAMS, sentences(2), Decoding(SearchConfig(beam=0), **OPTIONS)))
 
 
+def test_a_line_that_is_a_book_is_refused_by_its_number():
+    """Before any sentence of its chunk is decoded: memory grows as the square of the tokens."""
+    book = [5] * 5000 + [EOS]
+    with pytest.raises(UserError, match="sentence 8 has 5,001 tokens, of at most 4,096: split"):
+        list(translate_ids(TINY, PARAMS, [*sentences(7), book], Decoding(CONFIG, chunk=3, **OPTIONS)))
+    with pytest.raises(UserError, match="sentence 2 has 5,001 tokens"):
+        list(force_score(TINY, PARAMS, [([5, EOS], [5]), ([5, EOS], book)]))
+    lines, decoding = ["a", "b" * 5000], Decoding(CONFIG, **OPTIONS)
+    with pytest.raises(UserError, match="sentence 12 has"):
+        list(translate_lines(TINY, PARAMS, LetterVocabularies, lines, decoding, first=10))
+
+
+def test_lines_of_a_later_part_are_sampled_as_in_the_whole():
+    lines = ["ab c", "d", "efg", "h a b"]
+    decoding = Decoding(SearchConfig(beam=3, sample_seed=5), "sample", **OPTIONS)
+    whole = list(translate_lines(TINY, PARAMS, LetterVocabularies, lines, decoding))
+    assert whole[2:] == list(translate_lines(TINY, PARAMS, LetterVocabularies, lines[2:], decoding, first=2))
+    assert whole[2:] != list(translate_lines(TINY, PARAMS, LetterVocabularies, lines[2:], decoding))
+
+
 def test_files():
     best = Hypothesis([4, 5], "a “b”\u2028c\nd", -1.5, -3.0, True)
     second = best._replace(text="x", score=-2.0, finished=False)

@@ -70,7 +70,8 @@ def n_best(
     with progress.counter(sum(len(shards[number]) for number in todo), name, "sentences") as advance:
         for number in todo:
             system = teacher.model, teacher.params, teacher.vocabularies
-            _write_shard(found, number, translate_lines(*system, shards[number], decoding, progress=advance))
+            lists = translate_lines(*system, shards[number], decoding, progress=advance, first=shard_lines * number)
+            _write_shard(found, number, lists)
     return found
 
 

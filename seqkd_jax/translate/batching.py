@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from seqkd_jax.base import PAD
+from seqkd_jax.base import PAD, UserError
 
 Ids = Sequence | np.ndarray
 Item = TypeVar("Item")
@@ -20,6 +20,7 @@ Item = TypeVar("Item")
 # a forced pass pays for every position.
 SOURCE_BUCKETS = (16, 32, 64, 128)
 FORCED_BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128)
+LONGEST = 4096  # ids of one sentence, EOS included: memory grows as the square, and a book in one line would end a run
 
 
 class Shape(NamedTuple):
@@ -34,19 +35,26 @@ class Shape(NamedTuple):
 
 def in_order(
     items: Iterable[Item],
-    size: Callable[[Item], Any],
+    size: Callable[[Item], tuple[int, ...]],
     shape_of: Callable[[Item], Shape | None],
     run: Callable[[Shape, list[Item]], Any],
     chunk: int,
     progress: Callable[[int], object] | None,
+    first: int = 0,
 ) -> Iterator[Any]:
     """One result for each item, in order, made in batches of one shape and similar size; no shape: the result is None.
 
-    run dispatches a batch and returns arrays with a leading axis of rows; all batches of a chunk are dispatched before
-    the first is waited for, which keeps the device busy.
+    size: ids of each part of an item; first: the number of the first item, from 0, by which an error names one. run
+    dispatches a batch and returns arrays with a leading axis of rows; all batches of a chunk are dispatched before the
+    first is waited for, which keeps the device busy. Raises UserError for an item of more than LONGEST ids.
     """
     items = iter(items)
     while present := list(islice(items, chunk)):
+        for number, item in enumerate(present, start=first + 1):
+            length = max(size(item))
+            if length > LONGEST:
+                raise UserError(f"sentence {number} has {length:,} tokens, of at most {LONGEST:,}: split or drop it")
+        first += len(present)
         groups: dict[Shape | None, list[int]] = {}
         for index in sorted(range(len(present)), key=lambda i: size(present[i])):
             groups.setdefault(shape_of(present[index]), []).append(index)
@@ -55,8 +63,8 @@ def in_order(
         running = []
         for shape, members in groups.items():
             members.reverse()  # the longest first: what is left when a pool runs dry is soon done
-            for first in range(0, len(members), shape.rows):
-                batch = members[first : first + shape.rows]
+            for start in range(0, len(members), shape.rows):
+                batch = members[start : start + shape.rows]
                 running.append((batch, run(shape, [present[i] for i in batch])))
         for batch, output in running:
             output = jax.device_get(output)

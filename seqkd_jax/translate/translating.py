@@ -100,7 +100,8 @@ def translate_ids(
     begins with, which count like any others. progress is told how many were done, batch by batch.
     Raises UserError for rules that make no sense, and for NaN scores.
     """
-    for hypotheses, _ in _translate(translator, params, sentences, prefixes, decoding, progress, attention=False):
+    numbered = _numbered(sentences, prefixes, 0)
+    for hypotheses, _ in _translate(translator, params, numbered, decoding, progress, False, 0):
         yield hypotheses
 
 
@@ -116,13 +117,15 @@ def translate_lines(
     unknown_from_source: bool = False,
     dictionary: Mapping[str, str] | None = None,
     progress: Callable[[int], object] | None = None,
+    first: int = 0,
 ) -> Iterator[Translation]:
     """The translations of lines of text, one for each line, in order; line ends are removed.
 
     prefixes: for each line a text that its translation begins with. n_best: keep so many hypotheses of the beam; None:
     all. unknown_from_source: each <unk> becomes the source word that it attends to most, or that word's entry in
     `dictionary` (see `unknown`); UserError if the vocabulary is not of words or the model has no attention.
-    progress: as in `translate_ids`.
+    progress: as in `translate_ids`. first: the number of the first line, from 0: errors name lines by it, and samples
+    are drawn by it.
     """
     waiting: deque[str] = deque()  # read, not yet yielded
 
@@ -133,7 +136,8 @@ def translate_lines(
             yield [*vocabularies.source.encode(line), EOS]
 
     given = None if prefixes is None else (vocabularies.target.encode(text.rstrip("\r\n")) for text in prefixes)
-    results = _translate(translator, params, encoded(), given, decoding, progress, attention=unknown_from_source)
+    sentences = _numbered(encoded(), given, first)
+    results = _translate(translator, params, sentences, decoding, progress, unknown_from_source, first)
     for hypotheses, positions in results:
         source = waiting.popleft()
         texts = []
@@ -190,7 +194,7 @@ def without_ends(tokens: np.ndarray) -> list[int]:
 
 
 def _translate(
-    translator, params, sentences, prefixes, decoding: Decoding, progress, *, attention: bool
+    translator, params, sentences: Iterable[Sentence], decoding: Decoding, progress, attention: bool, first: int
 ) -> Iterator[tuple[Hypotheses, np.ndarray | None]]:
     """(Hypotheses [K,...], attended positions [K,T] or None) of each sentence, in order."""
     decoder = decoding.decoder
@@ -205,10 +209,10 @@ def _translate(
         words = shortlist and shortlist_words(shortlist, [sentence.ids for sentence in batch])
         return search(params, _request(decoding.search, shape, batch), words)
 
-    size = lambda sentence: len(sentence.ids)  # noqa: E731
+    size = lambda sentence: (len(sentence.ids),)  # noqa: E731
     shape_of = lambda sentence: _search_shape(sentence, decoding)  # noqa: E731
-    results = in_order(_numbered(sentences, prefixes), size, shape_of, run, decoding.chunk, progress)
-    for number, result in enumerate(results, start=1):
+    results = in_order(sentences, size, shape_of, run, decoding.chunk, progress, first)
+    for number, result in enumerate(results, start=first + 1):
         hypotheses, positions = result or (_empty(1 if decoder == "greedy" else decoding.search.beam), None)
         if np.isnan(hypotheses.scores).any():
             raise UserError(
@@ -221,11 +225,11 @@ def _translate(
         yield hypotheses, positions
 
 
-def _numbered(sentences: Iterable[Ids], prefixes: Iterable[Ids] | None) -> Iterator[Sentence]:
+def _numbered(sentences: Iterable[Ids], prefixes: Iterable[Ids] | None, first: int) -> Iterator[Sentence]:
     if prefixes is None:
-        yield from (Sentence(number, ids, ()) for number, ids in enumerate(sentences))
+        yield from (Sentence(number, ids, ()) for number, ids in enumerate(sentences, start=first))
         return
-    for number, (ids, prefix) in enumerate(zip_longest(sentences, prefixes)):
+    for number, (ids, prefix) in enumerate(zip_longest(sentences, prefixes), start=first):
         if ids is None or prefix is None:
             missing = "sentence" if ids is None else "prefix"
             raise UserError(
