@@ -240,7 +240,8 @@ def test_a_diverged_teacher_takes_its_student_along(finished, monkeypatch):
     common = made._replace(scale=dataclasses.replace(made.scale, teachers="one"))
     monkeypatch.setattr(study, "training", lambda _, arm: made.root / _directory(made, arm))
     assert study.diverged(common, student) == {0, 1}
-    told = results.collect(made, {alone: {0}, student: {0}})
+    told, right = results.collect(made, {alone: {0}, student: {0}})
+    assert {len(of["test"]) for of in right.values()} == {1}
     assert [arm["seeds"] for arm in told["arms"]] == [[2], [1002]]
     assert [arm["diverged"] for arm in told["arms"]] == [[1], [1001]]
     assert all(len(arm["metrics"]["loss"]["values"]) == 1 for arm in told["arms"])

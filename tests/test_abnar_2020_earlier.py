@@ -5,19 +5,23 @@ import shutil
 from copy import deepcopy
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from test_abnar_2020 import finished  # noqa: F401
 from test_abnar_2020_report import made_up
 
 from experiments.abnar_2020 import __main__ as command
-from experiments.abnar_2020 import claims, earlier, effects, plots, scales, tables
+from experiments.abnar_2020 import accuracy, answers, claims, earlier, effects, plots, scales, tables
 from experiments.abnar_2020.arms import grid
 from experiments.abnar_2020.effects import Comparison
 from experiments.claims import NOT_RUN, together, welch
 from seqkd_jax import files
+from seqkd_jax.base import UserError
 
 MODELS = ("LSTM", "Transformer")
-MADE = SimpleNamespace(scale=SimpleNamespace(arms=grid(MODELS)))
+STRATA = {"distance": np.arange(60) % 7 + 1, "intervening": np.arange(60) % 3, "attractors": np.arange(60) % 3}
+MADE = SimpleNamespace(scale=SimpleNamespace(arms=grid(MODELS), setup="classification"))
+MADE.task = SimpleNamespace(strata=STRATA, tests={"test": SimpleNamespace(truth=np.zeros(60, int))})
 HERE = ("LSTM", "LSTM → Transformer")
 
 
@@ -46,9 +50,20 @@ def split(names=HERE):
     return whole, here
 
 
+def joined(here, there):
+    """Of reports whose answers were not kept."""
+    return earlier.joined(MADE, (here, {}), (there, {}))[0]
+
+
+def drawn():
+    """What arms of MODELS have right."""
+    random = np.random.default_rng(0)
+    return {arm.label: {"test": random.random((3, 60)) < 0.8} for arm in grid(MODELS)}
+
+
 def test_with_the_same_numbers_everything_is_as_if_made_together():
     whole, here = split()
-    joint = earlier.joined(MADE, here, whole)
+    joint = joined(here, whole)
     assert [arm["arm"] for arm in joint["arms"]] == [arm["arm"] for arm in whole["arms"]]
     assert {arm["arm"] for arm in joint["arms"] if "reported" in arm} == {
         arm["arm"] for arm in whole["arms"] if arm["arm"] not in HERE
@@ -66,7 +81,7 @@ def test_of_an_arm_that_was_made_anew_only_what_is_seen_here_is_said():
     for arm in here["arms"]:
         found = arm["metrics"]["mu"]
         found["values"] = [value + 1e-4 for value in found["values"]]
-    joint = earlier.joined(MADE, here, whole)
+    joint = joined(here, whole)
     assert joint["differences"] == here["differences"]
     agreement = {arm["arm"]: "agreement" in arm["metrics"] for arm in joint["arms"] if arm["teacher"]}
     assert agreement == {name: name == "LSTM → Transformer" or "Transformer →" in name for name in agreement}, (
@@ -86,7 +101,7 @@ def test_of_an_arm_that_was_made_anew_only_what_is_seen_here_is_said():
 def test_whichever_arms_are_made_again_the_verdicts_are_the_same(here_again):
     """Unless one of them has other values; with none the report is the earlier one."""
     whole, here = split(here_again)
-    assert claims.claims(earlier.joined(MADE, here, whole)) == claims.claims(whole)
+    assert claims.claims(joined(here, whole)) == claims.claims(whole)
 
 
 def test_an_unpaired_interval_is_that_of_two_means():
@@ -110,13 +125,49 @@ def test_an_unpaired_interval_is_that_of_two_means():
 def test_what_was_taken_stays_taken():
     """An arm keeps the commit of the report that it was made for."""
     whole, here = split()
-    first = earlier.joined(MADE, here, whole) | {"commit": "later", "finished": "now"}
+    first = joined(here, whole) | {"commit": "later", "finished": "now"}
     alone = here | {"arms": here["arms"][:1]}
-    again = earlier.joined(MADE, alone, first)
+    again = joined(alone, first)
     reported = {arm["arm"]: arm.get("reported", {}).get("commit") for arm in again["arms"]}
     assert reported["LSTM"] is None and reported["LSTM → Transformer"] == "later"
     assert reported["Transformer"] == "1234567890"
     assert effects.alike(again, "Transformer") == effects.alike(whole, "Transformer")
+
+
+def test_answers_that_were_kept_are_compared_example_by_example():
+    """Of an arm from there and one that was made anew: as if both had been made together."""
+    whole, here = split()
+    right = drawn()
+    anew = {name: {"test": ~right[name]["test"]} for name in HERE}
+    for arm in here["arms"]:
+        arm["metrics"]["mu"]["values"] = [0.2, 0.3, 0.4]
+    joint, kept = earlier.joined(MADE, (here, anew), (whole, right))
+    assert kept.keys() == right.keys()
+    for name in right:
+        expected = anew.get(name, right[name])["test"]
+        np.testing.assert_array_equal(kept[name]["test"], expected, f"answers of {name}")
+    assert joint["differences"].items() >= answers.differences("classification", STRATA, kept).items()
+    pair = kept["LSTM → Transformer"]["test"], kept["Transformer"]["test"]
+    found = effects.paired(joint, "LSTM → Transformer", "Transformer", "mu")
+    assert found == tuple(accuracy.difference(*pair)[end] for end in ("low", "high"))
+
+
+def test_answers_come_back_bit_by_bit(tmp_path):
+    """And a file that is not the one that results.json was written with is refused."""
+    right, path = drawn(), tmp_path / answers.FILE
+    sha = answers.save(path, right)
+    found = answers.load(path, sha, MADE.task)
+    assert found.keys() == right.keys()
+    for name, tests in right.items():
+        np.testing.assert_array_equal(found[name]["test"], tests["test"])
+        assert found[name]["test"].dtype == bool
+    assert sha == answers.save(path, right), "the same answers, another file"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match="answers.npz: missing, or not of the results.json beside it"):
+        answers.load(path, sha, MADE.task)
+    path.unlink()
+    with pytest.raises(UserError, match="missing"):
+        answers.load(path, sha, MADE.task)
 
 
 def test_the_command_reports_what_another_out_has(finished, tmp_path, monkeypatch, capsys):  # noqa: F811
@@ -135,6 +186,7 @@ def test_the_command_reports_what_another_out_has(finished, tmp_path, monkeypatc
     assert taken == [arm.label for arm in made.scale.arms if arm.teacher], "stages of the others were there"
     assert found["arms"] == whole["arms"]
     assert found["differences"] == whole["differences"]
+    assert found["answers"] == whole["answers"], "the same decisions, but other answers"
     assert found["representations"]["to_teachers"] == whole["representations"]["to_teachers"]
     capsys.readouterr()
     for broken, message in (

@@ -83,7 +83,7 @@ def _run(scale: Scale, command: Command) -> int:
         print(dry_run.describe(scale, command.seeds or scale.seeds, asked))
         return 0
     from experiments import report
-    from experiments.abnar_2020 import claims, earlier, plots, results, study, tables, tasks
+    from experiments.abnar_2020 import answers, claims, earlier, plots, results, study, tables, tasks
 
     progress.count_compilations()
     started = time.monotonic()
@@ -91,9 +91,11 @@ def _run(scale: Scale, command: Command) -> int:
     making = study.Study(scale, tasks.load(scale, command.data), out / "stages", command.seeds or scale.seeds)
     before = earlier.read(making, command.earlier) if command.earlier else None
     left_out = evaluated(scale.arms, asked, making, lambda arm: arm.key, study.evaluated)
-    found = results.collect(making, left_out)
-    found = earlier.joined(making, found, before) if before else found
+    found, right = results.collect(making, left_out)
+    if before:
+        found, right = earlier.joined(making, (found, right), before)
     found = {"study": "abnar_2020", **report.what_ran(found["data"]), **found}
+    found["answers"] = answers.save(out / answers.FILE, right)
     found["claims"] = [claim._asdict() for claim in claims.claims(found)]
     table = tables.table(found)
     write(out, found, table, plots.PLOTS)

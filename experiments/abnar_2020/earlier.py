@@ -1,23 +1,27 @@
 """Arms of an earlier results.json beside those that were made here: made on another machine, or their checkpoints gone.
 
-What the earlier report says of one arm is taken as it stands. What it says of two arms holds where both are as they
-were there: taken, or with the same values here. Nothing else is known of an arm from there and one from here, for that
-takes their predictions and vectors side by side; `effects` then has wider intervals, and maps show what was made here.
+What the earlier report says of one arm is taken as it stands, with what it has right where that was kept, so that it
+can be compared with arms of here example by example. What else the report says of two arms holds where both are as they
+were there: taken, or with the same values here. Vectors are not kept: maps show what was made here.
 Settings, seeds and data are compared, not the code that trained: of that the commits tell.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from experiments.abnar_2020 import effects, results
+from experiments.abnar_2020 import answers, effects, results
+from experiments.abnar_2020.answers import Answers
 from experiments.abnar_2020.study import Study
 from seqkd_jax import files
 from seqkd_jax.base import UserError
 from seqkd_jax.run_record import plain
 
 
-def read(made: Study, path: Path) -> dict:
-    """An earlier results.json; UserError unless it is of the study that `made` is: settings, seeds, data, models."""
+def read(made: Study, path: Path) -> tuple[dict, Answers]:
+    """An earlier results.json, and what its arms have right, as far as that was kept beside it.
+
+    UserError unless it is of the study that `made` is: settings, seeds, data, models.
+    """
     found = files.read_json(path)
     if not isinstance(found, dict) or not isinstance(found.get("arms"), list):
         raise UserError(f"{path}: not the results.json of a study; name one that this command has written")
@@ -30,7 +34,9 @@ def read(made: Study, path: Path) -> dict:
             raise UserError(f"{path}: it has an arm {name!r}, and scale {made.scale.name} has none of that name")
         for key, value in results.settings(made, known[name]).items():
             _same(entry["training"][key], plain(value), f"{path}: {name} has another {key}")
-    return found
+    if not found.get("answers"):  # written before they were kept
+        return found, {}
+    return found, answers.load(path.with_name(answers.FILE), found["answers"], made.task)
 
 
 def _same(there: Mapping, here: Mapping, said: str) -> None:
@@ -42,8 +48,9 @@ def _same(there: Mapping, here: Mapping, said: str) -> None:
             )
 
 
-def joined(made: Study, here: dict, there: dict) -> dict:
-    """What `here` says, and what `there`, as `read` has it, says of arms that `here` has not."""
+def joined(made: Study, present: tuple[dict, Answers], past: tuple[dict, Answers]) -> tuple[dict, Answers]:
+    """What `present`, as results.collect has it, says, and what `past`, as `read` has it, says of arms beside those."""
+    (here, right), (there, right_before) = present, past
     own, before = ({entry["arm"]: entry for entry in told["arms"]} for told in (here, there))
     source = {"commit": there["commit"], "finished": there["finished"]}
     taken = {name: {"reported": source, **entry} for name, entry in before.items() if name not in own}
@@ -60,17 +67,19 @@ def joined(made: Study, here: dict, there: dict) -> dict:
         if not as_it_was(entry["teacher"]):  # the agreement would be read as one with the teacher that was made since
             metrics = {key: value for key, value in entry["metrics"].items() if key != "agreement"}
             taken[name] = {**entry, "metrics": metrics}
-    differences = dict(here["differences"])
+    right = {name: right_before[name] for name in taken if name in right_before} | right
+    differences = here["differences"] | answers.differences(made.scale.setup, made.task.strata, right)
     for pair, metrics in (there.get("differences") or {}).items():
         if all(map(as_it_was, pair.split(" | "))):
             differences[pair] = metrics | differences.get(pair, {})
     arms = own | taken
-    return {
+    found = {
         **here,
         "arms": [arms[arm.label] for arm in made.scale.arms if arm.label in arms],
         "differences": differences,
         "representations": _representations(here, there, taken, as_it_was),
     }
+    return found, right
 
 
 def _representations(

@@ -6,27 +6,33 @@ from dataclasses import asdict
 import numpy as np
 
 from experiments import pipeline
-from experiments.abnar_2020 import accuracy, claims, maps, study
+from experiments.abnar_2020 import accuracy, answers, maps, study
+from experiments.abnar_2020.answers import Answers
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.scale import SETUPS
 from experiments.abnar_2020.study import Study
 from seqkd_jax import calibration, files
 
 
-def collect(made: Study, left_out: Mapping[Arm, set[int]]) -> dict:
-    """What results.json says beside what ran. left_out: of each arm that was evaluated the seeds that do not count."""
+def collect(made: Study, left_out: Mapping[Arm, set[int]]) -> tuple[dict, Answers]:
+    """What results.json says beside what ran, and what each arm has right.
+
+    left_out: of each arm that was evaluated the seeds that do not count.
+    """
     task, scale, arms = made.task, made.scale, tuple(left_out)
     said = {arm: _kept(made, arm, left_out[arm]) for arm in arms}
     entries = [_entry(made, arm, said, left_out[arm]) for arm in arms]
     mapped = tuple(arm for arm in arms if len(left_out[arm]) < made.seeds)
-    return {
+    right = {arm.label: answers.of_arm(task, said[arm]) for arm in mapped}
+    found = {
         **identity(made),
         "notes": list(scale.deviations),
         "counts": task.counts,
         "arms": entries,
-        "differences": _differences(made, said),
+        "differences": answers.differences(scale.setup, task.strata, right),
         "representations": files.read_json(maps.drawn_map(made, mapped, left_out) / "map.json") if mapped else None,
     }
+    return found, right
 
 
 def identity(made: Study) -> dict:
@@ -165,29 +171,6 @@ def _over_seeds(values: Sequence[float]) -> dict:
 
 def _correct(made: Study, found: dict, name: str) -> np.ndarray:
     return found[f"decisions_{name}"] == made.task.tests[name].truth
-
-
-def _differences(made: Study, said: dict) -> dict:
-    """Paired intervals of the comparisons that claims ask for: arms are right or wrong on the same test examples."""
-    by_label = {arm.label: found for arm, found in said.items() if len(found["places"])}
-    differences: dict[str, dict] = {}
-    for first, second, metric in claims.comparisons(made.scale.setup):
-        if first in by_label and second in by_label:
-            entry = differences.setdefault(f"{first} | {second}", {})
-            entry[metric] = _difference(made, by_label[first], by_label[second], metric)
-    return differences
-
-
-def _difference(made: Study, first: dict, second: dict, metric: str) -> dict:
-    name = metric.removeprefix("accuracy_") if metric.startswith("accuracy_") else "test"
-    pair = [_correct(made, found, name) for found in (first, second)]
-    binned = {accuracy.MACRO[bins]: bins for bins in ("distance", "attractors")}
-    if metric not in binned:
-        return accuracy.difference(*pair)
-    strata = made.task.strata
-    counted = accuracy.selections(strata["distance"], strata["intervening"], strata["attractors"])
-    rows, bins, groups = counted[binned[metric]]
-    return accuracy.difference(*(correct[:, rows] for correct in pair), bins, groups)
 
 
 def data_hashes(made: Study) -> dict[str, str]:
