@@ -24,6 +24,7 @@ from seqkd_jax.base import UserError
 
 FORMAT = 1  # raise it when stages made by older code must not be used any more
 MANIFEST = "manifest.json"
+PARTS = ".parts"  # beside the stages, of each unfinished one: the commit and the start of every run that worked on it
 
 
 class NotMade(Exception):
@@ -162,19 +163,34 @@ def _make(directory: Path, identity: dict, make: Callable[[Path], object], resum
     work.mkdir(parents=True, exist_ok=True)
     (work / MANIFEST).unlink(missing_ok=True)  # of a run killed just before the renaming
     progress.log(f"[{name}] {'goes on' if resumed else 'starts'} ({directory.name})")
+    parts = directory.parent / PARTS / f"{directory.name}.json"
+    before = _earlier_parts(work, parts) if resumed else []
+    files.write_json(parts, [*before, {"commit": commit(), "started": time.time()}])
     start = time.monotonic()
     make(work)
-    seconds = time.monotonic() - start
+    seconds = time.monotonic() - start + sum(part["seconds"] for part in before)
     _drop_unfinished(work)
     hashes = {file: files.sha256_file(work / file) for file in files.tree(work)}
-    manifest = {**identity, "files": hashes, **provenance(), "seconds": round(seconds, 3), "resumed": resumed}
-    files.write_json(work / MANIFEST, manifest)
+    commits = list(dict.fromkeys([*(part["commit"] for part in before), commit()]))
+    how = {**provenance(), "commits": commits, "seconds": round(seconds, 3), "resumed": resumed}
+    files.write_json(work / MANIFEST, {**identity, "files": hashes, **how})
     files.fsync_tree(work)
     os.rename(work, directory)
     files.fsync(directory.parent)
+    parts.unlink(missing_ok=True)
     _verified.add((str(directory), (directory / MANIFEST).stat().st_mtime_ns))
     _told.add(directory)
     progress.log(f"[{name}] made in {progress.duration(seconds)}")
+
+
+def _earlier_parts(work: Path, parts: Path) -> list[dict]:
+    """Of each run that worked on this stage and was killed: its commit, and its seconds until it last wrote a file."""
+    if not parts.exists():
+        return []
+    before = files.read_json(parts)
+    written = max((path.stat().st_mtime for path in work.rglob("*") if path.is_file()), default=0.0)
+    before[-1]["seconds"] = round(max(0.0, written - before[-1]["started"]), 3)
+    return before
 
 
 def _drop_unfinished(work: Path) -> None:

@@ -115,6 +115,24 @@ def test_a_killed_stage_starts_clean_or_goes_on(tmp_path):
         assert [path.name for path in root.iterdir() if path.name.endswith(".partial")] == []
 
 
+def test_a_resumed_stage_tells_of_all_its_parts(tmp_path, monkeypatch):
+    """Which commits made it, and how long it took in all: of a killed run until it last wrote."""
+    clock, commits = iter([1000.0, 2000.0]), iter(["one", "two", "two", "two"])
+    monkeypatch.setattr(pipeline.time, "time", lambda: next(clock))
+    monkeypatch.setattr(pipeline, "commit", lambda: next(commits))
+
+    def killed(directory):
+        (directory / "part.txt").write_text("half")
+        os.utime(directory / "part.txt", (1030.0, 1030.0))
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        pipeline.stage("s", {}, {}, killed, tmp_path, resumable=True)
+    manifest = pipeline.read_manifest(pipeline.stage("s", {}, {}, Counted(), tmp_path, resumable=True))
+    assert manifest["commits"] == ["one", "two"] and 30 <= manifest["seconds"] < 40
+    assert not any((tmp_path / pipeline.PARTS).iterdir()), "of a finished stage its manifest tells"
+
+
 def test_a_manifest_before_the_renaming_does_not_count(tmp_path):
     """Killed between writing the manifest and renaming: made again, and the old manifest is not hashed into the new."""
     with pytest.raises(RuntimeError):

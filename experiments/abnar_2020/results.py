@@ -114,9 +114,10 @@ def _ran(made: Study, arm: Arm) -> dict:
     if len(study.untaught(made, arm)) == made.seeds:
         return {}
     run = study.training(made, arm)
-    how = pipeline.read_manifest(run)  # of a run that was resumed `seconds` are those of its last part
+    how = pipeline.read_manifest(run)
     return {
         "commit": how["commit"],
+        "commits": how.get("commits", [how["commit"]]),  # of all parts of a run that was resumed
         "seconds": how["seconds"],
         "resumed": how["resumed"],
         **files.read_json(run / "summary.json"),

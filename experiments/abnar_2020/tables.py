@@ -207,7 +207,8 @@ def _notes(results: dict) -> list[str]:
     setup = results["setup"]
     used = {"images": ("ece_images",), "lm": ("lm", "mu", "ece"), "classification": ("mu", "ece")}[setup]
     notes = [MEANINGS[key] for key in (*used, "taught", "agreement")]
-    trained = [(arm.get("training") or {}).get("commit", "")[:7] for arm in ordered(results)]
+    runs = [arm.get("training") or {} for arm in ordered(results)]
+    trained = [commit[:7] for run in runs for commit in run.get("commits", [run.get("commit", "")])]
     if any(trained):
         notes.append(f"trained at commits: {', '.join(dict.fromkeys(filter(None, trained)))}")
     notes += _reported(results)

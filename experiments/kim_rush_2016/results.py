@@ -17,6 +17,7 @@ def results_of(study: Study, row: Row, directory: Path, compared: dict) -> dict:
     """One entry of results.json's `arms`."""
     run, config = training(study, row), train_config(study.scale, row.arm)
     summary = files.read_json(run / "summary.json")
+    how = pipeline.read_manifest(run)
     return {
         "arm": row.arm.name,
         "model": label(row.model),
@@ -29,7 +30,8 @@ def results_of(study: Study, row: Row, directory: Path, compared: dict) -> dict:
             "corpus": row.arm.corpus,
             "loss": row.arm.loss,
             "config": asdict(config),
-            "seconds": pipeline.read_manifest(run)["seconds"],
+            "commits": how.get("commits", [how["commit"]]),  # of all parts of a run that was resumed
+            "seconds": how["seconds"],
             **summary,
         },
     }
