@@ -115,7 +115,7 @@ def _soft(student, teacher, arguments: LossArguments):
     scaled_student, scaled_teacher = student / arguments.temperature, teacher / arguments.temperature
     top, log_sum = _normaliser(scaled_student)
     q = jnp.exp(scaled_teacher - jnp.max(scaled_teacher))  # not yet normalised
-    return arguments.scale * (log_sum + jnp.dot(q, top - scaled_student) / jnp.sum(q))
+    return arguments.scale * (log_sum + jnp.sum(q * (top - scaled_student)) / jnp.sum(q))
 
 
 def _normaliser(logits):

@@ -133,24 +133,24 @@ def make_update(
     gradient = functools.partial(_gradient, model, LOSSES[loss_name])
     apply = lift(functools.partial(_apply, rule, average), (0, 0, 0))
     teach = functools.partial(_teach, teacher_model, teacher_dropout)
+    own_teaching = teacher_model is not None and (replicas.each_teacher or teacher_dropout)
 
-    def logits_of_teacher(teacher_params, batch, state, settings, rows):
-        features = batch.teacher_features
-        if replicas.each_teacher and features is not None:
-            features = jnp.moveaxis(features, -2, 0)  # [*pos,R,E]
-        if replicas.each_teacher or teacher_dropout:
-            lifted = lift(teach, (each, each if features is not None else None, None, 0, 0, None))
-            return lifted(teacher_params, features, batch, state.step, settings, rows), 0
-        return teach(teacher_params, features, batch, None, None, rows), None
+    def learn(state, settings, teacher_params, features, teacher_logits, batch, rows):
+        if own_teaching:  # beside the student that reads them: logits of all replicas are never kept together
+            teacher_logits = teach(teacher_params, features, batch, state.step, settings, rows)
+        return gradient(state, settings, teacher_logits, batch, rows)
 
     def update(state, batch, rows, settings, teacher_params):
         def microbatch(total, scanned):
             batch, rows = scanned
-            teacher_logits, axis = None, None
-            if teacher_model is not None:
-                teacher_logits, axis = logits_of_teacher(teacher_params, batch, state, settings, rows)
-            found = lift(gradient, (0, 0, axis, None, None))(state, settings, teacher_logits, batch, rows)
-            return jax.tree.map(jnp.add, total, found), None
+            features, teacher_logits = batch.teacher_features, None
+            if replicas.each_teacher and features is not None:
+                features = jnp.moveaxis(features, -2, 0)  # [*pos,R,E]
+            if teacher_model is not None and not own_teaching:
+                teacher_logits = teach(teacher_params, features, batch, None, None, rows)
+            axes = (0, 0, each, each if features is not None else None, None, None, None)
+            taught = teacher_params, features, teacher_logits
+            return jax.tree.map(jnp.add, total, lift(learn, axes)(state, settings, *taught, batch, rows)), None
 
         zero = jnp.zeros(jnp.shape(settings.learning_rate))
         nothing = (zero, zero, zero, jax.tree.map(jnp.zeros_like, state.params))

@@ -5,13 +5,14 @@ import functools
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from seqkd_jax.base import BOS, EOS, PAD, Translator, UserError
 from seqkd_jax.config import LSTMConfig, SequenceLSTMConfig, SequenceTransformerConfig, TransformerConfig
 from seqkd_jax.models import TRANSLATORS, build, kind_of, parameter_count
-from seqkd_jax.models.layers import LEVELS, dropout, fold_keys
+from seqkd_jax.models.layers import LEVELS, dropout, fold_keys, product, vocabulary_logits
 
 SOURCE_SIZE, TARGET_SIZE, B, S, T, K = 19, 19, 3, 6, 5, 2
 
@@ -262,6 +263,29 @@ def test_parameters_are_counted_without_allocating_them(case):
     s = subject(case)
     assert parameter_count(s.model) == sum(leaf.size for leaf in jax.tree.leaves(s.params))
     assert build(CASES[case], SOURCE_SIZE, TARGET_SIZE) is s.model, "equal configurations must share one model"
+
+
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("into", "out"), [(7, 4), (4, 7), (5, 5)])
+def test_products_have_the_gradients_that_jax_finds(into, out, compute):
+    """They only say which factor comes first; whichever that is, over any position axes, in the types of JAX's own."""
+    x, kernel, pulled = (
+        jax.random.normal(jax.random.key(place), shape).astype(compute)
+        for place, shape in enumerate([(2, 3, into), (into, out), (2, 3, out)])
+    )
+
+    def logits(x, kernel):
+        return vocabulary_logits(x, kernel.T, None, compute)
+
+    plain = {product: lambda x, kernel: x @ kernel}
+    plain[logits] = lambda x, kernel: jnp.einsum("abi,io->abo", x, kernel, preferred_element_type=jnp.float32)
+    for ours, theirs in plain.items():
+        (found, pull), (expected, pull_theirs) = (jax.vjp(function, x, kernel) for function in (ours, theirs))
+        given = pulled.astype(found.dtype)
+        for one, other in zip((found, *pull(given)), (expected, *pull_theirs(given)), strict=True):
+            assert (one.dtype, one.shape) == (other.dtype, other.shape)
+            pair = (np.asarray(leaf, np.float64) for leaf in (one, other))
+            np.testing.assert_allclose(*pair, atol=TOLERANCE[compute], err_msg=str(ours))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.5, 0.999])

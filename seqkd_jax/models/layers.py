@@ -41,6 +41,27 @@ def dropout(x: Float[Array, "B *pos"], rate: float, keys: Key[Array, "B"] | None
     return jnp.where(jax.vmap(draw)(keys) >= dropped, x * (LEVELS / (LEVELS - dropped)), jnp.zeros((), x.dtype))
 
 
+@jax.custom_vjp
+def product(x: Shaped[Array, "*pos I"], kernel: Shaped[Array, "I O"]) -> Shaped[Array, "*pos O"]:
+    """x . kernel. Its gradients are those that JAX finds; in that of the kernel the smaller factor is the first.
+
+    The first is transposed in memory on CPUs. JAX takes the gradient of what comes out, into which XLA then fuses the
+    sum of all layers above that it is in a residual stream: of 12 sub-layers a sixth of the time of an update.
+    """
+    return jnp.einsum("...i,io->...o", x, kernel)
+
+
+def _product_backward(saved, gradient):
+    x, kernel = saved
+    of_x = jnp.einsum("...o,io->...i", gradient, kernel)
+    if kernel.shape[0] > kernel.shape[1]:
+        return of_x, jnp.einsum("...o,...i->oi", gradient, x).T
+    return of_x, jnp.einsum("...i,...o->io", x, gradient)
+
+
+product.defvjp(lambda x, kernel: (product(x, kernel), (x, kernel)), _product_backward)
+
+
 def read_positions(x: Float[Array, "B T E"], inputs: Int[Array, "B T"], reads: str) -> Float[Array, "B P E"]:
     """The positions of x that have features: `every` one, the `last` that is not padding, or the `first`."""
     if reads == "every":
@@ -93,8 +114,24 @@ def vocabulary_logits(
     else:
         if ids is not None:
             kernel, bias = kernel[ids], None if bias is None else bias[ids]
-        logits = jnp.einsum("...e,ve->...v", features, kernel.astype(compute), preferred_element_type=jnp.float32)
+        logits = _logits(features, kernel.astype(compute))
     return logits if bias is None else logits + jnp.expand_dims(bias, tuple(range(logits.ndim - 1)))
+
+
+@jax.custom_vjp
+def _logits(features, kernel):
+    """[*pos,E] . [V,E] -> [*pos,V] in float32. As in `product`: else a [*pos,V] would be transposed."""
+    return jnp.einsum("...e,ve->...v", features, kernel, preferred_element_type=jnp.float32)
+
+
+def _logits_backward(saved, gradient):
+    features, kernel = saved
+    of_features = jnp.einsum("...v,ve->...e", gradient, kernel, preferred_element_type=jnp.float32)
+    of_kernel = jnp.einsum("...e,...v->ev", features, gradient, preferred_element_type=jnp.float32).T
+    return of_features.astype(features.dtype), of_kernel.astype(kernel.dtype)
+
+
+_logits.defvjp(lambda features, kernel: (_logits(features, kernel), (features, kernel)), _logits_backward)
 
 
 def prepared_head(kernel: Float[Array, "V E"], bias: Float[Array, " V"] | None, compute: str) -> Float[Array, "_ V"]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from seqkd_jax.config import SequenceTransformerConfig, TransformerConfig
-from seqkd_jax.models.layers import dropout, fold_keys, reorder
+from seqkd_jax.models.layers import dropout, fold_keys, product, reorder
 
 LayerConfig = TransformerConfig | SequenceTransformerConfig  # what they have in common is read here
 ACTIVATIONS = {"relu": nn.relu, "gelu": partial(nn.gelu, approximate=False), "swish": nn.swish}
@@ -30,7 +30,13 @@ def _attention_weights(scores, mask):
 def _linear(config: LayerConfig, size: int, scale: float = 1.0) -> nn.Dense:
     """A product [*pos,I] -> [*pos,size] in the compute type; Glorot uniform with its variance times `scale`."""
     initial = nn.initializers.variance_scaling(scale, "fan_avg", "uniform")
-    return nn.Dense(size, config.biases, dtype=config.compute, param_dtype=jnp.float32, kernel_init=initial)
+    types = {"dtype": config.compute, "param_dtype": jnp.float32}
+    return nn.Dense(size, config.biases, **types, kernel_init=initial, dot_general=_product)
+
+
+def _product(x, kernel, dimensions, precision=None):
+    """The product that nn.Dense asks for: always of the last axis with the first."""
+    return product(x, kernel)
 
 
 def layer_norm() -> nn.LayerNorm:
