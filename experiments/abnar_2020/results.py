@@ -117,7 +117,7 @@ def _ran(made: Study, arm: Arm) -> dict:
     how = pipeline.read_manifest(run)
     return {
         "commit": how["commit"],
-        "commits": how.get("commits", [how["commit"]]),  # of all parts of a run that was resumed
+        "commits": pipeline.commits_of(how),
         "seconds": how["seconds"],
         "resumed": how["resumed"],
         **files.read_json(run / "summary.json"),

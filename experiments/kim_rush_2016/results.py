@@ -30,7 +30,7 @@ def results_of(study: Study, row: Row, directory: Path, compared: dict) -> dict:
             "corpus": row.arm.corpus,
             "loss": row.arm.loss,
             "config": asdict(config),
-            "commits": how.get("commits", [how["commit"]]),  # of all parts of a run that was resumed
+            "commits": pipeline.commits_of(how),
             "seconds": how["seconds"],
             **summary,
         },
