@@ -13,8 +13,10 @@ Read it in this order, left before right; each module uses only earlier ones.
   shortlist   part of the vocabulary, by the source    translate    sentences in, n-best out
   likelihood  of references: nats, perplexity          evaluate     BLEU, p(t = mode), significance, speed
   schedule    learning rates                           performance  FLOPs, the machine's peak
-  train       one update of one or more seeds: the     run_record   what a run carries from update to update
-              only pmap                                fit          the training loop
+  blocks      head and loss, a block of positions      train        one update of one or more seeds: the
+              at a time                                             only pmap
+  run_record  what a run carries from update to        fit          the training loop
+              update
   recorded    a fixed teacher's features, made once    train_model  any model on an encoded corpus
   train_translator  the same with text and BLEU
   calibration is confidence to be believed             representations  how alike models see examples

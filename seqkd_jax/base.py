@@ -5,7 +5,7 @@ Axes, the same letters everywhere (docstrings, jaxtyping, einsum):
   E width       H heads              G devices            R replicas                *pos any position axes
 
 A model is a NamedTuple of pure functions and `logits = head o features`. The split is what lets a shortlist, a
-loss in chunks of the vocabulary or a map of representations exist without touching a model.
+loss in blocks of positions or a map of representations exist without touching a model.
 """
 
 from collections.abc import Callable

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from seqkd_jax import blocks
 from seqkd_jax.base import Batch, Model, Translator, UserError
 from seqkd_jax.config import OptimiserConfig, TrainConfig
 from seqkd_jax.losses import LOSSES, LossArguments, arguments_from, over_positions
@@ -130,27 +131,32 @@ def make_update(
     batch, and a teacher that is the same for all runs once.
     """
     lift, each = _lifted(replicas), 0 if replicas.each_teacher else None
-    gradient = functools.partial(_gradient, model, LOSSES[loss_name])
     apply = lift(functools.partial(_apply, rule, average), (0, 0, 0))
-    teach = functools.partial(_teach, teacher_model, teacher_dropout)
-    own_teaching = teacher_model is not None and (replicas.each_teacher or teacher_dropout)
+    teach = functools.partial(_teacher_features, teacher_model, teacher_dropout)
+    # Of replicas one by one, a common teacher's logits are found once, and kept; else beside the student's.
+    in_common = replicas.count > 1 and replicas.by == "map" and not (replicas.each_teacher or teacher_dropout)
+    common_teacher = teacher_model is not None and in_common
+    own_teacher = teacher_model is not None and not in_common
+    teacher_head = teacher_model.head if own_teacher else lambda _, logits: logits
+    gradient = functools.partial(_gradient, model, LOSSES[loss_name], teacher_head)
 
-    def learn(state, settings, teacher_params, features, teacher_logits, batch, rows):
-        if own_teaching:  # beside the student that reads them: logits of all replicas are never kept together
-            teacher_logits = teach(teacher_params, features, batch, state.step, settings, rows)
-        return gradient(state, settings, teacher_logits, batch, rows)
+    def learn(state, settings, teacher_params, teaching, batch, rows):
+        if own_teacher:
+            teaching = teach(teacher_params, teaching, batch, state.step, settings, rows)
+        return gradient(state, settings, teacher_params, teaching, batch, rows)
 
     def update(state, batch, rows, settings, teacher_params):
         def microbatch(total, scanned):
             batch, rows = scanned
-            features, teacher_logits = batch.teacher_features, None
-            if replicas.each_teacher and features is not None:
-                features = jnp.moveaxis(features, -2, 0)  # [*pos,R,E]
-            if teacher_model is not None and not own_teaching:
-                teacher_logits = teach(teacher_params, features, batch, None, None, rows)
-            axes = (0, 0, each, each if features is not None else None, None, None, None)
-            taught = teacher_params, features, teacher_logits
-            return jax.tree.map(jnp.add, total, lift(learn, axes)(state, settings, *taught, batch, rows)), None
+            teaching = batch.teacher_features
+            if replicas.each_teacher and teaching is not None:
+                teaching = jnp.moveaxis(teaching, -2, 0)  # [*pos,R,E]
+            if common_teacher:
+                features = teach(teacher_params, teaching, batch, None, None, rows)
+                teaching = teacher_model.head(teacher_params, features)
+            axes = (0, 0, each, each if teaching is not None else None, None, None)
+            found = lift(learn, axes)(state, settings, teacher_params, teaching, batch, rows)
+            return jax.tree.map(jnp.add, total, found), None
 
         zero = jnp.zeros(jnp.shape(settings.learning_rate))
         nothing = (zero, zero, zero, jax.tree.map(jnp.zeros_like, state.params))
@@ -184,23 +190,31 @@ def _lifted(replicas: Replicas) -> Callable:
     return lift
 
 
-def _teach(model, with_dropout, params, features, batch, step, settings, rows):
-    """A teacher's logits [*pos,V]; features: recorded, or None."""
-    if features is None:
-        keys = None
-        if with_dropout:
-            keys = jax.vmap(jax.random.fold_in, (0, None))(_row_keys(settings, step, rows), TEACHER_SITE)
-        features = model.features(params, batch.inputs, keys)
-    return model.head(params, features)
+def _teacher_features(model, with_dropout, params, recorded, batch, step, settings, rows):
+    """A teacher's features [*pos,E], if they were not recorded."""
+    if recorded is not None:
+        return recorded
+    keys = None
+    if with_dropout:
+        keys = jax.vmap(jax.random.fold_in, (0, None))(_row_keys(settings, step, rows), TEACHER_SITE)
+    return model.features(params, batch.inputs, keys)
 
 
-def _gradient(model, loss, state, settings, teacher_logits, batch, rows):
-    """Sums over one microbatch: loss, weight, sentences, gradient."""
+def _gradient(model, loss, teacher_head, state, settings, teacher_params, teaching, batch, rows):
+    """Sums over one microbatch: loss, weight, sentences, gradient. teacher_head: of teaching, the teacher's logits."""
     keys = _row_keys(settings, state.step, rows)
 
+    def of_positions(params, features, others, constants):
+        labels, weights, teaching = others
+        teacher_params, arguments = constants
+        logits = None if teaching is None else teacher_head(teacher_params, teaching)
+        return over_positions(loss)(model.head(params, features), logits, labels, weights, arguments)
+
     def of(params):
-        logits = model.head(params, model.features(params, batch.inputs, keys))
-        return over_positions(loss)(logits, teacher_logits, batch.labels, batch.weights, settings.loss)
+        features = model.features(params, batch.inputs, keys)
+        entries = jax.eval_shape(model.head, params, features).shape[-1]
+        others, constants = (batch.labels, batch.weights, teaching), (teacher_params, settings.loss)
+        return blocks.summed(of_positions, entries, batch.labels.ndim, params, features, others, constants)
 
     (value, weight), gradient = jax.value_and_grad(of, has_aux=True)(state.params)
     sentences = jnp.sum(batch.weights.reshape(batch.weights.shape[0], -1)[:, 0])
