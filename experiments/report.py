@@ -1,11 +1,11 @@
-"""What every report of results shares: what ran, and Markdown tables that are readable as they are."""
+"""What every report of results shares: what ran, Markdown tables that are readable as they are, intervals in them."""
 
 import datetime
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from experiments import pipeline
+from experiments import measure, pipeline
 
 DAGGER = "†"  # a published number from memory
 
@@ -51,3 +51,26 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> l
 
     rule = ["-" * width if column < left else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
     return [line(head), line(rule), *map(line, rows)]
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.{0 if value >= 100 else 1}f}"
+
+
+def interval(found: Mapping, write: Callable[[float], str] = _amount) -> str:
+    """A measured interval as median [low, high], or the median alone where there are too few rounds."""
+    if found["low"] is None:
+        return write(found["median"])
+    return f"{write(found['median'])} [{write(found['low'])}, {write(found['high'])}]"
+
+
+def speed_up(found: Mapping | None) -> str:
+    """How many times as fast our system is as another, where the interval excludes 1."""
+    if found is None:
+        return "–"
+    if found["low"] is None:
+        return "too few rounds"
+    two = lambda value: f"{value:.2f}"  # noqa: E731
+    if measure.differs_from_one(measure.Interval(**found)):
+        return f"{two(found['median'])}× [{two(found['low'])}, {two(found['high'])}]"
+    return f"no difference shown [{two(found['low'])}, {two(found['high'])}]"

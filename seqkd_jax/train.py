@@ -133,10 +133,10 @@ def make_update(
     lift, each = _lifted(replicas), 0 if replicas.each_teacher else None
     apply = lift(functools.partial(_apply, rule, average), (0, 0, 0))
     teach = functools.partial(_teacher_features, teacher_model, teacher_dropout)
-    # Of replicas one by one, a common teacher's logits are found once, and kept; else beside the student's.
-    in_common = replicas.count > 1 and replicas.by == "map" and not (replicas.each_teacher or teacher_dropout)
-    common_teacher = teacher_model is not None and in_common
-    own_teacher = teacher_model is not None and not in_common
+    # A teacher's logits are found beside the student's, except those that replicas read one after the other: once.
+    one_by_one = replicas.count > 1 and replicas.by == "map"
+    common_teacher = teacher_model is not None and one_by_one and not (replicas.each_teacher or teacher_dropout)
+    own_teacher = teacher_model is not None and not common_teacher
     teacher_head = teacher_model.head if own_teacher else lambda _, logits: logits
     gradient = functools.partial(_gradient, model, LOSSES[loss_name], teacher_head)
 

@@ -95,8 +95,8 @@ def _smoked(command: Command) -> Command:
 def _run(command: Command) -> int:
     _check(command)
     command = _smoked(command) if command.smoke else command
-    from experiments import report
-    from experiments.decoding_speed import growth, measure, peers, plots, registry, render, study, work
+    from experiments import measure, report
+    from experiments.decoding_speed import growth, peers, plots, registry, render, study, work
     from seqkd_jax import performance
     from seqkd_jax.search import named_rules
 

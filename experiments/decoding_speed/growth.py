@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.decoding_speed import measure, memory
+from experiments import measure
+from experiments.decoding_speed import memory
 from experiments.decoding_speed.systems import System
 from experiments.decoding_speed.work import SPECIALS, Work, forced
 from seqkd_jax import progress

@@ -3,12 +3,11 @@
 Every function takes the dict of results.json. A speed-up whose interval holds 1 is not printed as one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from experiments.decoding_speed import measure
 from experiments.decoding_speed.systems import REFERENCE
 from experiments.kim_rush_2016 import published
-from experiments.report import markdown
+from experiments.report import interval, markdown, speed_up
 
 
 def report(results: Mapping) -> str:
@@ -80,29 +79,6 @@ def _speeds(model: Mapping) -> str:
             cells += [f"{found[f'share_of_{what}']['median']:.0%}" for what in ("peak", "bandwidth")]
             rows.append([*cells, speed_up(case["speed_ups"].get(system))])
     return "\n".join(markdown(head, rows, left=1))
-
-
-def _amount(value: float) -> str:
-    return f"{value:,.{0 if value >= 100 else 1}f}"
-
-
-def interval(found: Mapping, write: Callable[[float], str] = _amount) -> str:
-    """median [low, high], or the median alone where there are too few rounds."""
-    if found["low"] is None:
-        return write(found["median"])
-    return f"{write(found['median'])} [{write(found['low'])}, {write(found['high'])}]"
-
-
-def speed_up(found: Mapping | None) -> str:
-    """How many times as fast our system is as another, where the interval excludes 1."""
-    if found is None:
-        return "–"
-    if found["low"] is None:
-        return "too few rounds"
-    two = lambda value: f"{value:.2f}"  # noqa: E731
-    if measure.differs_from_one(measure.Interval(**found)):
-        return f"{two(found['median'])}× [{two(found['low'])}, {two(found['high'])}]"
-    return f"no difference shown [{two(found['low'])}, {two(found['high'])}]"
 
 
 def _latencies(model: Mapping) -> str:

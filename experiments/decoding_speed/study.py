@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.decoding_speed import agreement, costs, growth, measure, memory, registry, systems, worker
+from experiments import measure
+from experiments.decoding_speed import agreement, costs, growth, memory, registry, systems, worker
 from experiments.decoding_speed.systems import Job, System, in_order
 from experiments.decoding_speed.work import Work, rules_of
 from seqkd_jax import models, performance, progress
