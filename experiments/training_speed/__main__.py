@@ -23,7 +23,7 @@ LOGITS = 4  # bytes
 class Command:
     """Training speed beside PyTorch, of models of the same sizes on the same cores."""
 
-    only: Annotated[tuple[Literal["lstm", "transformer", "language-model", "word-kd"], ...], tyro.conf.arg()] = ()
+    only: Annotated[tuple[Literal[tuple(SUBJECTS)], ...], tyro.conf.arg()] = ()
     """What to train; nothing: all of them."""
     rounds: int = 9
     """Interleaved repetitions; from 6 on there are intervals, and thus speed-ups."""
