@@ -24,6 +24,11 @@ def what_ran(data: Mapping[str, str]) -> dict:
     }
 
 
+def short_commit(results: Mapping) -> str:
+    """The commit of what_ran as a table tells it: twelve digits, and whether files differed from it."""
+    return results["commit"][:12] + (" + changes" if "+" in results["commit"] else "")
+
+
 def host_cpu() -> str:
     """The processor's name, as far as the system tells, and its number of cores for this process."""
     import os

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from experiments.decoding_speed.systems import REFERENCE
 from experiments.kim_rush_2016 import published
-from experiments.report import interval, markdown, speed_up
+from experiments.report import interval, markdown, short_commit, speed_up
 
 
 def report(results: Mapping) -> str:
@@ -24,7 +24,7 @@ def _machine(results: Mapping) -> str:
     machine, versions = results["machine"], results["versions"] | results["peer_versions"]
     shown = ("jax", "jaxlib", "ctranslate2", "transformers", "torch")
     lines = [
-        f"`{results['command']}`, commit {results['commit'][:12]}{' + changes' if '+' in results['commit'] else ''}",
+        f"`{results['command']}`, commit {short_commit(results)}",
         f"{', '.join(results['devices'])}; {results['host_cpu']}; measured "
         f"{machine['matrix_flops_per_second'] / 1e9:,.0f} GFLOP/s in matrix products and "
         f"{machine['memory_bytes_per_second'] / 1e9:,.1f} GB/s of memory",

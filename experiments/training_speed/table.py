@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from experiments import measure
-from experiments.report import interval, markdown, speed_up
+from experiments.report import interval, markdown, short_commit, speed_up
 
 
 def report(results: Mapping) -> str:
@@ -24,10 +24,9 @@ def report(results: Mapping) -> str:
     torch = (
         f"PyTorch {results['torch']['version']}, {results['torch']['threads']} threads; " if results["torch"] else ""
     )
-    dirty = " + changes" if "+" in results["commit"] else ""
     lines = [
         "# Training speed",
-        f"`{results['command']}`, commit {results['commit'][:12]}{dirty}; {', '.join(results['devices'])}, "
+        f"`{results['command']}`, commit {short_commit(results)}; {', '.join(results['devices'])}, "
         f"{results['host_cpu']}; JAX {results['versions']['jax']}; {torch}measured {peak / 1e9:,.0f} GFLOP/s in "
         f"float32 matrix products; {settings['rounds']} interleaved rounds of {settings['updates']} updates, "
         "medians with 95% intervals by order statistics, ratios paired by round",
