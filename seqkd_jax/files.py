@@ -86,8 +86,9 @@ def remove(path: Path | str) -> None:
     if not path.is_dir():
         path.unlink(missing_ok=True)
         return
-    going = _beside(path, "new")  # a name that readers leave out and the next writer clears
-    shutil.rmtree(going, ignore_errors=True)
+    going, aside = _beside(path, "new"), _beside(path, "old")  # names that readers leave out
+    for left in (going, aside):  # the older one would be read in the place of what goes
+        shutil.rmtree(left, ignore_errors=True)
     os.rename(path, going)
     shutil.rmtree(going)
 

@@ -167,6 +167,15 @@ def test_what_is_removed_is_gone(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_removed_does_not_come_back(tmp_path):
+    """A writer was killed before it had cleared the directory that it had replaced."""
+    for name in ("folder", ".folder.old"):
+        files.write_text(tmp_path / name / "file", name)
+    files.remove(tmp_path / "folder")
+    assert not files.existing(tmp_path / "folder").exists(), "a reader would find the one before"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_the_system_refuses_is_one_line():
     assert files.said(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) == "reading or writing: No space left on device"
     assert (
