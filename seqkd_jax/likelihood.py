@@ -37,9 +37,7 @@ def of_batches(model: Model | Translator, params, batches: Iterable[Batch]) -> L
     sums = [_summed_nll(model)(params, batch) for batch in batches]  # all dispatched before the first is waited for
     nats, tokens = np.sum(np.asarray(jax.device_get(sums), np.float64), axis=0)
     if tokens == 0:
-        raise UserError(
-            "no reference token to be scored: every pair is empty or too long; raise max_source, max_target"
-        )
+        raise UserError("no reference token to be scored: nothing is there, or all of it has weight 0")
     return Likelihood(float(nats), round(float(tokens)))
 
 

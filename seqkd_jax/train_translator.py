@@ -29,9 +29,10 @@ class Run(NamedTuple):
 def train_translator(run: Run, directory: Path, name: str = "train") -> fit.Summary:
     """Train, or go on training, in `directory`; see `fit.fit` for what it leaves there."""
     encoded, dropped = batches.encode_corpus(run.train, run.vocabularies, run.config.batch)
-    unweighted = run.valid._replace(weights=None)  # a perplexity counts tokens
-    valid, _ = batches.encode_corpus(unweighted, run.vocabularies, run.config.batch)
+    valid, not_scored = batches.encode_corpus(run.valid, run.vocabularies, run.config.batch)
     progress.log(f"{name}: {dropped}")
+    if not_scored.empty or not_scored.overlong:
+        progress.log(f"{name}, validation loss: {not_scored}")
     given = train_model.Run(**{**run._asdict(), "train": encoded, "valid": valid})
 
     def bleu(model, params: Any) -> dict:
