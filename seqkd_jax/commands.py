@@ -263,7 +263,8 @@ def average(command: Average) -> None:
 
     params = checkpoint.average(list(command.checkpoints))
     first = checkpoint.load(command.checkpoints[0])
-    metadata = {"average_of": {str(path): checkpoint.fingerprint(path) for path in command.checkpoints}}
+    metadata = {key: first.metadata[key] for key in checkpoint.OF_RUN if key in first.metadata}
+    metadata["average_of"] = {str(path): checkpoint.fingerprint(path) for path in command.checkpoints}
     checkpoint.save(
         command.out, params, model_config=first.model_config, vocabularies=first.vocabularies, metadata=metadata
     )

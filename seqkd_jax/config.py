@@ -131,7 +131,7 @@ class SequenceTransformerConfig:
     activation_dropout: float = 0.0
     """Rate inside the position-wise layers."""
     max_length: int = 128
-    """Positions that have a learned embedding: the longest sequence."""
+    """Positions that have a learned embedding: of the longest sequence, its marks and padding included."""
     init_scale: float = 0.05
     """Standard deviation of the embeddings at the start; the linear layers start Glorot uniform."""
     compute: ComputeType = "float32"

@@ -113,12 +113,27 @@ def _check(config: TrainConfig) -> None:
     require_at_least(config, max_steps=0, validate_every=0, patience=0, keep=0)
     if config.seed + config.replicas > 2**32:
         raise UserError(f"seed is {config.seed}: it and those of all replicas must be below {2**32}")
+    if config.loss.name not in LOSSES:
+        raise UserError(f"loss.name is {config.loss.name!r}: it must be one of {', '.join(sorted(LOSSES))}")
     arguments_from(config.loss)
     require_choices(config)
     require_choices(config.optimiser, "optimiser.{}".format)
-    if config.optimiser.restart_stretch < 1:
-        stretch = config.optimiser.restart_stretch
-        raise UserError(f"restart_stretch is {stretch}: it must be at least 1, or the restarts would come ever faster")
+    rule, none = config.optimiser, dict.fromkeys(_NOT_NEGATIVE, 0)
+    require_at_least(rule, "optimiser.{}".format, **none)
+    shares = {"average_decay": config.average_decay, "optimiser.b1": rule.b1, "optimiser.b2": rule.b2}
+    for name, value in shares.items():
+        if not 0 <= value < 1:
+            raise UserError(f"{name} is {value}: it must be at least 0 and below 1")
+    if rule.restart_stretch < 1:
+        raise UserError(
+            f"restart_stretch is {rule.restart_stretch}: it must be at least 1, or the restarts would come ever faster"
+        )
+
+
+_NOT_NEGATIVE = (
+    "learning_rate", "clip_norm", "l2", "epsilon", "warmup_steps", "hold_steps", "decay_steps", "decay_from_epoch",
+    "decay_factor", "restart_peak", "restart_floor",
+)  # fmt: skip
 
 
 def _outcomes(config: TrainConfig, run: RunRecord) -> list[Outcome]:
@@ -214,7 +229,7 @@ def _train(loop: _Loop, run: RunRecord, state: TrainState, stopped: Callable[[],
                 return run, state
             if ending:
                 progress.log(f"{loop.name}: stopped at update {run.step}, saved; the same command goes on from here")
-                raise SystemExit(143)
+                return run, state
     raise AssertionError("the stream of training batches ended; it must go on over epochs")
 
 
@@ -331,7 +346,11 @@ def _save(loop: _Loop, run: RunRecord, name: str, params: Any, state: TrainState
 
 
 class _stop_signal:
-    """SIGTERM (a preemption) is noted, and acted on between two updates. Yields a function: did it come?"""
+    """SIGTERM (a preemption) is noted, and acted on between two updates. Yields a function: did it come?
+
+    If it did, the block ends in SystemExit(143), also where it came too late to cut the run short: what would be next,
+    another arm of a study, must not begin.
+    """
 
     def __enter__(self):
         self.came = False
@@ -340,6 +359,8 @@ class _stop_signal:
             self.before = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "came", True))
         return lambda: self.came
 
-    def __exit__(self, *_):
+    def __exit__(self, error, *_):
         if self.main:
             signal.signal(signal.SIGTERM, self.before)
+        if self.came and (error is None or issubclass(error, Diverged)):
+            raise SystemExit(143)

@@ -40,6 +40,9 @@ def train_model(
 
     validate: (model, params) -> measures beside loss (nats a label) and perplexity.
     """
+    if run.config.validate_bleu and validate is None:
+        raise UserError("validate_bleu: this model is not validated by translating; leave it out")
+    run = run._replace(valid=run.valid._replace(weights=np.ones_like(run.valid.weights)))  # a perplexity counts tokens
     plan = batches.make_plan(run.train, run.config.batch, run.shapes)
     progress.log(f"{name}: {batches.describe(plan)}")
     teacher = _teacher(run)
@@ -101,23 +104,21 @@ def _teacher(run: Run) -> train.Teacher | None:
     if run.teacher is None:
         return None
     replicas = checkpoint.read_record(run.teacher).get("replicas", 1)
-    untrained = checkpoint.untrained(run.teacher)
     if run.teachers == "one" or run.config.replicas == 1:
-        if 0 in untrained:
-            raise UserError(f"{run.teacher}: its first seed, which is to teach, diverged before it was ever validated")
         found = _load(run.teacher, run, 0 if replicas > 1 else None)
         _check_kind(run, found)
+        if why := checkpoint.of_no_use(found):
+            raise UserError(f"{run.teacher}: {'its first seed, ' * (replicas > 1)}which is to teach, {why}")
         return train.Teacher(found.model, found.params)
     if replicas != run.config.replicas:
         raise UserError(
             f"{run.teacher}: holds {replicas} teachers for {run.config.replicas} students; train as many, or let one "
             "teach all"
         )
-    for place in sorted(untrained):
-        progress.log(
-            f"{run.teacher}: replica {place} diverged before it was ever validated: its student learns nothing of use"
-        )
     found = checkpoint.load_all(run.teacher)
+    for member in found:
+        if why := checkpoint.of_no_use(member):
+            progress.log(f"{run.teacher}: replica {member.replica} {why}; its student learns nothing of use")
     vocab.require_same(found[0].vocabularies.fingerprint, run.vocabularies, run.teacher)
     _check_kind(run, found[0])
     params = jax.tree.map(lambda *leaves: np.stack(list(map(np.asarray, leaves))), *(member.params for member in found))

@@ -167,6 +167,11 @@ def test_average(tmp_path, vocabularies):
     taken = [checkpoint.select(many, place, tmp_path / f"place-{place}") for place in range(2)]
     with pytest.raises(UserError, match="of another run"):
         checkpoint.average(taken)
+    broken = jax.tree.map(lambda leaf: np.stack([leaf, leaf * np.nan]), trees[0])
+    replicas = [{"diverged": place, "best_step": 3} for place in (0, 6)]  # validated before, as end/ and last/ are then
+    checkpoint.save(many, broken, metadata={"run": {"replicas": replicas}}, replicas=2, **parts)
+    with pytest.raises(UserError, match="replica 1 has weights that are no finite numbers"):
+        checkpoint.select(many, 1, tmp_path / "broken")
     with pytest.raises(UserError, match="at least one"):
         checkpoint.average([])
 
@@ -260,6 +265,21 @@ def test_killed_while_replacing(saved, vocabularies):
     checkpoint.save(saved, second, model_config=CONFIG, vocabularies=vocabularies, metadata={"step": 8})
     assert_same(checkpoint.load(saved).params, second)
     assert [path.name for path in saved.parent.iterdir()] == ["teacher"]
+
+
+def test_replaced_while_it_is_read(saved, vocabularies, monkeypatch):
+    """A run puts a new best/ in its place between a reader's look at the record and at the weights."""
+    second, read = random_params(vocabularies, seed=1), checkpoint.trees.read
+
+    def replaced_before(*arguments):
+        monkeypatch.setattr(checkpoint.trees, "read", read)
+        checkpoint.save(saved, second, model_config=CONFIG, vocabularies=vocabularies, metadata={"step": 8})
+        return read(*arguments)
+
+    monkeypatch.setattr(checkpoint.trees, "read", replaced_before)
+    found = checkpoint.load(saved)
+    assert_same(found.params, second)
+    assert found.metadata == {"step": 8}, "the new record with the new weights"
 
 
 def test_a_failed_save_leaves_the_old_one(saved, vocabularies):

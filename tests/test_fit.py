@@ -135,6 +135,22 @@ def test_sigterm_saves_and_exits(tmp_path, saver):
     assert fit(tmp_path, saver).steps == 6
 
 
+@pytest.mark.parametrize("loss", [1.0, np.nan], ids=["finished", "diverged"])
+def test_sigterm_at_the_end_is_not_forgotten(tmp_path, saver, loss):
+    """While the last validation runs, or the one that finds no number: what comes next must not begin."""
+
+    def preempted(params):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {"loss": loss}
+
+    config = dataclasses.replace(CONFIG, epochs=1)
+    with pytest.raises(SystemExit) as stopped:
+        fitting.fit(MODEL, fitting.Data(stream, 3), config, tmp_path, validate=preempted, save=saver)
+    assert stopped.value.code == 143
+    if np.isfinite(loss):
+        assert fit(tmp_path, saver, config, data=lambda position: pytest.fail("it was saved, and finished")).steps == 3
+
+
 def test_the_paper_s_rate_decays_whenever_validations_are(tmp_path, saver):
     rule = OptimiserConfig("sgd", 0.1, "paper", decay_from_epoch=1, decay_factor=0.5)
     fit(tmp_path, saver, dataclasses.replace(CONFIG, optimiser=rule, epochs=3, validate_every=2))
@@ -326,6 +342,12 @@ def test_settings_that_no_run_can_have(tmp_path, saver, settings):
         ({"seed": 2**32 - 1, "replicas": 2}, "seed is 4294967295"),
         ({"loss": LossConfig(alpha=1.5)}, "alpha is 1.5"),
         ({"loss": LossConfig(temperature=0.0)}, "temperature is 0.0"),
+        ({"loss": LossConfig(name="nil")}, "loss.name is 'nil': it must be one of nll, word_kd"),
+        ({"average_decay": 1.5}, "average_decay is 1.5: it must be at least 0 and below 1"),
+        ({"optimiser": OptimiserConfig(b1=1.0)}, "optimiser.b1 is 1.0: it must be at least 0 and below 1"),
+        ({"optimiser": OptimiserConfig(learning_rate=-1.0)}, "optimiser.learning_rate is -1.0: it must be at least 0"),
+        ({"optimiser": OptimiserConfig(clip_norm=-5.0)}, "optimiser.clip_norm is -5.0: it must be at least 0"),
+        ({"optimiser": OptimiserConfig(decay_factor=-0.5)}, "optimiser.decay_factor is -0.5: it must be at least 0"),
     ],
 )
 def test_settings_are_looked_at_before_anything_is_written(tmp_path, saver, settings, message):

@@ -72,6 +72,20 @@ def test_batches_of_images():
     assert len(plan.shapes) == 1
 
 
+def test_a_validation_loss_is_of_examples_alike(tmp_path):
+    """Whatever weights the corpus has: it is nats of a label."""
+    once = dataclasses.replace(CONFIG, epochs=1)
+    halves = run(once)._replace(valid=parity(24, 1)._replace(weights=np.full(24, 0.5, np.float32)))
+    found = [train_model.train_model(each, tmp_path / "same").replicas[0].history for each in (run(once), halves)]
+    assert found[0] == found[1]
+
+
+def test_bleu_of_what_does_not_translate_is_refused(tmp_path):
+    with pytest.raises(UserError, match="validate_bleu: this model is not validated by translating"):
+        train_model.train_model(run(dataclasses.replace(CONFIG, validate_bleu=True)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_vocabularies_of_classifiers_are_kept(tmp_path):
     for made in (CLASSES, vocab.labels(None, "0123456789"), WORDS):
         vocab.save(made, tmp_path / made.fingerprint)
@@ -143,8 +157,8 @@ def test_what_cannot_teach(tmp_path, teachers, monkeypatch):
         train_model.train_model(other, tmp_path / "other")
     language_model = SequenceTransformerConfig(1, 8, 2, 16, reads="every", tied=True)
     encoded = batches.sequences(lines(8))
-    with monkeypatch.context() as patch, pytest.raises(UserError, match="its first seed.*diverged"):
-        patch.setattr(checkpoint, "untrained", lambda directory: {0})
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="its first seed, which is to teach, diverged"):
+        patch.setattr(checkpoint, "of_no_use", lambda found: "diverged")
         train_model.train_model(run(SOFT, STUDENT, teachers), tmp_path / "diverged")
     with pytest.raises(UserError, match="vocabulary"):
         train_model.train_model(Run(language_model, WORDS, encoded, encoded, SOFT, teacher=teachers), tmp_path / "lm")

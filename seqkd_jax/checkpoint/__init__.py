@@ -34,6 +34,7 @@ __all__ = [
     "load_ensemble",
     "load_params",
     "load_state",
+    "of_no_use",
     "read_record",
     "save",
     "select",
@@ -122,8 +123,20 @@ def load_all(directory: Path | str, sharding: jax.sharding.Sharding | None = Non
 
 
 def _read(directory: Path | str, sharding: jax.sharding.Sharding | None, places: list[int | None]) -> list[Checkpoint]:
-    """These of the seeds in a directory."""
-    record, path = read_record(directory), files.existing(directory)
+    """These of the seeds in a directory. A run may put a new best/ in its place meanwhile: then that is read."""
+    while True:
+        record = read_record(directory)
+        try:
+            return _read_as(record, directory, sharding, places)
+        except UserError:
+            if read_record(directory) == record:
+                raise
+
+
+def _read_as(
+    record: dict, directory: Path | str, sharding: jax.sharding.Sharding | None, places: list[int | None]
+) -> list[Checkpoint]:
+    path = files.existing(directory)
     vocabularies = vocab.load(path / "vocabulary")
     vocab.require_same(record["vocabulary"], vocabularies, str(directory))
     config = config_from_json(record["model"], path / RECORD)
@@ -151,19 +164,24 @@ def _read(directory: Path | str, sharding: jax.sharding.Sharding | None, places:
 def select(directory: Path | str, replica: int, to: Path | str) -> Path:
     """Write one of the seeds that were trained at once as an ordinary checkpoint."""
     found = load(directory, replica=replica)
-    if replica in untrained(directory):
-        raise UserError(f"{directory}: replica {replica} diverged before it was ever validated; take another")
+    if why := of_no_use(found):
+        raise UserError(f"{directory}: replica {replica} {why}; take another")
     metadata = {**found.metadata, "replica": replica}
     return save(to, found.params, model_config=found.model_config, vocabularies=found.vocabularies, metadata=metadata)
 
 
-def untrained(directory: Path | str) -> set[int]:
-    """The replicas that diverged before they were ever validated: what stands in their place is of no use."""
-    record = read_record(directory)
-    if record.get("replicas", 1) == 1:  # one that was taken out tells of all
-        return set()
-    told = record["metadata"].get("run", {}).get("replicas", ())
-    return {place for place, one in enumerate(told) if one["diverged"] and not one["best_step"]}
+def of_no_use(found: Checkpoint) -> str:
+    """Why a checkpoint must not be used, said of it; "" if it may be.
+
+    Of several seeds one that diverged leaves its random start in best/; elsewhere what it came to.
+    """
+    told = found.metadata.get("run", {}).get("replicas", ())
+    if found.replica is not None and found.replica < len(told):  # one that was taken out tells of all
+        own = told[found.replica]
+        if own["diverged"] and not own["best_step"]:
+            return "diverged before it was ever validated"
+    finite = all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(found.params))
+    return "" if finite else "has weights that are no finite numbers: its training diverged"
 
 
 def load_params(directory: Path | str, like: Any) -> Any:
@@ -218,6 +236,10 @@ def load_state(directory: Path | str, like: Any) -> Any:
     targets = {f"{i:05d}": trees.target(leaf, device) for i, leaf in enumerate(leaves)}
     restored = trees.restore(path / "state", targets)
     return jax.tree.unflatten(structure, [restored[name] for name in sorted(restored)])
+
+
+# Of metadata: what tells of which run a checkpoint is. A mean of some of a run's is of that run too.
+OF_RUN = ("made_of", "config", "replica")
 
 
 def _of_run(record: dict) -> tuple:

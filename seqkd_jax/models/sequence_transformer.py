@@ -53,7 +53,7 @@ class SequenceTransformer(nn.Module):
         if length > config.max_length:
             raise UserError(
                 f"sequence_transformer: a sequence of {length} positions, of which {config.max_length} have an "
-                "embedding: raise max_length, or leave long sequences out (batch max_source, max_target)"
+                "embedding: raise max_length, or leave out what is longer"
             )
         embedded = self.embedding[inputs] + self.positions[None, :length]
         x = dropout(embedded.astype(config.compute), config.embedding_dropout, fold_keys(keys, 0))
