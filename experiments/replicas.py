@@ -8,7 +8,7 @@ is what `train.FASTER` names for it.
 """
 
 import statistics
-import time
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +17,11 @@ import jax
 import numpy as np
 import tyro
 
-from experiments import report
+from experiments import measure, report
 from experiments.abnar_2020.scales import SCALES, Scale
+from experiments.command import exit_status
 from seqkd_jax import files, models, performance, progress, train
-from seqkd_jax.base import Batch
+from seqkd_jax.base import Batch, require_at_least
 from seqkd_jax.config import TrainConfig
 
 SCALED = (SCALES["classification", "small"], SCALES["lm", "small"], SCALES["images", "small"])
@@ -42,8 +43,14 @@ class Command:
     """Also write the results there, as JSON."""
 
 
-def main(command: Command) -> None:
-    """Time every model and print a table."""
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 done, 2 an error that the user can mend."""
+    command = tyro.cli(Command, args=arguments, prog="python -m experiments.replicas", description=__doc__)
+    return exit_status(lambda: _run(command), "nothing was written")
+
+
+def _run(command: Command) -> int:
+    require_at_least(command, "--{}".format, replicas=2, rounds=1, updates=1)
     rows, told = [], []
     for scale in SCALED:
         for name in scale.models:
@@ -60,6 +67,7 @@ def main(command: Command) -> None:
     if command.out:
         results = {"study": "replicas", **report.what_ran({}), "replicas": command.replicas, "models": told}
         files.write_json(command.out, {**results, "rounds": command.rounds, "peak": performance.matrix_peak()})
+    return 0
 
 
 def _time(scale: Scale, name: str, command: Command) -> dict[str, float]:
@@ -68,14 +76,10 @@ def _time(scale: Scale, name: str, command: Command) -> dict[str, float]:
     many = replace(config, replicas=command.replicas)
     ways = {way: _step(scale, name, replace(many, replicas_by=way), 1) for way in ("vmap", "map")}
     ways["solo"] = _step(scale, name, config, command.replicas)
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(command.rounds):
-        for way, step in ways.items():
-            start = time.perf_counter()
-            for _ in range(command.updates):
-                step()
-            seconds[way].append((time.perf_counter() - start) / command.updates)
-    return {way: statistics.median(times) for way, times in seconds.items()}
+    updates = range(command.updates)
+    runs = {way: lambda step=step: measure.time_jobs(lambda _: step(), updates) for way, step in ways.items()}
+    found = measure.interleave(runs, command.rounds, seed=0)
+    return {way: statistics.median(statistics.mean(timed.seconds) for timed in rounds) for way, rounds in found.items()}
 
 
 def _step(scale: Scale, name: str, config: TrainConfig, times: int) -> Callable[[], None]:
@@ -110,4 +114,4 @@ def _batch(scale: Scale, config: TrainConfig) -> Batch:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Command, description=__doc__))
+    sys.exit(main())

@@ -12,11 +12,11 @@ import scipy.stats
 
 from experiments import pipeline
 from experiments.abnar_2020 import __main__ as command
-from experiments.abnar_2020 import accuracy, predictions, results, scales, study, tasks
+from experiments.abnar_2020 import accuracy, dry_run, predictions, results, scales, study, tasks
 from experiments.abnar_2020.arms import Arm, select
 from experiments.abnar_2020.published import number
 from experiments.abnar_2020.scale import WITHOUT_QUIRKS
-from seqkd_jax import batches, calibration, checkpoint, files, models, representations
+from seqkd_jax import batches, calibration, checkpoint, files, models, performance, representations
 from seqkd_jax.base import BOS, EOS, PAD, Model, UserError
 from seqkd_jax.config import CNNConfig, MLPConfig, SequenceLSTMConfig
 from seqkd_jax.train_model import train_model
@@ -349,6 +349,19 @@ def test_classifiers_read_what_stands_before_the_verb():
         assert ids[:-1] == words[:verb] and ids[-1] == entries[EOS], "the verb and what follows are not shown"
 
 
+@pytest.mark.parametrize("setup", ["classification", "lm"])
+def test_rows_that_neither_d_nor_a_counts_are_said_before_training(monkeypatch, setup):
+    load = tasks.agreement.load
+
+    def far_apart(*arguments):
+        splits = load(*arguments)
+        return splits | {"test": splits["test"]._replace(distance=splits["test"].distance * 0 + 17)}
+
+    monkeypatch.setattr(tasks.agreement, "load", far_apart)
+    with pytest.raises(UserError, match="split test: no row that D or A counts"):
+        tasks.load(scales.SCALES[setup, "smoke"], None)
+
+
 def test_language_models_that_cannot_be_scored_are_said_before_training(monkeypatch):
     load = tasks.agreement.load
 
@@ -621,6 +634,15 @@ def test_wrong_commands_say_so_in_one_line(arguments, message, capsys):
     assert message in said and "\n" not in said
 
 
+def _pass_of_teacher(scale, arm, batches_of):
+    """FLOPs in which three teachers read the training set, by the count of a whole model's forward pass."""
+    taught = dry_run._build(scale, arm.teacher)
+    batch = dry_run._batch(scale, scale.config(arm, 3).batch.sentences)
+    inputs = jax.ShapeDtypeStruct(batch.inputs.shape[2:], batch.inputs.dtype)
+    params = dry_run._params(taught, 1)
+    return 3 * batches_of * performance.count_flops(jax.jit(lambda p, x: taught.features(p, x, None)), params, inputs)
+
+
 @pytest.mark.parametrize("setup", [pytest.param("classification", marks=slow), "images"])
 def test_a_dry_run_trains_nothing(setup, capsys):
     scenario = "digits" if setup == "images" else "agreement"
@@ -634,9 +656,12 @@ def test_a_dry_run_trains_nothing(setup, capsys):
         parameters, updates, flops, total = (float(cell.replace(",", "")) for cell in rows[arm.label])
         sizes = (10_004, 2) if setup == "classification" else (0, 10)
         assert parameters == models.parameter_count(models.build(scale.models[arm.student], *sizes))
-        assert updates == 10 * batches_of and total == pytest.approx(updates * flops, rel=0.1)
+        once = 0.0 if arm.teacher is None else _pass_of_teacher(scale, arm, batches_of)
+        assert updates == 10 * batches_of and total == pytest.approx(updates * flops + once, rel=0.1)
     # The MLP by hand: its dense layers on 128 images, forward and twice as much backward (the pixels have no gradient).
     if setup == "images":
         layers = [784 * 512, 512 * 128, 128 * 32, 32 * 10]
         expected = 3 * 2 * 128 * (3 * sum(layers) - layers[0])
         assert float(rows["MLP"][2]) == pytest.approx(expected, rel=0.05)
+        # A teacher's features are recorded: in the step only its head is left, as small as the student's.
+        assert float(rows["CNN → MLP"][2]) == pytest.approx(expected, rel=0.05)

@@ -195,7 +195,7 @@ def test_the_command_reports_what_another_out_has(finished, tmp_path, monkeypatc
         (lambda told: told["arms"][1]["training"]["config"].update(epochs=3), "has another config: epochs 3, here 2"),
         (lambda told: told["arms"][0]["training"]["model"].update(type="GRU"), "has another model: type GRU"),
         (lambda told: told["arms"][0].update(arm="Mamba"), "it has an arm 'Mamba'"),
-        (lambda told: told.update(arms=None), "not the results.json of a study"),
+        (lambda told: told.update(arms=None), "no results.json of abnar_2020"),
     ):
         told = deepcopy(whole)
         broken(told)

@@ -64,7 +64,15 @@ def test_numbers_are_counted_again(setup, data, tmp_path, monkeypatch, capsys):
         files.write_json(tmp_path / "results.json", told)
 
 
-def test_results_of_another_study_are_refused(tmp_path, capsys):
-    files.write_json(tmp_path / "results.json", {"study": "kim_rush_2016"})
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ([], "no results.json of abnar_2020"),
+        ({"study": "kim_rush_2016"}, "no results.json of abnar_2020"),
+        ({"study": "abnar_2020", "setup": "images", "arms": []}, "not a study of sentences"),
+    ],
+)
+def test_results_of_another_study_are_refused(tmp_path, capsys, found, message):
+    files.write_json(tmp_path / "results.json", found)
     assert recount.main(["--out", str(tmp_path), "--data", str(tmp_path)]) == 2
-    assert "not a study of sentences" in capsys.readouterr().err
+    assert message in capsys.readouterr().err

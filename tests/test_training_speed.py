@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from experiments import replicas
 from experiments.training_speed import __main__ as command
 from experiments.training_speed.subjects import SUBJECTS, tiny
 
@@ -20,9 +21,15 @@ def test_the_command_at_tiny_sizes(tmp_path, capsys):
     assert losses[0] == pytest.approx(losses[1]), "blocks must not change what is learnt"
 
 
-def test_what_cannot_be_timed(tmp_path, capsys):
-    assert command.main(["--rounds", "0", "--no-torch", "--out", str(tmp_path / "none")]) == 2
-    assert "--rounds 0" in capsys.readouterr().err and not (tmp_path / "none").exists()
+@pytest.mark.parametrize(
+    ("module", "option", "least"),
+    [(command, "rounds", 1), (command, "seed", 0), (replicas, "rounds", 1), (replicas, "replicas", 2)],
+)
+def test_what_cannot_be_timed(tmp_path, capsys, module, option, least):
+    said = module.main([f"--{option}", str(least - 1), "--out", str(tmp_path / "none")])
+    error = capsys.readouterr().err
+    assert said == 2 and error == f"error: --{option} is {least - 1}: it must be at least {least}\n"
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.peers

@@ -35,7 +35,7 @@ def load(data: Path | None, seed: int, counts: Mapping[str, int] | None) -> dict
 
 
 def strata(data: Path | None) -> dict[int, Prefixes]:
-    """Linzen et al.'s prefixes by their number of attractors, 1 to 4, and 5 if there is such a file.
+    """Linzen et al.'s prefixes by their number of attractors, 1 to 4.
 
     They lie in linzen_strata, attractors_1.tsv and so on, in the directory of the data or beside the file that these
     are. Empty if that folder is missing, or for the embedded language (None).
@@ -45,8 +45,7 @@ def strata(data: Path | None) -> dict[int, Prefixes]:
     folder = (data.parent if data.is_file() else data) / "linzen_strata"
     if not folder.is_dir():
         return {}
-    paths = {count: folder / f"attractors_{count}.tsv" for count in range(1, 6)}
-    return {count: read_prefixes(path, count) for count, path in paths.items() if count < 5 or path.is_file()}
+    return {count: read_prefixes(folder / f"attractors_{count}.tsv", count) for count in range(1, 5)}
 
 
 def _embedded(seed: int, count: int, split: str) -> Sentences:

@@ -1,7 +1,8 @@
 """What a scale would take, from shapes and configurations alone: nothing is trained, compiled or read.
 
 Updates and FLOPs rest on the sizes of the data that a set-up is meant for; FLOPs are those of matrix products
-(`performance.count_flops`) in the very step that training compiles, teacher included.
+(`performance.count_flops`) in the very step that training compiles. Of a teacher whose features are recorded that is
+its head; the pass that records them is in the sum of all updates.
 """
 
 import math
@@ -13,11 +14,12 @@ import numpy as np
 from experiments import report
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.scale import SETUPS, Scale
-from seqkd_jax import models, performance, train
+from seqkd_jax import models, performance, recorded, train, train_model
 from seqkd_jax.base import Batch
 from seqkd_jax.losses import LOSSES
 
 WORDS = 15  # of an embedded sentence
+RECORD_GIB = train_model.Run._field_defaults["record_gib"]
 HINT = "A CPU core makes some 1e10 to 5e10 of them a second in training: `performance.matrix_peak` measures its most."
 
 
@@ -26,9 +28,10 @@ def describe(scale: Scale, seeds: int, arms: Sequence[Arm]) -> str:
     examples = scale.embedded["train"] if scale.embedded else SETUPS[scale.setup].examples[scale.name]
     cells, total = [], 0.0
     for arm in arms:
-        parameters, updates, flops = _estimate(scale, arm, seeds, examples)
-        total += updates * flops
-        cells.append([arm.label, f"{parameters:,}", f"{updates:,}", f"{flops:.2g}", f"{updates * flops:.2g}"])
+        parameters, updates, flops, once = _estimate(scale, arm, seeds, examples)
+        of_arm = updates * flops + once
+        total += of_arm
+        cells.append([arm.label, f"{parameters:,}", f"{updates:,}", f"{flops:.2g}", f"{of_arm:.2g}"])
     head = ["arm", "parameters of a seed", "updates", "FLOPs an update, all seeds", "FLOPs, all seeds"]
     title = f"## {scale.setup}, {scale.name}: {examples:,} training examples, {seeds} seed(s) at once"
     lines = [
@@ -42,23 +45,43 @@ def describe(scale: Scale, seeds: int, arms: Sequence[Arm]) -> str:
     return "\n".join(lines)
 
 
-def _estimate(scale: Scale, arm: Arm, seeds: int, examples: int) -> tuple[int, int, float]:
-    """Parameters of one seed; updates, and FLOPs of each for all seeds."""
+def _estimate(scale: Scale, arm: Arm, seeds: int, examples: int) -> tuple[int, int, float, float]:
+    """Parameters of one seed; updates, FLOPs of each for all seeds, and of what is done once."""
     config = scale.config(arm, seeds)
     model = _build(scale, arm.student)
-    updates = config.epochs * math.ceil(examples / config.batch.sentences)
+    in_epoch = math.ceil(examples / config.batch.sentences)
+    updates = config.epochs * in_epoch
     taught = None if arm.teacher is None else _build(scale, arm.teacher)
     each = scale.teachers == "each" and seeds > 1
-    known = None if taught is None else _params(taught, seeds if each else 1)
+    teachers = seeds if each else 1
+    known = None if taught is None else _params(taught, teachers)
     teacher = None if taught is None else train.Teacher(taught, known, each)
     assert LOSSES[config.loss.name].needs_teacher == (teacher is not None)
     device = tuple(jax.local_devices()[:1])
     update = train.update_for(model, config, device, teacher)
     state = jax.eval_shape(lambda: train.start_state(model, config))
-    batch = _batch(scale, config.batch.sentences)
+    batch, once = _batch(scale, config.batch.sentences), 0.0
+    if teacher and not config.loss.teacher_dropout:
+        features, of_pass = _recorded(taught, batch, teachers if each else None)
+        if in_epoch * features.size * features.dtype.itemsize <= RECORD_GIB * recorded.GIBIBYTE:
+            batch, once = batch._replace(teacher_features=features), in_epoch * teachers * of_pass
     rows = jax.ShapeDtypeStruct((1, 1, config.batch.sentences), np.int32)
     flops = performance.count_flops(update, state, batch, rows, train.settings(config, 1.0), known)
-    return models.parameter_count(model), updates, flops
+    return models.parameter_count(model), updates, flops, once
+
+
+def _recorded(taught, batch: Batch, replicas: int | None) -> tuple[jax.ShapeDtypeStruct, float]:
+    """A teacher's features of a batch, and the FLOPs in which one teacher finds them."""
+
+    def find(params, inputs):
+        return taught.features(params, inputs, None)
+
+    arguments = _params(taught, 1), jax.ShapeDtypeStruct(batch.inputs.shape[2:], batch.inputs.dtype)
+    found = jax.eval_shape(find, *arguments)
+    rows, places, width = found.shape
+    of_each = () if replicas is None else (replicas,)
+    features = jax.ShapeDtypeStruct((1, 1, rows, places, *of_each, width), found.dtype)
+    return features, performance.count_flops(jax.jit(find), *arguments)
 
 
 def _build(scale: Scale, name: str):

@@ -12,7 +12,6 @@ from pathlib import Path
 from experiments.abnar_2020 import answers, effects, results
 from experiments.abnar_2020.answers import Answers
 from experiments.abnar_2020.study import Study
-from seqkd_jax import files
 from seqkd_jax.base import UserError
 from seqkd_jax.run_record import plain
 
@@ -22,9 +21,7 @@ def read(made: Study, path: Path) -> tuple[dict, Answers]:
 
     UserError unless it is of the study that `made` is: settings, seeds, data, models.
     """
-    found = files.read_json(path)
-    if not isinstance(found, dict) or not isinstance(found.get("arms"), list):
-        raise UserError(f"{path}: not the results.json of a study; name one that this command has written")
+    found = results.read(path)
     here = results.identity(made)
     _same({key: found.get(key) for key in here}, here, f"{path}: results of another study")
     known = {arm.label: arm for arm in made.scale.arms}

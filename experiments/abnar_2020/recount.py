@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 
 from experiments import pipeline, report
-from experiments.abnar_2020 import study, tasks
+from experiments.abnar_2020 import results, study, tasks
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.scales import scale_of
 from experiments.command import exit_status
@@ -54,16 +54,16 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(command: Command) -> int:
     if importlib.util.find_spec("torch") is None:
         raise UserError("PyTorch is not installed: pip install '.[peers]'")
-    results = files.read_json(command.out / "results.json")
-    if results.get("study") != "abnar_2020" or results["setup"] not in ("lm", "classification"):
-        raise UserError(f"{command.out}: not a study of sentences by abnar_2020")
+    found = results.read(command.out / "results.json")
+    if found["setup"] not in ("lm", "classification"):
+        raise UserError(f"{command.out}: not a study of sentences")
     test, valid = (_rows(command.data / f"{split}.tsv") for split in ("test", "valid"))
-    scale = scale_of("agreement", results["setup"], results["scale"], results["quirks"])
-    scale = replace(scale, teachers=results["teachers"])
-    seeds, is_lm = len(results["seeds"]), results["setup"] == "lm"
+    scale = scale_of("agreement", found["setup"], found["scale"], found["quirks"])
+    scale = replace(scale, teachers=found["teachers"])
+    seeds, is_lm = len(found["seeds"]), found["setup"] == "lm"
     made = study.Study(scale, tasks.load(scale, command.data), command.out / "stages", seeds, make=False)
-    table, same, scored = [], True, results["counts"].get("test_scored" if is_lm else "test")
-    for told in results["arms"]:
+    table, same, scored = [], True, found["counts"].get("test_scored" if is_lm else "test")
+    for told in found["arms"]:
         if "reported" in told or not told["seeds"]:
             progress.log(f"{told['arm']}: not counted again, taken from earlier results or without a seed")
             continue
@@ -75,10 +75,10 @@ def _run(command: Command) -> int:
         offset = told["training"]["config"]["seed"]
         for place, seed in enumerate(told["seeds"]):
             network = Network(directory, seed - offset)
-            found = count(network, is_lm, test, valid)
+            counted = count(network, is_lm, test, valid)
             wanted = {metric: told["metrics"][metric]["values"][place] for metric in METRICS}
-            same &= scored == found["rows"] and _alike(found, wanted)
-            pairs = [f"{wanted[metric]:.6f} / {found[metric]:.6f}" for metric in METRICS]
+            same &= scored == counted["rows"] and _alike(counted, wanted)
+            pairs = [f"{wanted[metric]:.6f} / {counted[metric]:.6f}" for metric in METRICS]
             table.append([told["arm"], str(seed), *pairs])
     print("\n".join(report.markdown(["arm", "seed", *METRICS], table, left=1)))
     print(f"\nresults.json / PyTorch: {'the same' if same else 'DIFFERENT'} to rounding")

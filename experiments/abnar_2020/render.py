@@ -10,10 +10,8 @@ from pathlib import Path
 import tyro
 
 from experiments import pipeline
-from experiments.abnar_2020 import claims, plots, tables
+from experiments.abnar_2020 import claims, plots, results, tables
 from experiments.command import exit_status, write
-from seqkd_jax import files
-from seqkd_jax.base import UserError
 
 
 @dataclass(frozen=True)
@@ -31,9 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(command: Command) -> int:
-    found = files.read_json(command.out / "results.json")
-    if not isinstance(found, dict) or found.get("study") != "abnar_2020":
-        raise UserError(f"{command.out}: no results.json of abnar_2020 in it")
+    found = results.read(command.out / "results.json")
     found["claims"] = [claim._asdict() for claim in claims.claims(found)]
     found["rendered"] = pipeline.commit()
     write(command.out, found, tables.table(found), plots.PLOTS)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.scale import SETUPS
 from experiments.abnar_2020.study import Study
 from seqkd_jax import calibration, files
+from seqkd_jax.base import UserError
 
 
 def collect(made: Study, left_out: Mapping[Arm, set[int]]) -> tuple[dict, Answers]:
@@ -33,6 +35,14 @@ def collect(made: Study, left_out: Mapping[Arm, set[int]]) -> tuple[dict, Answer
         "representations": files.read_json(maps.drawn_map(made, mapped, left_out) / "map.json") if mapped else None,
     }
     return found, right
+
+
+def read(path: Path) -> dict:
+    """A results.json of this study; UserError for what is none."""
+    found = files.read_json(path)
+    if not isinstance(found, dict) or found.get("study") != "abnar_2020" or not isinstance(found.get("arms"), list):
+        raise UserError(f"{path}: no results.json of abnar_2020; name one that this study has written")
+    return found
 
 
 def identity(made: Study) -> dict:

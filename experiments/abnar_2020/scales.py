@@ -64,6 +64,7 @@ def _run(optimiser: OptimiserConfig, epochs: int, batch: BatchConfig, **options)
 
 
 def _sentences(count: int, buckets: int, longest: int = 60) -> BatchConfig:
+    # max_source and max_target are of parallel text and do nothing here; finished stages have them in their names.
     return BatchConfig(tokens=0, sentences=count, buckets=buckets, max_source=longest, max_target=longest)
 
 

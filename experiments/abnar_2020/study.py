@@ -27,7 +27,7 @@ from seqkd_jax.run_record import plain
 from seqkd_jax.train_model import Run, train_model
 
 # A run's checkpoint that is reported, as in the paper's code. Not that of the lowest validation loss, `best`: that loss
-# rises after two or three epochs, by confidence in what is wrong, while accuracy still grows.
+# rises after a few epochs, by confidence in what is wrong, while accuracy still grows.
 END = "end"
 TAUGHT = 4000  # training examples whose soft targets are looked at
 

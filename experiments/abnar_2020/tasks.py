@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.abnar_2020 import agreement, digits, sentences
+from experiments.abnar_2020.accuracy import LARGEST_DISTANCE, LARGEST_INTERVENING, attractor_rows
 from experiments.abnar_2020.scale import Scale
 from experiments.abnar_2020.sentences import Prefixes, Sentences
 from seqkd_jax import batches, files, vocab
@@ -176,11 +177,10 @@ def _gold(data: Path | None, train: Sentences) -> tuple[dict[int, Prefixes], dic
     """The gold strata of 1 to 4 attractors without what training has shown, and how much that was."""
     gold, counts = {}, {}
     for count, prefixes in agreement.strata(data).items():
-        if count <= 4:
-            kept, dropped = sentences.drop_leaked(prefixes, train)
-            if kept.words:
-                gold[count] = kept
-            counts |= {f"gold_{count}": len(kept.words), f"gold_{count}_in_training": dropped}
+        kept, dropped = sentences.drop_leaked(prefixes, train)
+        if kept.words:
+            gold[count] = kept
+        counts |= {f"gold_{count}": len(kept.words), f"gold_{count}_in_training": dropped}
     return gold, counts
 
 
@@ -192,6 +192,11 @@ def _counts(splits: Mapping[str, Sentences], test: Sentences, known: Vocabularie
 
 
 def _strata(test: Sentences, train: Sentences) -> dict[str, np.ndarray]:
+    if not attractor_rows(test.distance, test.intervening, test.attractors).any():
+        raise UserError(
+            f"{test.name}: no row that D or A counts: at most {LARGEST_INTERVENING} nouns between subject and verb, "
+            f"for A all of the other number, and a distance of at most {LARGEST_DISTANCE}"
+        )
     seen = ~sentences.unseen(test, train)
     return {
         "distance": test.distance,

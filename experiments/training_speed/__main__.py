@@ -13,7 +13,7 @@ from experiments import measure, report
 from experiments.command import exit_status
 from experiments.training_speed.subjects import SUBJECTS, Subject, tiny
 from seqkd_jax import files, progress
-from seqkd_jax.base import UserError
+from seqkd_jax.base import UserError, require_at_least
 
 OURS, AT_ONCE, PYTORCH = "seqkd_jax", "seqkd_jax, all positions at once", "PyTorch"
 LOGITS = 4  # bytes
@@ -46,9 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(command: Command) -> int:
-    for name in ("rounds", "updates"):
-        if getattr(command, name) < 1:
-            raise UserError(f"--{name} {getattr(command, name)}: must be 1 or more")
+    require_at_least(command, "--{}".format, rounds=1, updates=1, seed=0)
     if command.torch and importlib.util.find_spec("torch") is None:
         raise UserError("PyTorch is not installed: `pip install torch`, or --no-torch for ours alone")
     from experiments.training_speed import table
