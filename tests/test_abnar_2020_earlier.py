@@ -51,8 +51,8 @@ def split(names=HERE):
 
 
 def joined(here, there):
-    """Of reports whose answers were not kept."""
-    return earlier.joined(MADE, (here, {}), (there, {}))[0]
+    """Of reports whose answers were not kept; all that is here had been asked for."""
+    return earlier.joined(MADE, (here, {}), (there, {}), [arm["arm"] for arm in here["arms"]])[0]
 
 
 def drawn():
@@ -104,6 +104,31 @@ def test_whichever_arms_are_made_again_the_verdicts_are_the_same(here_again):
     assert claims.claims(joined(here, whole)) == claims.claims(whole)
 
 
+def test_a_teacher_that_was_made_anew_only_to_teach_does_not_replace_the_one_before():
+    """What stands of the others with it stands on; the new student is told to have had another teacher."""
+    whole, here = split()
+    student = "LSTM → Transformer"
+    whole["arms"] = [arm for arm in whole["arms"] if arm["arm"] != student]
+    for arm in here["arms"]:
+        if arm["arm"] == "LSTM":
+            arm["metrics"]["mu"]["values"] = [0.1, 0.2, 0.3]
+    right = drawn()
+    joint, kept = earlier.joined(MADE, (here, {name: right[name] for name in HERE}), (whole, {}), [student])
+    entries = {arm["arm"]: arm for arm in joint["arms"]}
+    before = next(arm for arm in whole["arms"] if arm["arm"] == "LSTM")
+    assert entries["LSTM"]["metrics"] == before["metrics"] and "reported" in entries["LSTM"]
+    assert entries[student]["teacher_made_anew"] and "reported" not in entries[student]
+    assert kept.keys() == {student}, "answers of a teacher that is not in the report"
+    assert joint["differences"]["LSTM | Transformer"] == whole["differences"]["LSTM | Transformer"]
+    shown = joint["representations"]
+    assert {model["arm"] for model in shown["models"]} >= {"LSTM", "Transformer"}, "the larger map is shown"
+    assert len(shown["map"]) == len(shown["similarity"]) == len(shown["models"])
+    table = tables.table(joint)
+    assert f"taught by teachers trained anew, which are not those of this table: {student}" in table
+    asked = earlier.joined(MADE, (here, {}), (whole, {}), HERE)[0]["arms"]
+    assert next(arm for arm in asked if arm["arm"] == "LSTM")["metrics"]["mu"]["values"] == [0.1, 0.2, 0.3]
+
+
 def test_an_unpaired_interval_is_that_of_two_means():
     """Of each arm's own examples: the reaches add in squares, and those over seeds are added to that."""
     results = {"arms": [], "differences": {}}
@@ -141,7 +166,7 @@ def test_answers_that_were_kept_are_compared_example_by_example():
     anew = {name: {"test": ~right[name]["test"]} for name in HERE}
     for arm in here["arms"]:
         arm["metrics"]["mu"]["values"] = [0.2, 0.3, 0.4]
-    joint, kept = earlier.joined(MADE, (here, anew), (whole, right))
+    joint, kept = earlier.joined(MADE, (here, anew), (whole, right), HERE)
     assert kept.keys() == right.keys()
     for name in right:
         expected = anew.get(name, right[name])["test"]

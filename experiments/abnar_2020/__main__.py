@@ -35,7 +35,7 @@ class Command:
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ARM ...")] = ()
     """Make only these arms, such as lstm-to-transformer, with their teachers; what was made before is reported, too."""
     earlier: Path | None = None
-    """A results.json of the same settings and data: arms that OUT has not are reported as they stand there."""
+    """A results.json of the same settings and data: arms that --only does not name are reported as they stand there."""
     quirks: tuple[Quirk, ...] = ()
     """Do as the paper's code does: teachers keep their dropout; the teacher's term is divided by T², not multiplied."""
     teachers: Literal["one", "each"] = "each"
@@ -93,7 +93,7 @@ def _run(scale: Scale, command: Command) -> int:
     left_out = evaluated(scale.arms, asked, making, lambda arm: arm.key, study.evaluated)
     found, right = results.collect(making, left_out)
     if before:
-        found, right = earlier.joined(making, (found, right), before)
+        found, right = earlier.joined(making, (found, right), before, [arm.label for arm in asked])
     found = {"study": "abnar_2020", **report.what_ran(found["data"]), **found}
     found["answers"] = answers.save(out / answers.FILE, right)
     found["claims"] = [claim._asdict() for claim in claims.claims(found)]

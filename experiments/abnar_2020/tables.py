@@ -231,17 +231,23 @@ def _notes(results: dict) -> list[str]:
 
 
 def _reported(results: dict) -> list[str]:
-    """Which arms were taken from earlier results."""
+    """Which arms were taken from earlier results, and what that means."""
     taken: dict[str, list[str]] = {}
     for arm in ordered(results):
         if "reported" in arm:
             taken.setdefault(arm["reported"]["commit"][:7], []).append(arm["arm"])
+    if not taken:
+        return []
+    anew = [arm["arm"] for arm in results["arms"] if arm.get("teacher_made_anew")]
+    shown = {model["arm"] for model in (results["representations"] or {"models": []})["models"]}
+    unseen = [arm["arm"] for arm in ordered(results) if arm["arm"] not in shown]
     return [
-        f"taken from results of commit {commit}: {', '.join(arms)}; no map shows them; where one of them is compared "
-        "with an arm that was made since and has other values, the interval over examples is as if each had examples "
-        "of its own; a premise about a teacher is asked of the one that this table has; whether the code that trained "
-        "them is the same is told by the commits alone"
-        for commit, arms in taken.items()
+        *(f"taken from results of commit {commit}: {', '.join(arms)}" for commit, arms in taken.items()),
+        "where one of those is compared with an arm that was made since and has other values, the interval over "
+        "examples is as if each had examples of its own; a premise about a teacher is asked of the one that this table "
+        "has; whether the code that trained them is the same is told by the commits alone",
+        *([f"taught by teachers trained anew, which are not those of this table: {', '.join(anew)}"] if anew else []),
+        *([f"on no map: {', '.join(unseen)}"] if unseen else []),
     ]
 
 
