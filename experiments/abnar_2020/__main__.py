@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from experiments.abnar_2020.arms import select
+from experiments.abnar_2020.arms import select, with_teachers
 from experiments.abnar_2020.scale import QUIRKS, SETUPS, Quirk, Scale
 from experiments.abnar_2020.scales import scale_of
 from experiments.command import evaluated, exit_status, write
@@ -76,7 +76,8 @@ def _out(scale: Scale, command: Command) -> Path:
 
 def _run(scale: Scale, command: Command) -> int:
     _check(scale, command)
-    asked = select(scale.arms, command.only)
+    named = select(scale.arms, command.only)
+    asked = with_teachers(scale.arms, named)
     if command.dry_run:
         from experiments.abnar_2020 import dry_run
 
@@ -93,7 +94,7 @@ def _run(scale: Scale, command: Command) -> int:
     left_out = evaluated(scale.arms, asked, making, lambda arm: arm.key, study.evaluated)
     found, right = results.collect(making, left_out)
     if before:
-        found, right = earlier.joined(making, (found, right), before, [arm.label for arm in asked])
+        found, right = earlier.joined(making, (found, right), before, [arm.label for arm in named])
     found = {"study": "abnar_2020", **report.what_ran(found["data"]), **found}
     found["answers"] = answers.save(out / answers.FILE, right)
     found["claims"] = [claim._asdict() for claim in claims.claims(found)]

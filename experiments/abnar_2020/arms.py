@@ -33,12 +33,16 @@ def grid(students: Sequence[str], teachers: Sequence[str] | None = None) -> tupl
 
 
 def select(arms: Sequence[Arm], names: Sequence[str]) -> tuple[Arm, ...]:
-    """The arms of these labels or keys, and their teachers; all if none is named; UserError for one not there."""
+    """The arms of these labels or keys; all if none is named; UserError for one not there."""
     if not names:
         return tuple(arms)
     for name in names:
         if not any(name in (arm.label, arm.key) for arm in arms):
             raise UserError(f"no arm is called {name!r}; there are {', '.join(arm.key for arm in arms)}")
-    named = [arm for arm in arms if {arm.label, arm.key} & set(names)]
+    return tuple(arm for arm in arms if {arm.label, arm.key} & set(names))
+
+
+def with_teachers(arms: Sequence[Arm], named: Sequence[Arm]) -> tuple[Arm, ...]:
+    """The arms that are named, and their teachers."""
     teachers = {Arm(arm.teacher) for arm in named if arm.teacher is not None}
     return tuple(arm for arm in arms if arm in named or arm in teachers)
