@@ -283,6 +283,7 @@ def test_average(teacher, tmp_path, capfd):
     found = checkpoint.load(tmp_path / "mean")
     assert list(found.metadata["average_of"]) == [str(step) for step in steps]
     jax.tree.map(np.testing.assert_array_equal, found.params, checkpoint.average(steps))
+    checkpoint.average([tmp_path / "mean", steps[0]])  # refused if it did not say that it is of the same run
 
 
 def test_several_seeds_and_one_of_them(data, teacher, tmp_path, capfd):
