@@ -27,6 +27,14 @@ def require_at_least(settings: Any, called: Callable[[str], str] = str, **least:
             raise UserError(f"{called(name)} is {value}: it must be at least {wanted}")
 
 
+def require_shares(settings: Any, called: Callable[[str], str], *names: str) -> None:
+    """UserError for a setting outside [0, 1)."""
+    for name in names:
+        value = getattr(settings, name)
+        if not 0 <= value < 1:
+            raise UserError(f"{called(name)} is {value}: it must be at least 0 and below 1")
+
+
 def require_choices(settings: Any, called: Callable[[str], str] = str) -> None:
     """UserError for a setting of a dataclass that its Literal does not have: a misspelled one is not the default."""
     for name, hint in get_type_hints(type(settings)).items():

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from seqkd_jax import checkpoint, files, performance, progress, train
-from seqkd_jax.base import Batch, UserError, require_at_least, require_choices
+from seqkd_jax.base import Batch, UserError, require_at_least, require_choices, require_shares
 from seqkd_jax.batches import Position
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.losses import LOSSES, arguments_from
@@ -118,16 +118,12 @@ def _check(config: TrainConfig) -> None:
     arguments_from(config.loss)
     require_choices(config)
     require_choices(config.optimiser, "optimiser.{}".format)
-    rule, none = config.optimiser, dict.fromkeys(_NOT_NEGATIVE, 0)
-    require_at_least(rule, "optimiser.{}".format, **none)
-    shares = {"average_decay": config.average_decay, "optimiser.b1": rule.b1, "optimiser.b2": rule.b2}
-    for name, value in shares.items():
-        if not 0 <= value < 1:
-            raise UserError(f"{name} is {value}: it must be at least 0 and below 1")
-    if rule.restart_stretch < 1:
-        raise UserError(
-            f"restart_stretch is {rule.restart_stretch}: it must be at least 1, or the restarts would come ever faster"
-        )
+    require_at_least(config.optimiser, "optimiser.{}".format, **dict.fromkeys(_NOT_NEGATIVE, 0))
+    require_shares(config, str, "average_decay")
+    require_shares(config.optimiser, "optimiser.{}".format, "b1", "b2")
+    if config.optimiser.restart_stretch < 1:
+        stretch = config.optimiser.restart_stretch
+        raise UserError(f"restart_stretch is {stretch}: it must be at least 1, or the restarts would come ever faster")
 
 
 _NOT_NEGATIVE = (

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Shaped
 
-from seqkd_jax.base import PAD, UserError, require_at_least
+from seqkd_jax.base import PAD, UserError, require_at_least, require_shares
 
 DECODING = "decoding"  # beside the parameters: copies of weights, laid out for decoding
 LEVELS = 2**16  # a mask compares 16 random bits with round(rate * LEVELS): rates are rounded to 1/65536
@@ -85,9 +85,7 @@ def require_sizes(name: str, config, *sizes: str) -> None:
 
 def require_rates(name: str, config, *rates: str) -> None:
     """UserError for a dropout rate outside [0, 1)."""
-    for rate in rates:
-        if not 0 <= getattr(config, rate) < 1:
-            raise UserError(f"{name}: {rate} is {getattr(config, rate)}; it must be at least 0 and below 1")
+    require_shares(config, lambda rate: f"{name}: {rate}", *rates)
 
 
 def reorder(leaf: Shaped[Array, "B K ..."], parents: Int[Array, "B K"] | None) -> Shaped[Array, "B K ..."]:
