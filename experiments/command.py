@@ -35,17 +35,18 @@ def exit_status(run: Callable[[], int], interrupted: str = "the same command goe
 def evaluated(arms: Iterable, asked: Iterable, study, key: Callable[[Any], str], evaluate: Callable) -> dict:
     """Arm -> evaluate(study, arm), of those that are asked for or were made before; the others are told by their key.
 
+    Those that are asked for come first: by the time that they are made, another process may have made the others.
     study: of a study's `Study` type, whose `make` says whether a stage is made or only looked up.
     """
     from experiments import pipeline
 
-    asked, found = set(asked), {}
-    for arm in arms:
+    arms, asked, found = list(arms), set(asked), {}
+    for arm in sorted(arms, key=lambda arm: arm not in asked):
         try:
             found[arm] = evaluate(study if arm in asked else study._replace(make=False), arm)
         except pipeline.NotMade:
             progress.log(f"[{key(arm)}] left out: not among --only, and not made before")
-    return found
+    return {arm: found[arm] for arm in arms if arm in found}
 
 
 def write(out: Path, results: dict, table: str, plots: Mapping[str, Callable]) -> None:

@@ -126,9 +126,14 @@ def provenance() -> dict:
     """What runs: command, commit, versions."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)  # of `python -m`; a script has none
     program = f"python -m {spec.name.removesuffix('.__main__')}" if spec else Path(sys.argv[0]).name
-    # Paths by their last part: what it was, not where somebody keeps it.
-    command = " ".join([program, *(Path(word).name if os.sep in word else word for word in sys.argv[1:])])
+    command = " ".join([program, *map(_short, sys.argv[1:])])
     return {"command": command, "commit": commit(), "versions": checkpoint.versions()}
+
+
+def _short(word: str) -> str:
+    """A path, also as --option=PATH, by its last part: what it was, not where somebody keeps it."""
+    option, equals, value = word.rpartition("=") if word.startswith("-") else ("", "", word)
+    return f"{option}{equals}{Path(value).name}" if os.sep in value else word
 
 
 @functools.cache

@@ -11,10 +11,11 @@ Read it in this order, left before right; each module uses only earlier ones.
               classifiers: pure functions
   search      beam search, the engine, sampling        checkpoint   a directory that describes itself
   shortlist   part of the vocabulary, by the source    translate    sentences in, n-best out
-  likelihood  of references: nats, perplexity          evaluate     BLEU, p(t = mode), significance, speed
-  schedule    learning rates                           performance  FLOPs, the machine's peak
-  blocks      head and loss, a block of positions      train        one update of one or more seeds: the
-              at a time                                             only pmap
+  blocks      head and loss, a block of positions      likelihood   of references: nats, perplexity
+              at a time
+  evaluate    BLEU, p(t = mode), significance, speed   schedule     learning rates
+  performance FLOPs, the machine's peak                train        one update of one or more seeds: the
+                                                                    only pmap
   run_record  what a run carries from update to        fit          the training loop
               update
   recorded    a fixed teacher's features, made once    train_model  any model on an encoded corpus

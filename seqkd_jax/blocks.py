@@ -1,4 +1,4 @@
-"""Head and loss in blocks of positions: the logits of all positions are never in memory together.
+"""Head and loss in blocks of positions: of many positions, the logits are never in memory together.
 
 Of N positions and V entries, logits and their gradient are 8NV bytes, a teacher's another 4NV; on CPUs it took a
 quarter of the head's time to carry them to memory and back. A sum over positions needs each of them once only: a
@@ -20,24 +20,21 @@ LOGITS_ELSEWHERE = 2**26
 
 
 def summed(
-    function: Callable,
-    entries: int,
-    axes: int,
-    params: Any,
-    features: Float[Array, "*pos E"],
-    others: Any,
-    constants: Any,
+    head: Callable, loss: Callable, params: Any, features: Any, others: Any, constants: Any
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """`function(params, features, others, constants)` -> (sum, weights), in blocks of positions if there are many.
+    """`loss(head(params, features), others, constants)` -> (sum, weights), in blocks of positions if there are many.
 
-    The first `axes` axes of features and of all leaves of others are those of positions; in a block they are one axis.
-    The first result may be differentiated, once and in reverse, by params and features. `function` must be a sum over
-    positions, and nothing where features and others are 0: with such positions the last block is filled up.
-
-    entries: of the vocabulary; with the positions they tell how many blocks there are.
+    features: [*pos,E], of an ensemble one array a member; all leaves of others begin with the same axes *pos, which are
+    one axis in a block. The sum may be differentiated, once and in reverse, by params and features. `loss` must be a
+    sum over positions, and nothing where features and others are 0: with such positions the last block is filled up.
     """
-    positions = math.prod(features.shape[:axes])
-    count = -(-positions * entries // LOGITS.get(jax.default_backend(), LOGITS_ELSEWHERE))
+
+    def function(params, features, others, constants):
+        return loss(head(params, features), others, constants)
+
+    logits = jax.eval_shape(head, params, features)
+    axes, positions = logits.ndim - 1, math.prod(logits.shape[:-1])
+    count = -(-logits.size // LOGITS.get(jax.default_backend(), LOGITS_ELSEWHERE))
     if count <= 1:
         return function(params, features, others, constants)
     each = -(-positions // count)

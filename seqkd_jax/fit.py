@@ -81,9 +81,10 @@ def fit(
     """Train until `config` says stop; called again on the same directory it goes on, or returns at once when done.
 
     validate: params -> {"loss": nats per token, ...}, with "bleu" if config.validate_bleu. save: (directory, params,
-    metadata=, state=). params: where to start instead of at random. made_of: what the run is made of beside `config`,
-    such as its corpus -> a hash of that. Writes last/ (everything needed to go on), best/, step-<n>/ (config.keep of
-    them), epoch-<n>/ and end/ (config.keep_path) and metrics.jsonl. SIGTERM saves and exits with 143.
+    metadata=, state=), and replicas= if there are several. params: where to start instead of at random. made_of: what
+    the run is made of beside `config`, such as its corpus -> a hash of that. Writes last/ (everything needed to go on),
+    best/, step-<n>/ (config.keep of them), epoch-<n>/ and end/ (config.keep_path) and metrics.jsonl. SIGTERM saves and
+    exits with 143.
     Diverged: a loss that is not finite, with the step named and the checkpoints left as they are; of several replicas
     such a one is trained no further (an update that had been started may still be made) and the others go on, and it is
     an error once none is left. UserError: a setting out of its range; a directory that holds another run, by its

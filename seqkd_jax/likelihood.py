@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from seqkd_jax import blocks
 from seqkd_jax.base import Batch, Model, Translator, UserError
 from seqkd_jax.batches import Shape, encode_corpus, eval_batches, make_plan
 from seqkd_jax.config import BatchConfig, LossConfig
@@ -58,8 +59,11 @@ def of_references(
 def _summed_nll(model: Model | Translator) -> Callable:
     loss, arguments = over_positions(LOSSES["nll"]), arguments_from(LossConfig())
 
+    def of_logits(logits, others, arguments):
+        return loss(logits, None, *others, arguments)
+
     def summed_nll(params, batch):
-        logits = model.head(params, model.features(params, batch.inputs, None))
-        return loss(logits, None, batch.labels, batch.weights, arguments)
+        features = model.features(params, batch.inputs, None)
+        return blocks.summed(model.head, of_logits, params, features, (batch.labels, batch.weights), arguments)
 
     return jax.jit(summed_nll)

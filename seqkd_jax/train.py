@@ -204,17 +204,16 @@ def _gradient(model, loss, teacher_head, state, settings, teacher_params, teachi
     """Sums over one microbatch: loss, weight, sentences, gradient. teacher_head: of teaching, the teacher's logits."""
     keys = _row_keys(settings, state.step, rows)
 
-    def of_positions(params, features, others, constants):
+    def of_logits(logits, others, constants):
         labels, weights, teaching = others
         teacher_params, arguments = constants
-        logits = None if teaching is None else teacher_head(teacher_params, teaching)
-        return over_positions(loss)(model.head(params, features), logits, labels, weights, arguments)
+        teacher = None if teaching is None else teacher_head(teacher_params, teaching)
+        return over_positions(loss)(logits, teacher, labels, weights, arguments)
 
     def of(params):
         features = model.features(params, batch.inputs, keys)
-        entries = jax.eval_shape(model.head, params, features).shape[-1]
         others, constants = (batch.labels, batch.weights, teaching), (teacher_params, settings.loss)
-        return blocks.summed(of_positions, entries, batch.labels.ndim, params, features, others, constants)
+        return blocks.summed(model.head, of_logits, params, features, others, constants)
 
     (value, weight), gradient = jax.value_and_grad(of, has_aux=True)(state.params)
     sentences = jnp.sum(batch.weights.reshape(batch.weights.shape[0], -1)[:, 0])

@@ -27,13 +27,17 @@ def lines(rows, length, seed=0):
     return params, features, (jnp.asarray(labels), jnp.asarray(weights))
 
 
-def of_positions(params, features, others, constants):
-    return over_positions(LOSSES["nll"])(features @ params["head"].T, None, *others, constants)
+def head(params, features):
+    return features @ params["head"].T
+
+
+def of_logits(logits, others, constants):
+    return over_positions(LOSSES["nll"])(logits, None, *others, constants)
 
 
 def value_and_gradient(params, features, others):
     def of(params, features):
-        total, weights = blocks.summed(of_positions, V, 2, params, features, others, HARD)
+        total, weights = blocks.summed(head, of_logits, params, features, others, HARD)
         return 3 * total, weights  # the gradient is scaled by what is done with the sum
 
     return jax.jit(jax.value_and_grad(of, (0, 1), has_aux=True))(params, features)
@@ -62,15 +66,15 @@ def test_blocks_are_all_at_once(small_blocks, positions):
 
 def test_without_a_gradient(small_blocks):
     given = lines(3, 5)
-    whole = blocks.summed(of_positions, V, 2, *given, HARD)
+    whole = blocks.summed(head, of_logits, *given, HARD)
     small_blocks(4)
-    assert_close(blocks.summed(of_positions, V, 2, *given, HARD), whole, "the sum alone")
+    assert_close(blocks.summed(head, of_logits, *given, HARD), whole, "the sum alone")
 
 
 def test_what_is_kept_is_a_block(small_blocks):
     def kept():
         made = lines(32, 64)
-        found = jax.jit(jax.grad(lambda p, f: blocks.summed(of_positions, V, 2, p, f, made[2], HARD)[0], (0, 1)))
+        found = jax.jit(jax.grad(lambda p, f: blocks.summed(head, of_logits, p, f, made[2], HARD)[0], (0, 1)))
         return found.lower(*made[:2]).compile().memory_analysis().temp_size_in_bytes
 
     logits = 32 * 64 * V * 4

@@ -37,7 +37,7 @@ ALLOWED = {
     "checkpoint": DATA | {"vocab", "models"},
     "exchange": DATA | {"vocab", "models", "checkpoint"},
     "translate": MIDDLE,
-    "likelihood": MIDDLE,
+    "likelihood": MIDDLE | {"blocks"},
     "evaluate": MIDDLE | {"likelihood", "translate"},
     "mbr": MIDDLE | {"translate", "evaluate"},
     "blocks": set(),

@@ -74,8 +74,19 @@ def test_each_arm_is_one_cell_and_starts_from_an_earlier_one():
     for place, arm in enumerate(arms.ARMS):
         assert arm.corpus in study.CORPORA and arm.loss in losses.LOSSES
         earlier = {other.name: other for other in arms.ARMS[:place]}
-        assert (arm.corpus == "seq_inter") == (arm.start is not None), "Seq-Inter is fine-tuning, and nothing else is"
+        assert arm.corpus != "seq_inter" or arm.start is not None, "Seq-Inter is always fine-tuning"
         assert arm.start is None or earlier[arm.start].role == arm.role
+
+
+def test_an_arm_is_trained_with_the_loss_that_it_names(monkeypatch):
+    """Also with one of one's own."""
+    scale = next(iter(SCALES.values()))[0]
+    for arm in arms.ARMS:
+        if arm.role in scale.training:
+            assert study.train_config(scale, arm).loss.name == arm.loss
+    monkeypatch.setitem(losses.LOSSES, "own", losses.LOSSES["word_kd"])
+    own = study.train_config(scale, arms.Arm("Own", "student", None, "gold", "own")).loss
+    assert own.name == "own" and own.alpha == scale.word_kd.alpha
 
 
 def test_arms_are_named_as_in_the_table_or_by_their_slug():

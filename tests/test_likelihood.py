@@ -2,15 +2,17 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 from tiny import TINY, log_prob, parameters
 
-from seqkd_jax import likelihood, vocab
+from seqkd_jax import blocks, likelihood, vocab
 from seqkd_jax.base import EOS, UserError
 from seqkd_jax.batches import encode_corpus, eval_batches, make_plan
 from seqkd_jax.config import BatchConfig, VocabularyConfig
 from seqkd_jax.corpus import Corpus
+from seqkd_jax.models import ensemble
 
 WORDS = ["a", "b", "c", "d", "e", "f", "g", "h"]
 VOCABULARIES = vocab.learn(WORDS, WORDS, VocabularyConfig(kind="words", size=12, joint=False, tokenizer="pretokenised"))
@@ -38,6 +40,18 @@ def test_perplexity_is_the_token_mean_over_the_corpus(batch):
     assert found.nats == pytest.approx(-expected, rel=1e-5)
     assert found.mean == pytest.approx(-expected / tokens, rel=1e-5)
     assert found.perplexity == pytest.approx(math.exp(-expected / tokens), rel=1e-5)
+
+
+@pytest.mark.parametrize("system", [(TINY, PARAMS), (ensemble((TINY, TINY)), (PARAMS, parameters(2, vocabulary=12)))])
+def test_in_blocks_of_positions_it_is_the_same(monkeypatch, system):
+    """A batch of 32 labels in blocks of three, the last one filled up; at once there is one block."""
+    (model, params), batch = system, BatchConfig(tokens=32, buckets=1)
+    whole = likelihood.of_references(model, params, VOCABULARIES, corpus(), batch)
+    monkeypatch.setitem(blocks.LOGITS, jax.default_backend(), 3 * 12)
+    another = model._replace(head=lambda *given: model.head(*given))  # what was compiled before has one block
+    found = likelihood.of_references(another, params, VOCABULARIES, corpus(), batch)
+    assert found.tokens == whole.tokens
+    assert found.nats == pytest.approx(whole.nats, rel=1e-6)
 
 
 def test_a_model_without_any_idea_has_perplexity_v():

@@ -46,25 +46,40 @@ def log_softmax(logits):
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
+def nll(x, _, gold, arguments):
+    return -(gold @ log_softmax(x)), np.exp(log_softmax(x)) - gold
+
+
+def word_kd(x, y, gold, arguments):
+    alpha, temperature, scale, _ = arguments
+    log_p, log_p_t, q_t = log_softmax(x), log_softmax(x / temperature), np.exp(log_softmax(y / temperature))
+    value = (1 - alpha) * -(gold @ log_p) + alpha * scale * -(q_t @ log_p_t)
+    return value, (1 - alpha) * (np.exp(log_p) - gold) + alpha * scale / temperature * (np.exp(log_p_t) - q_t)
+
+
+# Of one position in float64: (student, teacher, gold distribution, arguments) -> value, gradient by the student.
+REFERENCES = {"nll": nll, "word_kd": word_kd}
+
+
 def reference(name, student, teacher, labels, weights, arguments):
     """Value and gradient in float64, written out position by position."""
-    alpha, temperature, scale, smoothing = arguments
-    alpha = 0.0 if name == "nll" else alpha
     total, gradient = 0.0, np.zeros(student.shape)
     for place in np.ndindex(labels.shape):
-        x, y = student[place].astype(np.float64), teacher[place].astype(np.float64)
-        gold = np.full(V, smoothing / V)
-        gold[labels[place]] += 1 - smoothing
-        log_p, log_p_t, q_t = log_softmax(x), log_softmax(x / temperature), np.exp(log_softmax(y / temperature))
-        value = (1 - alpha) * -(gold @ log_p) + alpha * scale * -(q_t @ log_p_t)
-        slope = (1 - alpha) * (np.exp(log_p) - gold) + alpha * scale / temperature * (np.exp(log_p_t) - q_t)
+        gold = np.full(V, arguments.label_smoothing / V)
+        gold[labels[place]] += 1 - arguments.label_smoothing
+        logits = student[place].astype(np.float64), teacher[place].astype(np.float64)
+        value, slope = REFERENCES[name](*logits, gold, arguments)
         total += weights[place] * value
         gradient[place] = weights[place] * slope
     return total, gradient
 
 
+def test_every_loss_has_a_reference():
+    assert set(REFERENCES) == set(LOSSES), "add the loss's value and gradient, in float64, to REFERENCES above"
+
+
 @pytest.mark.parametrize("arguments", ARGUMENTS)
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_value_and_gradient_are_the_float64_reference(name, arguments):
     for seed in range(3):
         data = example(seed)
@@ -143,7 +158,7 @@ def test_weight_zero_counts_nothing_whatever_stands_there(name):
         np.testing.assert_array_equal(dirty[2], clean[2], err_msg=f"{rubbish} under weight 0 reached the gradient")
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_extreme_logits_stay_finite_and_exact(name):
     student, teacher, labels, weights = example(8)
     for offset, spread in ((1e4, 1.0), (-1e4, 1.0), (0.0, 1e4), (0.0, 1e30), (1e30, 1.0)):

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 
 import pytest
 
-from experiments import pipeline
+from experiments import command, pipeline
 from seqkd_jax.base import UserError
 from seqkd_jax.config import LSTMConfig, SearchConfig, TransformerConfig
 
@@ -225,7 +225,28 @@ def test_one_line_for_each_stage(tmp_path, capsys, monkeypatch):
     assert len(lines) == 1 and "done before" in lines[0]
 
 
-def test_provenance_names_what_ran():
+def test_provenance_names_what_ran(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["study", "--data=/home/me/corpus", "--out", "/home/me/runs/one", "--name=a=b"])
     found = pipeline.provenance()
+    assert found["command"].endswith(" --data=corpus --out one --name=a=b")
     assert found["command"] and found["commit"] and "jax" in found["versions"]
     assert os.sep not in found["command"], "a machine's paths do not belong into results"
+
+
+class Making(NamedTuple):
+    make: bool = True
+
+
+def test_arms_that_are_asked_for_are_made_first():
+    """So that what another process makes meanwhile is found, and told in the order of the arms."""
+    there = set()
+
+    def evaluate(study, arm):
+        if study.make:
+            there.update({arm, "first"})  # the latter by somebody else
+        if arm not in there:
+            raise pipeline.NotMade
+        return arm.upper()
+
+    found = command.evaluated(("first", "second", "third"), ["third"], Making(), str, evaluate)
+    assert list(found.items()) == [("first", "FIRST"), ("third", "THIRD")]

@@ -96,9 +96,9 @@ def _run(scale: Scale, command: Command) -> int:
     if before:
         found, right = earlier.joined(making, (found, right), before, [arm.label for arm in named])
     found = {"study": "abnar_2020", **report.what_ran(found["data"]), **found}
-    found["answers"] = answers.save(out / answers.FILE, right)
     found["claims"] = [claim._asdict() for claim in claims.claims(found)]
     table = tables.table(found)
+    found["answers"] = answers.save(out / answers.FILE, right)  # just before the results that know it by its hash
     write(out, found, table, plots.PLOTS)
     print(table)
     print(f"results, table and plots: {out}")

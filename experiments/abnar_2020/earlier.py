@@ -30,7 +30,7 @@ def read(made: Study, path: Path) -> tuple[dict, Answers]:
         if name not in known:
             raise UserError(f"{path}: it has an arm {name!r}, and scale {made.scale.name} has none of that name")
         for key, value in results.settings(made, known[name]).items():
-            _same(entry["training"][key], plain(value), f"{path}: {name} has another {key}")
+            _same((entry.get("training") or {}).get(key) or {}, plain(value), f"{path}: {name} has another {key}")
     if not found.get("answers"):  # written before they were kept
         return found, {}
     return found, answers.load(path.with_name(answers.FILE), found["answers"], made.task)

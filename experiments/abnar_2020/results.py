@@ -15,6 +15,8 @@ from experiments.abnar_2020.study import Study
 from seqkd_jax import calibration, files
 from seqkd_jax.base import UserError
 
+WRITTEN = {"arm", "student", "teacher", "metrics"}  # of every arm
+
 
 def collect(made: Study, left_out: Mapping[Arm, set[int]]) -> tuple[dict, Answers]:
     """What results.json says beside what ran, and what each arm has right.
@@ -42,6 +44,9 @@ def read(path: Path) -> dict:
     found = files.read_json(path)
     if not isinstance(found, dict) or found.get("study") != "abnar_2020" or not isinstance(found.get("arms"), list):
         raise UserError(f"{path}: no results.json of abnar_2020; name one that this study has written")
+    whole = all(isinstance(entry, dict) and entry.keys() >= WRITTEN for entry in found["arms"])
+    if found.get("setup") not in SETUPS or not whole:
+        raise UserError(f"{path}: lacks what a results.json of this study has, or is of an old form; make it anew")
     return found
 
 

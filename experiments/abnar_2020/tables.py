@@ -68,8 +68,14 @@ FURTHER: dict[str, tuple[Column, ...]] = {
     "images": (Column("loss", "loss"), Column("ECE, 10⁶ bins", "ece_original")),
 }
 GRIDS: dict[str, tuple[Column, ...]] = {
-    "lm": (Column("D", "d"), Column("A", "a")),
-    "classification": (Column("mu", "mu"), Column("D", "d"), Column("A", "a"), Column("ECE, 10⁶ bins", "ece_original")),
+    "lm": (Column("D", "d"), Column("A", "a"), Column("A, gold", "a_gold")),
+    "classification": (
+        Column("mu", "mu"),
+        Column("D", "d"),
+        Column("A", "a"),
+        Column("A, gold", "a_gold"),
+        Column("ECE, 10⁶ bins", "ece_original"),
+    ),
     "images": (
         Column("Accuracy on clean digits", "accuracy"),
         Column("Accuracy on scaled digits", "accuracy_scaled"),
@@ -187,7 +193,8 @@ def _grids(results: dict) -> str:
     """For each measure a table of teachers by students; empty without a taught arm."""
     arms = {arm["arm"]: arm for arm in results["arms"]}
     across, down, parts = students(results), teachers(results), []
-    for column in GRIDS[results["setup"]] if len(down) > 1 else ():
+    told = {metric for arm in results["arms"] for metric in arm["metrics"]}
+    for column in [column for column in GRIDS[results["setup"]] if column.metric in told] if len(down) > 1 else ():
         rows = []
         for teacher in down:
             cells = [_cell(results, arms, Arm(student, teacher).label, column.metric) for student in across]

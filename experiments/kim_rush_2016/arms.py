@@ -1,7 +1,8 @@
 """The table of Kim & Rush 2016 as data: an arm is where a model starts, what it reads, and the loss.
 
-Adding an arm is adding a line: any corpus of `study.CORPORA`, any loss of the scale's table, any earlier arm to start
-from. How each arm is made: sections 3 and 4.2 of the paper; Seq-Inter is always fine-tuning of a trained model.
+Adding an arm is adding a line: any corpus of `study.CORPORA`, any loss of `losses.LOSSES` (one that has a teacher is
+weighed as the scale weighs Word-KD), any earlier arm to start from. How each arm is made: sections 3 and 4.2 of the
+paper; Seq-Inter is always fine-tuning of a trained model.
 """
 
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ class Arm(NamedTuple):
     role: Literal["teacher", "student", "transformer"]  # which of the scale's models
     start: str | None  # the arm it is fine-tuned from; None: random weights
     corpus: Literal["gold", "seq_kd", "seq_inter"]
-    loss: Literal["nll", "word_kd"]
+    loss: str  # an entry of losses.LOSSES
 
 
 TEACHER, BASELINE = "Teacher", "Baseline"  # what the others are compared with

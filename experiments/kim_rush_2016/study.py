@@ -189,7 +189,8 @@ CORPORA: dict[str, Callable[[Study], Path]] = {"gold": data, "seq_kd": seq_kd, "
 def train_config(scale: Scale, arm: Arm) -> TrainConfig:
     """How an arm is trained: the scale's, with the arm's loss."""
     config = (scale.training if arm.start is None else scale.fine_tuning)[arm.role]
-    return replace(config, loss=scale.word_kd) if arm.loss == "word_kd" else config
+    loss = scale.word_kd if LOSSES[arm.loss].needs_teacher else config.loss
+    return replace(config, loss=replace(loss, name=arm.loss))
 
 
 def start_of(row: Row) -> Row | None:

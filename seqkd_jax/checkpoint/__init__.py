@@ -173,7 +173,7 @@ def select(directory: Path | str, replica: int, to: Path | str) -> Path:
 def of_no_use(found: Checkpoint) -> str:
     """Why a checkpoint must not be used, said of it; "" if it may be.
 
-    Of several seeds one that diverged leaves its random start in best/; elsewhere what it came to.
+    One that diverged before its first validation has weights in best/ that nobody has looked at.
     """
     told = found.metadata.get("run", {}).get("replicas", ())
     if found.replica is not None and found.replica < len(told):  # one that was taken out tells of all
