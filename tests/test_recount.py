@@ -36,6 +36,12 @@ def data(tmp_path_factory):
             places = found.subject, found.verb, tags, *zip(*found.forms, strict=True)
             counts = found.distance, found.intervening, found.attractors
             writer.writerows(zip(map(" ".join, found.words), *places, *counts, strict=True))
+        (directory / "linzen_strata").mkdir(exist_ok=True)
+        prefixes = [" ".join(words[:verb]) for words, verb in zip(found.words, found.verb, strict=True)]
+        lines = [f"{tag}\t{prefix}\n" for tag, prefix in zip(tags, prefixes, strict=True)]
+        for stratum in range(1, 5):  # whatever their attractors: of the test split, which is written last
+            path = directory / "linzen_strata" / f"attractors_{stratum}.tsv"
+            path.write_text("".join(lines[stratum::7]), encoding="utf-8")
     return directory
 
 

@@ -1,10 +1,11 @@
-"""A finished study of sentences, counted a second time: from rows and weights to mu, D, A and loss, in PyTorch.
+"""A finished study of sentences, counted a second time: from rows and weights to mu, D, both A and loss, in PyTorch.
 
   python -m experiments.abnar_2020.recount --out runs/abnar_2020/lm-small --data DIR     (pip install -e ".[peers]")
 
 The study says where its checkpoints are and reads them; all else is written once more here, as plainly as it can be,
-and shares nothing with it: rows, words, networks, decisions, means. DIR holds train.tsv, valid.tsv and test.tsv. Exit
-status 1 if a number is further from that in results.json than rounding and a tie or two can bring it.
+and shares nothing with it: rows, words, networks, decisions, means. DIR holds train.tsv, valid.tsv and test.tsv, and
+linzen_strata/ if the study had it. Exit status 1 if a number is further from that in results.json than rounding and a
+tie or two can bring it.
 """
 
 import csv
@@ -14,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
@@ -29,10 +30,17 @@ from seqkd_jax.base import UserError
 
 UNK, BOS, EOS = 1, 2, 3  # in every vocabulary of the study
 NATS, DECISIONS = 1e-4, 2  # what rounding may change: a loss, and how many decisions of one seed
-METRICS = ("mu", "d", "a", "loss")
+METRICS = ("mu", "d", "a", "a_gold", "loss")
 
 Row = Mapping[str, str]
 Features = Callable[[Any], Any]  # ids [B,T], all of a length -> [B,T',E]
+
+
+class Gold(NamedTuple):
+    """Prefixes with gold counts of attractors, and the verbs that a language model weighs there."""
+
+    strata: dict[int, list[tuple[list[str], str]]]  # attractors -> (the words before the verb, VBZ or VBP)
+    forms: dict[str, set[str]]  # VBZ and VBP -> verbs of that number
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,9 @@ def _run(command: Command) -> int:
     found = results.read(command.out / "results.json")
     if found["setup"] not in ("lm", "classification"):
         raise UserError(f"{command.out}: not a study of sentences")
-    test, valid = (_rows(command.data / f"{split}.tsv") for split in ("test", "valid"))
+    train, valid, test = (_rows(command.data / f"{split}.tsv") for split in ("train", "valid", "test"))
+    metrics = [name for name in METRICS if all(name in told["metrics"] for told in found["arms"] if told["seeds"])]
+    gold = _gold(command.data / "linzen_strata", train) if "a_gold" in metrics else None
     scale = scale_of("agreement", found["setup"], found["scale"], found["quirks"])
     scale = replace(scale, teachers=found["teachers"])
     seeds, is_lm = len(found["seeds"]), found["setup"] == "lm"
@@ -75,12 +85,12 @@ def _run(command: Command) -> int:
         offset = told["training"]["config"]["seed"]
         for place, seed in enumerate(told["seeds"]):
             network = Network(directory, seed - offset)
-            counted = count(network, is_lm, test, valid)
-            wanted = {metric: told["metrics"][metric]["values"][place] for metric in METRICS}
+            counted = count(network, is_lm, test, valid, gold)
+            wanted = {metric: told["metrics"][metric]["values"][place] for metric in metrics}
             same &= scored == counted["rows"] and _alike(counted, wanted)
-            pairs = [f"{wanted[metric]:.6f} / {counted[metric]:.6f}" for metric in METRICS]
+            pairs = [f"{wanted[metric]:.6f} / {counted[metric]:.6f}" for metric in metrics]
             table.append([told["arm"], str(seed), *pairs])
-    print("\n".join(report.markdown(["arm", "seed", *METRICS], table, left=1)))
+    print("\n".join(report.markdown(["arm", "seed", *metrics], table, left=1)))
     print(f"\nresults.json / PyTorch: {'the same' if same else 'DIFFERENT'} to rounding")
     return 0 if same else 1
 
@@ -88,6 +98,24 @@ def _run(command: Command) -> int:
 def _rows(path: Path) -> list[Row]:
     with open(path, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def _gold(folder: Path, train: Sequence[Row]) -> Gold:
+    """Without prefixes that stand before a training row's verb; forms that are of both numbers are of none."""
+    before = {tuple(row["sentence"].split()[: int(row["verb_idx"])]) for row in train}
+    strata = {}
+    for attractors in range(1, 5):
+        lines = (folder / f"attractors_{attractors}.tsv").read_text("utf-8").splitlines()
+        pairs = [(words.split(), tag) for tag, words in (line.split("\t") for line in lines)]
+        kept = [(words, tag) for words, tag in pairs if tuple(words) not in before]
+        strata |= {attractors: kept} if kept else {}
+    found = {"VBZ": set(), "VBP": set()}
+    for row in train:
+        other = {"VBZ": "VBP", "VBP": "VBZ"}[row["verb_pos"]]
+        found[row["verb_pos"]].add(row["verb"])
+        found[other].add(row["inflected_verb"])
+    both = found["VBZ"] & found["VBP"] | {""}
+    return Gold(strata, {tag: forms - both for tag, forms in found.items()})
 
 
 class Network:
@@ -102,7 +130,9 @@ class Network:
         entries = (directory / "vocabulary" / "source.txt").read_text("utf-8").split("\n")
         self.number = {word: place for place, word in enumerate(entries) if word}
         self.first = config["reads"] == "first"
-        self.features = {"sequence_lstm": _lstm, "sequence_transformer": _transformer}[config["kind"]](tensors, config)
+        if config["kind"] not in NETWORKS:
+            raise UserError(f"{directory}: a {config['kind']}; recount has networks for {', '.join(NETWORKS)} alone")
+        self.features = NETWORKS[config["kind"]](tensors, config)
         self.kernel = tensors.get("output_kernel", tensors["embedding"])
         self.bias = tensors["output_bias"]
 
@@ -201,8 +231,16 @@ def _transformer(tensors: Mapping[str, Any], config: Mapping[str, Any]) -> Featu
     return features
 
 
-def count(network: Network, is_lm: bool, test: Sequence[Row], valid: Sequence[Row]) -> dict[str, Any]:
-    """The METRICS of one seed; `rows`, how many mu counts; `share`, the most that one decision is of D and of A."""
+NETWORKS = {"sequence_lstm": _lstm, "sequence_transformer": _transformer}
+
+
+def count(
+    network: Network, is_lm: bool, test: Sequence[Row], valid: Sequence[Row], gold: Gold | None = None
+) -> dict[str, Any]:
+    """The METRICS of one seed; `rows`, how many mu counts; `share`, the most that one decision is of D and of A.
+
+    a_gold only if the strata are given.
+    """
     right = _language_model(network, test) if is_lm else _classifier(network, test)
     distances, attractors = defaultdict(list), defaultdict(list)
     for place, correct in right.items():
@@ -214,6 +252,9 @@ def count(network: Network, is_lm: bool, test: Sequence[Row], valid: Sequence[Ro
                 attractors[between].append(correct)
     loss = _loss_of_words(network, valid) if is_lm else _loss_of_labels(network, valid)
     bins = {"d": distances, "a": attractors}
+    if gold:
+        by_number = _by_sums if is_lm else _by_class
+        bins["a_gold"] = {0: attractors[0], **{number: by_number(network, gold, number) for number in gold.strata}}
     macro = {metric: np.mean([np.mean(members) for members in of.values()]) for metric, of in bins.items()}
     share = {metric: 1 / (min(map(len, of.values())) * len(of)) for metric, of in bins.items()}
     return {"mu": np.mean(list(right.values())), **macro, "loss": loss, "rows": len(right), "share": share}
@@ -223,6 +264,8 @@ def _alike(found: Mapping[str, Any], wanted: Mapping[str, float]) -> bool:
     """Whether two counts differ by no more than rounding can explain; D and A by no more than mu does."""
     moved = round(abs(found["mu"] - wanted["mu"]) * found["rows"])
     macro = all(abs(found[name] - wanted[name]) <= moved * found["share"][name] + 1e-9 for name in ("d", "a"))
+    if "a_gold" in wanted:
+        macro &= abs(found["a_gold"] - wanted["a_gold"]) <= DECISIONS * found["share"]["a_gold"] + 1e-9
     return macro and moved <= DECISIONS and abs(found["loss"] - wanted["loss"]) <= NATS
 
 
@@ -260,6 +303,27 @@ def _classes(network: Network, rows: Sequence[Row]) -> Iterator[tuple[int, Any, 
 def _classifier(network: Network, rows: Sequence[Row]) -> dict[int, bool]:
     """Row -> whether its verb's number is told right."""
     return {place: bool(logits.argmax() == label) for place, logits, label in _classes(network, rows)}
+
+
+def _by_class(network: Network, gold: Gold, attractors: int) -> list[bool]:
+    """Of a stratum's prefixes, whether each verb's number is told right."""
+    start = [BOS] if network.first else []
+    found = network.read([[*start, *network.ids(words), EOS] for words, _ in gold.strata[attractors]])
+    right = []
+    for place, features in found:
+        logits = network.kernel @ features[0 if network.first else -1] + network.bias
+        right.append(("VBZ", "VBP")[int(logits.argmax())] == gold.strata[attractors][place][1])
+    return right
+
+
+def _by_sums(network: Network, gold: Gold, attractors: int) -> list[bool]:
+    """Likewise, whether all verbs of the right number together are more probable than all of the other."""
+    ids = {tag: [network.number[form] for form in forms if form in network.number] for tag, forms in gold.forms.items()}
+    right = []
+    for place, features in network.read([[BOS, *network.ids(words)] for words, _ in gold.strata[attractors]]):
+        sums = {tag: (network.kernel[of] @ features[-1] + network.bias[of]).logsumexp(0) for tag, of in ids.items()}
+        right.append(max(sums, key=sums.__getitem__) == gold.strata[attractors][place][1])
+    return right
 
 
 def _loss_of_labels(network: Network, rows: Sequence[Row]) -> float:
