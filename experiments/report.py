@@ -45,7 +45,7 @@ def host_cpu() -> str:
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
     """The lines of a table, aligned, so that they are readable as they are; the first `left` columns are text."""
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    widths = [max(2, *(len(row[column]) for row in [head, *rows])) for column in range(len(head))]  # "-:" takes two
 
     def line(cells: Sequence[str]) -> str:
         padded = [

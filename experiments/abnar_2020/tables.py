@@ -232,7 +232,7 @@ def _notes(results: dict) -> list[str]:
     notes += published.NOTES[setup]
     thin = [f"{name} {count:,}" for name, count in _thin(results)]
     if thin:
-        notes.append(f"bins of fewer than {THIN} test examples (see their intervals): {', '.join(thin)}")
+        notes.append(f"bins of fewer than {THIN} test examples (results.json has their intervals): {', '.join(thin)}")
     quirks = [f"as in the paper's code, not as one would: {', '.join(results['quirks'])}"] if results["quirks"] else []
     return notes + quirks + [f"not as in the paper: {note}" for note in results["notes"]]
 
