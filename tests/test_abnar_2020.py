@@ -608,6 +608,17 @@ def test_taught_models_have_the_schedule_of_distillation():
     assert small.config(Arm("LSTM", "LSTM"), 1).optimiser == small.config(Arm("LSTM"), 1).optimiser
 
 
+def test_students_may_learn_the_label_too():
+    """A mixture, told as what the paper has not."""
+    asked = command.Command(alpha=0.5)
+    mixed, pure = command._scale(asked), command._scale(command.Command())
+    assert mixed.config(Arm("Transformer", "LSTM"), 2).loss == dataclasses.replace(pure.soft, alpha=0.5)
+    assert mixed.config(Arm("Transformer"), 2) == pure.config(Arm("Transformer"), 2)
+    assert command._out(mixed, asked).name == "classification-smoke-alpha_0.5"
+    (note,) = set(mixed.deviations) - set(pure.deviations)
+    assert "a weight of 0.5" in note
+
+
 def test_one_teacher_may_teach_all():
     chosen = command._scale(command.Command(teachers="one"))
     assert chosen.teachers == "one" and command._scale(command.Command()).teachers == "each"
@@ -625,6 +636,7 @@ def test_one_teacher_may_teach_all():
         (["--scale", "small", "--data", "nowhere"], "nowhere: no such file"),
         (["--data", "."], "embedded data"),
         (["--seeds", "0"], "--seeds 0"),
+        (["--alpha", "0"], "--alpha 0: above 0"),
         (["--only", "gru"], "no arm is called 'gru'"),
     ],
 )

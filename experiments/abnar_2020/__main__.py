@@ -38,6 +38,8 @@ class Command:
     """A results.json of the same settings and data: arms that --only does not name are reported as they stand there."""
     quirks: tuple[Quirk, ...] = ()
     """Do as the paper's code does: teachers keep their dropout; the teacher's term is divided by T², not multiplied."""
+    alpha: float = 1.0
+    """Of a student's loss, the weight of its teacher's distribution; the label has the rest (the paper: 1)."""
     teachers: Literal["one", "each"] = "each"
     """each: every seed of a student is taught by that seed of its teacher; one: all by the first."""
     dry_run: bool = False
@@ -52,12 +54,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _scale(command: Command) -> Scale:
     scale = scale_of(command.scenario, command.setup, command.scale, command.quirks)
-    return replace(scale, teachers=command.teachers)
+    return replace(scale, teachers=command.teachers, soft=replace(scale.soft, alpha=command.alpha))
 
 
 def _check(scale: Scale, command: Command) -> None:
     if command.seeds is not None and command.seeds < 1:
         raise UserError(f"--seeds {command.seeds}: at least 1")
+    if not 0 < command.alpha <= 1:
+        raise UserError(f"--alpha {command.alpha:g}: above 0, and at most 1")
     if command.dry_run:
         return
     if scale.embedded and command.data:
@@ -71,6 +75,7 @@ def _check(scale: Scale, command: Command) -> None:
 def _out(scale: Scale, command: Command) -> Path:
     """Where results go."""
     said = [name for name in QUIRKS if name in command.quirks] + ["one_teacher"] * (command.teachers == "one")
+    said += [f"alpha_{command.alpha:g}"] * (command.alpha != 1)
     return command.out or Path("runs") / "abnar_2020" / "-".join((scale.setup, scale.name, *said))
 
 

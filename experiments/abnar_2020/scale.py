@@ -72,6 +72,8 @@ class Scale:
     def deviations(self) -> tuple[str, ...]:
         """What differs from the paper."""
         told = [*self.notes, *([BEST_TEACHES] if self.teaching == "best" else []), CLIPPING]
+        if self.soft.alpha != 1:
+            told.append(f"students learn the label too: the teacher's distribution has a weight of {self.soft.alpha:g}")
         named = [name for name in QUIRKS if name != "temperature_scaling" or self.soft.temperature != 1]
         return (*told, *(WITHOUT_QUIRKS[name] for name in named if name not in self.quirks))
 
