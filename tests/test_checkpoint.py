@@ -282,6 +282,20 @@ def test_replaced_while_it_is_read(saved, vocabularies, monkeypatch):
     assert found.metadata == {"step": 8}, "the new record with the new weights"
 
 
+def test_a_checkpoint_that_is_being_moved_is_read(saved, vocabularies, monkeypatch):
+    """For an instant, when a new one takes its place, there is none of that name."""
+    read = checkpoint.read_record
+
+    def gone_at_first(directory):
+        monkeypatch.setattr(checkpoint, "read_record", read)
+        raise UserError(f"{directory}: no such checkpoint")
+
+    monkeypatch.setattr(checkpoint, "read_record", gone_at_first)
+    assert_same(checkpoint.load(saved).params, random_params(vocabularies))
+    with pytest.raises(UserError, match="no such"):
+        checkpoint.load(saved.with_name("nowhere"))
+
+
 def test_a_failed_save_leaves_the_old_one(saved, vocabularies):
     with pytest.raises(TypeError):
         checkpoint.save(

@@ -11,7 +11,7 @@ one can load.
   record  checkpoint.json        trees  arrays on the disk, checked; the only file that imports orbax
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,22 +112,31 @@ def load(
     remedy: no such directory, not a checkpoint, damaged, wrong shapes or dtypes, a replica that is not named or not
     there.
     """
-    _check_replica(replica, read_record(directory).get("replicas", 1), directory)
-    return _read(directory, sharding, [replica])[0]
+
+    def one(replicas: int) -> list[int | None]:
+        _check_replica(replica, replicas, directory)
+        return [replica]
+
+    return _read(directory, sharding, one)[0]
 
 
 def load_all(directory: Path | str, sharding: jax.sharding.Sharding | None = None) -> list[Checkpoint]:
     """Every one of the seeds that were trained at once, the files read and checked once; else the one that is there."""
-    replicas = read_record(directory).get("replicas", 1)
-    return _read(directory, sharding, list(range(replicas)) if replicas > 1 else [None])
+    return _read(directory, sharding, lambda replicas: list(range(replicas)) if replicas > 1 else [None])
 
 
-def _read(directory: Path | str, sharding: jax.sharding.Sharding | None, places: list[int | None]) -> list[Checkpoint]:
-    """These of the seeds in a directory. A run may put a new best/ in its place meanwhile: then that is read."""
+def _read(
+    directory: Path | str, sharding: jax.sharding.Sharding | None, places: Callable[[int], list[int | None]]
+) -> list[Checkpoint]:
+    """Of so many seeds as a directory holds those that `places` names.
+
+    A run may put a new best/ in its place meanwhile: then that is read.
+    """
+    record = None
     while True:
-        record = read_record(directory)
         try:
-            return _read_as(record, directory, sharding, places)
+            record = read_record(directory)
+            return _read_as(record, directory, sharding, places(record.get("replicas", 1)))
         except UserError:
             if read_record(directory) == record:
                 raise
