@@ -17,8 +17,8 @@ from experiments.plots import pyplot
 
 EPOCHS = {0: "o", 1: "s", 2: "^", 4: "D"}  # of learning paths, marked
 METRICS = {  # of the grid: setup -> metric -> title
-    "lm": {"d": "D", "a": "A"},
-    "classification": {"mu": "mu", "d": "D", "a": "A"},
+    "lm": {"d": "D", "a": "A", "a_gold": "A, gold"},
+    "classification": {"mu": "mu", "d": "D", "a": "A", "a_gold": "A, gold"},
     "images": {"accuracy": "clean", "accuracy_scaled": "scaled", "accuracy_translated": "translated"},
 }
 
@@ -132,8 +132,9 @@ def _mean(arm: dict, metric: str) -> float | None:
 
 def grid(results: dict):
     """Teachers by students, a panel for each measure: the mean, coloured by its gain over the student alone."""
-    rows, columns, metrics = teachers(results), students(results), METRICS[results["setup"]]
-    if len(rows) < 2:
+    rows, columns, told = teachers(results), students(results), {of for arm in results["arms"] for of in arm["metrics"]}
+    metrics = {metric: title for metric, title in METRICS[results["setup"]].items() if metric in told}
+    if len(rows) < 2 or not metrics:
         return None
     size = (0.95 * len(columns) + 1.3) * len(metrics) + 0.5, 0.5 * len(rows) + 1.9
     figure, panels = pyplot.subplots(1, len(metrics), figsize=size, layout="constrained", squeeze=False, sharey=True)
