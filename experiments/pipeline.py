@@ -138,7 +138,10 @@ def _short(word: str) -> str:
 
 @functools.cache
 def commit() -> str:
-    """The commit of this code, "+ changes" if files differ from it; "unknown" outside of a repository."""
+    """The commit of this code, "+ changes" if files differ from it; "unknown" outside of a repository.
+
+    As it was when first asked: commands that run for long ask at their start.
+    """
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         found = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import tyro
 
-from experiments import measure, report
+from experiments import measure, pipeline, report
 from experiments.abnar_2020.scales import SCALES, Scale
 from experiments.command import exit_status
 from seqkd_jax import files, models, performance, progress, train
@@ -51,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(command: Command) -> int:
     require_at_least(command, "--{}".format, replicas=2, rounds=1, updates=1)
+    pipeline.commit()
     rows, told = [], []
     for scale in SCALED:
         for name in scale.models:

@@ -130,9 +130,10 @@ def test_smoke_is_as_small_as_it_was_asked_to_be():
 def test_published_settings():
     en_de, th_en = SCALES["paper"]
     for scale in (en_de, th_en):
-        assert (scale.seq_kd_search.beam, scale.seq_inter_search.beam, scale.seq_inter_share) == (5, 35, 0.5)
+        assert (scale.seq_kd_search.beam, scale.seq_inter_search.beam) == (5, 35)
         assert scale.training["student"].optimiser.normalise == "sentences"
         assert scale.seq_inter_selection == "kim_rush" and scale.evaluation.length_rule == "none"
+    assert (en_de.seq_inter_share, th_en.seq_inter_share) == (0.5, 1.0)
     sizes = {scales.label(model): dry_run.parameters(en_de, model) for model in (en_de.teacher, *en_de.students)}
     assert sizes == {"4×1000": 221_094_004, "2×500": 84_814_004, "2×300": 48_568_404}
     sizes = {scales.label(model): dry_run.parameters(th_en, model) for model in (th_en.teacher, *th_en.students)}
@@ -149,6 +150,14 @@ def test_a_dry_run_trains_and_compiles_nothing(run, tmp_path):
     assert status == 0 and not list(tmp_path.iterdir()) and progress.compilations() == before
     for word in ("Baseline", "All three", "parameters", "updates", "memory per device", "FLOPs"):
         assert word in told
+
+
+def test_a_dry_run_of_some_arms_counts_what_they_need(run):
+    """And no more."""
+    _, told, _ = run("--dry-run", "--only", "baseline")
+    assert "n-best lists" not in told and "Teacher" not in told
+    _, told, _ = run("--dry-run", "--only", "seq_kd+seq_inter")
+    assert told.count("n-best lists") == 2 and "| Teacher " in told and "| Seq-KD " in told and "| Word-KD" not in told
 
 
 def test_updates_are_counted_by_hand():

@@ -95,11 +95,12 @@ def _smoked(command: Command) -> Command:
 def _run(command: Command) -> int:
     _check(command)
     command = _smoked(command) if command.smoke else command
-    from experiments import measure, report
+    from experiments import measure, pipeline, report
     from experiments.decoding_speed import growth, peers, plots, registry, render, study, work
     from seqkd_jax import performance
     from seqkd_jax.search import named_rules
 
+    pipeline.commit()
     progress.count_compilations()
     names, sizes = registry.chosen(command.peers), growth.SMOKE if command.smoke else growth.Sizes()
     names += ("shortlist",) if command.shortlist and "shortlist" not in names else ()

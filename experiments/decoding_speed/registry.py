@@ -24,7 +24,11 @@ class Entry(NamedTuple):
 def _with_shortlist(model: Checkpoint, scratch: Path) -> System:
     if not (scratch / SHORTLIST).exists():
         raise Missing("no shortlist was given: --shortlist FILE")
-    return systems.ours("engine", model, shortlist.load(scratch / SHORTLIST, model.vocabularies))
+    try:
+        words = shortlist.load(scratch / SHORTLIST, model.vocabularies)
+    except UserError as error:  # of another model's vocabularies
+        raise Missing(str(error)) from None
+    return systems.ours("engine", model, words)
 
 
 PEERS: dict[str, dict[str, Entry]] = {

@@ -6,15 +6,16 @@ device at the largest batch shape.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from experiments import report
-from experiments.kim_rush_2016.arms import Arm
+from experiments.kim_rush_2016.arms import ARMS, Arm
 from experiments.kim_rush_2016.scales import Scale, label
-from experiments.kim_rush_2016.study import Row, rows, train_config
+from experiments.kim_rush_2016.study import Row, rows, start_of, train_config
 from seqkd_jax import models, performance, train
 from seqkd_jax.base import Batch, Translator
 from seqkd_jax.config import BatchConfig, ModelConfig, SearchConfig, TrainConfig
@@ -44,7 +45,8 @@ def describe(scale: Scale, devices: int, chosen: list[Row] | None = None) -> str
     ]
     head = ["model", "arm", "parameters", "updates", "memory per device", "training FLOPs"]
     cells, total = [], 0.0
-    for row in chosen or rows(scale):
+    chosen = with_what_they_need(scale, rows(scale) if chosen is None else chosen)
+    for row in chosen:
         found = estimate(scale, row, devices)
         total += found.flops
         memory = f"{found.memory.total / 2**20:,.0f} MiB"
@@ -52,10 +54,13 @@ def describe(scale: Scale, devices: int, chosen: list[Row] | None = None) -> str
         cells.append([label(row.model), row.arm.name, *numbers])
     lines += report.markdown(head, cells, left=2)
     lines += ["", "Memory: weights, gradients, moments, a teacher for Word-KD, and what the backward pass reads."]
-    for name, search, share in (
-        ("Seq-KD", scale.seq_kd_search, 1.0),
-        ("Seq-Inter", scale.seq_inter_search, scale.seq_inter_share),
+    corpora = {row.arm.corpus for row in chosen}
+    for corpus, name, search, share in (
+        ("seq_kd", "Seq-KD", scale.seq_kd_search, 1.0),
+        ("seq_inter", "Seq-Inter", scale.seq_inter_search, scale.seq_inter_share),
     ):
+        if corpus not in corpora:
+            continue
         flops = decoding_flops(scale, scale.teacher, search) * facts.pairs * share
         total += flops
         sentences = round(facts.pairs * share)
@@ -63,6 +68,15 @@ def describe(scale: Scale, devices: int, chosen: list[Row] | None = None) -> str
     lines += ["", f"Training and distillation: {total:.2g} FLOPs."]
     lines += [f"- {deviation}" for deviation in ("", *scale.deviations) if deviation]
     return "\n".join(lines) + "\n"
+
+
+def with_what_they_need(scale: Scale, chosen: Sequence[Row]) -> list[Row]:
+    """These rows, what they are fine-tuned from, and the teacher if one learns from it; in the order of the table."""
+    found = set(chosen)
+    found |= {start for row in chosen if (start := start_of(row))}
+    if any(row.arm.corpus != "gold" or LOSSES[row.arm.loss].needs_teacher for row in found):
+        found.add(Row(ARMS[0], scale.teacher))
+    return [row for row in rows(scale) if row in found]
 
 
 def build(scale: Scale, config: ModelConfig) -> Translator:

@@ -94,7 +94,7 @@ TH_EN_100 = Published(
 
 
 class Speed(NamedTuple):
-    """One line of Table 2: source words a second, one sentence at a time. All verified."""
+    """One line of Table 2: source words a second, from secondary texts. How many sentences at a time is not known."""
 
     model: str
     beam: int

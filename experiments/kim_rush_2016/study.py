@@ -20,6 +20,7 @@ from experiments.kim_rush_2016.arms import ARMS, TEACHER, Arm, against, slug
 from experiments.kim_rush_2016.scales import Scale, label
 from seqkd_jax import batches, checkpoint, corpus, distill, evaluate, files, language, models, progress, vocab
 from seqkd_jax.config import CorpusConfig, ModelConfig, SearchConfig, TrainConfig
+from seqkd_jax.distill import lists
 from seqkd_jax.losses import LOSSES
 from seqkd_jax.train_translator import Run, train_translator
 from seqkd_jax.translate import Decoding
@@ -133,7 +134,8 @@ def n_best(study: Study, search: SearchConfig, share: float) -> tuple[Path, np.n
     def make(directory: Path) -> None:
         _lists(study, directory, teacher, [gold.sources[place] for place in chosen], search)
 
-    settings = [search, share, scale.seed, scale.source_buckets, scale.decode_tokens]
+    made_by = [decoding(scale, search).decoder, lists.FORMAT]
+    settings = [search, share, scale.seed, scale.source_buckets, scale.decode_tokens, *made_by]
     inputs = {"data": given, "teacher": teacher}
     return study.stage(f"n-best-{search.beam}", settings, inputs, make, resumable=True), chosen
 
@@ -156,17 +158,17 @@ def decoding(scale: Scale, search: SearchConfig) -> Decoding:
 
 def distilled(study: Study, search: SearchConfig, share: float, selection: str, name: str) -> Path:
     """A corpus with the teacher's targets, chosen from its n-best lists."""
-    lists, chosen = n_best(study, search, share)
+    candidates, chosen = n_best(study, search, share)
     given, teacher = data(study), trained(study, Row(ARMS[0], study.scale.teacher))
 
     def make(directory: Path) -> None:
         gold = corpus.take(read(study, given, "train"), chosen)
-        found = _lists(study, lists, teacher, gold.sources, search)
+        found = _lists(study, candidates, teacher, gold.sources, search)
         vocabularies = vocab.load(vocabulary(study))
         languages = study.scale.languages
         distill.write_corpus(directory / "corpus", found, vocabularies, gold.targets, selection, languages=languages)
 
-    return study.stage(name, {"selection": selection}, {"lists": lists, "data": given}, make) / "corpus"
+    return study.stage(name, {"selection": selection}, {"lists": candidates, "data": given}, make) / "corpus"
 
 
 def seq_kd(study: Study) -> Path:
@@ -259,6 +261,7 @@ def evaluation(study: Study, row: Row) -> Path:
 
     settings = [
         scale.evaluation,
+        decoding(scale, scale.evaluation).decoder,
         scale.source_buckets,
         scale.decode_tokens,
         scale.timed_sentences,

@@ -49,9 +49,11 @@ def _run(command: Command) -> int:
     require_at_least(command, "--{}".format, rounds=1, updates=1, seed=0)
     if command.torch and importlib.util.find_spec("torch") is None:
         raise UserError("PyTorch is not installed: `pip install torch`, or --no-torch for ours alone")
+    from experiments import pipeline
     from experiments.training_speed import table
     from seqkd_jax import performance
 
+    pipeline.commit()
     found = {}
     for name in command.only or SUBJECTS:
         progress.log(f"{name}: {SUBJECTS[name].about}")
