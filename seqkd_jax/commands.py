@@ -27,7 +27,7 @@ from seqkd_jax.arguments import (
     Vocab,
 )
 from seqkd_jax.base import EOS, UserError, require_at_least
-from seqkd_jax.config import BatchConfig, FilterConfig, SearchConfig
+from seqkd_jax.config import BatchConfig, FilterConfig, LossConfig, SearchConfig, VocabularyConfig
 
 RESULTS = ("results.json", "*.txt")  # of `seqkd evaluate`
 Value = TypeVar("Value")
@@ -42,6 +42,7 @@ def train(command: Train) -> None:
     loss = _entry(LOSSES, command.config.loss.name, "--loss.name")
     if command.teacher and not loss.needs_teacher:
         raise UserError(f"--teacher is given, but loss {command.config.loss.name} reads none; say --loss.name word_kd")
+    _check_train(command, loss.needs_teacher)
     gold = functools.cache(lambda: inputs.load_pairs(command.pairs, "train"))
     valid = inputs.load_pairs(command.pairs, "valid")  # before anything is learned
     corpus, vocabularies = inputs.training_corpus(command, gold), inputs.vocabularies(command, gold)
@@ -66,6 +67,19 @@ def train(command: Train) -> None:
         f"{done.tokens_per_second:,.0f} target tokens/s, {done.peak_fraction:.0%} of this machine's peak"
     )
     print(done.best)
+
+
+def _check_train(command: Train, needs_teacher: bool) -> None:
+    """UserError for an option that would change nothing."""
+    other = {"lstm": "transformer", "transformer": "lstm"}[command.model]
+    if getattr(command, other) != type(getattr(command, other))():
+        raise UserError(f"--{other}.… is given, but --model {command.model} is trained: say --model {other}")
+    given = command.vocabulary or command.teacher or command.start
+    if given and command.vocab != VocabularyConfig():
+        raise UserError(f"--vocab.… says how to learn a vocabulary, but that of {given} is used: leave it out")
+    for name in ("alpha", "temperature", "temperature_scaling", "teacher_dropout"):
+        if not needs_teacher and getattr(command.config.loss, name) != getattr(LossConfig(), name):
+            raise UserError(f"--loss.{name.replace('_', '-')} is for --loss.name word_kd: leave it out, or give that")
 
 
 def translate(command: Translate) -> None:
@@ -116,7 +130,9 @@ def _check_translate(command: Translate) -> None:
     require_at_least(command, _option, n_best=0, read_ahead=0, batch_tokens=1)
     if command.n_best > command.search.beam:
         raise UserError(f"--n-best {command.n_best} is more than --beam {command.search.beam}: raise the beam")
-    _check_sampling(command.search, command.decoder)
+    _check_search(command.search, command.decoder)
+    if command.shortlist and (command.search.no_repeat_ngram or command.prefix_file):
+        raise UserError("--shortlist goes with neither --no-repeat-ngram nor --prefix-file: leave one of them out")
     if command.decoder == "greedy" and (command.n_best > 1 or command.mbr != "none"):
         raise UserError("--decoder greedy gives one translation: leave out --n-best and --mbr")
     if command.mbr == "none" and command.mbr_weights != "uniform":
@@ -129,8 +145,13 @@ def _check_translate(command: Translate) -> None:
         raise UserError("--attention-layer and --attention-head are for --attention FILE: give that too")
 
 
-def _check_sampling(search: SearchConfig, decoder: str = "engine") -> None:
-    """UserError for an option of samples where none are drawn: it would change nothing."""
+def _check_search(search: SearchConfig, decoder: str = "engine") -> None:
+    """UserError for an option that would change nothing: of samples where none are drawn, of a length rule where there
+    is none.
+    """
+    for name in ("length_alpha", "length_counts_eos"):
+        if search.length_rule == "none" and getattr(search, name) != getattr(SearchConfig(), name):
+            raise UserError(f"{_option(name)} is for --length-rule power or gnmt: leave it out, or give that")
     for name in ("sample_temperature", "sample_top_k", "sample_top_p", "sample_seed"):
         if decoder != "sample" and getattr(search, name) != getattr(SearchConfig(), name):
             raise UserError(f"{_option(name)} is for `seqkd translate --decoder sample`: leave it out, or give that")
@@ -158,8 +179,11 @@ def distill(command: Distill) -> None:
     rule = _entry(distilling.SELECTIONS, command.selection, "--selection")
     if command.source_only and rule is not None:
         raise UserError(f"--selection {command.selection} needs references; with --source-only, use best")
+    pairs = command.pairs
+    if command.source_only and (pairs.corpus.path or pairs.corpus.source_file or pairs.hold_out):
+        raise UserError("--source-only is instead of a corpus: leave out --corpus.… and --hold-out, or it")
     require_at_least(command, _option, shard_lines=1, batch_tokens=1)
-    _check_sampling(command.search)
+    _check_search(command.search)
     distilling.check_filters(command.filters)
     out = Path(os.path.abspath(command.out))
     files.require_replaceable(out, distilling.HOLDS)
@@ -193,7 +217,7 @@ def evaluate(command: Evaluate) -> None:
     from seqkd_jax.translate import Decoding
 
     require_at_least(command, _option, repetitions=0, batch_tokens=1)
-    _check_sampling(command.search)
+    _check_search(command.search)
     if command.out:
         files.require_replaceable(command.out, RESULTS)
     loaded = checkpoint.load_ensemble(command.checkpoint)
@@ -213,7 +237,7 @@ def evaluate(command: Evaluate) -> None:
     )
     results = {
         "checkpoint": loaded.name,
-        "fingerprint": checkpoint.fingerprint(loaded.directory),
+        "fingerprint": loaded.fingerprint,
         "corpus": corpus.name,
         **found.results,
     }

@@ -26,7 +26,7 @@ from seqkd_jax.base import EOS, Translator, UserError
 from seqkd_jax.batches import Shape
 from seqkd_jax.config import BatchConfig
 from seqkd_jax.search import greedy_rules
-from seqkd_jax.translate import Decoding, Translation, compile_searches, prepare, translate_lines
+from seqkd_jax.translate import Decoding, Translation, compile_searches, prepare, require_length, translate_lines
 
 SAMPLES, SEED = 1000, 12345  # of the bootstrap; sacrebleu's own defaults
 
@@ -69,6 +69,9 @@ def evaluate(
     """
     references = metric_references(vocabularies, corpus.targets)
     ids = [[*vocabularies.source.encode(line), EOS] for line in corpus.sources]
+    for number, (source, target) in enumerate(zip(ids, corpus.targets, strict=True), start=1):  # before hours of work
+        require_length(number, len(source), f"{corpus.name}, sources: ")
+        require_length(number, len(vocabularies.target.encode(target)) + 1, f"{corpus.name}, references: ")
     timed = _spread(corpus.sources, timed_sentences)
     results, outputs = {"sentences": len(references)}, {}
     greedy = replace(decoding, search=greedy_rules(decoding.search))

@@ -225,13 +225,16 @@ def drop_output() -> None:
 def existing(directory: Path | str) -> Path:
     """The path to read `directory` from: itself, or the old one that a killed writer moved aside. Changes nothing."""
     directory = Path(directory)
-    aside = _beside(directory, "old")
+    aside = _beside(Path(os.path.realpath(directory)), "old")
     return aside if aside.exists() and not directory.exists() else directory
 
 
 def recover(directory: Path | str) -> Path:
-    """Undo what a killed writer left: the old directory moves back, or goes if the new one is in place."""
-    directory = Path(os.path.abspath(directory))
+    """Undo what a killed writer left: the old directory moves back, or goes if the new one is in place.
+
+    Returns where the directory is: a link stays, what it leads to is written.
+    """
+    directory = Path(os.path.realpath(directory))
     aside = _beside(directory, "old")
     if aside.exists():
         if directory.exists():

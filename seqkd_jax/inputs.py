@@ -45,10 +45,11 @@ def _part(command: Train, name: str, gold: Callable[[], Any]):
 
     if name == "gold":
         return gold()
-    if not os.path.exists(name):
+    path = files.existing(name)
+    if not path.exists():
         raise UserError(f"--train-on {name}: no such file or directory; name one that `seqkd distill` wrote, or `gold`")
     languages = {"source": command.pairs.corpus.source, "target": command.pairs.corpus.target}
-    return load_split(dataclasses.replace(type(command.pairs.corpus)(path=name), **languages), "train")
+    return load_split(dataclasses.replace(type(command.pairs.corpus)(path=str(path)), **languages), "train")
 
 
 def _weighted(part: str) -> tuple[str, float]:

@@ -18,7 +18,9 @@ _lock = threading.Lock()
 
 
 def log(message: str) -> None:
-    """One line on stderr; above a bar that is running."""
+    """One line on stderr, if that is open; above a bar that is running."""
+    if sys.stderr is None:  # print would take standard output, where the data go
+        return
     if _bars:
         _bars[-1].console.print(message, markup=False, highlight=False)
     else:
@@ -36,7 +38,7 @@ def track(iterable: Iterable[Item], total: int | None, description: str, unit: s
 @contextlib.contextmanager
 def counter(total: int | None, description: str, unit: str = "items") -> Iterator[Callable[[float], None]]:
     """Yields advance(n): n more units are done. total in units, None if unknown; the rate is in units/s."""
-    show = _bar if sys.stderr.isatty() and not _bars else _quiet
+    show = _bar if sys.stderr is not None and sys.stderr.isatty() and not _bars else _quiet
     with show(total, description, unit) as advance:
         yield advance
 

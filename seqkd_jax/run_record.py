@@ -123,6 +123,9 @@ def _finite_or_not(stored: dict) -> dict:
     return {key: float(value) if value in ("nan", "inf", "-inf") else value for key, value in stored.items()}
 
 
+LOGGED = {"step", "loss", "learning_rate", "gradient_norm"}  # of every line that is not a validation's
+
+
 def append_metrics(directory: Path, record: dict) -> None:
     """One line of metrics.jsonl."""
     with open(directory / "metrics.jsonl", "a", encoding="utf-8") as file:
@@ -130,8 +133,13 @@ def append_metrics(directory: Path, record: dict) -> None:
 
 
 def _truncate(directory: Path, step: int) -> None:
-    """Forget metrics past the checkpoint: those updates are made again."""
+    """Forget metrics past the checkpoint: those updates are made again. UserError if others stand there."""
     path = directory / "metrics.jsonl"
     if path.exists():
-        kept = [record for record in files.read_jsonl(path) if record["step"] <= step]
+        records = files.read_jsonl(path)
+        for number, record in enumerate(records, start=1):
+            ours = isinstance(record, dict) and isinstance(record.get("step"), int)
+            if not ours or not (record.get("validation") or record.keys() >= LOGGED):
+                raise UserError(f"{path}, line {number}: not of a training run; use another directory")
+        kept = [record for record in records if record["step"] <= step]
         files.write_text(path, "".join(map(files.json_line, kept)))

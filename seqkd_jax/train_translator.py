@@ -31,6 +31,9 @@ def train_translator(run: Run, directory: Path, name: str = "train") -> fit.Summ
     encoded, dropped = batches.encode_corpus(run.train, run.vocabularies, run.config.batch)
     valid, not_scored = batches.encode_corpus(run.valid, run.vocabularies, run.config.batch)
     progress.log(f"{name}: {dropped}")
+    if run.config.validate_bleu:
+        for number, line in enumerate(run.valid.sources, start=1):  # not after an epoch
+            translate.require_length(number, len(run.vocabularies.source.encode(line)) + 1, f"{run.valid.name}: ")
     if not_scored.empty or not_scored.overlong:
         progress.log(f"{name}, validation loss: {not_scored}")
     given = train_model.Run(**{**run._asdict(), "train": encoded, "valid": valid})

@@ -489,6 +489,17 @@ def test_translate_begins_with_the_prefix(teacher, tmp_path, capfd):
         (["translate", "--checkpoint", "c", "--sample-top-k", "5"], "--sample-top-k is for `seqkd translate --decoder"),
         (["distill", "--checkpoint", "c", "--out", "o", "--sample-seed", "1"], "--sample-seed is for `seqkd translate"),
         (["evaluate", "--checkpoint", "c", "--sample-temperature", "0.5"], "--sample-temperature is for"),
+        (["translate", "--checkpoint", "c", "--length-alpha", "0.6"], "--length-alpha is for --length-rule"),
+        (["translate", "--checkpoint", "c", "--shortlist", "s", "--no-repeat-ngram", "2"], "--shortlist goes with"),
+        (["translate", "--checkpoint", "c", "--shortlist", "s", "--prefix-file", "p"], "--shortlist goes with"),
+        (
+            ["distill", "--checkpoint", "c", "--out", "o", "--source-only", "f", "--hold-out", "5"],
+            "--source-only is instead of a corpus",
+        ),
+        (["train", "--out", "o", "--transformer.width", "16"], "--transformer.… is given, but --model lstm"),
+        (["train", "--out", "o", "--model", "transformer", "--lstm.size", "8"], "--lstm.… is given, but --model t"),
+        (["train", "--out", "o", "--vocabulary", "v", "--vocab.size", "9"], "--vocab.… says how to learn"),
+        (["train", "--out", "o", "--loss.temperature", "2"], "--loss.temperature is for --loss.name word_kd"),
     ],
 )
 def test_numbers_out_of_their_range_are_said_before_anything_is_read(capfd, command, said):

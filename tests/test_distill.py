@@ -34,7 +34,8 @@ def make_teacher(directory, weights="0" * 64):
     record["format"] = FORMAT
     files.write_json(directory / "checkpoint.json", record)
     params = parameters(1, vocabulary=12)
-    return checkpoint.Checkpoint(TINY, params, LSTMConfig(layers=1, size=4), VOCABULARIES, {}, directory)
+    read = LSTMConfig(layers=1, size=4), VOCABULARIES, {}, directory
+    return checkpoint.Checkpoint(TINY, params, *read, fingerprint=checkpoint.fingerprint(directory))
 
 
 @pytest.fixture
@@ -164,8 +165,21 @@ def test_other_settings_other_weights_or_other_lines_are_another_list(tmp_path, 
     changed = [*LINES[:4], "g", *LINES[5:]]
     again(changed[3:6], lines=changed)
     again([], lines=changed)
+    again(LINES, lines=LINES, teacher=teacher._replace(replica=1))  # another seed of one directory
+    again(changed, lines=changed)
     moved = make_teacher(tmp_path / "moved")
     again([], lines=changed, teacher=moved)  # the same weights elsewhere
+
+
+def test_lists_are_of_the_weights_that_were_read(tmp_path, teacher, decoded):
+    """Not of those that a training run has put in their place since."""
+    make_teacher(teacher.directory, "2" * 64)
+    make(tmp_path / "lists", teacher)
+    decoded.seen.clear()
+    make(tmp_path / "lists", teacher)
+    assert decoded.seen == []
+    make(tmp_path / "lists", make_teacher(teacher.directory, "2" * 64))
+    assert decoded.seen == LINES, "the new weights must not vouch for lists of the old ones"
 
 
 def test_several_processes_share_the_work(tmp_path, teacher, decoded):

@@ -151,6 +151,6 @@ def test_slots_are_refilled_as_they_become_free():
     asked = asked._replace(min_length=asked.max_length - 1)
     jax.block_until_ready(jax.jit(engine(TINY._replace(step=counted), config, STEPS, 2))(parameters(0, 9), asked))
     jax.effects_barrier()
-    assert len(stepped) <= 9 + 9 + 4, (
+    assert 14 <= len(stepped) <= 9 + 9 + 4, (  # 27 tokens by two slots
         f"{len(stepped)} steps of 2 slots for 27 tokens, of which one slot can hold 18 while the other takes the rest"
     )

@@ -98,9 +98,21 @@ def test_the_probability_of_the_mode_is_that_of_the_greedy_output(evaluation):
         (in_ids(VOCABULARIES.source, source), in_ids(VOCABULARIES.target, text))
         for source, text in zip(sources, outputs["beam3"], strict=False)
     ]
-    best = [log_prob(PARAMS, *pair) for pair in pairs]
-    if results["unfinished_beam3"] == 0:
-        assert results["mode_probability_beam3"] == pytest.approx(np.mean(np.exp(best)), rel=1e-4)
+    best = [np.exp(log_prob(PARAMS, *pair)) for pair in pairs]
+    shorter = [len(target) <= len(source) - 1 + 3 for source, target in pairs]  # has its EOS within the limit
+    finished = results["unfinished_beam3"] == len(shorter) - sum(shorter)
+    assert finished and 0 < sum(shorter) < len(shorter), "the example must have cut and finished outputs"
+    expected = [probability if ended else 0.0 for probability, ended in zip(best, shorter, strict=True)]
+    assert results["mode_probability_beam3"] == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def test_a_sentence_beyond_all_bounds_is_said_before_anything_is_decoded(monkeypatch):
+    monkeypatch.setattr(evaluate, "compile_searches", lambda *_: pytest.fail("it was decoded"))
+    endless = "a " * 5000
+    for side, data in (("sources", (["a", endless], ["a", "b"])), ("references", (["a", "b"], ["a", endless]))):
+        given = Corpus(*data, None, "test")
+        with pytest.raises(UserError, match=f"test, {side}: sentence 2 has 5,001 tokens"):
+            evaluate.evaluate(TINY, PARAMS, VOCABULARIES, given, translate.Decoding(SEARCH), batch=BatchConfig())
 
 
 def test_nothing_is_compiled_while_the_clock_runs(evaluation):

@@ -64,6 +64,20 @@ def test_where_one_works_is_not_replaced(tmp_path, monkeypatch):
                 files.require_replaceable(tmp_path / name, HOLDS)
 
 
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
+    """Also more than once, and after a kill."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "a")
+    for text in ("first", "second"):
+        made(tmp_path / "link", text)
+        assert (tmp_path / "link").is_symlink() and (tmp_path / "disk" / "a" / MARK).read_text() == text
+    assert everything(tmp_path / "disk") == ["a", f"a/{MARK}"]
+    (tmp_path / "disk" / "a").rename(tmp_path / "disk" / ".a.old")
+    assert (files.existing(tmp_path / "link") / MARK).read_text() == "second"
+    made(tmp_path / "link", "third")
+    assert everything(tmp_path / "disk") == ["a", f"a/{MARK}"]
+
+
 def test_a_file_is_not_replaced_by_a_directory(tmp_path):
     (tmp_path / "a").write_text("text")
     with pytest.raises(UserError, match="is a file"):

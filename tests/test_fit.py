@@ -177,9 +177,10 @@ def test_a_validation_that_is_not_finite_is_no_early_stop(tmp_path, saver, patie
 
 
 def test_another_run_in_the_directory_is_refused(tmp_path, saver):
-    fit(tmp_path, saver, dataclasses.replace(CONFIG, max_steps=1))
-    with pytest.raises(UserError, match="holds a run with .*max_steps|holds a run with"):
-        fit(tmp_path, saver, dataclasses.replace(CONFIG, seed=4))
+    short = dataclasses.replace(CONFIG, max_steps=1)
+    fit(tmp_path, saver, short)
+    with pytest.raises(UserError, match=f"holds a run with seed={CONFIG.seed}, not {CONFIG.seed + 1}"):
+        fit(tmp_path, saver, dataclasses.replace(short, seed=CONFIG.seed + 1))
 
 
 def test_a_run_that_is_made_of_something_else_is_refused(tmp_path, saver):
@@ -189,6 +190,14 @@ def test_a_run_that_is_made_of_something_else_is_refused(tmp_path, saver):
     fit(tmp_path, saver, made_of=made_of)
     with pytest.raises(UserError, match="another training corpus .aaaaaaaaaaaa, not cccccccccccc.; use another"):
         fit(tmp_path, saver, made_of={**made_of, "training corpus": "c" * 64})
+
+
+@pytest.mark.parametrize("line", ['{"step": 9, "accuracy": 0.5}', '{"epoch": 1}', "[1, 2]"])
+def test_somebody_else_s_metrics_are_left(tmp_path, saver, line):
+    (tmp_path / "metrics.jsonl").write_text(f"{line}\n")
+    with pytest.raises(UserError, match="metrics.jsonl, line 1: not of a training run; use another directory"):
+        fit(tmp_path, saver)
+    assert (tmp_path / "metrics.jsonl").read_text() == f"{line}\n"
 
 
 def test_metrics_before_the_first_checkpoint_are_not_kept_twice(tmp_path, saver):

@@ -55,6 +55,14 @@ def test_counter_in_units_of_its_own(clock, capsys):
     assert capsys.readouterr().err == "train: done, 1,000/1,000 tokens, 500 tokens/s in 2.0s\n"
 
 
+def test_nothing_is_told_where_stderr_is_closed(monkeypatch, capsys):
+    """print(file=None) would put it among the results."""
+    monkeypatch.setattr(sys, "stderr", None)
+    assert list(progress.track(range(3), 3, "train", "items")) == [0, 1, 2]
+    progress.log("said to nobody")
+    assert capsys.readouterr().out == ""
+
+
 def test_bar_on_a_terminal(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):

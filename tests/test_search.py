@@ -249,6 +249,8 @@ def test_length_limits():
         (SearchConfig(beam=0), "beam"),
         (SearchConfig(length_alpha=-0.5), "length_alpha"),
         (SearchConfig(min_length_a=2.0), "min_length_a"),
+        (SearchConfig(coverage_penalty=-0.1), "coverage_penalty"),
+        (SearchConfig(no_repeat_ngram=-1), "no_repeat_ngram"),
     ],
 )
 def test_wrong_rules_are_refused_in_one_line(decoder, wrong, word):

@@ -75,8 +75,9 @@ def test_batches_of_images():
 def test_a_validation_loss_is_of_examples_alike(tmp_path):
     """Whatever weights the corpus has: it is nats of a label."""
     once = dataclasses.replace(CONFIG, epochs=1)
-    halves = run(once)._replace(valid=parity(24, 1)._replace(weights=np.full(24, 0.5, np.float32)))
-    found = [train_model.train_model(each, tmp_path / "same").replicas[0].history for each in (run(once), halves)]
+    weighed = run(once)._replace(valid=parity(24, 1)._replace(weights=np.linspace(0, 2, 24, dtype=np.float32)))
+    runs = {"plain": run(once), "weighed": weighed}
+    found = [train_model.train_model(one, tmp_path / name).replicas[0].history for name, one in runs.items()]
     assert found[0] == found[1]
 
 

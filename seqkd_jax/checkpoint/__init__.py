@@ -11,7 +11,7 @@ one can load.
   record  checkpoint.json        trees  arrays on the disk, checked; the only file that imports orbax
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,7 @@ class Checkpoint(NamedTuple):
     metadata: dict | tuple  # * what the saver knew: step, losses, ...; JSON values
     directory: Path | tuple  # *
     replica: int | None = None  # which of several seeds in the directory
+    fingerprint: str = ""  # of what was read, which may have been replaced since; see `fingerprint`
 
     @property
     def name(self) -> str:
@@ -165,7 +166,8 @@ def _read_as(
         if replicas > 1:
             own = jax.device_put(jax.tree.map(lambda leaf: leaf[place], host), sharding)
         model = models.build(config, *sizes)
-        return Checkpoint(model, own, config, vocabularies, record["metadata"], Path(directory), place)
+        read = config, vocabularies, record["metadata"], Path(directory)
+        return Checkpoint(model, own, *read, place, _fingerprint(record))
 
     return [seed(place) for place in places]
 
@@ -226,8 +228,9 @@ def load_ensemble(directories: Sequence[Path | str]) -> Checkpoint:
             raise UserError(f"{other.name}: has vocabulary {prints} of {first.name}; an ensemble needs one vocabulary")
     if not others:
         return first
-    translators, params, configs, _, metadata, directories, _ = zip(*members, strict=True)
-    return Checkpoint(models.ensemble(translators), params, configs, first.vocabularies, metadata, directories)
+    translators, params, configs, _, metadata, directories, _, prints = zip(*members, strict=True)
+    read = configs, first.vocabularies, metadata, directories
+    return Checkpoint(models.ensemble(translators), params, *read, fingerprint=_of_ensemble(prints))
 
 
 def load_state(directory: Path | str, like: Any) -> Any:
@@ -289,9 +292,16 @@ def fingerprint(directory: Path | str | tuple) -> str:
     A tuple of directories: of their ensemble.
     """
     if isinstance(directory, tuple):
-        return files.sha256_json(["ensemble", *map(fingerprint, directory)])
-    record = read_record(directory)
+        return _of_ensemble(map(fingerprint, directory))
+    return _fingerprint(read_record(directory))
+
+
+def _fingerprint(record: dict) -> str:
     return files.sha256_json([record[key] for key in ("format", "model", "vocabulary", "params_sha256")])
+
+
+def _of_ensemble(fingerprints: Iterable[str]) -> str:
+    return files.sha256_json(["ensemble", *fingerprints])
 
 
 def _shapes(config: ModelConfig, sizes: tuple[int, int], replicas: int) -> Any:

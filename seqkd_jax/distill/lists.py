@@ -54,7 +54,7 @@ def n_best(
     decoding = replace(decoding, chunk=shard_lines)
     settings = {
         "format": FORMAT,
-        "checkpoint": checkpoint.fingerprint(teacher.directory),
+        "checkpoint": teacher.fingerprint,  # of the weights that decode, not of what is there now
         "search": asdict(decoding.search),
         "decoder": decoding.decoder,
         "source_buckets": list(decoding.source_buckets),

@@ -4,7 +4,7 @@ batching      sentences -> batches of few shapes, results in order      translat
 forced        probability and attention of given outputs                writing       plain text, JSON lines
 """
 
-from seqkd_jax.translate.batching import SOURCE_BUCKETS
+from seqkd_jax.translate.batching import SOURCE_BUCKETS, require_length
 from seqkd_jax.translate.forced import force_attention, force_score, record_attention
 from seqkd_jax.translate.translating import (
     Decoding,
@@ -30,6 +30,7 @@ __all__ = [
     "force_score",
     "prepare",
     "record_attention",
+    "require_length",
     "translate_ids",
     "translate_lines",
     "without_ends",

@@ -33,6 +33,12 @@ class Shape(NamedTuple):
     slots: int = 0  # of a search that refills its slots from the rows: sentences decoded at a time
 
 
+def require_length(number: int, length: int, of: str = "") -> None:
+    """UserError for a sentence, called by its number, of more than LONGEST ids. of: for the message, of what."""
+    if length > LONGEST:
+        raise UserError(f"{of}sentence {number} has {length:,} tokens, of at most {LONGEST:,}: split or drop it")
+
+
 def in_order(
     items: Iterable[Item],
     size: Callable[[Item], tuple[int, ...]],
@@ -51,9 +57,7 @@ def in_order(
     items = iter(items)
     while present := list(islice(items, chunk)):
         for number, item in enumerate(present, start=first + 1):
-            length = max(size(item))
-            if length > LONGEST:
-                raise UserError(f"sentence {number} has {length:,} tokens, of at most {LONGEST:,}: split or drop it")
+            require_length(number, max(size(item)))
         first += len(present)
         groups: dict[Shape | None, list[int]] = {}
         for index in sorted(range(len(present)), key=lambda i: size(present[i])):
