@@ -436,20 +436,22 @@ def test_a_sentence_that_no_model_can_read_is_said_before_training(setup, monkey
     assert np.isfinite(said.nats).all()
 
 
-def test_sums_over_forms(finished):
-    """On the gold strata all singular forms are weighed against all plural ones."""
-    made, _ = finished
-    if made.scale.setup != "lm":
-        pytest.skip("language models only")
-    task = made.task
-    found = checkpoint.load(study.training(made, made.scale.arms[0]) / study.END, replica=0)
-    ids = ([5, 7, 9], [6, 8])
-    test = task.tests["test"]._replace(choices=ids)
-    said = predictions.decisions(found.model, found.params, test)
-    features = jnp.asarray(predictions.vectors(found.model, found.params, test.encoded)[:6])
-    logits = np.asarray(found.model.head(found.params, features), np.float64)
-    sums = np.stack([np.exp(logits[:, group]).sum(axis=1) for group in ids], axis=1)
-    assert said[:6].tolist() == sums.argmax(axis=1).tolist()
+def test_a_language_model_decides_between_words_or_sums_of_words():
+    """After the last word that it has read: the two of each row, or all singular forms against all plural ones."""
+    model = models.build(SequenceLSTMConfig(1, 8, reads="every"), 16, 16)
+    params = jax.tree.map(lambda leaf: 4 * leaf, jax.jit(model.init)(jax.random.key(0)))
+    lines = [[5, 6], [7], [8, 9, 4], [10, 11, 12, 13, 14], [6]]
+    pairs, sums = np.array([[5, 7], [6, 8], [15, 4], [9, 10], [12, 5]]), ([5, 7, 9], [6, 8])
+    logits = [model.head(params, model.features(params, jnp.array([[BOS, *line]]), None))[0, -1] for line in lines]
+    probabilities = scipy.special.softmax(np.array(logits, np.float64), axis=-1)
+    expected = {
+        "of two": [int(row[pair[1]] > row[pair[0]]) for row, pair in zip(probabilities, pairs, strict=True)],
+        "of sums": [int(row[sums[1]].sum() > row[sums[0]].sum()) for row in probabilities],
+    }
+    encoded, truth = batches.sequences(lines), np.zeros(5, int)
+    for name, choices in {"of two": pairs, "of sums": sums}.items():
+        found = predictions.decisions(model, params, tasks.Test(encoded, truth, choices)).tolist()
+        assert found == expected[name] and len(set(found)) > 1, f"{name}: {found}, expected {expected[name]}"
 
 
 def test_labels_are_measured_in_order(finished):

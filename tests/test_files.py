@@ -64,6 +64,15 @@ def test_where_one_works_is_not_replaced(tmp_path, monkeypatch):
                 files.require_replaceable(tmp_path / name, HOLDS)
 
 
+@pytest.mark.parametrize("write", [files.write_text, lambda path, text: files.write_bytes(path, text.encode())])
+def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path, monkeypatch, write):
+    write(tmp_path / "a", "old")
+    monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+    with pytest.raises(OSError, match="killed"):
+        write(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "old"
+
+
 def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
     """Also more than once, and after a kill."""
     (tmp_path / "disk").mkdir()

@@ -19,6 +19,7 @@ from seqkd_jax import fit as fitting
 from seqkd_jax.base import UserError
 from seqkd_jax.batches import Position
 from seqkd_jax.config import LossConfig, LSTMConfig, OptimiserConfig
+from seqkd_jax.schedule import Decay, learning_rate
 
 
 def stream(position, bad=None):
@@ -157,6 +158,15 @@ def test_the_paper_s_rate_decays_whenever_validations_are(tmp_path, saver):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     rates = [line["learning_rate"] for line in lines if "validation" not in line]
     assert rates == pytest.approx([0.1] * 3 + [0.05] * 3 + [0.025] * 3), "three updates an epoch"
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "inverse_sqrt"])
+def test_rates_are_the_schedule_s_over_the_whole_run(tmp_path, saver, schedule):
+    rule = OptimiserConfig("sgd", 0.1, schedule, warmup_steps=2)
+    fit(tmp_path, saver, dataclasses.replace(CONFIG, optimiser=rule, epochs=2))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["learning_rate"] for line in lines if "validation" not in line]
+    assert rates == pytest.approx([learning_rate(rule, step, 6, Decay()) for step in range(1, 7)])
 
 
 def test_an_infinite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, saver):

@@ -58,6 +58,20 @@ def test_four_devices_and_microbatches_are_one_device(normalise):
             assert all(np.array_equal(copy, copies[0]) for copy in copies), "a value was not reduced over devices"
 
 
+def test_a_taught_update_is_one_device_s_too():
+    """Word-KD whose teacher keeps its dropout, of a batch that does not divide evenly."""
+    config = dataclasses.replace(CONFIG, loss=LossConfig("word_kd", alpha=0.5, teacher_dropout=True))
+    teacher = train.Teacher(MODEL, train.start_state(MODEL, dataclasses.replace(CONFIG, seed=9)).params)
+
+    def taught(devices, accumulate):
+        chosen = tuple(jax.local_devices()[:devices])
+        state = train.replicate(train.start_state(MODEL, config), chosen)
+        arguments = *train.arrange(batch(0), devices, accumulate), train.settings(config, 0.5), teacher.params
+        return train.update_for(MODEL, config, chosen, teacher)(state, *arguments)
+
+    assert_close(taught(2, 2), taught(1, 1), "a teacher's rows or keys depend on the split")
+
+
 def gradient_of_the_mean(made, params, divisor, step=0):
     """Of the loss of a batch, dropout on, written out."""
     step_key = jax.random.fold_in(jax.random.key(3), step)
@@ -85,6 +99,19 @@ def test_update_is_clipped_gradient_of_the_mean_loss(normalise):
     assert float(metrics.gradient_norm) == pytest.approx(norm, rel=1e-4)
     expected = jax.tree.map(lambda p, g: p - 0.5 * g * 0.05 / norm, before.params, gradient)
     assert_close(after.params, expected, "one SGD step written out")
+
+
+def test_l2_pulls_on_matrices():
+    """The gradient of the mean loss and of l2 times the sum of their squares."""
+    rule = dataclasses.replace(SGD, clip_norm=0.0, l2=0.05)
+    config = dataclasses.replace(CONFIG, optimiser=rule)
+    before = train.start_state(MODEL, config).params
+    made = batch(0)
+    gradient = gradient_of_the_mean(made, before, made.weights.sum())
+    pulled = jax.tree.map(lambda g, p: g + 0.1 * p if p.ndim > 1 else g, gradient, before)
+    assert any(leaf.ndim == 1 for leaf in jax.tree.leaves(before)), "the example needs biases"
+    after, _ = updated(updates=1, config=config)
+    assert_close(after.params, jax.tree.map(lambda p, g: p - 0.5 * g, before, pulled), "one step written out")
 
 
 def test_adam_is_optax_s():

@@ -81,6 +81,16 @@ def test_a_validation_loss_is_of_examples_alike(tmp_path):
     assert found[0] == found[1]
 
 
+def test_a_run_starts_from_weights_of_its_model_and_vocabulary_alone(tmp_path):
+    first = train_model.train_model(run(dataclasses.replace(CONFIG, epochs=1)), tmp_path / "first").best
+    other = SequenceLSTMConfig(1, 6, dropout=0.0, input_dropout=0.0)
+    with pytest.raises(UserError, match="cannot start from .*size=8.* this run trains .*size=6"):
+        train_model.train_model(run(model=other)._replace(start=first), tmp_path / "other")
+    words = vocab.labels(vocab.words([f"v{index}" for index in range(12)]), ("even", "odd"))
+    with pytest.raises(UserError, match=words.fingerprint[:12]):
+        train_model.train_model(run()._replace(start=first, vocabularies=words), tmp_path / "words")
+
+
 def test_bleu_of_what_does_not_translate_is_refused(tmp_path):
     with pytest.raises(UserError, match="validate_bleu: this model is not validated by translating"):
         train_model.train_model(run(dataclasses.replace(CONFIG, validate_bleu=True)), tmp_path / "run")
