@@ -319,9 +319,10 @@ def _by_class(network: Network, gold: Gold, attractors: int) -> list[bool]:
 def _by_sums(network: Network, gold: Gold, attractors: int) -> list[bool]:
     """Likewise, whether all verbs of the right number together are more probable than all of the other."""
     ids = {tag: [network.number[form] for form in forms if form in network.number] for tag, forms in gold.forms.items()}
+    output = {tag: (network.kernel[of], network.bias[of]) for tag, of in ids.items()}
     right = []
     for place, features in network.read([[BOS, *network.ids(words)] for words, _ in gold.strata[attractors]]):
-        sums = {tag: (network.kernel[of] @ features[-1] + network.bias[of]).logsumexp(0) for tag, of in ids.items()}
+        sums = {tag: (kernel @ features[-1] + bias).logsumexp(0) for tag, (kernel, bias) in output.items()}
         right.append(max(sums, key=sums.__getitem__) == gold.strata[attractors][place][1])
     return right
 
