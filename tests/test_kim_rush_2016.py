@@ -74,7 +74,8 @@ def test_each_arm_is_one_cell_and_starts_from_an_earlier_one():
     for place, arm in enumerate(arms.ARMS):
         assert arm.corpus in study.CORPORA and arm.loss in losses.LOSSES
         earlier = {other.name: other for other in arms.ARMS[:place]}
-        assert arm.corpus != "seq_inter" or arm.start is not None, "Seq-Inter is always fine-tuning"
+        as_in_the_paper = (arm.corpus == "seq_inter") == (arm.start is not None)
+        assert as_in_the_paper, "Seq-Inter is fine-tuning, and nothing else is; an arm of your own: leave it out here"
         assert arm.start is None or earlier[arm.start].role == arm.role
 
 

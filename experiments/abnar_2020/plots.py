@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from experiments.abnar_2020.looks import legend, line, look, mark, outside
 from experiments.abnar_2020.published import number
-from experiments.abnar_2020.tables import ordered, students, teachers
+from experiments.abnar_2020.tables import metrics, ordered, students, teachers
 from experiments.plots import pyplot
 
 EPOCHS = {0: "o", 1: "s", 2: "^", 4: "D"}  # of learning paths, marked
@@ -132,13 +132,13 @@ def _mean(arm: dict, metric: str) -> float | None:
 
 def grid(results: dict):
     """Teachers by students, a panel for each measure: the mean, coloured by its gain over the student alone."""
-    rows, columns, told = teachers(results), students(results), {of for arm in results["arms"] for of in arm["metrics"]}
-    metrics = {metric: title for metric, title in METRICS[results["setup"]].items() if metric in told}
-    if len(rows) < 2 or not metrics:
+    rows, columns, known = teachers(results), students(results), metrics(results)
+    shown = {metric: title for metric, title in METRICS[results["setup"]].items() if metric in known}
+    if len(rows) < 2 or not shown:
         return None
-    size = (0.95 * len(columns) + 1.3) * len(metrics) + 0.5, 0.5 * len(rows) + 1.9
-    figure, panels = pyplot.subplots(1, len(metrics), figsize=size, layout="constrained", squeeze=False, sharey=True)
-    for axes, (metric, title) in zip(panels[0], metrics.items(), strict=True):
+    size = (0.95 * len(columns) + 1.3) * len(shown) + 0.5, 0.5 * len(rows) + 1.9
+    figure, panels = pyplot.subplots(1, len(shown), figsize=size, layout="constrained", squeeze=False, sharey=True)
+    for axes, (metric, title) in zip(panels[0], shown.items(), strict=True):
         _heat(figure, axes, results, metric)
         axes.set_title(title, fontsize=9)
         axes.set_xticks(range(len(columns)), columns, rotation=35, ha="right", rotation_mode="anchor")

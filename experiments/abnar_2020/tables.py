@@ -142,6 +142,11 @@ def teachers(results: dict) -> list[str | None]:
     return [None, *(name for name in names(results) if any(arm["teacher"] == name for arm in results["arms"]))]
 
 
+def metrics(results: dict) -> set[str]:
+    """What was measured of at least one arm: without strata of gold counts there is no A by them."""
+    return {metric for arm in results["arms"] for metric in arm["metrics"]}
+
+
 def _place(models: Sequence[str], name: str | None) -> int:
     return -1 if name is None else models.index(name)
 
@@ -193,8 +198,8 @@ def _grids(results: dict) -> str:
     """For each measure a table of teachers by students; empty without a taught arm."""
     arms = {arm["arm"]: arm for arm in results["arms"]}
     across, down, parts = students(results), teachers(results), []
-    told = {metric for arm in results["arms"] for metric in arm["metrics"]}
-    for column in [column for column in GRIDS[results["setup"]] if column.metric in told] if len(down) > 1 else ():
+    known = metrics(results)
+    for column in [column for column in GRIDS[results["setup"]] if column.metric in known] if len(down) > 1 else ():
         rows = []
         for teacher in down:
             cells = [_cell(results, arms, Arm(student, teacher).label, column.metric) for student in across]
