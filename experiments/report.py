@@ -2,10 +2,12 @@
 
 import datetime
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from experiments import measure, pipeline
+from seqkd_jax import files
+from seqkd_jax.base import UserError
 
 DAGGER = "†"  # a published number from memory
 
@@ -22,6 +24,16 @@ def what_ran(data: Mapping[str, str]) -> dict:
         "host_cpu": host_cpu(),
         "data": dict(data),
     }
+
+
+def read(path: Path, study: str, written: Collection[str]) -> dict:
+    """A results.json of that study, each of whose arms has what `written` names; UserError for what is none."""
+    found = files.read_json(path)
+    if not isinstance(found, dict) or found.get("study") != study or not isinstance(found.get("arms"), list):
+        raise UserError(f"{path}: no results.json of {study}; name one that this study has written")
+    if not all(isinstance(arm, dict) and arm.keys() >= set(written) for arm in found["arms"]):
+        raise UserError(f"{path}: lacks what a results.json of this study has, or is of an old form; make it anew")
+    return found
 
 
 def short_commit(results: Mapping) -> str:

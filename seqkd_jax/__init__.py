@@ -16,15 +16,15 @@ Read it in this order, left before right; each module uses only earlier ones.
   evaluate    BLEU, p(t = mode), significance, speed   schedule     learning rates
   performance FLOPs, the machine's peak                train        one update of one or more seeds: the
                                                                     only pmap
-  run_record  what a run carries from update to        fit          the training loop
+  run_record  what a run carries from update to        stopping     SIGTERM, noted
               update
-  recorded    a fixed teacher's features, made once    train_model  any model on an encoded corpus
-  train_translator  the same with text and BLEU
+  fit         the training loop                        recorded     a fixed teacher's features, made once
+  train_model any model on an encoded corpus           train_translator  the same with text and BLEU
   calibration is confidence to be believed             representations  how alike models see examples
   distill     hypotheses -> a distilled corpus         mbr          the hypothesis most like the others
   exchange    Hugging Face's Marian directories        arguments    what the commands of `seqkd` take
-  inputs      loads what the arguments name            commands     what the commands do
-  cli         dispatch and exit status
+  checks      arguments that cannot be together        inputs       loads what the arguments name
+  commands    what the commands do                     cli          dispatch and exit status
 
 The studies are in `experiments`: kim_rush_2016, a table of corpora, losses and starting points; abnar_2020, a grid of
 teachers and students.

@@ -8,11 +8,11 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import TextIO
 
-from seqkd_jax import files, inputs, progress
+from seqkd_jax import checks, files, inputs, progress
 from seqkd_jax.arguments import (
     Average,
     Distill,
@@ -26,23 +26,18 @@ from seqkd_jax.arguments import (
     Translate,
     Vocab,
 )
-from seqkd_jax.base import EOS, UserError, require_at_least
-from seqkd_jax.config import BatchConfig, FilterConfig, LossConfig, SearchConfig, VocabularyConfig
+from seqkd_jax.base import EOS, UserError
+from seqkd_jax.config import BatchConfig, FilterConfig
 
 RESULTS = ("results.json", "*.txt")  # of `seqkd evaluate`
-Value = TypeVar("Value")
 
 
 def train(command: Train) -> None:
     """Ties corpus, vocabulary, model and starting point together; the work is in train_translator."""
     from seqkd_jax import models
-    from seqkd_jax.losses import LOSSES
     from seqkd_jax.train_translator import Run, train_translator
 
-    loss = _entry(LOSSES, command.config.loss.name, "--loss.name")
-    if command.teacher and not loss.needs_teacher:
-        raise UserError(f"--teacher is given, but loss {command.config.loss.name} reads none; say --loss.name word_kd")
-    _check_train(command, loss.needs_teacher)
+    checks.train(command)
     gold = functools.cache(lambda: inputs.load_pairs(command.pairs, "train"))
     valid = inputs.load_pairs(command.pairs, "valid")  # before anything is learned
     corpus, vocabularies = inputs.training_corpus(command, gold), inputs.vocabularies(command, gold)
@@ -69,19 +64,6 @@ def train(command: Train) -> None:
     print(done.best)
 
 
-def _check_train(command: Train, needs_teacher: bool) -> None:
-    """UserError for an option that would change nothing."""
-    other = {"lstm": "transformer", "transformer": "lstm"}[command.model]
-    if getattr(command, other) != type(getattr(command, other))():
-        raise UserError(f"--{other}.… is given, but --model {command.model} is trained: say --model {other}")
-    given = command.vocabulary or command.teacher or command.start
-    if given and command.vocab != VocabularyConfig():
-        raise UserError(f"--vocab.… says how to learn a vocabulary, but that of {given} is used: leave it out")
-    for name in ("alpha", "temperature", "temperature_scaling", "teacher_dropout"):
-        if not needs_teacher and getattr(command.config.loss, name) != getattr(LossConfig(), name):
-            raise UserError(f"--loss.{name.replace('_', '-')} is for --loss.name word_kd: leave it out, or give that")
-
-
 def translate(command: Translate) -> None:
     """Lines in, lines out; bounded memory, whatever the length of the input."""
     from seqkd_jax import checkpoint, mbr
@@ -89,7 +71,7 @@ def translate(command: Translate) -> None:
     from seqkd_jax.translate import record_attention, translate_lines, write_jsonl, write_text
     from seqkd_jax.translate.unknown import read_dictionary
 
-    _check_translate(command)
+    checks.translate(command)
     loaded = checkpoint.load_ensemble(command.checkpoint)
     system = loaded.model, loaded.params, loaded.vocabularies
     dictionary = read_dictionary(command.dictionary) if command.dictionary else None
@@ -125,38 +107,6 @@ def translate(command: Translate) -> None:
         write(translations, stream)
 
 
-def _check_translate(command: Translate) -> None:
-    """What cannot be, and what cannot be given without something else."""
-    require_at_least(command, _option, n_best=0, read_ahead=0, batch_tokens=1)
-    if command.n_best > command.search.beam:
-        raise UserError(f"--n-best {command.n_best} is more than --beam {command.search.beam}: raise the beam")
-    _check_search(command.search, command.decoder)
-    if command.shortlist and (command.search.no_repeat_ngram or command.prefix_file):
-        raise UserError("--shortlist goes with neither --no-repeat-ngram nor --prefix-file: leave one of them out")
-    if command.decoder == "greedy" and (command.n_best > 1 or command.mbr != "none"):
-        raise UserError("--decoder greedy gives one translation: leave out --n-best and --mbr")
-    if command.mbr == "none" and command.mbr_weights != "uniform":
-        raise UserError("--mbr-weights is for --mbr: give both")
-    if str(command.prefix_file) == "-" and str(command.file) == "-":
-        raise UserError("--prefix-file - and the input are both standard input: name a file for one")
-    if command.dictionary and not command.replace_unknown:
-        raise UserError("--dictionary is for --replace-unknown: give both")
-    if (command.attention_layer is not None or command.attention_head) and not command.attention:
-        raise UserError("--attention-layer and --attention-head are for --attention FILE: give that too")
-
-
-def _check_search(search: SearchConfig, decoder: str = "engine") -> None:
-    """UserError for an option that would change nothing: of samples where none are drawn, of a length rule where there
-    is none.
-    """
-    for name in ("length_alpha", "length_counts_eos"):
-        if search.length_rule == "none" and getattr(search, name) != getattr(SearchConfig(), name):
-            raise UserError(f"{_option(name)} is for --length-rule power or gnmt: leave it out, or give that")
-    for name in ("sample_temperature", "sample_top_k", "sample_top_p", "sample_seed"):
-        if decoder != "sample" and getattr(search, name) != getattr(SearchConfig(), name):
-            raise UserError(f"{_option(name)} is for `seqkd translate --decoder sample`: leave it out, or give that")
-
-
 def _decoding(command: Translate, vocabularies):
     """How lines are decoded: many at a time, or one at a time for a person who types them."""
     from seqkd_jax import shortlist
@@ -176,15 +126,7 @@ def distill(command: Distill) -> None:
     from seqkd_jax.corpus import read_lines
     from seqkd_jax.translate import Decoding
 
-    rule = _entry(distilling.SELECTIONS, command.selection, "--selection")
-    if command.source_only and rule is not None:
-        raise UserError(f"--selection {command.selection} needs references; with --source-only, use best")
-    pairs = command.pairs
-    if command.source_only and (pairs.corpus.path or pairs.corpus.source_file or pairs.hold_out):
-        raise UserError("--source-only is instead of a corpus: leave out --corpus.… and --hold-out, or it")
-    require_at_least(command, _option, shard_lines=1, batch_tokens=1)
-    _check_search(command.search)
-    distilling.check_filters(command.filters)
+    checks.distill(command)
     out = Path(os.path.abspath(command.out))
     files.require_replaceable(out, distilling.HOLDS)
     teacher = checkpoint.load_ensemble(command.checkpoint)
@@ -216,8 +158,7 @@ def evaluate(command: Evaluate) -> None:
     from seqkd_jax import evaluate as measuring
     from seqkd_jax.translate import Decoding
 
-    require_at_least(command, _option, repetitions=0, batch_tokens=1)
-    _check_search(command.search)
+    checks.evaluate(command)
     if command.out:
         files.require_replaceable(command.out, RESULTS)
     loaded = checkpoint.load_ensemble(command.checkpoint)
@@ -334,7 +275,7 @@ def learn_shortlist(command: LearnShortlist) -> None:
     """A shortlist of the training split."""
     from seqkd_jax import checkpoint, shortlist
 
-    require_at_least(command, _option, frequent=0, partners=0)
+    checks.learn_shortlist(command)
     files.require_no_directory(command.out)
     vocabularies = checkpoint.load(command.checkpoint).vocabularies
     pairs = inputs.load_pairs(command.pairs, "train")
@@ -401,13 +342,3 @@ def _cut_by(vocabularies) -> tuple:
     """What decides which words BLEU counts in a system's text."""
     cut = vocabularies.metric_tokenizer
     return cut, vocabularies.config.tokenizer if cut == "none" else ""
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def _entry(entries: Mapping[str, Value], name: str, option: str) -> Value:
-    if name not in entries:
-        raise UserError(f"{option} {name}: there is no such entry; one of {', '.join(entries)}")
-    return entries[name]

@@ -5,8 +5,6 @@ where it was killed: what it carries beside the TrainState is in `run_record`.
 """
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +21,7 @@ from seqkd_jax.config import TrainConfig
 from seqkd_jax.losses import LOSSES, arguments_from
 from seqkd_jax.run_record import STEPS, Replica, RunRecord, append_metrics, metadata, resume, with_replica
 from seqkd_jax.schedule import after_epoch, learning_rate
+from seqkd_jax.stopping import stop_signal
 from seqkd_jax.train import Teacher, TrainState
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -101,7 +100,7 @@ def fit(
         teacher_params = train.replicate(teacher.params, devices) if teacher else None
         loop = _Loop(config, made_of, directory, data, devices, update, teacher_params, validate, save, name)
         if not run.finished:
-            with _stop_signal() as stopped:
+            with stop_signal(instead_of=Diverged) as stopped:
                 run, state = _train(loop, run, state, stopped)
     rate = run.tokens / run.seconds if run.seconds else 0.0
     fraction = run.flops / run.seconds / performance.matrix_peak() / len(devices) if run.seconds else 0.0
@@ -340,24 +339,3 @@ def _select(params: Any, place: int, replicas: int) -> Any:
 def _save(loop: _Loop, run: RunRecord, name: str, params: Any, state: TrainState | None = None) -> None:
     several = {"replicas": loop.config.replicas} if loop.config.replicas > 1 else {}
     loop.save(loop.directory / name, params, metadata=metadata(loop.config, loop.made_of, run), state=state, **several)
-
-
-class _stop_signal:
-    """SIGTERM (a preemption) is noted, and acted on between two updates. Yields a function: did it come?
-
-    If it did, the block ends in SystemExit(143), also where it came too late to cut the run short: what would be next,
-    another arm of a study, must not begin.
-    """
-
-    def __enter__(self):
-        self.came = False
-        self.main = threading.current_thread() is threading.main_thread()
-        if self.main:
-            self.before = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "came", True))
-        return lambda: self.came
-
-    def __exit__(self, error, *_):
-        if self.main:
-            signal.signal(signal.SIGTERM, self.before)
-        if self.came and (error is None or issubclass(error, Diverged)):
-            raise SystemExit(143)

@@ -1,21 +1,16 @@
 """Arms of an earlier results.json beside those that were made here."""
 
-import json
-import shutil
 from copy import deepcopy
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_abnar_2020 import finished  # noqa: F401
 from test_abnar_2020_report import made_up
 
-from experiments.abnar_2020 import __main__ as command
-from experiments.abnar_2020 import accuracy, answers, claims, earlier, effects, plots, scales, tables
+from experiments.abnar_2020 import accuracy, answers, claims, earlier, effects, plots, tables
 from experiments.abnar_2020.arms import grid
 from experiments.abnar_2020.effects import Comparison
 from experiments.claims import NOT_RUN, together, welch
-from seqkd_jax import files
 from seqkd_jax.base import UserError
 
 MODELS = ("LSTM", "Transformer")
@@ -193,39 +188,3 @@ def test_answers_come_back_bit_by_bit(tmp_path):
     path.unlink()
     with pytest.raises(UserError, match="missing"):
         answers.load(path, sha, MADE.task)
-
-
-def test_the_command_reports_what_another_out_has(finished, tmp_path, monkeypatch, capsys):  # noqa: F811
-    made, whole = finished
-    monkeypatch.setitem(scales.SCALES, (made.scale.setup, "smoke"), made.scale)
-    first = made.scale.arms[0]
-    for stage in made.root.iterdir():
-        if not stage.name.startswith((".", "map-")) and "-to-" not in stage.name:
-            shutil.copytree(stage, tmp_path / "stages" / stage.name)
-    arguments = ["--scenario", whole["scenario"], "--out", str(tmp_path), "--only", first.key]
-    arguments += ["--setup", made.scale.setup] if whole["scenario"] == "agreement" else []
-    arguments += ["--earlier", str(made.root.parent / "results.json")]
-    assert command.main(arguments) == 0
-    found = files.read_json(tmp_path / "results.json")
-    taken = [arm["arm"] for arm in found["arms"] if arm.pop("reported", None)]
-    assert taken == [arm.label for arm in made.scale.arms if arm.teacher], "stages of the others were there"
-    assert found["arms"] == whole["arms"]
-    assert found["differences"] == whole["differences"]
-    assert found["answers"] == whole["answers"], "the same decisions, but other answers"
-    assert found["representations"]["to_teachers"] == whole["representations"]["to_teachers"]
-    capsys.readouterr()
-    for broken, message in (
-        (lambda told: told.update(scale="paper"), "results of another study: scale paper, here smoke"),
-        (lambda told: told["data"].update({"learned from": "0"}), "results of another study: data "),
-        (lambda told: told["arms"][1]["training"]["config"].update(epochs=3), "has another config: epochs 3, here 2"),
-        (lambda told: told["arms"][0]["training"]["model"].update(type="GRU"), "has another model: type GRU"),
-        (lambda told: told["arms"][0].update(arm="Mamba"), "it has an arm 'Mamba'"),
-        (lambda told: told.update(arms=None), "no results.json of abnar_2020"),
-    ):
-        told = deepcopy(whole)
-        broken(told)
-        path = tmp_path / "broken.json"
-        path.write_text(json.dumps(told), encoding="utf-8")
-        assert command.main([*arguments[:-1], str(path)]) == 2
-        said = capsys.readouterr().err.strip().splitlines()[-1]
-        assert said.startswith(f"error: {path}: ") and message in said

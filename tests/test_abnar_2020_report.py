@@ -7,12 +7,11 @@ from copy import deepcopy
 import numpy as np
 import pytest
 
-from experiments.abnar_2020 import claims, effects, plots, published, render, tables
+from experiments.abnar_2020 import claims, effects, plots, published, tables
 from experiments.abnar_2020.arms import grid
 from experiments.abnar_2020.effects import Comparison
 from experiments.claims import DIRECTION, FAILED, NOT_RUN, REPRODUCED, together, welch
 from experiments.plots import draw_all
-from seqkd_jax import files
 
 LEVELS = {  # how strong each model's bias is: 0 to 1, in the paper's order
     "lm": {"LSTM": 1.0, "Small LSTM": 0.9, "Transformer": 0.4, "Small Transformer": 0.5},
@@ -485,30 +484,6 @@ def test_files_are_the_same_twice(tmp_path):
     for left, right in zip(*written, strict=True):
         assert left.read_bytes() == right.read_bytes(), f"{left.name} differs from run to run"
         assert left.stat().st_size > 5000
-
-
-def test_a_report_is_written_anew_from_its_results_alone(tmp_path, capsys):
-    found = made_up("lm") | {"claims": ["of an earlier version"]}
-    files.write_json(tmp_path / "results.json", found)
-    (tmp_path / "table.md").write_text("old", encoding="utf-8")
-    assert render.main(["--out", str(tmp_path)]) == 0
-    told = files.read_json(tmp_path / "results.json")
-    assert told["claims"] == [claim._asdict() | {"interval": told_as(claim)} for claim in claims.claims(found)]
-    assert told.keys() - found.keys() == {"rendered"}
-    assert {key: told[key] for key in found if key != "claims"} == {key: found[key] for key in found if key != "claims"}
-    assert (tmp_path / "table.md").read_text(encoding="utf-8") == tables.table(found)
-    assert (tmp_path / "plots" / "representations.png").exists()
-    files.write_json(tmp_path / "results.json", {"study": "replicas"})
-    assert render.main(["--out", str(tmp_path)]) == 2
-    assert "no results.json of abnar_2020" in capsys.readouterr().err
-    files.write_json(tmp_path / "results.json", found | {"arms": [{"arm": "LSTM"}]})
-    assert render.main(["--out", str(tmp_path)]) == 2
-    assert "of an old form; make it anew" in capsys.readouterr().err
-
-
-def told_as(claim):
-    """As JSON has it."""
-    return claim.interval and list(claim.interval)
 
 
 def test_a_plot_with_nothing_to_show_does_not_stay(tmp_path):

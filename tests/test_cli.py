@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,7 @@ def test_an_ensemble_is_scored_evaluated_and_distilled(data, teacher, tmp_path, 
         found.append([float(line) for line in capfd.readouterr().out.splitlines()])
     for ensemble, *members in zip(*found, strict=True):
         assert ensemble >= np.mean(members) - 1e-3, "a mean of probabilities is at least their geometric mean"
+        assert np.abs(ensemble - np.array(members)).min() > 1e-3, "one of the members spoke alone"
     corpus = ["--corpus.path", data, *SEARCH]
     assert seqkd("evaluate", *both, *corpus, "--repetitions", 0) == 0
     name = f"{teacher / 'best'} + {teacher / 'step-0000002'}"
@@ -152,11 +154,17 @@ def test_an_ensemble_is_scored_evaluated_and_distilled(data, teacher, tmp_path, 
 
 
 def test_translate_replaces_unknown_words(teacher, tmp_path, capfd):
+    """Of samples, since one of 16 has an unknown word whatever the teacher has learnt."""
     (tmp_path / "in").write_text("red zebra\n")
-    (tmp_path / "dictionary").write_text("zebra|||ZEBRA\nred|||ROT\n")
-    options = ["--replace-unknown", "--dictionary", tmp_path / "dictionary", *SEARCH]
-    assert seqkd("translate", "--checkpoint", teacher / "best", tmp_path / "in", *options) == 0
-    assert "<unk>" not in capfd.readouterr().out
+    (tmp_path / "dictionary").write_text("zebra|||Zebra\nred|||Rot\n")
+    command = ["translate", "--checkpoint", teacher / "best", tmp_path / "in", *SEARCH]
+    command += ["--decoder", "sample", "--beam", 16, "--n-best", 16]
+    assert seqkd(*command) == 0
+    before = capfd.readouterr().out
+    assert seqkd(*command, "--replace-unknown", "--dictionary", tmp_path / "dictionary") == 0
+    after = capfd.readouterr().out
+    assert "<unk>" in before and "<unk>" not in after
+    assert {"Rot", "Zebra"} & set(re.findall(r"\w+", after)), "the dictionary's words"
 
 
 def test_distill(data, distilled, capfd):

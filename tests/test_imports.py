@@ -43,7 +43,8 @@ ALLOWED = {
     "blocks": set(),
     "train": MIDDLE | {"blocks"},
     "run_record": MIDDLE | {"train"},
-    "fit": MIDDLE | {"train", "run_record"},
+    "stopping": set(),
+    "fit": MIDDLE | {"train", "run_record", "stopping"},
     "recorded": MIDDLE | {"train"},
     "train_model": MIDDLE | {"likelihood", "train", "fit", "recorded"},
     "train_translator": MIDDLE | {"translate", "evaluate", "train", "fit", "train_model"},
@@ -51,10 +52,11 @@ ALLOWED = {
     "representations": BOTTOM,
     "distill": MIDDLE | {"translate", "evaluate"},
     "arguments": BOTTOM,
+    "checks": MIDDLE | {"distill", "arguments"},
     "inputs": MIDDLE | {"arguments"},
     "commands": MIDDLE
     | {"translate", "evaluate", "train", "fit", "recorded", "train_translator", "distill", "mbr", "exchange"}
-    | {"arguments", "inputs"},
+    | {"arguments", "checks", "inputs"},
     "cli": DATA | {"search", "arguments", "commands", "__init__"},
 }
 
@@ -169,7 +171,7 @@ def test_experiments_use_the_library(path):
 
 
 @pytest.mark.parametrize(
-    "module", ["__init__", "base", "config", "files", "progress", "arguments", "commands", "cli", "vocab"]
+    "module", ["__init__", "base", "config", "files", "progress", "arguments", "checks", "commands", "cli", "vocab"]
 )
 def test_light_modules_import_nothing_heavy_at_the_top(module):
     """`seqkd --help` must answer at once, and text work needs no accelerator."""

@@ -193,13 +193,14 @@ def results(**bleu):
 
 def test_claims_get_their_verdicts_as_measured():
     found = claims.claims(results(Baseline=(20.0, 22.0, 0.01), **{"Seq_KD": (23.0, 23.2, 0.1)}))
-    assert [claim.verdict for claim in found] == [NOT_RUN, DIRECTION, REPRODUCED, REPRODUCED, FAILED]
-    assert "+3.00 BLEU" in found[1].measured and "10.0 times" in found[2].measured
+    verdicts = [NOT_RUN, DIRECTION, DIRECTION, NOT_RUN, REPRODUCED, REPRODUCED, FAILED]
+    assert [claim.verdict for claim in found] == verdicts
+    assert "+3.00 BLEU" in found[1].measured and "+1.00 BLEU" in found[2].measured and "10.0 times" in found[4].measured
     found = claims.claims(results(Baseline=(20.0, 20.4, 0.01), **{"Seq_KD": (19.0, 21.0, 0.011)}))
-    assert [claim.verdict for claim in found] == [NOT_RUN, FAILED, DIRECTION, FAILED, FAILED]
-    assert found[2].measured.startswith("1.1 times"), "more, but not several times"
+    assert [claim.verdict for claim in found] == [NOT_RUN, FAILED, FAILED, NOT_RUN, DIRECTION, FAILED, FAILED]
+    assert found[4].measured.startswith("1.1 times"), "more, but not several times"
     found = claims.claims(results(Baseline=(20.0, 22.0, 0.01)))
-    assert [claim.verdict for claim in found] == [NOT_RUN] * 5, "no verdict on arms that were not run"
+    assert [claim.verdict for claim in found] == [NOT_RUN] * 7, "no verdict on arms that were not run"
 
 
 def test_the_bootstrap_decides_whether_a_gain_is_more_than_a_direction():
@@ -210,12 +211,21 @@ def test_the_bootstrap_decides_whether_a_gain_is_more_than_a_direction():
     assert (claim.verdict, claim.interval, claim.seeds) == (REPRODUCED, (0.1, 0.9), 1) and "p = 0.010" in claim.measured
     compared["delta_low"] = -0.1
     assert claims.claims(made)[1].verdict == DIRECTION
+    made["arms"].append({**made["arms"][0], "model": "2×128", "arm": "Teacher", "bleu_beam1": 19.0})
+    made["arms"][1]["significance"]["Teacher"] = {"beam1": compared | {"delta_low": 0.2}}
+    assert claims.claims(made)[3].interval == (0.2, 0.9), "with its teacher, which is another model"
+    assert claims.claims(made)[2].interval is None, "at one beam against another: nothing in these results says it"
+    made["arms"][1]["significance"]["Baseline"]["beam1 to beam5"] = compared
+    assert claims.claims(made)[2].interval == (-0.1, 0.9)
 
 
 def test_claims_show_the_numbers_of_the_paper():
     made = results(Baseline=(20.0, 22.0, 0.01), **{"Seq_KD": (23.0, 23.2, 0.1)})
+    made["arms"].append({**made["arms"][0], "model": "2×128", "arm": "Teacher"})
     tables = {"2×32": (published.EN_DE_500, published.TH_EN_100)}
-    _, gain, modes, beams, perplexities = (claim.published for claim in claims.claims(made, tables))
+    tables["2×128"] = (published.EN_DE_TEACHER, published.TH_EN_TEACHER)
+    _, gain, across, above, modes, beams, perplexities = (claim.published for claim in claims.claims(made, tables))
+    assert across == "+1.3 / +0.1" and above == "+1.2 / -1.5"
     assert gain == "+4.2 / +2.2†" and modes == "16.9 against 0.9 percent / 6.9† against 1.4 percent"
     assert beams == "beam 5 adds +0.1, to the baseline +2.9 / beam 5 adds +0.6, to the baseline +2.1†"
     assert perplexities == "8.2 -> 22.7 / 37.0 -> 125.4†"
@@ -312,5 +322,5 @@ def test_the_whole_table(run, tmp_path):
         assert set(arm["significance"]) >= wanted - {arm["arm"]}
     assert found["distilled"]["seq_inter"]["lines"] == 16 and found["distilled"]["seq_kd"]["lines"] == 64
     assert {claim["verdict"] for claim in found["claims"]} <= {REPRODUCED, DIRECTION, FAILED}
-    assert len(found["claims"]) == 5 and "5 claims:" in told and "reference:" in told
+    assert len(found["claims"]) == 7 and "7 claims:" in told and "reference:" in told
     assert str(tmp_path) not in json.dumps(found["arms"])

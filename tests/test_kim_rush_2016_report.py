@@ -9,6 +9,7 @@ from experiments.kim_rush_2016 import plots, published, tables
 from experiments.kim_rush_2016.arms import ARMS, against
 from experiments.plots import draw_all, pyplot
 
+P_VALUES = {"beam1": 0.004, "beam5": 0.03}
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
 
 
@@ -19,6 +20,7 @@ def made_up(students=("2×100",), seeds=(1,)):
     for arm in ARMS:
         for model in students if arm.role == "student" else ("2×500",):
             greedy = 20 + 10 * draw.random()
+            compared = {beam: {"p_value": p, "delta_low": 0.1, "delta_high": 2.0} for beam, p in P_VALUES.items()}
             rows.append(
                 {
                     "arm": arm.name,
@@ -36,7 +38,7 @@ def made_up(students=("2×100",), seeds=(1,)):
                     "source_words_per_second_beam5": 300 + 200 * draw.random(),
                     "signature": SIGNATURE,
                     "seed": seeds[len(rows) % len(seeds)],
-                    "significance": {against(arm): {"beam1": {"p_value": 0.004}, "beam5": {"p_value": 0.03}}},
+                    "significance": {against(arm): compared},
                     "training": {
                         "start": arm.start,
                         "history": [{"step": 100 * i, "loss": 2 + 3 / (i + draw.random())} for i in range(1, 6)],
@@ -48,9 +50,7 @@ def made_up(students=("2×100",), seeds=(1,)):
 
 def cells(table):
     """model, arm -> the other cells."""
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")
-    ]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.partition("\n\n")[0].splitlines()]
     head, _, *body = rows
     assert {len(row) for row in body} == {len(head)}, "every row must have a cell for every column"
     return {(row[0], row[1]): row[2:] for row in body}

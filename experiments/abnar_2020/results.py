@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import pipeline
+from experiments import pipeline, report
 from experiments.abnar_2020 import accuracy, answers, maps, study
 from experiments.abnar_2020.answers import Answers
 from experiments.abnar_2020.arms import Arm
@@ -41,12 +41,9 @@ def collect(made: Study, left_out: Mapping[Arm, set[int]]) -> tuple[dict, Answer
 
 def read(path: Path) -> dict:
     """A results.json of this study; UserError for what is none."""
-    found = files.read_json(path)
-    if not isinstance(found, dict) or found.get("study") != "abnar_2020" or not isinstance(found.get("arms"), list):
-        raise UserError(f"{path}: no results.json of abnar_2020; name one that this study has written")
-    whole = all(isinstance(entry, dict) and entry.keys() >= WRITTEN for entry in found["arms"])
-    if found.get("setup") not in SETUPS or not whole:
-        raise UserError(f"{path}: lacks what a results.json of this study has, or is of an old form; make it anew")
+    found = report.read(path, "abnar_2020", WRITTEN)
+    if found.get("setup") not in SETUPS:
+        raise UserError(f"{path}: of no set-up that there is; name one that this study has written")
     return found
 
 

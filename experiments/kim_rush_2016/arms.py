@@ -22,6 +22,9 @@ class Arm(NamedTuple):
 
 
 TEACHER, BASELINE = "Teacher", "Baseline"  # what the others are compared with
+ACROSS = "beam1 to beam5"
+COMPARED = {"beam1": ("beam1", "beam1"), "beam5": ("beam5", "beam5"), ACROSS: ("beam1", "beam5")}
+"""How: name -> (outputs of the arm, outputs of what it is compared with)."""
 
 ARMS = (
     Arm(TEACHER, "teacher", None, "gold", "nll"),

@@ -3,17 +3,19 @@
 What makes a claim more than a direction here:
 - a difference in BLEU: the interval of the paired bootstrap over test sentences (`significance`) lies above zero. Its
   p-value is shown; the interval can be the stricter of the two. Each arm is one seed, so neither speaks of another
-  training;
+  training. Results that an older commit wrote have no bootstrap of an arm at beam 1 against another at beam 5;
 - "several times" and "about": the thresholds SEVERAL and NEAR;
 - perplexity: results hold no interval of it, so the most that it can get is "direction only".
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import zip_longest
 from types import MappingProxyType
 from typing import NamedTuple
 
 from experiments.claims import FAILED, NOT_RUN, Claim, verdict
-from experiments.kim_rush_2016.arms import BASELINE, TEACHER, named
+from experiments.kim_rush_2016.arms import ACROSS, BASELINE, COMPARED, TEACHER, named
 from experiments.kim_rush_2016.published import Row
 from experiments.report import DAGGER
 
@@ -33,26 +35,39 @@ class Measured(NamedTuple):
 def claims(results: dict, published: Mapping[str, Sequence] = NOTHING) -> list[Claim]:
     """Every claim, for each model whose arms it is about; "not run" where one of those is missing.
 
-    published: label of a model -> tables with `rows` by arm.
+    published: label of a model -> tables with `rows` by arm, of the teacher as many and in the same order as of the
+    students that it teaches.
     """
     arms = {(arm["model"], arm["arm"]): arm for arm in results["arms"]}
+    teacher = next((arm for arm in results["arms"] if arm["arm"] == TEACHER), None)
     found = []
     for role in ("teacher", "student"):
         models = dict.fromkeys(arm["model"] for arm in results["arms"] if named(arm["arm"]).role == role)
         for model in models or (role,):
+            printed_rows = _printed_rows(published, model, teacher)
             for needed, text, printed, test in CLAIMS[role]:
-                rows = [table.rows for table in published.get(model, ()) if all(name in table.rows for name in needed)]
+                rows = [rows for rows in printed_rows if all(name in rows for name in needed)]
                 paper = " / ".join(printed(*(row[name] for name in needed)) for row in rows)
-                present = [arms.get((model, name)) for name in needed]
+                present = [teacher if name == TEACHER else arms.get((model, name)) for name in needed]
                 measured = test(*present) if all(present) else Measured("", None, NOT_RUN)
                 found.append(Claim(model, text, paper, measured.text, int(all(present)), *measured[1:]))
     return found
 
 
-def _gain(reference: dict, arm: dict) -> Measured:
-    """BLEU at beam 1 above that of the arm it is compared with."""
-    delta = arm["bleu_beam1"] - reference["bleu_beam1"]
-    compared = arm.get("significance", {}).get(reference["arm"], {}).get("beam1")
+def _printed_rows(published: Mapping[str, Sequence], model: str, teacher: dict | None) -> list[dict[str, Row]]:
+    """The rows by arm of each published table about a model, with those about its teacher."""
+    tables = published.get(model, ())
+    above = published.get(teacher["model"], ()) if teacher else ()
+    return [
+        {**(teaching.rows if teaching else {}), **table.rows} for table, teaching in zip_longest(tables, above) if table
+    ]
+
+
+def _gain(reference: dict, arm: dict, compared_as: str = "beam1") -> Measured:
+    """BLEU above that of the arm it is compared with; compared_as: at which beams, a name of COMPARED."""
+    beam, reference_beam = COMPARED[compared_as]
+    delta = arm[f"bleu_{beam}"] - reference[f"bleu_{reference_beam}"]
+    compared = arm.get("significance", {}).get(reference["arm"], {}).get(compared_as)
     if not compared:
         return Measured(f"{delta:+.2f} BLEU", None, verdict(delta))
     interval = (compared["delta_low"], compared["delta_high"])
@@ -90,6 +105,12 @@ def _printed_gain(reference: Row, arm: Row) -> str:
     return _printed(arm, "delta_beam1", "+.1f")
 
 
+def _printed_difference(reference: Row, arm: Row, compared_as: str = "beam1") -> str:
+    beam, reference_beam = (f"bleu_{beam}" for beam in COMPARED[compared_as])
+    dagger = DAGGER if beam in arm.from_memory or reference_beam in reference.from_memory else ""
+    return f"{getattr(arm, beam) - getattr(reference, reference_beam):+.1f}{dagger}"
+
+
 def _printed_modes(baseline: Row, seq_kd: Row) -> str:
     return " against ".join(_printed(row, "mode_probability", ".1f") for row in (seq_kd, baseline)) + " percent"
 
@@ -122,6 +143,13 @@ CLAIMS: dict[str, tuple[Statement, ...]] = {  # by the role of the models they a
     ),
     "student": (
         Statement(PAIR, "Seq-KD is above the baseline at beam 1", _printed_gain, _gain),
+        Statement(
+            PAIR,
+            "Seq-KD at beam 1 is above the baseline at beam 5",
+            partial(_printed_difference, compared_as=ACROSS),
+            partial(_gain, compared_as=ACROSS),
+        ),
+        Statement((TEACHER, "Seq-KD"), "Seq-KD is above its teacher, both at beam 1", _printed_difference, _gain),
         Statement(PAIR, "Seq-KD's p(t=ŷ) is several times the baseline's", _printed_modes, _mode_grows),
         Statement(PAIR, "under Seq-KD, beam 1 is about beam 5", _printed_beams, _beams_meet),
         Statement(

@@ -260,6 +260,14 @@ SCALES: dict[str, tuple[Scale, ...]] = {
 }
 
 
+def named(name: str) -> Scale:
+    """The scale of that name, as results.json has it, one language pair; UserError if there is none."""
+    for scale in (scale for several in SCALES.values() for scale in several):
+        if scale.name == name:
+            return scale
+    raise UserError(f"no scale has results called {name!r}; there are those of {', '.join(SCALES)}")
+
+
 def scales(name: str) -> tuple[Scale, ...]:
     """The language pairs of a scale; UserError if there is none of that name."""
     if name not in SCALES:

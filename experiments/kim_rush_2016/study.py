@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments import pipeline
-from experiments.kim_rush_2016.arms import ARMS, TEACHER, Arm, against, slug
+from experiments.kim_rush_2016.arms import ARMS, COMPARED, TEACHER, Arm, against, slug
 from experiments.kim_rush_2016.scales import Scale, label
 from seqkd_jax import batches, checkpoint, corpus, distill, evaluate, files, language, models, progress, vocab
 from seqkd_jax.config import CorpusConfig, ModelConfig, SearchConfig, TrainConfig
@@ -284,7 +284,7 @@ def _truth(result: evaluate.Evaluation, study: Study) -> dict[str, float]:
 
 
 def significance(study: Study, evaluated: Mapping[Row, Path]) -> Path:
-    """The paired bootstrap of every row against the baseline of its model, and against the teacher."""
+    """The paired bootstrap of every row against its model's baseline, and against the teacher, each as in COMPARED."""
     given = {row.key: path for row, path in evaluated.items()}
 
     def make(directory: Path) -> None:
@@ -294,12 +294,13 @@ def significance(study: Study, evaluated: Mapping[Row, Path]) -> Path:
         for reference in [row for row in evaluated if row.arm.name in {against(arm) for arm in ARMS}]:
             of_teacher = reference.arm.name == TEACHER
             others = [row for row in evaluated if of_teacher or row.model == reference.model]
-            for beam in ("beam1", "beam5"):
+            for name, (beam, reference_beam) in COMPARED.items():
                 systems = {row.key: outputs[row.key][beam] for row in others}
+                systems[reference.key] = outputs[reference.key][reference_beam]
                 references = outputs[reference.key]["references"]
                 compared = evaluate.paired_bootstrap(systems, references, reference.key, tokenize)
                 for key, result in compared.items():
-                    found[key].setdefault(reference.arm.name, {})[beam] = result
+                    found[key].setdefault(reference.arm.name, {})[name] = result
         files.write_json(directory / "significance.json", found)
 
-    return study.stage("significance", {}, given, make)
+    return study.stage("significance", COMPARED, given, make)

@@ -5,6 +5,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from experiments import claims as verdicts
+from experiments.kim_rush_2016 import claims
 from experiments.report import DAGGER, markdown
 
 REQUIRED = (
@@ -38,7 +40,7 @@ OPTIONAL = (
 
 
 def table(results: dict, published: Mapping[str, Sequence]) -> str:
-    """The Markdown table of a study's arms, published numbers beside them.
+    """The Markdown table of a study's arms, published numbers beside them, and one of the claims.
 
     published: model label -> tables with a `label` and `rows` by arm, in the order in which their numbers are printed.
     Deltas are against the arm that results["arms"][i]["against"] names, of the same model.
@@ -62,7 +64,9 @@ def table(results: dict, published: Mapping[str, Sequence]) -> str:
         *(f"{heading}: {meaning}, in truth." for heading, _, meaning in optional),
         _seeds(results),
     ]
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
+    tested = claims.claims(results, published)
+    lines += ["", *(f"- {note}" for note in notes), "", "## Claims of the paper", "", verdicts.markdown(tested)]
+    return "\n".join([*lines, "", f"{verdicts.summary(tested)}. Intervals are over test sentences."]) + "\n"
 
 
 def _models(results: dict) -> list[str]:
