@@ -222,6 +222,8 @@ LM = (
         )
         for metric in LONG
     ),
+    # Of that what one student can tell: does it need the LSTM, or would any teacher do?
+    *(handed_on("lm", "Transformer", "LSTM", metric, other="Transformer") for metric in LONG),
     *(statement for student in TRANSFORMERS for statement in representations(student, "LSTM")),
 )
 
