@@ -80,7 +80,7 @@ def _run(scale: Scale, command: Command) -> int:
     write(out, results, table, plots.PLOTS)
     print(finished.samples(making, found))
     print(table)
-    _print(results, tested)
+    _print_deviations(results, tested)
     print(f"\nresults, table and plots: {out}")
     return _count(scale, time.monotonic() - started, progress.compiled()[compiled:])
 
@@ -94,16 +94,12 @@ def _dry_run(scale: Scale, arms) -> int:
     return 0
 
 
-def _print(results: dict, tested: list) -> None:
-    """Deviations and claims."""
-    from experiments.claims import FAILED, summary
+def _print_deviations(results: dict, tested: list) -> None:
+    """From the paper's setting, and from what it found."""
+    from experiments.claims import FAILED
 
     for deviation in results["deviations"]:
         print(f"- not as in the paper: {deviation}")
-    print("\nClaims of the paper, as measured here:")
-    for claim in tested:
-        print(f"  {claim}")
-    print(summary(tested))
     failed = sum(claim.verdict == FAILED for claim in tested)
     if failed:
         print(f"warning: {failed} claim(s) of the paper did not hold in this run", file=sys.stderr)
