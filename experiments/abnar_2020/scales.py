@@ -85,7 +85,7 @@ def _classification(name: str, models: dict[str, ModelConfig], training: dict[st
 def _classification_smoke() -> Scale:
     small = {"layers": 2, "width": 32, "heads": 4, "dropout": 0.1}
     models = _classifiers(_lstm(32, dropout=0.1, input_dropout=0.1), small, small)
-    run = _run(_adam(3e-3, 30), 8, _sentences(64, 2))
+    run = _run(_adam(3e-3, 30), 8, _sentences(64, 1))
     return _classification(
         "smoke",
         models,
