@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import tyro
 
-from seqkd_jax import checkpoint, cli, losses, models, vocab
+from seqkd_jax import checkpoint, losses, models
+from seqkd_jax.cli import main
 from seqkd_jax.config import LSTMConfig, VocabularyConfig
+from seqkd_jax.data import vocabulary
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -62,7 +64,7 @@ def test_a_classifier_is_taught(tmp_path, monkeypatch, capsys):
 def test_lines_are_translated(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = ["a dog sees a man .", "a man sleeps ."]
-    known = vocab.learn(lines, lines, VocabularyConfig(kind="words", size=20, tokenizer="pretokenised"))
+    known = vocabulary.learn(lines, lines, VocabularyConfig(kind="words", size=20, tokenizer="pretokenised"))
     config = LSTMConfig(layers=1, size=4)
     params = models.build(config, known.source.size, known.target.size).init(jax.random.key(0))
     checkpoint.save(Path("tuned/best"), params, model_config=config, vocabularies=known, metadata={})
@@ -92,7 +94,7 @@ def test_commands_are_commands():
     assert len(lines) == 7, "as many as the README has"
     for line in lines:
         name, *arguments = shlex.split(line.split("seqkd ", 1)[1], comments=True)
-        arguments_type, _ = cli.COMMANDS[name]
+        arguments_type, _ = main.COMMANDS[name]
         try:
             tyro.cli(arguments_type, args=arguments)
         except SystemExit:
@@ -100,7 +102,7 @@ def test_commands_are_commands():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "experiments/abnar_2020/README.md", "experiments/decoding_speed/README.md"]
+    "page", ["README.md", "experiments/abnar_2020/README.md", "experiments/benchmarks/decoding/README.md"]
 )
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqkd_jax.base import BOS, PAD, Translator
+from seqkd_jax.types import BOS, PAD, Translator
 
 
 def parameters(seed: int, vocabulary: int, width: int = 6, spread: float = 1.5, eos_bias: float = 0.0):

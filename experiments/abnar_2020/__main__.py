@@ -11,9 +11,9 @@ import tyro
 from experiments.abnar_2020.arms import select, with_teachers
 from experiments.abnar_2020.scale import QUIRKS, SETUPS, Quirk, Scale
 from experiments.abnar_2020.scales import scale_of
-from experiments.command import evaluated, exit_status, write
-from seqkd_jax import progress
-from seqkd_jax.base import UserError
+from experiments.core.command import evaluated, exit_status, write
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import progress
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def _run(scale: Scale, command: Command) -> int:
 
         print(dry_run.describe(scale, command.seeds or scale.seeds, asked))
         return 0
-    from experiments import report
     from experiments.abnar_2020 import answers, claims, earlier, plots, results, study, tables, tasks
+    from experiments.core import report
 
     progress.count_compilations()
     started = time.monotonic()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqkd_jax.base import UserError
+from seqkd_jax.types import UserError
 
 Group = int | tuple[int, ...]  # a bin, or neighbouring ones pooled
 DISTANCES: tuple[Group, ...] = tuple(range(1, 17))

@@ -11,9 +11,9 @@ import numpy as np
 
 from experiments.abnar_2020.sentence_files import read_linzen, read_prefixes, read_tsv
 from experiments.abnar_2020.sentences import Prefixes, Sentences, take
-from seqkd_jax import language
-from seqkd_jax.base import UserError
-from seqkd_jax.language.lexicon import VERB_FORMS
+from seqkd_jax.data import toy
+from seqkd_jax.data.toy.lexicon import VERB_FORMS
+from seqkd_jax.types import UserError
 
 SPLITS = ("train", "valid", "test")
 TRAIN, VALID = 0.10, 0.01  # shares of Linzen et al.'s file; the rest is for testing
@@ -49,7 +49,7 @@ def strata(data: Path | None) -> dict[int, Prefixes]:
 
 
 def _embedded(seed: int, count: int, split: str) -> Sentences:
-    examples = language.sample_pairs(seed, count, split)
+    examples = toy.sample_pairs(seed, count, split)
     words = [list(map(intern, example.source.split())) for example in examples]
     spelled = {entry: form for form, entry in VERB_FORMS.items()}
     forms = []

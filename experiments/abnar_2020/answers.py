@@ -12,8 +12,8 @@ import numpy as np
 
 from experiments.abnar_2020 import accuracy, claims
 from experiments.abnar_2020.tasks import Task
-from seqkd_jax import files
-from seqkd_jax.base import UserError
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files
 
 FILE = "answers.npz"
 Answers = dict[str, dict[str, np.ndarray]]  # arm -> test set -> bool [R,N], of the seeds that count

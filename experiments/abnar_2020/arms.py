@@ -6,7 +6,7 @@ The grids of the paper are all pairs of its models; a scale may leave pairs out.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from seqkd_jax.base import UserError
+from seqkd_jax.types import UserError
 
 
 class Arm(NamedTuple):

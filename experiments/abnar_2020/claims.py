@@ -1,6 +1,6 @@
 """What the paper says, as one list for each setup: each claim with its measurement on the dict of results.json.
 
-`effects` measures, `experiments.claims` has the rule that turns an effect into a verdict. A claim of several parts
+`effects` measures, `experiments.core.claims` has the rule that turns an effect into a verdict. A claim of several parts
 shows the weakest of them, for the paper as for these results. What the paper claims of a Transformer or of students in
 general is one claim for each arm that it covers, unless its parts only mean something together.
 """
@@ -12,7 +12,7 @@ from experiments.abnar_2020 import effects
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.effects import Comparison, Effect
 from experiments.abnar_2020.published import MARKS, SIMILARITY_EXAMPLE, number
-from experiments.claims import NOT_RUN, Claim, verdict, weakest
+from experiments.core.claims import NOT_RUN, Claim, verdict, weakest
 
 PAIRED = ("mu", "d", "a", "accuracy", "accuracy_scaled", "accuracy_translated")  # metrics with paired intervals
 NAMES = {"mu": "mu", "d": "D", "a": "A", "a_gold": "A by gold counts", "perplexity": "perplexity"}

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqkd_jax.base import UserError
+from seqkd_jax.types import UserError
 
 SIDE = 28  # pixels
 CENTRE = (SIDE - 1) / 2

@@ -11,15 +11,17 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from experiments import report
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.scale import SETUPS, Scale
-from seqkd_jax import models, performance, recorded, train, train_model
-from seqkd_jax.base import Batch
+from experiments.core import report
+from seqkd_jax import models
 from seqkd_jax.losses import LOSSES
+from seqkd_jax.training import teacher_cache, train_step, trainer
+from seqkd_jax.types import Batch
+from seqkd_jax.utils import performance
 
 WORDS = 15  # of an embedded sentence
-RECORD_GIB = train_model.Run._field_defaults["record_gib"]
+RECORD_GIB = trainer.Run._field_defaults["record_gib"]
 HINT = "A CPU core makes some 1e10 to 5e10 of them a second in training: `performance.matrix_peak` measures its most."
 
 
@@ -55,18 +57,18 @@ def _estimate(scale: Scale, arm: Arm, seeds: int, examples: int) -> tuple[int, i
     each = scale.teachers == "each" and seeds > 1
     teachers = seeds if each else 1
     known = None if taught is None else _params(taught, teachers)
-    teacher = None if taught is None else train.Teacher(taught, known, each)
+    teacher = None if taught is None else train_step.Teacher(taught, known, each)
     assert LOSSES[config.loss.name].needs_teacher == (teacher is not None)
     device = tuple(jax.local_devices()[:1])
-    update = train.update_for(model, config, device, teacher)
-    state = jax.eval_shape(lambda: train.start_state(model, config))
+    update = train_step.update_for(model, config, device, teacher)
+    state = jax.eval_shape(lambda: train_step.start_state(model, config))
     batch, once = _batch(scale, config.batch.sentences), 0.0
     if teacher and not config.loss.teacher_dropout:
         features, of_pass = _recorded(taught, batch, teachers if each else None)
-        if in_epoch * features.size * features.dtype.itemsize <= RECORD_GIB * recorded.GIBIBYTE:
+        if in_epoch * features.size * features.dtype.itemsize <= RECORD_GIB * teacher_cache.GIBIBYTE:
             batch, once = batch._replace(teacher_features=features), in_epoch * teachers * of_pass
     rows = jax.ShapeDtypeStruct((1, 1, config.batch.sentences), np.int32)
-    flops = performance.count_flops(update, state, batch, rows, train.settings(config, 1.0), known)
+    flops = performance.count_flops(update, state, batch, rows, train_step.settings(config, 1.0), known)
     return models.parameter_count(model), updates, flops, once
 
 

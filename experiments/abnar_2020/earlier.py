@@ -12,8 +12,8 @@ from pathlib import Path
 from experiments.abnar_2020 import answers, effects, results
 from experiments.abnar_2020.answers import Answers
 from experiments.abnar_2020.study import Study
-from seqkd_jax.base import UserError
-from seqkd_jax.run_record import plain
+from seqkd_jax.training.run_state import plain
+from seqkd_jax.types import UserError
 
 
 def read(made: Study, path: Path) -> tuple[dict, Answers]:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from experiments.claims import Interval, together, welch
+from experiments.core.claims import Interval, together, welch
 
 SIMILAR = 0.1  # "similar perplexity": the highest at most this share above the lowest
 

@@ -11,7 +11,9 @@ import numpy as np
 from experiments.abnar_2020 import predictions
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.study import END, Study, lesson, lesson_of, read_arrays, teaches, training
-from seqkd_jax import checkpoint, files, representations
+from seqkd_jax import checkpoint
+from seqkd_jax.evaluation import representations
+from seqkd_jax.utils import files
 
 
 def vectors(study: Study, arm: Arm) -> Path:

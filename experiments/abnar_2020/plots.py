@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from experiments.abnar_2020.looks import legend, line, look, mark, outside
 from experiments.abnar_2020.published import number
 from experiments.abnar_2020.tables import metrics, ordered, students, teachers
-from experiments.plots import pyplot
+from experiments.core.plots import pyplot
 
 EPOCHS = {0: "o", 1: "s", 2: "^", 4: "D"}  # of learning paths, marked
 METRICS = {  # of the grid: setup -> metric -> title

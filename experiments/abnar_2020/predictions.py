@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.abnar_2020.tasks import Test
-from seqkd_jax import batches
-from seqkd_jax.base import Model
 from seqkd_jax.config import BatchConfig
+from seqkd_jax.data import batches
 from seqkd_jax.models.layers import read_positions
+from seqkd_jax.types import Model
 
 BATCH = BatchConfig(tokens=0, sentences=256, buckets=3)  # of decisions
 CHUNK = 1024  # examples whose distributions over the vocabulary are held at a time

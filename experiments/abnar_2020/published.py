@@ -10,7 +10,7 @@ named in NOTES.
 from typing import NamedTuple
 
 from experiments.abnar_2020.arms import Arm
-from experiments.report import DAGGER
+from experiments.core.report import DAGGER
 
 VERIFIED, MEMORY, FIGURE, LOGS = "verified", "from memory", "read off a figure", "from logs, about"
 ORIGINAL = {"perplexity": "perplexity_batches", "a_gold": "a"}  # the form in which the paper has it

@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import tyro
 
-from experiments import pipeline, report
 from experiments.abnar_2020 import results, study, tasks
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.scales import scale_of
-from experiments.command import exit_status
-from seqkd_jax import checkpoint, files, progress
-from seqkd_jax.base import UserError
+from experiments.core import report, stages
+from experiments.core.command import exit_status
+from seqkd_jax import checkpoint
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files, progress
 
 UNK, BOS, EOS = 1, 2, 3  # in every vocabulary of the study
 NATS, DECISIONS = 1e-4, 2  # what rounding may change: a loss, and how many decisions of one seed
@@ -80,7 +81,7 @@ def _run(command: Command) -> int:
         progress.log(told["arm"])
         try:
             directory = study.training(made, Arm(told["student"], told["teacher"])) / study.END
-        except pipeline.NotMade:
+        except stages.NotMade:
             raise UserError(f"{command.out}: no checkpoints of {told['arm']} by this code and these data") from None
         offset = told["training"]["config"]["seed"]
         for place, seed in enumerate(told["seeds"]):

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import pipeline, report
 from experiments.abnar_2020 import accuracy, answers, maps, study
 from experiments.abnar_2020.answers import Answers
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.scale import SETUPS
 from experiments.abnar_2020.study import Study
-from seqkd_jax import calibration, files
-from seqkd_jax.base import UserError
+from experiments.core import report, stages
+from seqkd_jax.evaluation import calibration
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files
 
 WRITTEN = {"arm", "student", "teacher", "metrics"}  # of every arm
 
@@ -67,7 +68,7 @@ def settings(made: Study, arm: Arm) -> dict:
     """How an arm is trained."""
     return {
         "config": asdict(made.scale.config(arm, made.seeds)),
-        "model": pipeline.canonical(made.scale.models[arm.student]),
+        "model": stages.canonical(made.scale.models[arm.student]),
     }
 
 
@@ -126,10 +127,10 @@ def _ran(made: Study, arm: Arm) -> dict:
     if len(study.untaught(made, arm)) == made.seeds:
         return {}
     run = study.training(made, arm)
-    how = pipeline.read_manifest(run)
+    how = stages.read_manifest(run)
     return {
         "commit": how["commit"],
-        "commits": pipeline.commits_of(how),
+        "commits": stages.commits_of(how),
         "seconds": how["seconds"],
         "resumed": how["resumed"],
         **files.read_json(run / "summary.json"),

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from experiments.abnar_2020.arms import Arm, grid
 from experiments.abnar_2020.scale import QUIRKS, SETUPS, SOFT, Quirk, Scale
-from seqkd_jax.base import UserError
 from seqkd_jax.config import (
     BatchConfig,
     CNNConfig,
@@ -24,6 +23,7 @@ from seqkd_jax.config import (
     SequenceTransformerConfig,
     TrainConfig,
 )
+from seqkd_jax.types import UserError
 
 GROUP_NORM = "group and layer instead of batch normalisation: no running statistics, no dependence on neighbours"
 POSITIONS = "verbs are looked up by white-space position; in the paper's code about 7% were misplaced"

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.abnar_2020.sentences import UNKNOWN, Prefixes, Sentences
-from seqkd_jax.base import UserError
-from seqkd_jax.corpus import read_lines
+from seqkd_jax.data.corpus import read_lines
+from seqkd_jax.types import UserError
 
 NUMBERS = {"VBZ": False, "VBP": True}  # tag of the verb -> plural
 IRREGULAR = {"are": "is", "have": "has", "do": "does", "were": "was", "go": "goes"}  # plural -> singular

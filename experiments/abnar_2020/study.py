@@ -15,16 +15,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import pipeline
 from experiments.abnar_2020 import predictions
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.scale import Scale
 from experiments.abnar_2020.tasks import Task, first
-from seqkd_jax import batches, checkpoint, files, fit, models, progress, vocab
-from seqkd_jax.base import Model
+from experiments.core import stages
+from seqkd_jax import checkpoint, models
 from seqkd_jax.config import BatchConfig
-from seqkd_jax.run_record import plain
-from seqkd_jax.train_model import Run, train_model
+from seqkd_jax.data import batches, vocabulary
+from seqkd_jax.training import loop
+from seqkd_jax.training.run_state import plain
+from seqkd_jax.training.trainer import Run, train_model
+from seqkd_jax.types import Model
+from seqkd_jax.utils import files, progress
 
 # A run's checkpoint that is reported, as in the paper's code. Not that of the lowest validation loss, `best`: that loss
 # rises after a few epochs, by confidence in what is wrong, while accuracy still grows.
@@ -46,7 +49,7 @@ class Study(NamedTuple):
     ) -> Path:
         """One stage of this study."""
         make = make if self.make else None
-        return pipeline.stage(name, settings, inputs, make, self.root, resumable=resumable, version=version)
+        return stages.stage(name, settings, inputs, make, self.root, resumable=resumable, version=version)
 
 
 def prepared(study: Study) -> Path:
@@ -54,7 +57,7 @@ def prepared(study: Study) -> Path:
     scale = study.scale
 
     def make(directory: Path) -> None:
-        vocab.save(study.task.vocabularies, directory)
+        vocabulary.save(study.task.vocabularies, directory)
         config = next(iter(scale.training.values())).batch
         plan = batches.make_plan(study.task.train, config)
         files.write_json(directory / "shapes.json", [list(shape) for shape in plan.shapes])
@@ -117,7 +120,7 @@ def training(study: Study, arm: Arm) -> Path:
         try:
             told = train_model(run, directory, arm.key)._asdict()
             del told["best"], told["last"]
-        except fit.Diverged as error:
+        except loop.Diverged as error:
             progress.log(f"{error}; no seed of {arm.label} is left, the study goes on without it")
             told = {"replicas": error.replicas}
         told["replicas"] = [outcome._asdict() for outcome in told["replicas"]]

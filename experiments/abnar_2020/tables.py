@@ -7,10 +7,10 @@ is the mean over seeds and their standard deviation; a cell of a grid holds the 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from experiments import claims as verdicts
 from experiments.abnar_2020 import claims, published
 from experiments.abnar_2020.arms import Arm
-from experiments.report import DAGGER, markdown
+from experiments.core import claims as verdicts
+from experiments.core.report import DAGGER, markdown
 
 
 class Column(NamedTuple):

@@ -17,14 +17,15 @@ from experiments.abnar_2020 import agreement, digits, sentences
 from experiments.abnar_2020.accuracy import LARGEST_DISTANCE, LARGEST_INTERVENING, attractor_rows
 from experiments.abnar_2020.scale import Scale
 from experiments.abnar_2020.sentences import Prefixes, Sentences
-from seqkd_jax import batches, files, vocab
-from seqkd_jax.base import EOS, UNK, UserError
-from seqkd_jax.vocab import Vocabularies
-from seqkd_jax.vocab.kinds import most_frequent
+from seqkd_jax.data import batches, shapes, vocabulary
+from seqkd_jax.data.tokenizers import most_frequent
+from seqkd_jax.data.vocabulary import Vocabularies
+from seqkd_jax.types import EOS, UNK, UserError
+from seqkd_jax.utils import files
 
 CLASSES = ("VBZ", "VBP")
 DIGITS = tuple("0123456789")
-BESIDE = 2 + batches.shapes.ROUND - 1  # positions that a line of words may take beside them: two marks, padding
+BESIDE = 2 + shapes.ROUND - 1  # positions that a line of words may take beside them: two marks, padding
 DATA_SEED = 0  # of what is drawn: the embedded data, a split, moved digits
 
 
@@ -74,7 +75,7 @@ def load(scale: Scale, data: Path | None) -> Task:
 def _classification(scale: Scale, data: Path | None) -> Task:
     splits = agreement.load(data, DATA_SEED, scale.embedded)
     known = _words(splits["train"], scale.vocabulary)
-    vocabularies = vocab.labels(known, CLASSES)
+    vocabularies = vocabulary.labels(known, CLASSES)
 
     def encode(words: Sequence[Sequence[str]], plural: np.ndarray, name: str) -> batches.Encoded:
         _check_lengths(words, scale, name)
@@ -134,7 +135,7 @@ def _images(scale: Scale, data: Path | None) -> Task:
         if use != "train"
     }
     counts = {use: len(part.labels) for use, part in loaded.items()}
-    vocabularies = vocab.labels(None, DIGITS)
+    vocabularies = vocabulary.labels(None, DIGITS)
     mapped = first(encoded["test"], scale.mapped)
     return Task(vocabularies, encoded["train"], encoded["test"], tests, mapped, {}, counts)
 
@@ -168,9 +169,9 @@ def _pairs(test: Sentences):
 
 def _words(train: Sentences, size: int) -> Vocabularies:
     """The most frequent words of the training split."""
-    specials = len(vocab.SPECIALS)
+    specials = len(vocabulary.SPECIALS)
     ranked = most_frequent(map(" ".join, train.words), str.split, size + specials)
-    return vocab.words(ranked[specials:])
+    return vocabulary.words(ranked[specials:])
 
 
 def _gold(data: Path | None, train: Sentences) -> tuple[dict[int, Prefixes], dict[str, int]]:

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import tyro
 
-from experiments.command import evaluated, exit_status, write
+from experiments.core.command import evaluated, exit_status, write
 from experiments.kim_rush_2016.arms import select
 from experiments.kim_rush_2016.scales import SCALES, Scale, scales
-from seqkd_jax import progress
-from seqkd_jax.base import UserError
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import progress
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _run(scale: Scale, command: Command) -> int:
         raise UserError(f"--only {' '.join(command.only)}: scale {scale.name} has no model for that")
     if command.dry_run:
         return _dry_run(scale, arms)
-    from experiments import report
+    from experiments.core import report
     from experiments.kim_rush_2016 import claims, plots, tables
     from experiments.kim_rush_2016 import results as finished
 
@@ -70,7 +70,7 @@ def _run(scale: Scale, command: Command) -> int:
     making = study.Study(scale, out / "stages", _data(scale, command))
     rows = study.rows(scale)
     asked = [row for row in rows if row.arm in arms]
-    found = evaluated(rows, asked, making, lambda row: row.key, study.evaluation)
+    found = evaluated(rows, asked, making, lambda row: row.key, study.measured)
     results = {"study": "kim_rush_2016", "scale": scale.name, **report.what_ran(finished.data_hashes(making))}
     results |= finished.collect(making, found)
     tested = claims.claims(results, scale.published)
@@ -96,7 +96,7 @@ def _dry_run(scale: Scale, arms) -> int:
 
 def _print_deviations(results: dict, tested: list) -> None:
     """From the paper's setting, and from what it found."""
-    from experiments.claims import FAILED
+    from experiments.core.claims import FAILED
 
     for deviation in results["deviations"]:
         print(f"- not as in the paper: {deviation}")

@@ -8,7 +8,7 @@ paper; Seq-Inter is always fine-tuning of a trained model.
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from seqkd_jax.base import UserError
+from seqkd_jax.types import UserError
 
 
 class Arm(NamedTuple):

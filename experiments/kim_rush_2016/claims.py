@@ -1,4 +1,4 @@
-"""What the paper says that these results can test; `experiments.claims` has the form of a claim and the rule.
+"""What the paper says that these results can test; `experiments.core.claims` has the form of a claim and the rule.
 
 What makes a claim more than a direction here:
 - a difference in BLEU: the interval of the paired bootstrap over test sentences (`significance`) lies above zero. Its
@@ -14,10 +14,10 @@ from itertools import zip_longest
 from types import MappingProxyType
 from typing import NamedTuple
 
-from experiments.claims import FAILED, NOT_RUN, Claim, verdict
+from experiments.core.claims import FAILED, NOT_RUN, Claim, verdict
+from experiments.core.report import DAGGER
 from experiments.kim_rush_2016.arms import ACROSS, BASELINE, COMPARED, TEACHER, named
 from experiments.kim_rush_2016.published import Row
-from experiments.report import DAGGER
 
 SEVERAL = 3.0  # times; "several times the baseline's"
 NEAR = 0.5  # BLEU; beam 1 is near beam 5 within this, or where the gain is under half the baseline's

@@ -12,14 +12,16 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments import report
+from experiments.core import report
 from experiments.kim_rush_2016.arms import ARMS, Arm
 from experiments.kim_rush_2016.scales import Scale, label
 from experiments.kim_rush_2016.study import Row, rows, start_of, train_config
-from seqkd_jax import models, performance, train
-from seqkd_jax.base import Batch, Translator
+from seqkd_jax import models
 from seqkd_jax.config import BatchConfig, ModelConfig, SearchConfig, TrainConfig
 from seqkd_jax.losses import LOSSES, arguments_from, over_positions
+from seqkd_jax.training import train_step
+from seqkd_jax.types import Batch, Translator
+from seqkd_jax.utils import performance
 
 PADDING = 1.1  # cells for each id in a bucketed batch, about
 
@@ -130,11 +132,11 @@ def update_flops(scale: Scale, config: TrainConfig, model: Translator, teacher: 
     lead = (1, config.accumulate)
     batch = abstract_batch(math.ceil(count / config.accumulate), source, target, lead)
     numbers = jax.ShapeDtypeStruct(batch.labels.shape[:-1], np.int32)
-    state = jax.eval_shape(lambda: train.start_state(model, config))
+    state = jax.eval_shape(lambda: train_step.start_state(model, config))
     params = None if teacher is None else _params(teacher)
-    taught_by = None if teacher is None else train.Teacher(teacher, params)
-    update = train.update_for(model, config, tuple(jax.local_devices()[:1]), taught_by)
-    return performance.count_flops(update, state, batch, numbers, train.settings(config, 1.0), params)
+    taught_by = None if teacher is None else train_step.Teacher(teacher, params)
+    update = train_step.update_for(model, config, tuple(jax.local_devices()[:1]), taught_by)
+    return performance.count_flops(update, state, batch, numbers, train_step.settings(config, 1.0), params)
 
 
 def update_memory(

@@ -7,7 +7,7 @@ its model, so that it looks the same in every plot.
 import math
 from collections.abc import Callable
 
-from experiments.plots import COLOURS, MARKERS, pyplot
+from experiments.core.plots import COLOURS, MARKERS, pyplot
 
 LINES = ("-", "--", ":")
 

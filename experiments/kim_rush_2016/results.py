@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import pipeline
+from experiments.core import stages
 from experiments.kim_rush_2016.arms import BASELINE, TEACHER, against
 from experiments.kim_rush_2016.scales import label
 from experiments.kim_rush_2016.study import CORPORA, Row, Study, data, read, significance, train_config, training
-from seqkd_jax import files
+from seqkd_jax.utils import files
 
 
 def results_of(study: Study, row: Row, directory: Path, compared: dict) -> dict:
     """One entry of results.json's `arms`."""
     run, config = training(study, row), train_config(study.scale, row.arm)
     summary = files.read_json(run / "summary.json")
-    how = pipeline.read_manifest(run)
+    how = stages.read_manifest(run)
     return {
         "arm": row.arm.name,
         "model": label(row.model),
@@ -30,7 +30,7 @@ def results_of(study: Study, row: Row, directory: Path, compared: dict) -> dict:
             "corpus": row.arm.corpus,
             "loss": row.arm.loss,
             "config": asdict(config),
-            "commits": pipeline.commits_of(how),
+            "commits": stages.commits_of(how),
             "seconds": how["seconds"],
             **summary,
         },
@@ -51,7 +51,7 @@ def _card(study: Study, name: str) -> dict | None:
     """The numbers of a distilled corpus's card; None if no arm needed it."""
     try:
         card = files.read_json(CORPORA[name](study._replace(make=False)) / "card.json")
-    except pipeline.NotMade:
+    except stages.NotMade:
         return None
     return {key: value for key, value in card.items() if isinstance(value, int | float | str | None)}
 

@@ -11,7 +11,6 @@ from typing import Literal
 
 from experiments.kim_rush_2016 import published
 from experiments.kim_rush_2016.published import Published
-from seqkd_jax.base import UserError
 from seqkd_jax.config import (
     BatchConfig,
     LossConfig,
@@ -23,7 +22,8 @@ from seqkd_jax.config import (
     TransformerConfig,
     VocabularyConfig,
 )
-from seqkd_jax.language import MAX_SOURCE, MAX_TARGET
+from seqkd_jax.data.toy import MAX_SOURCE, MAX_TARGET
+from seqkd_jax.types import UserError
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import pipeline
+from experiments.core import stages
 from experiments.kim_rush_2016.arms import ARMS, COMPARED, TEACHER, Arm, against, slug
 from experiments.kim_rush_2016.scales import Scale, label
-from seqkd_jax import batches, checkpoint, corpus, distill, evaluate, files, language, models, progress, vocab
+from seqkd_jax import checkpoint, distillation, models
 from seqkd_jax.config import CorpusConfig, ModelConfig, SearchConfig, TrainConfig
-from seqkd_jax.distill import lists
+from seqkd_jax.data import batches, corpus, toy, vocabulary
+from seqkd_jax.decoding import Decoding
+from seqkd_jax.distillation import nbest
+from seqkd_jax.evaluation import evaluation, metrics
 from seqkd_jax.losses import LOSSES
-from seqkd_jax.train_translator import Run, train_translator
-from seqkd_jax.translate import Decoding
+from seqkd_jax.training.translation_trainer import Run, train_translator
+from seqkd_jax.utils import files, progress
 
 SPLITS = ("train", "valid", "test")
 
@@ -38,7 +41,7 @@ class Study(NamedTuple):
 
     def stage(self, name: str, settings: Any, inputs: Mapping[str, Path], make: Callable, resumable=False) -> Path:
         """One stage of this study."""
-        return pipeline.stage(name, settings, inputs, make if self.make else None, self.root, resumable=resumable)
+        return stages.stage(name, settings, inputs, make if self.make else None, self.root, resumable=resumable)
 
 
 class Row(NamedTuple):
@@ -99,15 +102,15 @@ def read(study: Study, directory: Path, split: str) -> corpus.Corpus:
     return corpus.load_split(CorpusConfig(str(directory), *study.scale.languages), split)
 
 
-def vocabulary(study: Study) -> Path:
+def learned_vocabulary(study: Study) -> Path:
     """The vocabularies, and the batch shapes that all arms share."""
     scale, given = study.scale, data(study)
     batch = scale.batch
 
     def make(directory: Path) -> None:
         gold = read(study, given, "train")
-        learned = vocab.learn(gold.sources, gold.targets, scale.vocabulary)
-        vocab.save(learned, directory)
+        learned = vocabulary.learn(gold.sources, gold.targets, scale.vocabulary)
+        vocabulary.save(learned, directory)
         encoded, dropped = batches.encode_corpus(gold, learned, batch)
         plan = batches.make_plan(encoded, batch, scale.shapes and [batches.Shape(*shape) for shape in scale.shapes])
         progress.log(f"gold: {dropped}; {batches.describe(plan)}")
@@ -118,7 +121,7 @@ def vocabulary(study: Study) -> Path:
 
 def shapes(study: Study) -> tuple[batches.Shape, ...]:
     """The batch shapes that all arms share which make batches alike."""
-    return tuple(batches.Shape(*shape) for shape in files.read_json(vocabulary(study) / "shapes.json"))
+    return tuple(batches.Shape(*shape) for shape in files.read_json(learned_vocabulary(study) / "shapes.json"))
 
 
 # Distilled corpora
@@ -134,15 +137,15 @@ def n_best(study: Study, search: SearchConfig, share: float) -> tuple[Path, np.n
     def make(directory: Path) -> None:
         _lists(study, directory, teacher, [gold.sources[place] for place in chosen], search)
 
-    made_by = [decoding(scale, search).decoder, lists.FORMAT]
+    made_by = [decoding(scale, search).decoder, nbest.FORMAT]
     settings = [search, share, scale.seed, scale.source_buckets, scale.decode_tokens, *made_by]
     inputs = {"data": given, "teacher": teacher}
     return study.stage(f"n-best-{search.beam}", settings, inputs, make, resumable=True), chosen
 
 
-def _lists(study: Study, directory: Path, teacher: Path, lines: list[str], search: SearchConfig) -> distill.NBest:
+def _lists(study: Study, directory: Path, teacher: Path, lines: list[str], search: SearchConfig) -> distillation.NBest:
     scale = study.scale
-    return distill.n_best(
+    return distillation.n_best(
         directory,
         checkpoint.load(teacher),
         lines,
@@ -164,9 +167,11 @@ def distilled(study: Study, search: SearchConfig, share: float, selection: str, 
     def make(directory: Path) -> None:
         gold = corpus.take(read(study, given, "train"), chosen)
         found = _lists(study, candidates, teacher, gold.sources, search)
-        vocabularies = vocab.load(vocabulary(study))
+        vocabularies = vocabulary.load(learned_vocabulary(study))
         languages = study.scale.languages
-        distill.write_corpus(directory / "corpus", found, vocabularies, gold.targets, selection, languages=languages)
+        distillation.write_corpus(
+            directory / "corpus", found, vocabularies, gold.targets, selection, languages=languages
+        )
 
     return study.stage(name, {"selection": selection}, {"lists": candidates, "data": given}, make) / "corpus"
 
@@ -205,7 +210,7 @@ def start_of(row: Row) -> Row | None:
 def training(study: Study, row: Row) -> Path:
     """The training run of a row: checkpoints, metrics.jsonl, summary.json."""
     scale, config, start = study.scale, train_config(study.scale, row.arm), start_of(row)
-    read_from, words = CORPORA[row.arm.corpus](study), vocabulary(study)
+    read_from, words = CORPORA[row.arm.corpus](study), learned_vocabulary(study)
     inputs = {"corpus": read_from, "gold": data(study), "vocabulary": words}
     if start is not None:
         inputs["start"] = trained(study, start)
@@ -215,7 +220,7 @@ def training(study: Study, row: Row) -> Path:
     def make(directory: Path) -> None:
         run = Run(
             model=row.model,
-            vocabularies=vocab.load(words),
+            vocabularies=vocabulary.load(words),
             train=read(study, read_from, "train"),
             valid=read(study, inputs["gold"], "valid"),
             config=config,
@@ -236,13 +241,13 @@ def trained(study: Study, row: Row) -> Path:
     return training(study, row) / study.scale.pick
 
 
-def evaluation(study: Study, row: Row) -> Path:
+def measured(study: Study, row: Row) -> Path:
     """The row's results.json, and its outputs."""
     scale, given, weights = study.scale, data(study), trained(study, row)
 
     def make(directory: Path) -> None:
         found = checkpoint.load(weights)
-        result = evaluate.evaluate(
+        result = evaluation.evaluate(
             found.model,
             found.params,
             found.vocabularies,
@@ -268,18 +273,18 @@ def evaluation(study: Study, row: Row) -> Path:
         scale.timed_repetitions,
         scale.embedded is not None,
     ]
-    inputs = {"data": given, "checkpoint": weights, "vocabulary": vocabulary(study)}
+    inputs = {"data": given, "checkpoint": weights, "vocabulary": learned_vocabulary(study)}
     return study.stage(f"evaluate-{row.key}", settings, inputs, make)
 
 
-def _truth(result: evaluate.Evaluation, study: Study) -> dict[str, float]:
+def _truth(result: evaluation.Evaluation, study: Study) -> dict[str, float]:
     """Of the embedded language we know what is right: the share of outputs that are, and that are the very mode."""
     sources = read(study, data(study), "test").sources
     shares = {}
     for beam, outputs in result.outputs.items():
         pairs = list(zip(sources, outputs, strict=True))
-        shares[f"right_share_{beam}"] = statistics.fmean(language.is_right(*pair) for pair in pairs)
-        shares[f"mode_share_{beam}"] = statistics.fmean(language.mode(source)[0] == output for source, output in pairs)
+        shares[f"right_share_{beam}"] = statistics.fmean(toy.is_right(*pair) for pair in pairs)
+        shares[f"mode_share_{beam}"] = statistics.fmean(toy.mode(source)[0] == output for source, output in pairs)
     return shares
 
 
@@ -289,7 +294,7 @@ def significance(study: Study, evaluated: Mapping[Row, Path]) -> Path:
 
     def make(directory: Path) -> None:
         outputs = {key: files.read_json(path / "outputs.json") for key, path in given.items()}
-        tokenize = vocab.load(vocabulary(study)).metric_tokenizer
+        tokenize = vocabulary.load(learned_vocabulary(study)).metric_tokenizer
         found: dict = {row.key: {} for row in evaluated}
         for reference in [row for row in evaluated if row.arm.name in {against(arm) for arm in ARMS}]:
             of_teacher = reference.arm.name == TEACHER
@@ -298,7 +303,7 @@ def significance(study: Study, evaluated: Mapping[Row, Path]) -> Path:
                 systems = {row.key: outputs[row.key][beam] for row in others}
                 systems[reference.key] = outputs[reference.key][reference_beam]
                 references = outputs[reference.key]["references"]
-                compared = evaluate.paired_bootstrap(systems, references, reference.key, tokenize)
+                compared = metrics.paired_bootstrap(systems, references, reference.key, tokenize)
                 for key, result in compared.items():
                     found[key].setdefault(reference.arm.name, {})[name] = result
         files.write_json(directory / "significance.json", found)

@@ -5,9 +5,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from experiments import claims as verdicts
+from experiments.core import claims as verdicts
+from experiments.core.report import DAGGER, markdown
 from experiments.kim_rush_2016 import claims
-from experiments.report import DAGGER, markdown
 
 REQUIRED = (
     "arm",

@@ -1,14 +1,14 @@
 """Checkpoints that describe themselves: whoever has the directory needs nothing else.
 
   params/          the weights, an orbax tree
-  vocabulary/      both vocabularies as plain files (vocab.save)
+  vocabulary/      both vocabularies as plain files (vocabulary.save)
   state/           optional: everything training needs to go on, an orbax tree
   checkpoint.json  format, model kind and configuration, vocabulary fingerprint, shapes, hash, metadata, versions
 
 A directory is written whole or not at all (files.new_directory). Arrays have no device axis, so what four devices saved
 one can load.
 
-  record  checkpoint.json        trees  arrays on the disk, checked; the only file that imports orbax
+  record  checkpoint.json        arrays  leaves on the disk, checked; the only file that imports orbax
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,11 +18,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from seqkd_jax import files, models, vocab
-from seqkd_jax.base import Model, Translator, UserError
-from seqkd_jax.checkpoint import trees
+from seqkd_jax import models
+from seqkd_jax.checkpoint import arrays
 from seqkd_jax.checkpoint.record import FORMAT, RECORD, config_from_json, config_to_json, read_record, versions
 from seqkd_jax.config import ModelConfig
+from seqkd_jax.data import vocabulary
+from seqkd_jax.types import Model, Translator, UserError
+from seqkd_jax.utils import files
 
 __all__ = [
     "Checkpoint",
@@ -38,7 +40,7 @@ __all__ = [
     "read_record",
     "save",
     "select",
-    "trees",
+    "arrays",
     "versions",
 ]
 
@@ -78,10 +80,10 @@ def save(
     ValueError if one is not replicated.
     """
     sizes = vocabularies.source.size, vocabularies.target.size
-    params = trees.host(params)
-    expected = trees.describe(_shapes(model_config, sizes, replicas))
-    trees.require(trees.describe(params), expected, f"{directory}: cannot save these parameters")
-    state_leaves = None if state is None else trees.named_leaves(trees.host(state))
+    params = arrays.host(params)
+    expected = arrays.describe(_shapes(model_config, sizes, replicas))
+    arrays.require(arrays.describe(params), expected, f"{directory}: cannot save these parameters")
+    state_leaves = None if state is None else arrays.named_leaves(arrays.host(state))
     record = {
         "format": FORMAT,
         "model": config_to_json(model_config),
@@ -89,17 +91,17 @@ def save(
         "source_size": sizes[0],
         "target_size": sizes[1],
         "replicas": replicas,
-        "params": trees.describe(params),
-        "params_sha256": trees.sha256(params),
-        "state": None if state is None else trees.describe(state_leaves),
+        "params": arrays.describe(params),
+        "params_sha256": arrays.sha256(params),
+        "state": None if state is None else arrays.describe(state_leaves),
         "metadata": metadata,
         "versions": versions(),
     }
     with files.new_directory(directory, (RECORD, "params", "state", "vocabulary")) as temporary:
-        trees.write(temporary / "params", params)
+        arrays.write(temporary / "params", params)
         if state is not None:
-            trees.write(temporary / "state", {f"{i:05d}": leaf for i, leaf in enumerate(state_leaves.values())})
-        vocab.save(vocabularies, temporary / "vocabulary")
+            arrays.write(temporary / "state", {f"{i:05d}": leaf for i, leaf in enumerate(state_leaves.values())})
+        vocabulary.save(vocabularies, temporary / "vocabulary")
         files.write_json(temporary / RECORD, record)  # last: a directory without it is not a checkpoint
     return Path(directory)
 
@@ -147,18 +149,18 @@ def _read_as(
     record: dict, directory: Path | str, sharding: jax.sharding.Sharding | None, places: list[int | None]
 ) -> list[Checkpoint]:
     path = files.existing(directory)
-    vocabularies = vocab.load(path / "vocabulary")
-    vocab.require_same(record["vocabulary"], vocabularies, str(directory))
+    vocabularies = vocabulary.load(path / "vocabulary")
+    vocabulary.require_same(record["vocabulary"], vocabularies, str(directory))
     config = config_from_json(record["model"], path / RECORD)
     sizes, replicas = (record["source_size"], record["target_size"]), record.get("replicas", 1)
     shapes = _shapes(config, sizes, replicas)
     where = f"{directory}: the weights do not fit the configuration beside them"
-    trees.require(record["params"], trees.describe(shapes), where)
+    arrays.require(record["params"], arrays.describe(shapes), where)
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    params = trees.read(path / "params", shapes, sharding)
-    trees.require(trees.describe(params), record["params"], f"{directory}: damaged, params/ is not what was saved")
-    host = trees.host(params)
-    if trees.sha256(host) != record["params_sha256"]:
+    params = arrays.read(path / "params", shapes, sharding)
+    arrays.require(arrays.describe(params), record["params"], f"{directory}: damaged, params/ is not what was saved")
+    host = arrays.host(params)
+    if arrays.sha256(host) != record["params_sha256"]:
         raise UserError(f"{directory}: damaged, the weights do not have the hash they were saved with; train again")
 
     def seed(place: int | None) -> Checkpoint:
@@ -198,7 +200,7 @@ def of_no_use(found: Checkpoint) -> str:
 def load_params(directory: Path | str, like: Any) -> Any:
     """The weights as they were saved, stacked if so, as NumPy arrays in the structure of `like`."""
     shapes = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
-    return trees.restore(files.existing(directory) / "params", shapes)
+    return arrays.restore(files.existing(directory) / "params", shapes)
 
 
 def _check_replica(replica: int | None, replicas: int, directory: Path | str) -> None:
@@ -243,10 +245,10 @@ def load_state(directory: Path | str, like: Any) -> Any:
     if record["state"] is None:
         raise UserError(f"{directory}: holds weights but no training state; start from it instead of resuming")
     leaves, structure = jax.tree.flatten(like)
-    trees.require(record["state"], trees.describe(like), f"{directory}: the training state is of another run")
+    arrays.require(record["state"], arrays.describe(like), f"{directory}: the training state is of another run")
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    targets = {f"{i:05d}": trees.target(leaf, device) for i, leaf in enumerate(leaves)}
-    restored = trees.restore(path / "state", targets)
+    targets = {f"{i:05d}": arrays.target(leaf, device) for i, leaf in enumerate(leaves)}
+    restored = arrays.restore(path / "state", targets)
     return jax.tree.unflatten(structure, [restored[name] for name in sorted(restored)])
 
 
@@ -280,7 +282,7 @@ def average(directories: list[Path | str]) -> Any:
                 )
         if _of_run(record) != _of_run(first):
             raise UserError(f"{directory}: of another run than {directories[0]}; their mean would be of no use")
-        params = jax.tree.map(lambda leaf: leaf.astype(np.float64), trees.host(load(directory).params))
+        params = jax.tree.map(lambda leaf: leaf.astype(np.float64), arrays.host(load(directory).params))
         total = params if total is None else jax.tree.map(np.add, total, params)
     shapes = _shapes(config_from_json(first["model"], directories[0]), (first["source_size"], first["target_size"]), 1)
     return jax.tree.map(lambda leaf, shape: (leaf / len(directories)).astype(shape.dtype), total, shapes)

@@ -5,9 +5,10 @@ import platform
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from seqkd_jax import files, models
-from seqkd_jax.base import UserError
+from seqkd_jax import models
 from seqkd_jax.config import ModelConfig
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files
 
 FORMAT = 1
 RECORD = "checkpoint.json"

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from seqkd_jax.base import Model, Translator, require_choices
 from seqkd_jax.config import (
     CNNConfig,
     LSTMConfig,
@@ -29,6 +28,7 @@ from seqkd_jax.models.lstm import build_lstm
 from seqkd_jax.models.sequence_lstm import build_sequence_lstm
 from seqkd_jax.models.sequence_transformer import build_sequence_transformer
 from seqkd_jax.models.transformer import build_transformer
+from seqkd_jax.types import Model, Translator, require_choices
 
 __all__ = ["MODELS", "READERS", "TRANSLATORS", "Entry", "build", "ensemble", "kind_of", "parameter_count"]
 

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqkd_jax.base import Translator
 from seqkd_jax.models.layers import fold_keys
+from seqkd_jax.types import Translator
 
 
 @functools.cache

@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from seqkd_jax.base import Model, UserError
 from seqkd_jax.config import CNNConfig, MLPConfig
 from seqkd_jax.models.layers import dropout, fold_keys, require_rates, vocabulary_logits
+from seqkd_jax.types import Model, UserError
 
 SIDE = 28  # pixels
 EPSILON = 1e-5  # of the norms

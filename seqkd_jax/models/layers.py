@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Shaped
 
-from seqkd_jax.base import PAD, UserError, require_at_least, require_shares
+from seqkd_jax.types import PAD, UserError, require_at_least, require_shares
 
 DECODING = "decoding"  # beside the parameters: copies of weights, laid out for decoding
 LEVELS = 2**16  # a mask compares 16 random bits with round(rate * LEVELS): rates are rounded to 1/65536

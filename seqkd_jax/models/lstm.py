@@ -16,7 +16,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seqkd_jax.base import PAD, Translator
 from seqkd_jax.config import LSTMConfig
 from seqkd_jax.models.layers import (
     DECODING,
@@ -30,6 +29,7 @@ from seqkd_jax.models.layers import (
     vocabulary_logits,
 )
 from seqkd_jax.models.recurrence import Weight, apply_weight, lstm_cell, lstm_layer, scan_products
+from seqkd_jax.types import PAD, Translator
 
 
 class Memory(NamedTuple):

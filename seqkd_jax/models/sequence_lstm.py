@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from seqkd_jax.base import PAD, Model
 from seqkd_jax.config import SequenceLSTMConfig
 from seqkd_jax.models.layers import (
     dropout,
@@ -25,6 +24,7 @@ from seqkd_jax.models.layers import (
     vocabulary_logits,
 )
 from seqkd_jax.models.recurrence import lstm_layer
+from seqkd_jax.types import PAD, Model
 
 
 def _forget_one(key, shape, dtype=jnp.float32):

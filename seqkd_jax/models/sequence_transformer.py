@@ -12,7 +12,6 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from seqkd_jax.base import BOS, PAD, Model, UserError
 from seqkd_jax.config import SequenceTransformerConfig
 from seqkd_jax.models.layers import (
     dropout,
@@ -24,6 +23,7 @@ from seqkd_jax.models.layers import (
     vocabulary_logits,
 )
 from seqkd_jax.models.transformer_layers import EncoderLayer, Keys, layer_norm
+from seqkd_jax.types import BOS, PAD, Model, UserError
 
 
 class SequenceTransformer(nn.Module):

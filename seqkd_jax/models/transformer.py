@@ -20,7 +20,6 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from seqkd_jax.base import PAD, Translator, UserError
 from seqkd_jax.config import TransformerConfig
 from seqkd_jax.models.layers import (
     DECODING,
@@ -34,6 +33,7 @@ from seqkd_jax.models.layers import (
     vocabulary_logits,
 )
 from seqkd_jax.models.transformer_layers import DecoderLayer, EncoderLayer, Keys, layer_norm
+from seqkd_jax.types import PAD, Translator, UserError
 
 
 class Memory(NamedTuple):

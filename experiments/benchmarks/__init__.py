@@ -1,0 +1,1 @@
+"""How fast: decoding and training beside other toolkits, replicas beside separate runs."""

@@ -1,0 +1,165 @@
+"""Peers that decode our Transformer's weights: CTranslate2 and, where they have Marian's form, Hugging Face.
+
+The same sentences, limits and length rule. What they call differently: a limit holds for a batch (ours: a sentence), so
+a batch gets its largest; CTranslate2 at length penalty 0 ends a sentence when its best hypothesis has ended, Hugging
+Face when no live one can enter the K best, as ours.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from experiments.benchmarks.decoding import ctranslate2_form
+from experiments.benchmarks.decoding.systems import Job, Missing, Sentences, System, sorted_batches
+from seqkd_jax import checkpoint
+from seqkd_jax.checkpoint import Checkpoint
+from seqkd_jax.config import SearchConfig
+from seqkd_jax.decoding.search import length_limits
+from seqkd_jax.marian import export_marian
+from seqkd_jax.types import EOS, UserError
+from seqkd_jax.utils import files
+
+
+def cores() -> int:
+    """Cores that this process may use: the threads that every peer gets."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def exported(directory: Path, scratch: Path) -> Path:
+    """The Marian directory of a checkpoint, made once under `scratch`; Missing where there is no such form."""
+    out = scratch / f"marian-{checkpoint.fingerprint(directory)[:12]}"
+    try:
+        return out if out.exists() else export_marian(directory, out)
+    except UserError as error:
+        raise Missing(str(error).removeprefix(f"{directory}: ")) from None
+
+
+def limits(sentences: Sentences, rules: SearchConfig) -> dict[str, int]:
+    """The largest limits of a batch: {"shortest", "longest"}, in target tokens."""
+    shortest, longest = length_limits(rules, np.array([len(ids) - 1 for ids in sentences]))
+    return {"shortest": int(shortest.max()), "longest": int(longest.max())}
+
+
+def penalty(rules: SearchConfig) -> float:
+    """The exponent that scores are divided by the length to the power of."""
+    if rules.length_rule == "gnmt":
+        raise Missing("has no length rule gnmt")
+    return rules.length_alpha if rules.length_rule == "power" else 0.0
+
+
+def ctranslate2(compute_type: str, model: Checkpoint, scratch: Path) -> System:
+    """CTranslate2 at this type of weights; one translation at a time, on all cores or on the GPU."""
+    import ctranslate2
+
+    converted, never = _converted(compute_type, model, scratch)
+    device = "cuda" if on_gpu() and ctranslate2.get_cuda_device_count() else "cpu"
+    options = {"device": device, "compute_type": compute_type, "inter_threads": 1, "intra_threads": cores()}
+    translator = ctranslate2.Translator(str(converted), **options)
+    entries = model.vocabularies.source.entries
+    ids = {name: index for index, name in enumerate(model.vocabularies.target.entries)}
+
+    def prepare(sentences: Sentences, rows: int, rules: SearchConfig) -> list[Job]:
+        parts = [[place] for place in range(len(sentences))] if rows == 1 else [list(range(len(sentences)))]
+        jobs = []
+        for part in parts:
+            chosen = [sentences[place] for place in part]
+            limit = limits(chosen, rules)
+            decoding = {
+                "beam_size": rules.beam,
+                "length_penalty": penalty(rules),
+                "min_decoding_length": limit["shortest"],
+                "max_decoding_length": limit["longest"],
+                "max_batch_size": rows,
+                "suppress_sequences": never or None,
+                "disable_unk": rules.forbid_unk,
+                "max_input_length": 0,
+            }
+            jobs.append(Job(part, ([[entries[i] for i in ids] for ids in chosen], decoding), 0))
+        return jobs
+
+    def run(job: Job) -> list[list[int]]:
+        tokens, decoding = job.inputs
+        return [[ids[name] for name in found.hypotheses[0]] for found in translator.translate_batch(tokens, **decoding)]
+
+    return System(prepare, run)
+
+
+def _converted(compute_type: str, model: Checkpoint, scratch: Path) -> tuple[Path, list[list[str]]]:
+    """CTranslate2's directory, and the entries that it must not produce: through Marian's form, as users get there, or
+    directly where the model has none. Missing: neither."""
+    from ctranslate2.converters import TransformersConverter
+
+    try:
+        marian = exported(model.directory, scratch)
+    except Missing:
+        converted = scratch / f"{checkpoint.fingerprint(model.directory)[:12]}-{compute_type}"
+        if not converted.exists():
+            ctranslate2_form.convert(model, converted, compute_type)
+        return converted, ctranslate2_form.never(model)
+    converted = marian.with_name(f"{marian.name}-{compute_type}")
+    if not converted.exists():
+        TransformersConverter(str(marian)).convert(str(converted), quantization=compute_type)
+    names = list(files.read_json(marian / "vocab.json"))
+    never = [[names[index]] for (index,) in files.read_json(marian / "generation_config.json")["bad_words_ids"]]
+    return converted, [name for name in never if name != [names[-1]]]  # <pad>: the converter has dropped it
+
+
+def hugging_face(model: Checkpoint, scratch: Path) -> System:
+    """`MarianMTModel.generate` of transformers, in PyTorch, float32."""
+    import torch
+    from transformers import MarianMTModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    torch.set_num_threads(cores())
+    marian = exported(model.directory, scratch)
+    device = torch.device("cuda" if on_gpu() and torch.cuda.is_available() else "cpu")
+    network = MarianMTModel.from_pretrained(marian, use_safetensors=True).to(device).eval()
+    theirs = files.read_json(marian / "vocab.json")
+    entries = model.vocabularies.source.entries
+    to_theirs = {index: theirs[name] for index, name in enumerate(entries) if name in theirs}
+    to_ours = {their: index for index, their in to_theirs.items()}
+    pad, eos = network.config.pad_token_id, to_theirs[EOS]
+
+    def prepare(sentences: Sentences, rows: int, rules: SearchConfig) -> list[Job]:
+        jobs = []
+        for places in sorted_batches(sentences, rows):
+            chosen = [sentences[place] for place in places]
+            width, limit = max(map(len, chosen)), limits(chosen, rules)
+            source = np.full((len(chosen), width), pad, np.int64)
+            for row, ids in zip(source, chosen, strict=True):
+                row[: len(ids)] = [to_theirs[index] for index in ids]
+            decoding = {
+                "num_beams": rules.beam,
+                "length_penalty": penalty(rules),
+                "min_new_tokens": limit["shortest"],
+                "max_new_tokens": limit["longest"],
+                "max_length": None,
+                "early_stopping": rules.stop == "first_k_finished",
+                "do_sample": False,
+            }
+            jobs.append(Job(places, (source, decoding), source.size))
+        return jobs
+
+    @torch.inference_mode()
+    def run(job: Job) -> list[list[int]]:
+        source, decoding = job.inputs
+        source = torch.from_numpy(source).to(device)
+        found = network.generate(input_ids=source, attention_mask=(source != pad).long(), **decoding).tolist()
+        return [[to_ours[index] for index in row[1:] if index not in (pad, eos)] for row in found]
+
+    @torch.inference_mode()
+    def encode(job: Job) -> None:
+        source = torch.from_numpy(job.inputs[0]).to(device)
+        network.get_encoder()(input_ids=source, attention_mask=(source != pad).long())[0][0, 0, 0].item()
+
+    return System(prepare, run, encode)
+
+
+def on_gpu() -> bool:
+    """Peers go where ours are."""
+    import jax
+
+    return jax.default_backend() == "gpu"

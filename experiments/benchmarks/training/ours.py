@@ -1,0 +1,71 @@
+"""One update of `seqkd_jax.train`, with head and loss in blocks of positions (`seqkd_jax.blocks`) or all at once."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import jax
+
+from experiments.benchmarks.training.subjects import Subject, batch, teacher_kernel
+from seqkd_jax import models
+from seqkd_jax.config import LossConfig, TrainConfig
+from seqkd_jax.losses import blockwise
+from seqkd_jax.training import train_step
+from seqkd_jax.types import Model
+from seqkd_jax.utils import performance
+
+
+class Update(NamedTuple):
+    """A system's update of one subject, compiled, and what is known of it without running it."""
+
+    run: Callable[[], float]  # one update more; the loss before it, in nats a position
+    parameters: int
+    flops: float | None = None  # of the matrix products
+    temporary_bytes: int | None = None  # beside state and batch
+
+
+def update(subject: Subject, seed: int, in_blocks: bool) -> Update:
+    """The update of a random start."""
+    model = models.build(subject.model, subject.entries, subject.entries)
+    config, teacher, params = TrainConfig(), None, None
+    if subject.teacher:
+        config = TrainConfig(loss=LossConfig("word_kd", alpha=1.0))
+        params = {"kernel": teacher_kernel(subject, seed)}
+        teacher = train_step.Teacher(_RECORDED, params)
+    devices = train_step.devices(1)
+    state = train_step.replicate(train_step.start_state(model, config), devices)
+    arguments = [*train_step.arrange(batch(subject, seed), 1, 1), train_step.settings(config, 1e-3), params]
+    with _blocks(in_blocks):
+        step = train_step.update_for(model, config, devices, teacher)
+        flops = performance.count_flops(step, state, *arguments)
+        compiled = step.lower(state, *arguments).compile()
+
+    def run() -> float:
+        nonlocal state
+        state, metrics = compiled(state, *arguments)
+        return float(metrics.loss_sum) / float(metrics.weight)
+
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    return Update(run, parameters, flops, compiled.memory_analysis().temp_size_in_bytes)
+
+
+# A teacher whose features are recorded is its head.
+_RECORDED = Model(
+    init=lambda key: {}, features=lambda *_: None, head=lambda params, features, ids=None: features @ params["kernel"].T
+)
+
+
+@contextmanager
+def _blocks(wanted: bool) -> Iterator[None]:
+    """Trace updates as they are, or with blocks that hold all positions. Nothing traced before is found again."""
+    backend, before = jax.default_backend(), dict(blockwise.LOGITS)
+    train_step.make_update.cache_clear()
+    if not wanted:
+        blockwise.LOGITS[backend] = sys.maxsize
+    try:
+        yield
+    finally:
+        blockwise.LOGITS.clear()
+        blockwise.LOGITS.update(before)
+        train_step.make_update.cache_clear()

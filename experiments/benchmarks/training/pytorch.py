@@ -1,0 +1,117 @@
+"""The same update in PyTorch, as its users write it: modules of torch.nn, eager; an LSTM's input feeding in a loop."""
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from experiments.benchmarks.training.ours import Update
+from experiments.benchmarks.training.subjects import Subject, batch, teacher_kernel
+from seqkd_jax.config import LSTMConfig, SequenceTransformerConfig, TransformerConfig
+
+
+class LSTM(nn.Module):
+    """Luong's LSTM as OpenNMT-py has it with input feeding: the decoder steps through `nn.LSTMCell`s."""
+
+    def __init__(self, config: LSTMConfig, entries: int):
+        super().__init__()
+        d = config.size
+        self.source, self.target = nn.Embedding(entries, d), nn.Embedding(entries, d)
+        self.encoder = nn.LSTM(d, d, config.layers, batch_first=True)
+        self.cells = nn.ModuleList(nn.LSTMCell(d if layer else 2 * d, d) for layer in range(config.layers))
+        self.attention, self.combine = nn.Linear(d, d, bias=False), nn.Linear(2 * d, d, bias=False)
+        self.output = nn.Linear(d, entries)
+
+    def forward(self, inputs):
+        source, target = inputs
+        states, (h, c) = self.encoder(self.source(source))
+        keys = self.attention(states).transpose(1, 2).contiguous()
+        state = list(zip(h.unbind(0), c.unbind(0), strict=True))
+        feed, vectors = torch.zeros_like(states[:, 0]), []
+        for below in self.target(target).unbind(1):
+            below = torch.cat([below, feed], -1)
+            for layer, cell in enumerate(self.cells):
+                state[layer] = cell(below, state[layer])
+                below = state[layer][0]
+            weights = torch.softmax(torch.bmm(below[:, None], keys), -1)
+            feed = torch.tanh(self.combine(torch.cat([torch.bmm(weights, states)[:, 0], below], -1)))
+            vectors.append(feed)
+        return self.output(torch.stack(vectors, 1))
+
+
+class Transformer(nn.Module):
+    """`nn.Transformer` with one embedding for source, target and output, and sinusoids."""
+
+    def __init__(self, config: TransformerConfig, entries: int):
+        super().__init__()
+        self.embedding = nn.Embedding(entries, config.width)
+        self.layers = nn.Transformer(
+            config.width, config.heads, config.encoder_layers, config.decoder_layers, config.feed_forward, 0.0,
+            config.activation, batch_first=True, norm_first=config.norm == "pre",
+        )  # fmt: skip
+        position = torch.arange(512)[:, None] * torch.exp(
+            torch.arange(config.width // 2) * (-math.log(10_000) / max(config.width // 2 - 1, 1))
+        )
+        self.register_buffer("positions", torch.cat([position.sin(), position.cos()], -1))
+        nn.init.normal_(self.embedding.weight, std=config.width**-0.5)
+
+    def forward(self, inputs):
+        source, target = (self._embedded(ids) for ids in inputs)
+        causal = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
+        return self.layers(source, target, tgt_mask=causal, tgt_is_causal=True) @ self.embedding.weight.T
+
+    def _embedded(self, ids):
+        return self.embedding(ids) * self.embedding.embedding_dim**0.5 + self.positions[: ids.shape[1]]
+
+
+class LanguageModel(nn.Module):
+    """A causal `nn.TransformerEncoder` with learned positions and tied embeddings."""
+
+    def __init__(self, config: SequenceTransformerConfig, entries: int):
+        super().__init__()
+        self.embedding = nn.Embedding(entries, config.width)
+        self.positions = nn.Parameter(torch.randn(config.max_length, config.width) * config.init_scale)
+        layer = nn.TransformerEncoderLayer(
+            config.width, config.heads, config.feed_forward, 0.0, config.activation, batch_first=True, norm_first=True
+        )
+        norm = nn.LayerNorm(config.width)
+        self.layers = nn.TransformerEncoder(layer, config.layers, norm, enable_nested_tensor=False)
+        self.bias = nn.Parameter(torch.zeros(entries))
+        nn.init.normal_(self.embedding.weight, std=config.init_scale)
+
+    def forward(self, ids):
+        x = self.embedding(ids) + self.positions[: ids.shape[1]]
+        causal = nn.Transformer.generate_square_subsequent_mask(ids.shape[1])
+        return self.layers(x, causal, is_causal=True) @ self.embedding.weight.T + self.bias
+
+
+MODELS = {LSTMConfig: LSTM, TransformerConfig: Transformer, SequenceTransformerConfig: LanguageModel}
+
+
+def update(subject: Subject, seed: int) -> Update:
+    """The update of a random start."""
+    torch.manual_seed(seed)
+    model = MODELS[type(subject.model)](subject.model, subject.entries)
+    optimiser = torch.optim.Adam(model.parameters(), 1e-3, (0.9, 0.98), 1e-9)
+    made = batch(subject, seed)
+    ids = lambda array: torch.from_numpy(array).long()  # noqa: E731
+    inputs = tuple(map(ids, made.inputs)) if subject.translates else ids(made.inputs)
+    labels, features, kernel = ids(made.labels).flatten(), None, None
+    if subject.teacher:
+        features, kernel = torch.from_numpy(made.teacher_features), torch.from_numpy(teacher_kernel(subject, seed))
+
+    def run() -> float:
+        wanted = labels
+        if features is not None:
+            with torch.no_grad():
+                wanted = torch.softmax(features @ kernel.T, -1).flatten(0, 1)
+        loss = functional.cross_entropy(model(inputs).flatten(0, 1), wanted)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimiser.step()
+        return loss.item()
+
+    return Update(run, int(np.sum([parameter.numel() for parameter in model.parameters()])))

@@ -1,0 +1,1 @@
+"""What all studies share: stages, claims, tables, plots, measurements."""

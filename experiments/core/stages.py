@@ -1,0 +1,223 @@
+"""Stages: each is made once, whole, and says how. The flow of a study is files, one way.
+
+A stage's identity is the hash of its name, its settings, the contents of its inputs and the format version: arms that
+need the same thing share it, and changed settings make another directory instead of a stale one. It is filled in
+`<name>-<identity>.partial` (kept when killed, for stages that can go on), gets a manifest with the hash of every file,
+and then its name. Done means that the manifest is there and its hashes verify, not that a file exists.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from seqkd_jax import checkpoint
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files, progress
+
+FORMAT = 1  # raise it when stages made by older code must not be used any more
+MANIFEST = "manifest.json"
+PARTS = ".parts"  # beside the stages, of each unfinished one: the commit and the start of every run that worked on it
+
+
+class NotMade(Exception):
+    """A stage was only looked up, and is not there."""
+
+
+def stage(
+    name: str,
+    settings: Any,
+    inputs: Mapping[str, Path],
+    make: Callable[[Path], object] | None,
+    root: Path | str,
+    *,
+    resumable: bool = False,
+    version: int = 1,
+) -> Path:
+    """The finished directory of a stage, made now if it is not there yet.
+
+    settings: everything that decides the result beside the inputs (dataclass, NamedTuple or JSON values). inputs:
+    results of earlier stages, or files. make: fills the directory it is given; with `resumable` it finds there what a
+    killed run left, otherwise an empty one. None: only look, and raise NotMade. version: of `make`'s own format. A
+    second process that wants the same stage waits for the first. UserError: a finished stage is damaged, an input is
+    missing.
+    """
+    root = Path(root).absolute()
+    hashes = {key: content_hash(path) for key, path in sorted(inputs.items())}
+    identity = {"name": name, "settings": canonical(settings), "inputs": hashes, "format": FORMAT, "version": version}
+    directory = root / f"{name}-{files.sha256_json(identity)[:12]}"
+    if not _done(directory):
+        if make is None:
+            raise NotMade(str(directory))
+        with _alone(directory, name):
+            if not _done(directory):  # another process may have made it meanwhile
+                _make(directory, identity, make, resumable)
+                return directory
+    if make is not None and directory not in _told:
+        progress.log(f"[{name}] done before ({directory.name})")
+        _told.add(directory)
+    return directory
+
+
+def content_hash(path: Path | str) -> str:
+    """What stands for an input in an identity: the hash of a file or tree; inside a stage, from its manifest."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such input; check the path")
+    for directory in (path, *path.parents):
+        if re.search("-[0-9a-f]{12}$", directory.name) and (directory / MANIFEST).is_file():
+            inside = path.relative_to(directory).as_posix()
+            prefix = "" if inside == "." else f"{inside}/"
+            recorded = read_manifest(directory)["files"].items()
+            return files.sha256_json({name: digest for name, digest in recorded if f"{name}/".startswith(prefix)})
+    return files.sha256_tree(path)
+
+
+def canonical(value: Any) -> Any:
+    """Settings as JSON values that name their types, so that equal fields of two kinds of model differ.
+
+    A type whose settings came to mean something else has a FORM, a number, which tells old results from new ones.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: canonical(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        form = {"form": value.FORM} if hasattr(value, "FORM") else {}
+        return {"type": type(value).__name__, **form, **fields}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {"type": type(value).__name__, **canonical(value._asdict())}
+    if isinstance(value, Mapping):
+        return {str(key): canonical(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(inner) for inner in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"settings hold {value!r} of {type(value).__name__}; only plain values have an identity")
+
+
+def read_manifest(directory: Path | str) -> dict:
+    """The manifest of a finished stage."""
+    return files.read_json(Path(directory) / MANIFEST)
+
+
+def commits_of(manifest: dict) -> list[str]:
+    """The commits of all runs that worked on a stage; of stages made before these were kept the last."""
+    return manifest.get("commits", [manifest["commit"]])
+
+
+def verify(directory: Path) -> None:
+    """UserError, naming the file and the remedy, unless a finished stage holds just what its manifest says."""
+    recorded = read_manifest(directory)["files"]
+    found = set(files.tree(directory)) - {MANIFEST}
+    for name in sorted(found ^ set(recorded)):
+        state = "is not in its manifest" if name in found else "is missing"
+        raise UserError(f"{directory}: damaged, {name} {state}; delete the directory to make it again")
+    for name, digest in recorded.items():
+        if files.sha256_file(directory / name) != digest:
+            raise UserError(f"{directory}: damaged, {name} has changed; delete the directory to make it again")
+
+
+def provenance() -> dict:
+    """What runs: command, commit, versions."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)  # of `python -m`; a script has none
+    program = f"python -m {spec.name.removesuffix('.__main__')}" if spec else Path(sys.argv[0]).name
+    command = " ".join([program, *map(_short, sys.argv[1:])])
+    return {"command": command, "commit": commit(), "versions": checkpoint.versions()}
+
+
+def _short(word: str) -> str:
+    """A path, also as --option=PATH, by its last part: what it was, not where somebody keeps it."""
+    option, equals, value = word.rpartition("=") if word.startswith("-") else ("", "", word)
+    return f"{option}{equals}{Path(value).name}" if os.sep in value else word
+
+
+@functools.cache
+def commit() -> str:
+    """The commit of this code, "+ changes" if files differ from it; "unknown" outside of a repository.
+
+    As it was when first asked: commands that run for long ask at their start.
+    """
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        found = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{found} + changes" if changed.strip() else found
+
+
+_told: set[Path] = set()  # stages whose line was logged
+_verified: set[tuple[str, int]] = set()  # (directory, time of its manifest): hashed once in a process
+
+
+def _done(directory: Path) -> bool:
+    manifest = directory / MANIFEST
+    if not manifest.is_file():
+        return False
+    known = str(directory), manifest.stat().st_mtime_ns
+    if known not in _verified:
+        verify(directory)
+        _verified.add(known)
+    return True
+
+
+def _make(directory: Path, identity: dict, make: Callable[[Path], object], resumable: bool) -> None:
+    if directory.exists():
+        raise UserError(f"{directory}: not a finished stage, it has no {MANIFEST}; delete it to make it again")
+    name, work = identity["name"], directory.with_name(f"{directory.name}.partial")
+    resumed = resumable and work.exists()
+    if work.exists() and not resumable:
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    (work / MANIFEST).unlink(missing_ok=True)  # of a run killed just before the renaming
+    progress.log(f"[{name}] {'goes on' if resumed else 'starts'} ({directory.name})")
+    parts = directory.parent / PARTS / f"{directory.name}.json"
+    before = _earlier_parts(work, parts) if resumed else []
+    files.write_json(parts, [*before, {"commit": commit(), "started": time.time()}])
+    start = time.monotonic()
+    make(work)
+    seconds = time.monotonic() - start + sum(part["seconds"] for part in before)
+    _drop_unfinished(work)
+    hashes = {file: files.sha256_file(work / file) for file in files.tree(work)}
+    commits = list(dict.fromkeys([*(part["commit"] for part in before), commit()]))
+    how = {**provenance(), "commits": commits, "seconds": round(seconds, 3), "resumed": resumed}
+    files.write_json(work / MANIFEST, {**identity, "files": hashes, **how})
+    files.fsync_tree(work)
+    os.rename(work, directory)
+    files.fsync(directory.parent)
+    parts.unlink(missing_ok=True)
+    _verified.add((str(directory), (directory / MANIFEST).stat().st_mtime_ns))
+    _told.add(directory)
+    progress.log(f"[{name}] made in {progress.duration(seconds)}")
+
+
+def _earlier_parts(work: Path, parts: Path) -> list[dict]:
+    """Of each run that worked on this stage and was killed: its commit, and its seconds until it last wrote a file."""
+    if not parts.exists():
+        return []
+    before = files.read_json(parts)
+    written = max((path.stat().st_mtime for path in work.rglob("*") if path.is_file()), default=0.0)
+    before[-1]["seconds"] = round(max(0.0, written - before[-1]["started"]), 3)
+    return before
+
+
+def _drop_unfinished(work: Path) -> None:
+    """Remove what killed writers left beside whole files: it is in no manifest."""
+    listed = set(files.tree(work))
+    for path in [path for path in work.rglob("*") if path.is_file()]:
+        if path.relative_to(work).as_posix() not in listed:
+            path.unlink()
+
+
+def _alone(directory: Path, name: str) -> contextlib.AbstractContextManager:
+    """One process at a time makes a stage; others wait for it."""
+    path = directory.parent / ".locks" / directory.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    told = f"[{name}] waits: another process is making it ({directory.name})"
+    return files.alone(path, lambda: progress.log(told))

@@ -1,0 +1,63 @@
+"""What the commands read: corpora and vocabularies, as their arguments name them. Between `arguments` and `cli`."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any
+
+from seqkd_jax.cli.options import Pairs, Train
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files
+
+
+def load_pairs(pairs: Pairs, split: str):
+    """A split of the corpus; with hold_out, train and valid are made of the training split."""
+    from seqkd_jax.data.corpus import hold_out, load_split
+
+    if not pairs.hold_out or split == "test":
+        return load_split(pairs.corpus, split)
+    rest, held = hold_out(load_split(pairs.corpus, "train"), pairs.hold_out)
+    return held if split == "valid" else rest
+
+
+def training_corpus(command: Train, gold: Callable[[], Any]):
+    """The corpora of --train-on, each with its weight; without any the gold training split."""
+    from seqkd_jax.data.corpus import mix
+
+    parts = [(_part(command, name, gold), weight) for name, weight in map(_weighted, command.train_on)]
+    return mix(parts) if parts else gold()
+
+
+def vocabularies(command: Train, gold: Callable[[], Any]):
+    """Those of --vocabulary, else of the teacher or start, else learned from the gold training split."""
+    from seqkd_jax.data import vocabulary
+
+    given = command.vocabulary or command.teacher or command.start
+    if given is None:
+        return vocabulary.learn(gold().sources, gold().targets, command.vocab)
+    path = files.existing(given)
+    return vocabulary.load(path / "vocabulary" if (path / "vocabulary").is_dir() else path)
+
+
+def _part(command: Train, name: str, gold: Callable[[], Any]):
+    """A corpus of --train-on: in the languages of the corpus."""
+    from seqkd_jax.data.corpus import load_split
+
+    if name == "gold":
+        return gold()
+    path = files.existing(name)
+    if not path.exists():
+        raise UserError(f"--train-on {name}: no such file or directory; name one that `seqkd distill` wrote, or `gold`")
+    languages = {"source": command.pairs.corpus.source, "target": command.pairs.corpus.target}
+    return load_split(dataclasses.replace(type(command.pairs.corpus)(path=str(path)), **languages), "train")
+
+
+def _weighted(part: str) -> tuple[str, float]:
+    """PATH or PATH=WEIGHT; a path that exists as it is written is a path."""
+    name, separator, weight = part.rpartition("=")
+    if not separator or os.path.exists(part):
+        return part, 1.0
+    try:
+        return name, float(weight)
+    except ValueError:
+        raise UserError(f"--train-on {part}: {weight!r} is no weight; write PATH or PATH=WEIGHT") from None

@@ -1,0 +1,141 @@
+"""Data sets as sentence pairs, checked line by line. The first stage; read by `readers`.
+
+A path may be a directory with train/valid/test.<language> files (or .tsv, .jsonl, .parquet), one TSV, JSONL or Parquet
+file, a data set on the Hugging Face hub, or nothing: the embedded language. Two files can be named instead of a path.
+Every form (readers.py) becomes a `datasets.Dataset`, and its columns become a `Corpus`. Nothing is dropped here: what
+cannot be trained on is dropped, and counted, where its ids are known (batches.encode_corpus).
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from seqkd_jax.config import CorpusConfig
+from seqkd_jax.data import readers
+from seqkd_jax.data.readers import Split, read_lines
+from seqkd_jax.types import UserError
+
+__all__ = ["Corpus", "Split", "embedded", "fingerprint", "hold_out", "load_split", "mix", "read_lines", "take"]
+
+EMBEDDED = {"train": 10_000, "valid": 300, "test": 500}  # sentences of the embedded language, if nobody says how many
+
+
+class Corpus(NamedTuple):
+    """Sentence pairs."""
+
+    sources: list[str]
+    targets: list[str]
+    weights: list[float] | None  # of each pair in the loss; None: all 1
+    name: str  # for messages
+
+
+def load_split(config: CorpusConfig, split: Split) -> Corpus:
+    """The pairs of a split, in their order, none left out. UserError for input that is not what it should be.
+
+    A single file, or two named files, are the training split. A numeric column `weight`, if there is one, becomes the
+    weights.
+    """
+    if config.source == config.target:
+        raise UserError(f"source and target are both {config.source!r}; they name two files, columns or keys")
+    if bool(config.source_file) != bool(config.target_file):
+        raise UserError("source_file and target_file belong together: name both or neither")
+    if config.path and config.source_file:
+        raise UserError("path and source_file both name the corpus: leave one out")
+    path = Path(config.path)
+    if config.source_file:
+        name = f"{config.source_file} and {config.target_file}"
+        _only_train(name, split)
+        return _corpus(readers.parallel(Path(config.source_file), Path(config.target_file), config), config, name)
+    if not config.path:
+        return embedded(EMBEDDED[split], split)
+    if path.is_dir():
+        return _corpus(readers.directory(path, split, config), config, f"{path}, split {split}")
+    if path.is_file():
+        _only_train(str(path), split)
+        return _corpus(readers.file(path, config), config, str(path))
+    return _corpus(readers.hub(config, split), config, f"{path}, split {split}")
+
+
+def embedded(count: int, split: Split, seed: int = 0) -> Corpus:
+    """`count` sentence pairs of the embedded language."""
+    from seqkd_jax.data import toy  # imported late: most corpora do without
+
+    return Corpus(*toy.lines(toy.sample_pairs(seed, count, split)), None, f"embedded language, split {split}")
+
+
+def fingerprint(corpus: Corpus) -> str:
+    """SHA-256 of the pairs and weights in their order; the name does not count."""
+    digest = hashlib.sha256()
+    for part in corpus[:3]:
+        digest.update(json.dumps(part).encode("ascii"))
+    return digest.hexdigest()
+
+
+def take(corpus: Corpus, rows: Sequence[int] | np.ndarray) -> Corpus:
+    """These pairs, in this order."""
+    weights = None if corpus.weights is None else [corpus.weights[row] for row in rows]
+    return Corpus([corpus.sources[row] for row in rows], [corpus.targets[row] for row in rows], weights, corpus.name)
+
+
+def hold_out(corpus: Corpus, count: int, seed: int = 0) -> tuple[Corpus, Corpus]:
+    """(the rest, `count` pairs at random), both in order: validation for a corpus without any, or a seeded part."""
+    total = len(corpus.sources)
+    if not 0 < count < total:
+        raise UserError(f"{corpus.name}: cannot hold out {count:,} of {total:,} pairs; leave at least one on each side")
+    held = np.zeros(total, bool)
+    held[np.random.default_rng(seed).permutation(total)[:count]] = True
+    return take(corpus, np.flatnonzero(~held)), take(corpus, np.flatnonzero(held))
+
+
+def mix(parts: Sequence[tuple[Corpus, float]]) -> Corpus:
+    """Corpora one after the other, each with its weight times those of its pairs. UserError: a weight not above 0."""
+    if not parts:
+        raise UserError("a mixed corpus needs at least one part")
+    sources, targets, weights = [], [], []
+    for corpus, weight in parts:
+        if not 0 < weight < float("inf"):
+            raise UserError(f"{corpus.name}: weight {weight} in a mixed corpus; it must be above 0 and finite")
+        sources += corpus.sources
+        targets += corpus.targets
+        weights += [weight * own for own in corpus.weights or [1.0] * len(corpus.sources)]
+    name = " + ".join(corpus.name if weight == 1 else f"{weight:g} x {corpus.name}" for corpus, weight in parts)
+    return Corpus(sources, targets, None if set(weights) <= {1.0} else weights, name)
+
+
+def _corpus(dataset: readers.Dataset, config: CorpusConfig, name: str) -> Corpus:
+    """The columns of the two languages, or those keys of `translation`, checked to be text."""
+    if "translation" in dataset.column_names:
+        dataset = dataset.flatten()  # to translation.<language>
+    columns = {column.removeprefix("translation."): column for column in dataset.column_names}
+    readers.require_columns(columns, config, name)
+    sides = []
+    for language in (config.source, config.target):
+        cells = dataset[columns[language]][:]
+        wrong = next((row for row, cell in enumerate(cells) if not isinstance(cell, str)), None)
+        if wrong is not None:
+            raise UserError(f"{name}, row {wrong + 1}: {language!r} is {str(cells[wrong])[:40]}, expected text")
+        sides.append([_one_line(cell) for cell in cells])
+    if not sides[0]:
+        raise UserError(f"{name}: no usable pair, it has no rows")
+    weights = None
+    if readers.WEIGHT in columns:
+        cells = dataset[columns[readers.WEIGHT]][:]
+        weights = [readers.number(cell, f"{name}, row {row}") for row, cell in enumerate(cells, 1)]
+    return Corpus(*sides, weights, name)
+
+
+def _one_line(text: str) -> str:
+    """A cell may hold line ends, a line may not: what is written and read line by line must stay one."""
+    return text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ") if "\n" in text or "\r" in text else text
+
+
+def _only_train(name: str, split: Split) -> None:
+    if split != "train":
+        raise UserError(
+            f"{name}: a training corpus alone, no split {split!r}; give a directory with train, valid and test, or "
+            "--hold-out N of its pairs for validation"
+        )

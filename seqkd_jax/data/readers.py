@@ -1,0 +1,240 @@
+"""The forms that a data set comes in, each to a `datasets.Dataset`.
+
+Text, TSV and JSONL are read here and not by `datasets`, so that bad input gets one line with file and line number, and
+so that a line is what a person takes for one. Parquet files and the hub are its own.
+"""
+
+import contextlib
+import json
+import logging
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from seqkd_jax.config import CorpusConfig
+from seqkd_jax.types import UserError
+
+Dataset = Any  # a datasets.Dataset; importing it takes a second, so it is imported where it is used
+Split = Literal["train", "valid", "test"]
+SPLITS = {"train": ("train",), "valid": ("valid", "validation", "dev", "val"), "test": ("test",)}  # names in the wild
+SUFFIXES = (".tsv", ".jsonl", ".parquet")
+WEIGHT = "weight"  # a column of this name is the pair's weight in the loss
+
+
+def directory(path: Path, split: Split, config: CorpusConfig) -> Dataset:
+    """A split in a directory: <split>.<language> files, one file of another form, or Parquet shards as on the hub."""
+    for name in SPLITS[split]:
+        sides = source, target = path / f"{name}.{config.source}", path / f"{name}.{config.target}"
+        present = [side for side in sides if side.is_file()]
+        if len(present) == 2:
+            return parallel(source, target, config)
+        if present:
+            (absent,) = set(sides) - set(present)
+            raise UserError(f"{absent}: no such file beside {present[0].name}; check source and target of the corpus")
+        for suffix in SUFFIXES:
+            if (path / f"{name}{suffix}").is_file():
+                return file(path / f"{name}{suffix}", config)
+        shards = sorted([*path.glob(f"{name}-*.parquet"), *path.glob(f"data/{name}-*.parquet")])
+        if shards:
+            return _parquet(_complete(shards))
+    found = ", ".join(sorted(entry.name for entry in path.iterdir())[:12]) or "nothing"
+    wanted = f"{split}.{config.source} and {split}.{config.target}, or {' or '.join(split + end for end in SUFFIXES)}"
+    raise UserError(f"{path}: no split {split!r}: expected {wanted}; found {found}")
+
+
+def _complete(shards: list[Path]) -> list[Path]:
+    """Shards as the hub names them; UserError if some are missing, or lie in two places."""
+    numbers = [re.search(r"-(\d+)-of-(\d+)\.parquet$", shard.name) for shard in shards]
+    if all(numbers):
+        wanted = [f"{number:05d}" for number in range(int(numbers[0][2]))]
+        if sorted(number[1] for number in numbers) != wanted:
+            raise UserError(f"{shards[0]}: of {len(wanted)} shards there are {len(shards)}; each is needed once")
+    return shards
+
+
+def file(path: Path, config: CorpusConfig) -> Dataset:
+    """One file that holds both sides; its suffix says how."""
+    if path.suffix == ".parquet":
+        return _parquet([path])
+    if path.suffix == ".jsonl":
+        return _jsonl(path, config)
+    if path.suffix == ".tsv":
+        return _tsv(path, config)
+    raise UserError(f"{path}: not {' or '.join(SUFFIXES)}; plain text is two files: source_file and target_file")
+
+
+def parallel(source: Path, target: Path, config: CorpusConfig) -> Dataset:
+    """Two files that agree line by line."""
+    sources, targets = _text(source), _text(target)
+    if len(sources) != len(targets):
+        (short, shorter), (long, longer) = sorted([(len(sources), source), (len(targets), target)])
+        raise UserError(
+            f"{shorter} has {short:,} lines but {longer} has {long:,}: line {short + 1} of {longer.name} has no "
+            "partner; the two must agree line by line"
+        )
+    return _dataset({config.source: sources, config.target: targets})
+
+
+def hub(config: CorpusConfig, split: Split) -> Dataset:
+    """A split of a data set on the hub; `datasets` downloads it once and keeps it in its cache."""
+    name, path = config.path, Path(config.path)
+    local = path.is_absolute() or len(path.parts) > 2 or path.suffix in SUFFIXES
+    if local or (len(path.parts) == 2 and path.parent.is_dir()):  # a mistyped path would wait for the network
+        raise UserError(f"{name}: no such file or directory")
+    with _load_dataset(f"{name}: no file or directory here, and from the hub") as load:
+        splits = load(name, config.hub_config or None)
+    for candidate in SPLITS[split]:
+        if candidate in splits:
+            return splits[candidate]
+    raise UserError(f"{name}: no split {split!r}; it has {', '.join(splits)}")
+
+
+def read_lines(path: Path | str) -> Iterator[str]:
+    """The lines of a file, or of standard input ("-"), one at a time. UserError: no such file, not UTF-8 (which line).
+
+    Only a line feed ends a line, so that U+2028 and its like cannot shift the lines of one side; a carriage return
+    before it goes. A file may begin with a byte order mark.
+    """
+    name = "standard input" if str(path) == "-" else str(path)
+    if str(path) == "-" and sys.stdin is None:
+        raise UserError("standard input is closed: name a file")
+    try:
+        with contextlib.nullcontext(sys.stdin.buffer) if str(path) == "-" else open(path, "rb") as stream:
+            for line_number, line in enumerate(stream, 1):
+                try:
+                    text = line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    found = f"byte {error.start + 1} of the line is 0x{line[error.start]:02x}"
+                    raise UserError(f"{name}, line {line_number}: not UTF-8: {found}; convert it with iconv") from None
+                if line_number == 1:
+                    text = text.removeprefix("\ufeff")
+                yield text.removesuffix("\n").removesuffix("\r")
+    except OSError as error:
+        raise UserError(f"{name}: {error.strerror}") from None
+
+
+def require_columns(names: Collection[str], config: CorpusConfig, where: str) -> None:
+    """UserError, naming the columns that exist, unless both languages are among them."""
+    for language in (config.source, config.target):
+        if language not in names:
+            found = ", ".join(names)[:200] or "none"
+            raise UserError(f"{where}: no column {language!r}, found: {found}; say which with source and target")
+
+
+def number(value: Any, where: str) -> float:
+    """A weight; UserError unless it is finite and not negative."""
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        if 0 <= float(value) < float("inf"):
+            return float(value)
+    raise UserError(f"{where}: {WEIGHT} is {str(value)[:40]!r}, expected a number from 0 up")
+
+
+def _tsv(path: Path, config: CorpusConfig) -> Dataset:
+    """Two columns, source and target; or any number under a first line that names them. Quotes mean nothing."""
+    lines = _text(path)
+    names = lines[0].split("\t")
+    header = bool({config.source, config.target} & set(names))
+    if not header and len(names) != 2:
+        raise UserError(
+            f"{path}, line 1: {len(names)} column(s) ({', '.join(names)[:80]}); expected two, or a first line that "
+            f"names {config.source!r} and {config.target!r}"
+        )
+    names = names if header else [config.source, config.target]
+    require_columns(names, config, f"{path}, line 1")
+    for name in (config.source, config.target, WEIGHT):
+        if names.count(name) > 1:
+            raise UserError(f"{path}, line 1: {names.count(name)} columns are called {name!r}; name each once")
+    columns: dict[str, list] = {name: [] for name in names if name in (config.source, config.target, WEIGHT)}
+    for line_number, line in enumerate(lines[header:], 1 + header):
+        cells, where = line.split("\t"), f"{path}, line {line_number}"
+        if len(cells) != len(names):
+            raise UserError(f"{where}: {len(cells)} column(s), expected {len(names)} ({', '.join(names)[:80]})")
+        for name, cell in zip(names, cells, strict=True):
+            if name in columns:
+                columns[name].append(number(cell, where) if name == WEIGHT else cell)
+    return _dataset(columns)
+
+
+def _jsonl(path: Path, config: CorpusConfig) -> Dataset:
+    """One object a line, with the languages as keys or under `translation`. Blank lines hold nothing, but count."""
+    languages = config.source, config.target
+    columns: dict[str, list] = {config.source: [], config.target: [], WEIGHT: []}
+    for line_number, line in enumerate(_text(path), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {line_number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{where}: not JSON: {error.msg}, column {error.colno}") from None
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+            raise UserError(f"{where}: not JSON that can be read: {error}") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{where}: not a JSON object with {languages[0]!r} and {languages[1]!r}")
+        pair = row["translation"] if isinstance(row.get("translation"), dict) else row
+        require_columns(pair, config, where)
+        for language in languages:
+            if not isinstance(pair[language], str):
+                raise UserError(f"{where}: {language!r} is {json.dumps(pair[language])[:40]}, expected a string")
+            if any("\ud800" <= character <= "\udfff" for character in pair[language]):
+                raise UserError(f"{where}: {language!r} holds half a character (a lone surrogate, \\ud800 to \\udfff)")
+            columns[language].append(pair[language])
+        if WEIGHT in row:
+            columns[WEIGHT].append(number(row[WEIGHT], where))
+        if len(columns[WEIGHT]) not in (0, len(columns[config.source])):
+            raise UserError(f"{where}: {WEIGHT!r} must be on every line or on none")
+    return _dataset({name: cells for name, cells in columns.items() if name != WEIGHT or cells})
+
+
+def _parquet(paths: list[Path]) -> Dataset:
+    """Parquet files, one after the other; through no cache, so that an edited file is read as it is now."""
+    for path in paths:
+        _require_content(path)
+    with tempfile.TemporaryDirectory() as cache, _load_dataset(f"{paths[0]}: not Parquet") as load:
+        files = [str(path) for path in paths]
+        return load("parquet", data_files=files, split="train", cache_dir=cache, keep_in_memory=True)
+
+
+def _dataset(columns: dict[str, list]) -> Dataset:
+    from datasets import Dataset
+
+    return Dataset.from_dict(columns)
+
+
+@contextlib.contextmanager
+def _load_dataset(trouble: str) -> Iterator[Callable]:
+    """datasets.load_dataset without bars and chatter, and with its many kinds of errors as one line."""
+    import datasets
+
+    bars = datasets.is_progress_bar_enabled()
+    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    datasets.disable_progress_bars()
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)  # what matters is raised as well
+    try:
+        yield datasets.load_dataset
+    except Exception as error:  # of datasets, pyarrow, the hub's client, its transport: they have no common base
+        cause = error.__cause__ or error
+        raise UserError(f"{trouble}: {' '.join(str(cause).split())[:300] or type(cause).__name__}") from error
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if bars:
+            datasets.enable_progress_bars()
+
+
+def _text(path: Path) -> list[str]:
+    _require_content(path)
+    return list(read_lines(path))
+
+
+def _require_content(path: Path) -> None:
+    try:
+        if not path.stat().st_size:
+            raise UserError(f"{path}: an empty file")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None

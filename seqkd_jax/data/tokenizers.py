@@ -1,0 +1,200 @@
+"""One vocabulary of each kind: functions from text to ids and back, beside the bytes of its file.
+
+To add a kind: a function here that gives a Vocabulary, its name in VocabularyConfig, its line in `learn` and `load`.
+"""
+
+import io
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple
+
+from seqkd_jax.config import VocabularyConfig
+from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
+from seqkd_jax.utils import files
+
+SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")  # in the order of their ids
+
+
+class Vocabulary(NamedTuple):
+    """One language's, or one shared by both. Two are the same if their fingerprints are."""
+
+    name: str  # of its file
+    size: int  # entries, the four special ones included
+    encode: Callable[[str], list[int]]  # one line -> ids without BOS and EOS; what is unknown is UNK
+    decode: Callable[[Iterable], str]  # ids -> one line; PAD, BOS and EOS are dropped, UNK is written <unk>
+    split: Callable[[str], list[str]]  # one line -> its tokens as text, one for each id of `encode`
+    entries: tuple[str, ...]  # the text of each id
+    data: bytes  # content of its file
+    fingerprint: str  # SHA-256 of all that decides its ids
+
+
+# Subwords
+
+
+def train_sentencepiece(lines: Iterable[str], config: VocabularyConfig) -> bytes:
+    """A sentencepiece model. One thread: the result of several depends on their number."""
+    import sentencepiece
+
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(_some(lines)),
+            model_writer=model,
+            model_type=config.algorithm,
+            vocab_size=config.size,
+            hard_vocab_limit=False,  # a small corpus may have fewer subwords
+            character_coverage=1.0,
+            byte_fallback=False,
+            # Text comes back as it was, but for runs of spaces: BLEU is counted on it.
+            normalization_rule_name="identity",
+            max_sentence_length=1 << 16,  # bytes; longer lines teach nothing
+            num_threads=1,
+            minloglevel=2,
+            unk_surface=SPECIALS[UNK],
+            **{f"{name}_id": index for name, index in (("pad", PAD), ("unk", UNK), ("bos", BOS), ("eos", EOS))},
+        )
+    except RuntimeError as error:
+        reason = " ".join(str(error).split()).rpartition("] ")[2]  # after the place in their source
+        raise UserError(f"vocabulary size {config.size}, {config.algorithm}: sentencepiece refuses: {reason}") from None
+    return model.getvalue()
+
+
+def subwords(name: str, data: bytes) -> Vocabulary:
+    """That of a sentencepiece model; UserError if its special ids are others, RuntimeError if it is damaged."""
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor(model_proto=data)
+    size = processor.get_piece_size()
+    ids = processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id()
+    if ids != (PAD, UNK, BOS, EOS):
+        raise UserError(f"{name}: its special ids are {ids}, they must be {(PAD, UNK, BOS, EOS)}")
+
+    def decode(tokens: Iterable) -> str:
+        return processor.decode([int(token) for token in tokens if token not in (PAD, BOS, EOS)])
+
+    def encode(out_type: type, line: str) -> list:
+        return processor.encode(line, out_type=out_type) if line.strip() else []  # a blank line has no ids
+
+    entries, fingerprint = tuple(processor.id_to_piece(list(range(size)))), files.sha256_bytes(data)
+    return Vocabulary(name, size, partial(encode, int), decode, partial(encode, str), entries, data, fingerprint)
+
+
+# Subwords that have the ids of a list
+
+
+def mapped_subwords(name: str, data: bytes, entries: tuple[str, ...]) -> Vocabulary:
+    """One side of Marian's vocabularies; splits and joins text as transformers' MarianTokenizer does."""
+    import sentencepiece
+
+    if entries[: len(SPECIALS)] != SPECIALS:
+        raise UserError(f"{name}: its entries must begin with {' '.join(SPECIALS)}, not {' '.join(entries[:4])}")
+    try:
+        processor = sentencepiece.SentencePieceProcessor(model_proto=data)
+    except RuntimeError:
+        raise UserError(f"{name}: no sentencepiece model; take the file of the same name again") from None
+    ids = {piece: index for index, piece in enumerate(entries) if piece not in SPECIALS}
+
+    def split(line: str) -> list[str]:
+        if not line.strip():
+            return []
+        end = line.find("<<") + 2 if line.startswith(">>") and "<<" in line else 0
+        return [*([line[:end]] if end else []), *processor.encode(line[end:], out_type=str)]  # first: >>language<<
+
+    def encode(line: str) -> list[int]:
+        return [ids.get(piece, UNK) for piece in split(line)]
+
+    def decode(tokens: Iterable) -> str:
+        text, pieces = "", []
+        for token in (int(token) for token in tokens if token not in (PAD, BOS, EOS)):
+            if token == UNK:
+                text, pieces = f"{text}{processor.decode_pieces(pieces)}{SPECIALS[UNK]} ", []
+            else:
+                pieces.append(entries[token])
+        return (text + processor.decode_pieces(pieces)).replace("\u2581", " ").strip()
+
+    fingerprint = files.sha256_json([files.sha256_bytes(data), entries])
+    return Vocabulary(name, len(entries), encode, decode, split, entries, data, fingerprint)
+
+
+# Words
+
+
+def most_frequent(lines: Iterable[str], split: Callable[[str], list[str]], size: int) -> list[str]:
+    """The special entries and the most frequent words; of equally frequent ones the first by code point."""
+    counts = Counter(word for line in _some(lines) for word in split(line) if word not in SPECIALS)
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    return [*SPECIALS, *ranked[: size - len(SPECIALS)]]
+
+
+def word_list(name: str, entries: list[str], config: VocabularyConfig) -> Vocabulary:
+    """That of these words, SPECIALS first; what is none of them is UNK."""
+    if tuple(entries[: len(SPECIALS)]) != SPECIALS or len(set(entries)) != len(entries):
+        raise UserError(f"{name}: must begin with {' '.join(SPECIALS)} and hold no word twice")
+    split = tokenizer(config.tokenizer)
+    # A special entry's name in running text is an unknown word: no text may write an EOS into a sentence.
+    ids = {word: index for index, word in enumerate(entries) if word not in SPECIALS}
+    data = "".join(f"{word}\n" for word in entries).encode("utf-8")
+
+    def encode(line: str) -> list[int]:
+        return [ids.get(word, UNK) for word in split(line)]
+
+    def decode(tokens: Iterable) -> str:
+        return " ".join(entries[token] for token in tokens if token not in (PAD, BOS, EOS))
+
+    fingerprint = files.sha256_json([config.tokenizer, entries])
+    return Vocabulary(name, len(entries), encode, decode, split, tuple(entries), data, fingerprint)
+
+
+def class_list(name: str, entries: list[str]) -> Vocabulary:
+    """That of classes: their ids are their places, no entry is special."""
+    if len(set(entries)) != len(entries):
+        raise UserError(f"{name}: holds a class twice")
+    ids = {label: index for index, label in enumerate(entries)}
+    data = "".join(f"{label}\n" for label in entries).encode("utf-8")
+
+    def encode(line: str) -> list[int]:
+        if line not in ids:
+            raise UserError(f"{name}: no class is called {line!r}; there are {', '.join(entries)}")
+        return [ids[line]]
+
+    def decode(tokens: Iterable) -> str:
+        return " ".join(entries[int(token)] for token in tokens)
+
+    fingerprint = files.sha256_json(["labels", entries])
+    return Vocabulary(name, len(entries), encode, decode, lambda line: [line], tuple(entries), data, fingerprint)
+
+
+def tokenizer(name: str) -> Callable[[str], list[str]]:
+    """One line -> words. The names beside `pretokenised` are sacrebleu's tokenizers."""
+    if name == "refuse_raw":
+        raise UserError(
+            "vocabulary of words: say how the text is tokenised: tokenizer `pretokenised` if words are already "
+            "separated by spaces, or `13a`, `intl`, `char` to apply sacrebleu's; raw text is refused"
+        )
+    if name == "pretokenised":
+        return str.split
+    from sacrebleu import BLEU
+
+    tokenize, unknown = BLEU(tokenize=name).tokenizer, SPECIALS[UNK]
+
+    def split(line: str) -> list[str]:
+        # An unknown word of a teacher's output stays one, and is not taken apart into "<", "unk" and ">".
+        if unknown not in line:
+            return tokenize(line).split()
+        parts = [tokenize(part).split() for part in re.split(rf"(?<!\S){re.escape(unknown)}(?!\S)", line)]
+        return [word for part in parts for word in (unknown, *part)][1:]
+
+    return split
+
+
+def _some(lines: Iterable[str]) -> Iterable[str]:
+    """The lines that are not blank; UserError if there is none."""
+    found = False
+    for line in lines:
+        if line.strip():
+            found = True
+            yield line
+    if not found:
+        raise UserError("no text to learn a vocabulary from: every line is blank; give a training corpus with text")

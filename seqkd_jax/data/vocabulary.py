@@ -1,0 +1,165 @@
+"""Text to ids and back. After the corpus is read and before it is batched.
+
+Four kinds (`tokenizers`): subwords that sentencepiece learns from raw text; the most frequent words of tokenised text
+with <unk> for the rest (Kim & Rush 2016); from elsewhere, Marian's: subwords of two sentencepiece models whose ids are their
+places in one list; and the classes of a classifier. The fingerprint of both sides is what every checkpoint carries, so
+that another vocabulary is refused by name.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from seqkd_jax.config import VocabularyConfig
+from seqkd_jax.data.tokenizers import (
+    SPECIALS,
+    Vocabulary,
+    class_list,
+    mapped_subwords,
+    most_frequent,
+    subwords,
+    tokenizer,
+    train_sentencepiece,
+    word_list,
+)
+from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
+from seqkd_jax.utils import files
+
+DESCRIPTION = "vocabulary.json"
+FORMAT = 1  # of it
+HOLDS = (DESCRIPTION, "*.model", "*.spm", "*.txt", "entries.json")
+WORDS, CLASSES, NOTHING = "source.txt", "classes.txt", "nothing.txt"  # files of `words` and `labels`
+MODEL = ".model"  # ends the names of sentencepiece models
+ENTRIES = "entries.json"  # of a vocabulary of kind marian: the text of each id, both sides' the same
+
+
+class Vocabularies(NamedTuple):
+    """Both sides of a translator; the same object twice if joint."""
+
+    source: Vocabulary
+    target: Vocabulary
+    joint: bool
+    config: VocabularyConfig
+    fingerprint: str  # SHA-256 over both
+    metric_tokenizer: str  # what sacrebleu must apply: "13a", or "none" because the text is tokens already
+
+
+def learn(sources: Iterable[str], targets: Iterable[str], config: VocabularyConfig) -> Vocabularies:
+    """Vocabularies of training text: a function of the text and the configuration, nothing else.
+
+    A corpus too small for `config.size` gives fewer entries. UserError: no text, a size too small, words of raw text.
+    """
+    if config.size <= len(SPECIALS):
+        raise UserError(f"vocabulary size {config.size}: must exceed {len(SPECIALS)}, the number of special entries")
+    if config.kind in ("marian", "labels"):
+        maker = {"marian": "`seqkd import` takes it over", "labels": "vocab.labels makes it"}[config.kind]
+        raise UserError(f"vocabulary kind {config.kind} cannot be learned: {maker}; learn sentencepiece or words")
+    if config.kind == "words":
+        split = tokenizer(config.tokenizer)
+        source, target = (most_frequent(text, split, config.size) for text in (sources, targets))
+        return _together(word_list(WORDS, source, config), word_list("target.txt", target, config), config)
+    if config.joint:
+        both = subwords(f"joint{MODEL}", train_sentencepiece(chain(sources, targets), config))
+        return _together(both, both, config)
+    source, target = (train_sentencepiece(text, config) for text in (sources, targets))
+    return _together(subwords(f"source{MODEL}", source), subwords(f"target{MODEL}", target), config)
+
+
+def mapped(source: bytes, target: bytes, entries: Sequence[str]) -> Vocabularies:
+    """Marian's vocabularies: two sentencepiece models, and the entries, of which a piece's id is its place.
+
+    A piece that is no entry is UNK. UserError: the entries do not begin with SPECIALS, or a model is damaged.
+    """
+    config = VocabularyConfig(kind="marian", size=len(entries))
+    sides = (("source.spm", source), ("target.spm", target))
+    return _together(*(mapped_subwords(name, model, tuple(entries)) for name, model in sides), config)
+
+
+def words(entries: Sequence[str]) -> Vocabularies:
+    """One vocabulary of white-space tokens for both sides, as a language model has it; SPECIALS are put before them."""
+    config = VocabularyConfig(kind="words", size=len(entries) + len(SPECIALS), tokenizer="pretokenised")
+    both = word_list(WORDS, [*SPECIALS, *entries], config)
+    return _together(both, both, config)
+
+
+def labels(read: Vocabularies | None, classes: Sequence[str]) -> Vocabularies:
+    """The vocabularies of a classifier: the source side of `read`, None if it reads no text, and its classes from 0.
+
+    UserError for what `seqkd import` made: that is for translators.
+    """
+    if read is not None and read.config.kind == "marian":
+        raise UserError("a classifier reads words or subwords learned here; those of an imported translator it cannot")
+    source, split = (class_list(NOTHING, []), "pretokenised") if read is None else (read.source, read.config.tokenizer)
+    config = VocabularyConfig(kind="labels", size=len(classes), tokenizer=split)
+    return _together(source, class_list(CLASSES, list(classes)), config)
+
+
+def save(vocabularies: Vocabularies, directory: Path | str) -> None:
+    """Write the vocabularies into a directory as plain files, vocabulary.json last; other files in it stay."""
+    directory = Path(directory)
+    for name, data in {side.name: side.data for side in (vocabularies.source, vocabularies.target)}.items():
+        files.write_bytes(directory / name, data)
+    if vocabularies.config.kind == "marian":
+        files.write_json(directory / ENTRIES, vocabularies.source.entries)
+    description = {
+        "format": FORMAT,
+        "fingerprint": vocabularies.fingerprint,
+        "source": vocabularies.source.name,
+        "target": vocabularies.target.name,
+        "sizes": [vocabularies.source.size, vocabularies.target.size],
+        "special_ids": {"pad": PAD, "unk": UNK, "bos": BOS, "eos": EOS},
+        "config": asdict(vocabularies.config),
+    }
+    files.write_json(directory / DESCRIPTION, description)
+
+
+def load(directory: Path | str) -> Vocabularies:
+    """The vocabularies that `save` wrote. UserError: a file is missing, damaged, or of another format."""
+    path = Path(directory) / DESCRIPTION
+    description = files.read_json(path)
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise UserError(f"{path}: not a vocabulary of format {FORMAT}; learn it again with `seqkd vocab`")
+    try:
+        config = VocabularyConfig(**description["config"])
+        names = description["source"], description["target"]
+        data = {name: (path.parent / name).read_bytes() for name in names}
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: lacks or misnames {error}; learn it again with `seqkd vocab`") from None
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}; {path} names it") from None
+    entries = tuple(files.read_json(path.parent / ENTRIES)) if config.kind == "marian" else ()
+    sides = {name: _from_bytes(name, content, config, entries, path.parent) for name, content in data.items()}
+    vocabularies = _together(*(sides[name] for name in names), config)
+    require_same(description["fingerprint"], vocabularies, f"{path} (a file beside it was changed)")
+    return vocabularies
+
+
+def require_same(expected: str, vocabularies: Vocabularies, where: Path | str) -> None:
+    """UserError unless the vocabularies have the expected fingerprint; `where` names what was made with that one."""
+    if vocabularies.fingerprint != expected:
+        raise UserError(
+            f"{where}: made with vocabulary {expected[:12]}, but this one is {vocabularies.fingerprint[:12]}; "
+            "use the vocabulary saved beside it, or make it again with this one"
+        )
+
+
+def _together(source: Vocabulary, target: Vocabulary, config: VocabularyConfig) -> Vocabularies:
+    fingerprint = files.sha256_json([source.fingerprint, target.fingerprint])
+    tokenizer = "none" if config.kind == "words" else "13a"
+    return Vocabularies(source, target, source.name == target.name, config, fingerprint, tokenizer)
+
+
+def _from_bytes(name: str, data: bytes, config: VocabularyConfig, entries: tuple, directory: Path) -> Vocabulary:
+    try:
+        if config.kind == "marian":
+            return mapped_subwords(name, data, entries)
+        if name.endswith(MODEL):
+            return subwords(name, data)
+        lines = data.decode("utf-8").removesuffix("\n").split("\n")
+        if name in (CLASSES, NOTHING):
+            return class_list(name, lines if data else [])
+        return word_list(name, lines, config)
+    except (RuntimeError, UnicodeDecodeError) as error:
+        raise UserError(f"{directory / name}: damaged ({error}); learn it again with `seqkd vocab`") from None

@@ -1,0 +1,39 @@
+"""Sentences in, n-best out, in the original order: for distillation, evaluation, benchmarks and the command line alike.
+
+buckets       sentences -> batches of few shapes, results in order      translator    ids or lines -> n-best lists
+scoring       probability and attention of given outputs                output        plain text, JSON lines
+"""
+
+from seqkd_jax.decoding.buckets import SOURCE_BUCKETS, require_length
+from seqkd_jax.decoding.output import write_jsonl, write_text
+from seqkd_jax.decoding.scoring import force_attention, force_score, record_attention
+from seqkd_jax.decoding.translator import (
+    Decoding,
+    Hypothesis,
+    Translation,
+    compile_searches,
+    compiled_searches,
+    prepare,
+    translate_ids,
+    translate_lines,
+    without_ends,
+)
+
+__all__ = [
+    "SOURCE_BUCKETS",
+    "Decoding",
+    "Hypothesis",
+    "Translation",
+    "compile_searches",
+    "compiled_searches",
+    "force_attention",
+    "force_score",
+    "prepare",
+    "record_attention",
+    "require_length",
+    "translate_ids",
+    "translate_lines",
+    "without_ends",
+    "write_jsonl",
+    "write_text",
+]

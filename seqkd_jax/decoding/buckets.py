@@ -1,0 +1,109 @@
+"""How sentences become batches of few static shapes, and results come back in the order of the sentences.
+
+What is read is grouped by shape, a chunk at a time; all batches of a chunk are dispatched before the first is waited
+for, so that host and device work side by side. A shape comes from the sentence alone, so what comes out does not depend
+on neighbours or on how work was split.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+
+from seqkd_jax.types import PAD, UserError
+
+Ids = Sequence | np.ndarray
+Item = TypeVar("Item")
+# Widths, EOS included. A search pays little for padding, but more for sentences of other widths, which share no slots;
+# a forced pass pays for every position.
+SOURCE_BUCKETS = (16, 32, 64, 128)
+FORCED_BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128)
+LONGEST = 4096  # ids of one sentence, EOS included: memory grows as the square, and a book in one line would end a run
+
+
+class Shape(NamedTuple):
+    """The static shape of a program."""
+
+    rows: int
+    width: int  # of the source (when scoring: of the target too), EOS included
+    steps: int  # the longest translation, EOS included
+    prefix: int = 0  # room for tokens that the translation must begin with
+    slots: int = 0  # of a search that refills its slots from the rows: sentences decoded at a time
+
+
+def require_length(number: int, length: int, of: str = "") -> None:
+    """UserError for a sentence, called by its number, of more than LONGEST ids. of: for the message, of what."""
+    if length > LONGEST:
+        raise UserError(f"{of}sentence {number} has {length:,} tokens, of at most {LONGEST:,}: split or drop it")
+
+
+def in_order(
+    items: Iterable[Item],
+    size: Callable[[Item], tuple[int, ...]],
+    shape_of: Callable[[Item], Shape | None],
+    run: Callable[[Shape, list[Item]], Any],
+    chunk: int,
+    progress: Callable[[int], object] | None,
+    first: int = 0,
+) -> Iterator[Any]:
+    """One result for each item, in order, made in batches of one shape and similar size; no shape: the result is None.
+
+    size: ids of each part of an item; first: the number of the first item, from 0, by which an error names one. run
+    dispatches a batch and returns arrays with a leading axis of rows; all batches of a chunk are dispatched before the
+    first is waited for, which keeps the device busy. Raises UserError for an item of more than LONGEST ids.
+    """
+    items = iter(items)
+    while present := list(islice(items, chunk)):
+        for number, item in enumerate(present, start=first + 1):
+            require_length(number, max(size(item)))
+        first += len(present)
+        groups: dict[Shape | None, list[int]] = {}
+        for index in sorted(range(len(present)), key=lambda i: size(present[i])):
+            groups.setdefault(shape_of(present[index]), []).append(index)
+        results: list[Any] = [None] * len(present)
+        without_shape = groups.pop(None, [])
+        running = []
+        for shape, members in groups.items():
+            members.reverse()  # the longest first: what is left when a pool runs dry is soon done
+            for start in range(0, len(members), shape.rows):
+                batch = members[start : start + shape.rows]
+                running.append((batch, run(shape, [present[i] for i in batch])))
+        for batch, output in running:
+            output = jax.device_get(output)
+            for row, index in enumerate(batch):
+                results[index] = jax.tree.map(lambda leaf, row=row: leaf[row], output)
+            if progress:
+                progress(len(batch))
+        if progress and without_shape:
+            progress(len(without_shape))
+        yield from results
+
+
+def width_of(length: int, buckets: Sequence[int]) -> int:
+    """The narrowest bucket that holds the length; beyond the widest, that one doubled until it does."""
+    fitting = [width for width in buckets if width >= length]
+    width = min(fitting) if fitting else max(buckets)
+    while width < length:
+        width *= 2
+    return width
+
+
+def rows_of(width: int, batch_tokens: int) -> int:
+    """Sentences of this width that have so many positions together; at least 1."""
+    return max(1, batch_tokens // width)
+
+
+def padded(rows: Sequence[Ids], shape: Shape, fill: int = PAD) -> np.ndarray:
+    """int32 [rows, width], PAD on the right; rows that are missing begin with `fill`."""
+    array = np.full((shape.rows, shape.width), PAD, np.int32)
+    array[len(rows) :, 0] = fill
+    for row, ids in zip(array, rows, strict=False):
+        row[: len(ids)] = ids
+    return array
+
+
+def on_one_device(params):
+    """Weights that are replicated, or still in NumPy, as arrays of the first device: moved once, one program each."""
+    return jax.device_put(params, jax.local_devices()[0])

@@ -1,0 +1,29 @@
+"""Translations as text or JSON lines."""
+
+from collections.abc import Iterable
+from io import TextIOBase
+
+from seqkd_jax.decoding.translator import Translation
+from seqkd_jax.utils import files
+
+
+def write_text(translations: Iterable[Translation], stream: TextIOBase) -> int:
+    """The best hypothesis of each line on a line of its own, as they come; returns the number of lines."""
+    count = 0
+    for translation in translations:
+        stream.write(" ".join(translation.text.splitlines()) + "\n")  # a line break inside would shift all that follow
+        count += 1
+    return count
+
+
+def write_jsonl(translations: Iterable[Translation], stream: TextIOBase, first_line: int = 1) -> int:
+    """One object a line: {"line", "source", "hypotheses": [{"text", "score", "log_prob", "finished"}, ...]}.
+
+    Returns their number. Lines count from first_line; hypotheses are best first, their scores in nats.
+    """
+    count = 0
+    for count, (source, hypotheses) in enumerate(translations, start=1):
+        rows = [{name: getattr(h, name) for name in ("text", "score", "log_prob", "finished")} for h in hypotheses]
+        row = {"line": first_line + count - 1, "source": source, "hypotheses": rows}
+        stream.write(files.json_line(row))
+    return count

@@ -1,0 +1,135 @@
+"""Given outputs: their log-probabilities, and where each of their tokens looked. Forced passes, in batches."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
+from io import TextIOBase
+
+import jax
+import numpy as np
+
+from seqkd_jax.decoding.buckets import FORCED_BUCKETS, Ids, Shape, in_order, on_one_device, padded, rows_of, width_of
+from seqkd_jax.decoding.search import attention_weights, sequence_log_probs
+from seqkd_jax.decoding.translator import Translation
+from seqkd_jax.types import BOS, EOS, Translator
+from seqkd_jax.utils import files
+
+
+def force_score(
+    translator: Translator,
+    params,
+    pairs: Iterable[tuple[Ids, Ids]],
+    *,
+    buckets: Sequence[int] = FORCED_BUCKETS,
+    batch_tokens: int = 1024,
+    chunk: int = 2048,
+    progress: Callable[[int], object] | None = None,
+) -> Iterator[float]:
+    """log p(target | source) in nats, EOS included, for each pair in order. Sources end with EOS, targets do not.
+
+    No pair is dropped; an empty target has the probability of EOS. Divide the sum by the sum of len(target) + 1 for the
+    token mean over a corpus.
+    """
+    params = on_one_device(params)
+
+    def shape_of(pair) -> Shape:
+        width = width_of(max(len(pair[0]), len(pair[1]) + 1), buckets)
+        return Shape(rows_of(width, batch_tokens), width, width)
+
+    def run(shape: Shape, batch):
+        sources, targets = zip(*batch, strict=True)
+        labels = [[*target, EOS] for target in targets]
+        target_in = padded([[BOS, *target] for target in targets], shape)
+        weights = padded([np.ones(len(row)) for row in labels], shape).astype(np.float32)
+        arrays = padded(sources, shape, EOS), target_in, padded(labels, shape), weights
+        return _compiled_score(translator, shape)(params, *arrays)
+
+    size = lambda pair: (len(pair[0]), len(pair[1]))  # noqa: E731
+    for result in in_order(pairs, size, shape_of, run, chunk, progress):
+        yield float(result)
+
+
+def force_attention(
+    translator: Translator,
+    params,
+    pairs: Iterable[tuple[Ids, Ids]],
+    *,
+    layer: int | None = None,
+    heads: tuple[int, ...] | None = None,
+    buckets: Sequence[int] = FORCED_BUCKETS,
+    batch_tokens: int = 1024,
+    chunk: int = 2048,
+) -> Iterator[np.ndarray]:
+    """The weights [len(target), len(source)] by which each target id attends to the source's, for each pair in order.
+
+    Both with EOS, if it was produced; a row sums to 1. layer, heads: as in search.attention_weights, from 1.
+    """
+    params = on_one_device(params)
+
+    def shape_of(pair) -> Shape:
+        width = width_of(max(map(len, pair)), buckets)
+        return Shape(rows_of(width, batch_tokens), width, width)
+
+    def run(shape: Shape, batch):
+        sources, targets = zip(*batch, strict=True)
+        weights = _compiled_attention(translator, layer, heads, shape)
+        extents = np.zeros((2, shape.rows), np.int32)
+        extents[:, : len(batch)] = [list(map(len, side)) for side in (targets, sources)]
+        return weights(params, padded(sources, shape, EOS), padded(targets, shape)), *extents
+
+    size = lambda pair: (len(pair[0]), len(pair[1]))  # noqa: E731
+    for weights, height, width in in_order(pairs, size, shape_of, run, chunk, None):
+        yield weights[:height, :width]
+
+
+def record_attention(
+    translator: Translator,
+    params,
+    vocabularies,
+    translations: Iterable[Translation],
+    stream: TextIOBase,
+    *,
+    layer: int | None = None,
+    heads: tuple[int, ...] | None = None,
+    buckets: Sequence[int] = FORCED_BUCKETS,
+    batch_tokens: int = 1024,
+    chunk: int = 2048,
+) -> Iterator[Translation]:
+    """The translations as they are; on the way the attention of each best hypothesis is written, a JSON object a line.
+
+    {"line", "source": pieces, "target": pieces, "weights": [[...]]}, a row for each target piece; EOS is one, `</s>`.
+    Whatever chose the hypotheses, the pass is a forced one; layer and heads as in `force_attention`.
+    """
+    waiting: deque[tuple[Translation, list[str], list[str]]] = deque()  # read, not yet yielded
+
+    def pairs() -> Iterator[tuple[list[int], list[int]]]:
+        for translation in translations:
+            best, end = translation.hypotheses[0], vocabularies.target.entries[EOS]
+            source = [*vocabularies.source.encode(translation.source), EOS]
+            target = [*best.tokens, EOS] if best.finished else best.tokens
+            names = [vocabularies.target.entries[piece] for piece in target]
+            waiting.append((translation, [*vocabularies.source.split(translation.source), end], names))
+            yield source, target
+
+    options = {"layer": layer, "heads": heads, "buckets": buckets, "batch_tokens": batch_tokens, "chunk": chunk}
+    for line, weights in enumerate(force_attention(translator, params, pairs(), **options), start=1):
+        translation, source, target = waiting.popleft()
+        rows = weights.astype(np.float64).round(6).tolist()
+        stream.write(files.json_line({"line": line, "source": source, "target": target, "weights": rows}))
+        yield translation
+
+
+@cache
+def _compiled_score(translator: Translator, shape: Shape):
+    del shape  # one program a shape, as above
+    return jax.jit(partial(sequence_log_probs, translator))
+
+
+@cache
+def _compiled_attention(translator: Translator, layer: int | None, heads: tuple[int, ...] | None, shape: Shape):
+    del shape  # one program a shape, as above
+
+    def weights(params, source, targets):
+        return attention_weights(translator, params, source, targets[:, None], layer=layer, heads=heads)[:, 0]
+
+    return jax.jit(weights)

@@ -1,0 +1,133 @@
+"""The fast beam search: what `simple` returns, sooner. A pool of sentences is encoded at once and decoded in few slots.
+
+Everything happens inside one program. No step is spent on finished rows while sentences wait, for their slots are
+refilled; when few are left, a loop over few slots ends them. Nor is much spent on room in caches that nobody has
+reached: the loop over steps is there twice, and the one with half the capacity runs while that holds the longest living
+hypothesis. Hypotheses are reordered by the model, in the pass that writes its caches.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Int
+
+from seqkd_jax.config import SearchConfig
+from seqkd_jax.decoding.search.beams import advance
+from seqkd_jax.decoding.search.rules import Request, check
+from seqkd_jax.decoding.search.slots import Pool, Slots, compacted, cut, empty, encoded, refilled, widened
+from seqkd_jax.decoding.search.topk import extensions
+from seqkd_jax.types import PAD, Hypotheses, Translator, UserError
+
+TURN = 2  # steps between two looks at the slots: with one, XLA copies every cache once more to bring it back
+PART = 8  # it is worth while to refill when one slot in so many is done, and to end a pool in one slot of so many
+
+
+def engine(translator: Translator, config: SearchConfig, max_steps: int, slots: int | None = None) -> Callable:
+    """The search (params, Request of P rows, words=None) -> Hypotheses with T = max_steps, to be jitted.
+
+    slots: sentences decoded at a time, at most P (None: P). Rules and results as in `simple.beam_search`, to rounding.
+    words: ids [W] that alone may be produced, as from `shortlist.words`; probabilities are then normalised over them.
+    """
+    check(config)
+
+    def search(params, request: Request, words: Int[Array, " W"] | None = None) -> Hypotheses:
+        if words is not None and (config.no_repeat_ngram or request.prefix.shape[-1]):
+            raise UserError("search: a shortlist goes with neither no_repeat_ngram nor prefixes; leave one of them out")
+        rows = request.source.shape[0]
+        width = min(slots or rows, rows)
+        few = width // PART  # 0: too few slots to end with fewer
+        request = request._replace(max_length=jnp.minimum(request.max_length, max_steps))
+        pool = encoded(translator, config, params, request, width)
+        levels = _levels(translator, params, request.source[:width], max_steps)
+        run = partial(_run, partial(_step, translator, config, params, words, pool), partial(refilled, config, pool))
+
+        def more_than_few(now: Slots) -> Bool[Array, ""]:
+            return (now.following < pool.used) | (jnp.sum(now.row < rows) > few)
+
+        def at_level(level: int, now: Slots) -> Slots:
+            goes_on = lambda now: more_than_few(now) & _suits(levels, level, now)  # noqa: E731
+            after = run(goes_on, now._replace(state=cut(now.state, levels[level][1])))
+            return after._replace(state=widened(after.state, now.state))
+
+        now = refilled(config, pool, empty(pool, levels[-1][1], config.beam, max_steps, width))
+        branches = [partial(at_level, level) for level in range(len(levels))]
+        now = lax.while_loop(more_than_few, lambda now: lax.switch(_level(levels, now), branches, now), now)
+        if few:
+            now = run(lambda now: jnp.any(now.row < rows), compacted(pool, now, few))
+        return now.results
+
+    return search
+
+
+def _run(step: Callable, refill: Callable, goes_on: Callable, now: Slots) -> Slots:
+    """Steps and refills while `goes_on`, which must be False when all slots are empty."""
+    enough = max(1, len(now.row) // PART)
+
+    def worth_stepping(now: Slots):
+        finished = jnp.sum(now.beams.done & (now.row < len(now.results.scores)))
+        return goes_on(now) & jnp.any(~now.beams.done) & (finished < enough)
+
+    def turn(now: Slots) -> Slots:
+        for _ in range(TURN):
+            now = step(now)
+        return now
+
+    def round_(now: Slots) -> Slots:
+        return refill(lax.while_loop(worth_stepping, turn, now))
+
+    return lax.while_loop(goes_on, round_, now)
+
+
+def _step(translator: Translator, config: SearchConfig, params, words, pool: Pool, now: Slots) -> Slots:
+    """Every slot's next token."""
+    parents = now.parents if config.beam > 1 else None  # a single hypothesis is its own parent
+    features, attention, state = translator.step(params, now.token, now.memory, now.state, parents)
+    own = jax.tree.map(lambda leaf: leaf[jnp.minimum(now.row, pool.rows - 1)], pool.request)
+    logits = translator.head(params, features, words)
+    if words is not None:
+        there = (words != PAD) | (jnp.arange(len(words)) == PAD)
+        logits = jnp.where(there[None, None], logits, jnp.finfo(jnp.float32).min)
+    found = extensions(config, now.t, now.beams, logits, own)
+    if words is not None:
+        found = found._replace(tokens=words[found.tokens])
+    advance_all = jax.vmap(lambda *row: advance(config, *row))
+    beams, token, parents = advance_all(now.t, now.beams, found, own.max_length, attention)
+    return now._replace(t=now.t + 1, beams=beams, token=token, parents=parents, state=state)
+
+
+def capacities(max_steps: int) -> list[int]:
+    """Steps for which caches may have room, ascending: each has a loop of its own, so there are few."""
+    return [max_steps] if max_steps <= 16 else [-(-max_steps // 2), max_steps]
+
+
+def _levels(translator: Translator, params, source, max_steps: int) -> list[tuple[int, object]]:
+    """(capacity, shapes of the model's state) of each level; one level for a model without caches."""
+
+    def state(steps: int):
+        return jax.eval_shape(lambda source: translator.start(params, source, steps)[1], source)
+
+    levels = [(steps, state(steps)) for steps in capacities(max_steps)]
+    return levels if levels[0][1] != levels[-1][1] else levels[-1:]
+
+
+def _level(levels, now: Slots) -> Int[Array, ""]:
+    """The smallest level whose room is not soon used up by the longest living hypothesis."""
+    return sum(_longest(now) > _comfortable(capacity) for capacity, _ in levels[:-1]) + jnp.int32(0)
+
+
+def _suits(levels, level: int, now: Slots) -> Bool[Array, ""]:
+    """Whether a turn has room at this level, and the level below would not do for some time."""
+    has_room = (level == len(levels) - 1) | (_longest(now) + TURN <= levels[level][0])
+    return has_room if level == 0 else has_room & (_longest(now) > _comfortable(levels[level - 1][0]))
+
+
+def _comfortable(capacity: int) -> int:
+    """Tokens behind the longest hypothesis with which it is worth while to change to this capacity."""
+    return capacity - TURN - capacity // 8
+
+
+def _longest(now: Slots) -> Int[Array, ""]:
+    return jnp.max(jnp.where(now.beams.done, 0, now.t))

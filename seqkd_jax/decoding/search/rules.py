@@ -1,0 +1,197 @@
+"""The rules of a search: what it is asked, how long a hypothesis may be, which tokens may follow, what lengths count.
+
+Nothing here knows of beams or models: the simple search, the engine and sampling read the same rules.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from seqkd_jax.config import SearchConfig
+from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
+
+SPECIAL = np.arange(4)  # the ids that are no words
+
+
+class Request(NamedTuple):
+    """What a search is asked, B sentences; of one sentence without the leading axis."""
+
+    source: np.ndarray | Array  # [B,S] int32, PAD on the right
+    min_length: np.ndarray | Array  # [B] int32 fewest tokens before EOS
+    max_length: np.ndarray | Array  # [B] int32 most tokens, EOS included; 0: a fill row, done at once
+    prefix: np.ndarray | Array  # [B,P] int32 tokens that each translation begins with, PAD on the right; P = 0: none
+    draws: np.ndarray | Array  # [B,2] uint32 seed, place of the sentence in the input: random keys derive from them
+
+
+def length_penalty(config: SearchConfig, length, ends=True):
+    """What a log-probability is divided by at `length` tokens, EOS included: a number, or an array of either library.
+
+    none: 1 (the paper). power: L^a. gnmt: ((5+L)/6)^a (Wu et al. 2016, eq. 14). ends: whether the last token is EOS. It
+    never falls as L grows: the stop bound needs that.
+    """
+    if config.length_rule == "none":
+        return 1.0
+    if not config.length_counts_eos:
+        length = jnp.maximum(length - ends, 1)
+    return (length if config.length_rule == "power" else (5 + length) / 6) ** config.length_alpha
+
+
+def score(config: SearchConfig, log_probs: Float[Array, "*pos"], length, ends, coverage: Float[Array, "*pos S"]):
+    """What hypotheses are ranked by, [*pos]: log_probs under the length rule, and a penalty, at most 0, for coverage.
+
+    coverage: the attention that each source position received, EOS's too, 1 for padding; none at all counts as 1e-38.
+    """
+    scores = log_probs / length_penalty(config, length, ends)
+    if not config.coverage_penalty:
+        return scores
+    least = jnp.finfo(jnp.float32).tiny
+    return scores + config.coverage_penalty * jnp.sum(jnp.log(jnp.clip(coverage, least, 1.0)), axis=-1)
+
+
+def length_limits(config: SearchConfig, source_lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(fewest tokens before EOS, most tokens with EOS) for sources of these many tokens, EOS not counted; int32, NumPy.
+
+    A maximum is at least 1, and a minimum always leaves room for EOS.
+    """
+    lengths = np.asarray(source_lengths)
+    longest = np.maximum(np.floor(_exact(config.max_length_a * lengths + config.max_length_b)), 1).astype(np.int32)
+    shortest = np.maximum(np.ceil(_exact(config.min_length_a * lengths + config.min_length_b)), 0).astype(np.int32)
+    return np.minimum(shortest, longest - 1), longest
+
+
+def _exact(limits: np.ndarray) -> np.ndarray:
+    """1.15 * 100 is 115, which binary fractions miss."""
+    return np.round(limits, 9)
+
+
+def greedy_rules(config: SearchConfig) -> SearchConfig:
+    """The rules at beam 1 under which a beam search is greedy: whatever they were, it ends with its first EOS."""
+    return replace(config, beam=1, stop="first_k_finished", eos_among="first_k", ended="replaced")
+
+
+def check(config: SearchConfig) -> None:
+    """Raise UserError for rules that cannot be searched under."""
+    if config.beam < 1:
+        raise UserError(f"search: beam is {config.beam}; it must be 1 or more")
+    if config.length_alpha < 0:
+        raise UserError(f"search: length_alpha is {config.length_alpha}; below 0 the stop bound fails, take 0 or more")
+    if config.coverage_penalty < 0:
+        raise UserError(f"search: coverage_penalty is {config.coverage_penalty}; it rewards below 0, take 0 or more")
+    if config.no_repeat_ngram < 0:
+        raise UserError(f"search: no_repeat_ngram is {config.no_repeat_ngram}; take 0 (off) or more")
+    if not 0 <= config.sample_seed < 2**32:
+        raise UserError(f"search: sample_seed is {config.sample_seed}; it must be from 0 to 2^32 - 1")
+    shortest = config.min_length_a + config.min_length_b, config.max_length_a + config.max_length_b  # of one token
+    if config.min_length_a > config.max_length_a or shortest[0] > shortest[1]:
+        least, most = f"{config.min_length_a}x+{config.min_length_b}", f"{config.max_length_a}x+{config.max_length_b}"
+        raise UserError(f"search: the least length {least} can exceed the greatest {most}; lower min_length_a or _b")
+
+
+def allowed(config: SearchConfig, t, live, log_probs: Float[Array, "K V"], request: Request) -> Float[Array, "K V"]:
+    """Log-probabilities of one sentence's next tokens, -inf where the rules forbid one; they stay the model's own.
+
+    t: tokens behind it; live [K,T]: what they are. A search that cannot afford to touch all of the vocabulary asks
+    `barred`, `repeated` and `forced`, which are all the rules there are.
+    """
+    vocabulary = log_probs.shape[-1]
+    special = jnp.pad(barred(config, t, request), (0, vocabulary - len(SPECIAL)))
+    free = jnp.where(special[None], -jnp.inf, log_probs)
+    if config.no_repeat_ngram:
+        rows, repeats = np.arange(len(live))[:, None], repeated(config, t, live)
+        free = free.at[rows, jnp.where(repeats == PAD, vocabulary, repeats)].set(-jnp.inf, mode="drop")
+    if not may_force(config, request):
+        return free
+    token = forced(config, t, request)
+    only = jnp.where((np.arange(vocabulary) == token)[None], log_probs, -jnp.inf)
+    return jnp.where(token == PAD, free, only)
+
+
+def barred(config: SearchConfig, t, request: Request) -> Bool[Array, " 4"]:
+    """Which of the special ids 0..3 must not come next in one sentence with t tokens behind it."""
+    never = (SPECIAL == PAD) | (SPECIAL == BOS) | ((SPECIAL == UNK) & config.forbid_unk)
+    return never | ((SPECIAL == EOS) & (t < request.min_length))
+
+
+def repeated(config: SearchConfig, t, live: Int[Array, "K T"]) -> Int[Array, "K N"]:
+    """The tokens that would complete an n-gram which each hypothesis has already; PAD where there is none."""
+    size = config.no_repeat_ngram
+    windows = max(live.shape[-1] - size + 1, 0)  # the n-gram that begins at i ends with live[i + size - 1]
+    last = lax.dynamic_slice_in_dim(live, t - size + 1, min(size - 1, live.shape[-1]), axis=1)  # what would precede
+    same = jnp.broadcast_to(np.arange(windows) + size <= t, (len(live), windows))  # a whole n-gram lies behind
+    for place in range(size - 1 if windows else 0):
+        same &= live[:, place : place + windows] == last[:, place, None]
+    return jnp.where(same, live[:, size - 1 :], PAD)
+
+
+def may_force(config: SearchConfig, request: Request) -> bool:
+    """Whether `forced` can ever be anything but PAD; known when the program is traced."""
+    return request.prefix.shape[-1] > 0 or config.at_limit == "forced_eos"
+
+
+def forced(config: SearchConfig, t, request: Request) -> Int[Array, ""]:
+    """The one token that may come next whatever else is barred: the prefix's, or EOS at the limit; PAD: none."""
+    token, length = jnp.int32(PAD), request.prefix.shape[-1]
+    if config.at_limit == "forced_eos":
+        token = jnp.where(t + 1 >= request.max_length, EOS, token)
+    if length:
+        given = jnp.where(t < length, request.prefix[jnp.minimum(t, length - 1)], PAD)
+        token = jnp.where(given == PAD, token, given)
+    return token
+
+
+def named_rules(config: SearchConfig, name: str) -> SearchConfig:
+    """The configuration under the rules of PROFILES[name]; beam, greatest lengths and constraints stay as they are."""
+    if name not in PROFILES:
+        raise UserError(f"search: no rules are called {name!r}; there are {', '.join(sorted(PROFILES))}")
+    return replace(config, **{rule: getattr(SearchConfig(), rule) for rule in RULES} | PROFILES[name])
+
+
+RULES = ("length_rule", "length_alpha", "length_counts_eos", "stop", "eos_among", "ended", "keep", "at_limit")
+
+# How other toolkits decide, by default where not said otherwise, as read in their sources: what differs from the
+# defaults of RULES, and more. What else can differ: limits that hold for a whole batch, ties, PAD and BOS, which never
+# come out here, and what stands beside a name.
+PROFILES: dict[str, dict] = {
+    # harvardnlp/seq2seq-attn, s2sa/beam.lua, generate_beam with simple=0. Of an n-best list only the first is the same:
+    # there it holds the final beam, hypotheses that went on beyond their EOS included; here what finished, by score.
+    "kim_rush": {"length_rule": "none", "stop": "top_ends", "ended": "extended"},
+    # google-research/t5x, t5x/decoding.py, beam_search; flax's wmt example has the same. It does not list what did not
+    # finish beside what did.
+    "t5x": {"length_rule": "gnmt", "length_alpha": 0.6, "stop": "bound", "eos_among": "all"},
+    # facebookresearch/fairseq, sequence_generator.py, SequenceGenerator, with search.BeamSearch: lenpen 1, min_len 1.
+    "fairseq": {
+        "length_rule": "power",
+        "length_alpha": 1.0,
+        "stop": "first_k_finished",
+        "keep": "first",
+        "at_limit": "forced_eos",
+        "min_length_b": 1.0,
+    },
+    # marian-nmt/marian-dev, src/translator/beam_search.cpp and history.h, with --normalize as its recipes have it
+    # (without: length_alpha 0); <unk> only with --allow-unk.
+    "marian": {
+        "length_rule": "power",
+        "length_alpha": 1.0,
+        "stop": "first_k_finished",
+        "ended": "removed",
+        "at_limit": "ranked",
+        "forbid_unk": True,
+    },
+    # transformers 5, generation/utils.py, _beam_search, with early_stopping=False (True: first_k_finished, "never":
+    # bound) and forced_eos_token_id, which opus-mt's files set (without it: at_limit ranked).
+    "hf": {"length_rule": "power", "length_alpha": 1.0, "stop": "current_bound", "at_limit": "free_eos"},
+    # OpenNMT/CTranslate2 4, src/decoding.cc, BeamSearch: length_penalty 1, patience 1, min_decoding_length 1. At
+    # length_penalty 0 it stops by top_ends. Not imitated: it takes barred tokens (EOS at the first step) out before the
+    # softmax, which gives their share to the others. Its beam 1 is greedy search.
+    "ctranslate2": {
+        "length_rule": "power",
+        "length_alpha": 1.0,
+        "stop": "first_k_finished",
+        "at_limit": "ranked",
+        "min_length_b": 1.0,
+    },
+}

@@ -1,0 +1,120 @@
+"""The searches as they are meant: every sentence steps until all are done. What faster ones are held to.
+
+The loop is outside ("some sentence is not done") and works on all B sentences; what one sentence does in a step stands
+in `beams` and is lifted by vmap. The model's memory is closed over by the loop and never copied; its state gets a beam
+axis once, and beams are reordered by one gather, so the search never learns which model it serves. A sentence that is
+done keeps its Beams while others go on.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from seqkd_jax.config import SearchConfig
+from seqkd_jax.decoding.search.beams import advance, candidates, covered_by, first_beams, log_softmax, n_best, uncovered
+from seqkd_jax.decoding.search.rules import Request, allowed, check, score
+from seqkd_jax.types import BOS, EOS, PAD, Hypotheses, Translator
+
+
+def with_beam_axis(state, beam: int):
+    """A model's state [B,...] as [B,K,...], the same in all slots."""
+    return jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf[:, None], (leaf.shape[0], beam, *leaf.shape[1:])),
+        state,
+    )
+
+
+def beam_search(translator: Translator, config: SearchConfig, max_steps: int) -> Callable[..., Hypotheses]:
+    """The search (params, Request) -> Hypotheses with T = max_steps, to be jitted.
+
+    Lengths as from `length_limits`; a row of max_length 0 is done at once and has no hypotheses (a fill row). Of 2K
+    candidates a step, an EOS among the first K finishes its hypothesis, and the first K others live on; or as the
+    configuration has it.
+    """
+    check(config)
+    candidates_all = jax.vmap(lambda *row: candidates(config, *row), in_axes=(None, 0, 0, 0))
+    advance_all = jax.vmap(lambda *row: advance(config, *row), in_axes=(None, 0, 0, 0, 0))
+    reorder = jax.vmap(lambda state, parents: jax.tree.map(lambda leaf: leaf[parents], state))
+    n_best_all = jax.vmap(lambda beams: n_best(config, beams))
+
+    def search(params, request: Request) -> Hypotheses:
+        request = request._replace(max_length=jnp.minimum(request.max_length, max_steps))
+        memory, state = translator.start(params, request.source, max_steps)
+        state = with_beam_axis(state, config.beam)
+        beams = first_beams(config.beam, max_steps, request.max_length, uncovered(config, request.source))
+
+        def some_sentence_is_not_done(carry):
+            return ~jnp.all(carry[1].done)
+
+        def step(carry):
+            t, beams, token, state = carry
+            features, attention, state = translator.step(params, token, memory, state)
+            found = candidates_all(t, beams, translator.head(params, features), request)
+            beams, token, parents = advance_all(t, beams, found, request.max_length, attention)
+            if config.beam > 1:  # a single beam is its own parent
+                state = reorder(state, parents)
+            return t + 1, beams, token, state
+
+        first = jnp.full((request.source.shape[0], config.beam), BOS, jnp.int32)
+        _, beams, _, _ = lax.while_loop(some_sentence_is_not_done, step, (jnp.int32(0), beams, first, state))
+        return n_best_all(beams)
+
+    return search
+
+
+def greedy(translator: Translator, config: SearchConfig, max_steps: int) -> Callable[..., Hypotheses]:
+    """The most probable token at each step, as a loop of its own: what beam search at K = 1 is held to. Same signature.
+
+    Returns one hypothesis whatever config.beam is; its score is under the same rules, which choose nothing here.
+    """
+
+    def most_probable(t, log_probs, request):
+        return lax.top_k(log_probs[:, 0], 1)[1]  # on CPUs several times faster than argmax
+
+    return one_by_one(translator, config, max_steps, 1, most_probable)
+
+
+def one_by_one(
+    translator: Translator, config: SearchConfig, max_steps: int, count: int, choose: Callable
+) -> Callable[..., Hypotheses]:
+    """A search in which `count` hypotheses of each sentence grow independently, [B,count] and unsorted.
+
+    choose(t, log_probs [B,count,V], request) -> the next token of each [B,count]. One without an allowed token is
+    impossible from then on.
+    """
+    check(config)
+    allowed_all = jax.vmap(lambda *row: allowed(config, *row), in_axes=(None, 0, 0, 0))
+
+    def search(params, request: Request) -> Hypotheses:
+        request = request._replace(max_length=jnp.minimum(request.max_length, max_steps))
+        memory, state = translator.start(params, request.source, max_steps)
+        empty = first_beams(count, max_steps, request.max_length, uncovered(config, request.source))
+        running = jnp.broadcast_to(~empty.done[:, None], empty.live_log_probs.shape)
+
+        def step(carry):
+            t, token, tokens, total, coverage, running, state = carry
+            features, attention, state = translator.step(params, token, memory, state)
+            log_probs = allowed_all(t, tokens, log_softmax(translator.head(params, features)), request)
+            token = choose(t, log_probs, request).astype(jnp.int32)
+            gained = jnp.take_along_axis(log_probs, token[..., None], axis=-1)[..., 0]
+            last = (t + 1 >= request.max_length)[:, None]
+            if config.at_limit == "free_eos":
+                gained, token = jnp.where(last, 0.0, gained), jnp.where(last, EOS, token)
+            coverage = jnp.where(running[..., None], covered_by(config, coverage, attention), coverage)
+            total = jnp.where(running, total + gained, total)
+            tokens = lax.dynamic_update_slice(tokens, jnp.where(running, token, PAD)[..., None], (0, 0, t))
+            running &= (token != EOS) & ~last & (gained != -jnp.inf)
+            return t + 1, token, tokens, total, coverage, running, state
+
+        token = jnp.full(running.shape, BOS, jnp.int32)
+        total = jnp.where(running, 0.0, -jnp.inf)
+        carry = jnp.int32(0), token, empty.live, total, empty.coverage, running, with_beam_axis(state, count)
+        _, _, tokens, total, coverage, _, _ = lax.while_loop(lambda carry: jnp.any(carry[5]), step, carry)
+        tokens = jnp.where((total == -jnp.inf)[..., None], PAD, tokens)
+        finished = jnp.any(tokens == EOS, axis=-1)
+        scores = score(config, total, jnp.sum(tokens != PAD, axis=-1), finished, coverage)
+        return Hypotheses(tokens, scores, total, finished)
+
+    return search

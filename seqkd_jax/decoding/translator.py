@@ -1,0 +1,284 @@
+"""Sentences in, n-best out: ids or lines of text.
+
+No sentence is dropped or merged: an empty one gives an empty translation without being decoded, and one that is longer
+than every bucket gets a bucket of its own, a power of two wider. A search is compiled once for each shape that occurs;
+parameters are arguments, so every checkpoint of one model shares its programs.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from seqkd_jax.config import SearchConfig
+from seqkd_jax.decoding.buckets import SOURCE_BUCKETS, Ids, Shape, in_order, on_one_device, padded, rows_of, width_of
+from seqkd_jax.decoding.search import DECODERS, POOLS, Request, attended, length_limits
+from seqkd_jax.decoding.shortlist import Shortlist
+from seqkd_jax.decoding.shortlist import words as shortlist_words
+from seqkd_jax.decoding.unknown import replace_unknown
+from seqkd_jax.types import EOS, PAD, Hypotheses, Translator, UserError
+
+PREFIX_BUCKETS = (0, 4, 16)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How sentences are decoded: under which rules, by what, in which shapes."""
+
+    search: SearchConfig = SearchConfig()
+    """The rules."""
+    decoder: str = "engine"
+    """What follows them, of search.DECODERS."""
+    shortlist: Shortlist | None = None
+    """Decode with part of the vocabulary; it must be one of this model's vocabularies."""
+    source_buckets: tuple[int, ...] = SOURCE_BUCKETS
+    """Widths that sources are padded to, EOS included; beyond the greatest, that one doubled."""
+    batch_tokens: int = 1024
+    """Source positions decoded at a time, padding included: rows = batch_tokens / width, at least 1."""
+    chunk: int = 2048
+    """Sentences read ahead, to be sorted by length."""
+
+
+class Hypothesis(NamedTuple):
+    """One translation of one sentence."""
+
+    tokens: list[int]  # ids without EOS
+    text: str
+    score: float  # log-probability under the length rule, nats
+    log_prob: float  # plain sum, nats
+    finished: bool  # False: cut at the length limit
+
+
+class Translation(NamedTuple):
+    """A line and its hypotheses, best first: at least one, at most the beam (fewer where fewer are possible)."""
+
+    source: str
+    hypotheses: list[Hypothesis]
+
+    @property
+    def text(self) -> str:
+        """The best hypothesis."""
+        return self.hypotheses[0].text
+
+
+class Sentence(NamedTuple):
+    """What is to be translated."""
+
+    number: int  # its place in the input, from 0
+    ids: Ids  # with EOS
+    prefix: Ids  # what its translation begins with
+
+
+def translate_ids(
+    translator: Translator,
+    params,
+    sentences: Iterable[Ids],
+    decoding: Decoding,
+    *,
+    prefixes: Iterable[Ids] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Iterator[Hypotheses]:
+    """The n-best list of each sentence: Hypotheses of NumPy arrays [K,T], [K], [K], [K]; T varies with the sentence.
+
+    params: as the model has them, or from `prepare`. Sentences are source ids that end with EOS; an empty one (nothing,
+    or EOS alone) gives one empty hypothesis of score 0. prefixes: for each sentence target ids that its translation
+    begins with, which count like any others. progress is told how many were done, batch by batch.
+    Raises UserError for rules that make no sense, and for NaN scores.
+    """
+    numbered = _numbered(sentences, prefixes, 0)
+    for hypotheses, _ in _translate(translator, params, numbered, decoding, progress, False, 0):
+        yield hypotheses
+
+
+def translate_lines(
+    translator: Translator,
+    params,
+    vocabularies,
+    lines: Iterable[str],
+    decoding: Decoding,
+    *,
+    prefixes: Iterable[str] | None = None,
+    n_best: int | None = None,
+    unknown_from_source: bool = False,
+    dictionary: Mapping[str, str] | None = None,
+    progress: Callable[[int], object] | None = None,
+    first: int = 0,
+) -> Iterator[Translation]:
+    """The translations of lines of text, one for each line, in order; line ends are removed.
+
+    prefixes: for each line a text that its translation begins with. n_best: keep so many hypotheses of the beam; None:
+    all. unknown_from_source: each <unk> becomes the source word that it attends to most, or that word's entry in
+    `dictionary` (see `unknown`); UserError if the vocabulary is not of words or the model has no attention.
+    progress: as in `translate_ids`. first: the number of the first line, from 0: errors name lines by it, and samples
+    are drawn by it.
+    """
+    waiting: deque[str] = deque()  # read, not yet yielded
+
+    def encoded() -> Iterator[list[int]]:
+        for line in lines:
+            line = line.rstrip("\r\n")
+            waiting.append(line)
+            yield [*vocabularies.source.encode(line), EOS]
+
+    given = None if prefixes is None else (vocabularies.target.encode(text.rstrip("\r\n")) for text in prefixes)
+    sentences = _numbered(encoded(), given, first)
+    results = _translate(translator, params, sentences, decoding, progress, unknown_from_source, first)
+    for hypotheses, positions in results:
+        source = waiting.popleft()
+        texts = []
+        for slot in range(len(hypotheses.scores))[:n_best]:
+            if hypotheses.scores[slot] == -np.inf:
+                break  # no more hypotheses are possible
+            ids = without_ends(hypotheses.tokens[slot])
+            if unknown_from_source and ids:
+                text = replace_unknown(vocabularies, source, ids, positions[slot, : len(ids)].tolist(), dictionary)
+            else:
+                text = vocabularies.target.decode(ids)
+            numbers = float(hypotheses.scores[slot]), float(hypotheses.log_probs[slot]), bool(hypotheses.finished[slot])
+            texts.append(Hypothesis(ids, text, *numbers))
+        yield Translation(source, texts)
+
+
+class Prepared(NamedTuple):
+    """Parameters ready for decoding: on one device, the head's weights laid out for few rows."""
+
+    params: Any
+
+
+def prepare(translator: Translator, params) -> Prepared:
+    """What the functions here make of parameters first; who calls them often, with little each time, does it once."""
+    if isinstance(params, Prepared):
+        return params
+    return Prepared(_compiled_preparation(translator)(on_one_device(params)))
+
+
+@cache
+def _compiled_preparation(translator: Translator):
+    return jax.jit(translator.prepare)
+
+
+def compile_searches(translator: Translator, params, sentences: Iterable[Ids], decoding: Decoding) -> float:
+    """Compile what `translate_ids` will need for these sentences, for a benchmark to keep it out; returns seconds."""
+    start = time.perf_counter()
+    params = prepare(translator, params).params
+    shapes = {_search_shape(Sentence(0, ids, ()), decoding) for ids in sentences}
+    for shape in sorted(shapes - {None}):
+        request = _request(decoding.search, shape, [])  # fill rows only: compiled, and done after no step
+        jax.block_until_ready(_search(translator, decoding, shape, False)(params, request, None))
+    return time.perf_counter() - start
+
+
+def compiled_searches() -> int:
+    """How many search programs this process has made: one for each (model, rules, decoder, shape)."""
+    return _compiled_search.cache_info().currsize
+
+
+def without_ends(tokens: np.ndarray) -> list[int]:
+    """The ids of one hypothesis [T] without EOS and PAD."""
+    return tokens[(tokens != PAD) & (tokens != EOS)].tolist()
+
+
+def _translate(
+    translator, params, sentences: Iterable[Sentence], decoding: Decoding, progress, attention: bool, first: int
+) -> Iterator[tuple[Hypotheses, np.ndarray | None]]:
+    """(Hypotheses [K,...], attended positions [K,T] or None) of each sentence, in order."""
+    decoder = decoding.decoder
+    if decoder not in DECODERS:
+        raise UserError(f"translate: no decoder is called {decoder!r}; there are {', '.join(sorted(DECODERS))}")
+    if decoding.shortlist and decoder not in POOLS:
+        raise UserError(f"translate: decoder {decoder} reads no shortlist; take {', '.join(POOLS)}, or leave it out")
+    params = prepare(translator, params).params
+
+    def run(shape: Shape, batch):
+        search, shortlist = _search(translator, decoding, shape, attention), decoding.shortlist
+        words = shortlist and shortlist_words(shortlist, [sentence.ids for sentence in batch])
+        return search(params, _request(decoding.search, shape, batch), words)
+
+    size = lambda sentence: (len(sentence.ids),)  # noqa: E731
+    shape_of = lambda sentence: _search_shape(sentence, decoding)  # noqa: E731
+    results = in_order(sentences, size, shape_of, run, decoding.chunk, progress, first)
+    for number, result in enumerate(results, start=first + 1):
+        hypotheses, positions = result or (_empty(1 if decoder == "greedy" else decoding.search.beam), None)
+        if np.isnan(hypotheses.scores).any():
+            raise UserError(
+                f"translate: sentence {number} has NaN scores; the weights are damaged, use another checkpoint"
+            )
+        if hypotheses.scores[0] == -np.inf:
+            raise UserError(
+                f"translate: the rules leave sentence {number} no translation; ask for a lower least length"
+            )
+        yield hypotheses, positions
+
+
+def _numbered(sentences: Iterable[Ids], prefixes: Iterable[Ids] | None, first: int) -> Iterator[Sentence]:
+    if prefixes is None:
+        yield from (Sentence(number, ids, ()) for number, ids in enumerate(sentences, start=first))
+        return
+    for number, (ids, prefix) in enumerate(zip_longest(sentences, prefixes), start=first):
+        if ids is None or prefix is None:
+            missing = "sentence" if ids is None else "prefix"
+            raise UserError(
+                f"translate: there is no {missing} {number + 1}; give one prefix a sentence, empty for none"
+            )
+        yield Sentence(number, ids, prefix)
+
+
+def _search(translator: Translator, decoding: Decoding, shape: Shape, attention: bool):
+    """One program for all seeds: the seed is in the request."""
+    return _compiled_search(translator, replace(decoding.search, sample_seed=0), decoding.decoder, shape, attention)
+
+
+@cache
+def _compiled_search(translator: Translator, config: SearchConfig, decoder: str, shape: Shape, attention: bool):
+    """(params, Request, shortlist [W] or None) -> (Hypotheses, attended positions [B,K,T] or None), one program."""
+    slots = {"slots": shape.slots} if decoder in POOLS else {}
+    decode = DECODERS[decoder](translator, config, shape.steps, **slots)
+
+    def search(params, request: Request, words):
+        hypotheses = decode(params, request) if words is None else decode(params, request, words)
+        return hypotheses, attended(translator, params, request.source, hypotheses.tokens) if attention else None
+
+    return jax.jit(search)
+
+
+def _search_shape(sentence: Sentence, decoding: Decoding) -> Shape | None:
+    """None: there is nothing to search. Raises UserError for a prefix that has no room."""
+    config, length, given = decoding.search, len(sentence.ids), len(sentence.prefix)
+    if given and (length < 2 or given >= length_limits(config, np.array([length - 1]))[1][0]):
+        reason = "is empty" if length < 2 else "may have no more; raise max_length_a or _b, or"
+        raise UserError(
+            f"translate: sentence {sentence.number + 1} has a prefix of {given} tokens but {reason} leave it out"
+        )
+    if length < 2:
+        return None
+    width = width_of(length, decoding.source_buckets)
+    steps = int(length_limits(config, np.array([width - 1]))[1][0])
+    slots = rows_of(width, decoding.batch_tokens)
+    return Shape(slots * POOLS.get(decoding.decoder, 1), width, steps, width_of(given, PREFIX_BUCKETS), slots)
+
+
+def _request(config: SearchConfig, shape: Shape, sentences: Sequence[Sentence]) -> Request:
+    """The sentences as arrays; fill rows are an EOS with room for no token."""
+    shortest, longest = np.zeros((2, shape.rows), np.int32)
+    draws = np.zeros((shape.rows, 2), np.uint32)
+    n = len(sentences)
+    shortest[:n], longest[:n] = length_limits(config, np.array([len(sentence.ids) - 1 for sentence in sentences]))
+    draws[:, 0], draws[:n, 1] = config.sample_seed, [sentence.number for sentence in sentences]
+    source = padded([sentence.ids for sentence in sentences], shape, EOS)
+    prefix = np.full((shape.rows, shape.prefix), PAD, np.int32)
+    for row, sentence in zip(prefix, sentences, strict=False):
+        row[: len(sentence.prefix)] = sentence.prefix
+    return Request(source, shortest, longest, prefix, draws)
+
+
+def _empty(beam: int) -> Hypotheses:
+    """The translation of an empty sentence: one empty hypothesis, certain."""
+    only = np.arange(beam) == 0
+    scores = np.where(only, 0.0, -np.inf).astype(np.float32)
+    return Hypotheses(np.full((beam, 1), PAD, np.int32), scores, scores, only)

@@ -1,0 +1,27 @@
+"""From a teacher to a distilled corpus: n-best lists, a choice among them, a corpus with a card. Uses `decoding`.
+
+Sequence-level distillation is no loss but another corpus: Seq-KD takes the teacher's best translation of every training
+source, Seq-Inter the one of its n-best list nearest to the reference (Kim & Rush 2016, sections 3.2 and 3.3).
+
+  nbest      the teacher's n-best lists, in shards written atomically; what is there whole is not made again
+  selection  one hypothesis of a list, under a rule of SELECTIONS
+  distilled_corpus  train.<source> and train.<target> line by line beside the original, scores, filters, a card
+"""
+
+from seqkd_jax.distillation.distilled_corpus import HOLDS, check_filters, write_corpus
+from seqkd_jax.distillation.nbest import Candidate, NBest, n_best, read_n_best
+from seqkd_jax.distillation.selection import SELECTIONS, Choice, choose, kim_rush
+
+__all__ = [
+    "HOLDS",
+    "SELECTIONS",
+    "Candidate",
+    "Choice",
+    "NBest",
+    "check_filters",
+    "choose",
+    "kim_rush",
+    "n_best",
+    "read_n_best",
+    "write_corpus",
+]

@@ -1,0 +1,192 @@
+"""A distilled corpus on disk: every line of the original, what was chosen for it, a card that says how."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from seqkd_jax import checkpoint
+from seqkd_jax.config import FilterConfig
+from seqkd_jax.distillation.nbest import Candidate, NBest, read_n_best
+from seqkd_jax.distillation.selection import SELECTIONS, Choice, choose
+from seqkd_jax.evaluation import metrics
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files, progress
+
+CARD = "card.json"
+FORMAT = 1  # of it
+HOLDS = (CARD, "README.md", "scores.tsv", "train.*", "filtered")
+
+
+def write_corpus(
+    directory: Path | str,
+    found: NBest,
+    vocabularies,
+    references: Sequence[str] | None,
+    selection: str,
+    *,
+    languages: tuple[str, str],
+    filters: FilterConfig | None = None,
+) -> dict:
+    """Choose for every line and write the distilled corpus; returns its card. An older corpus there is replaced whole.
+
+    train.<source> and train.<target> have the original's lines in the original's order, empty ones too; scores.tsv
+    says what was chosen; card.json and README.md what was done. With filters, filtered/ holds the pairs that pass and
+    lines.txt their line numbers (from 1). references: one for each line, or None for source-only text.
+    """
+    sources = [line for shard in found.shards for line in shard]
+    if references is not None and len(references) != len(sources):
+        raise UserError(f"{len(references)} references for {len(sources)} source lines: there must be one for each")
+    tokenize = vocabularies.metric_tokenizer
+    wanted = None if references is None else metrics.metric_references(vocabularies, references)
+    lists = progress.track(read_n_best(found), len(sources), f"choose ({selection})", "sentences")
+    choices = [choose(list_, selection, wanted and wanted[i], tokenize) for i, list_ in enumerate(lists)]
+    targets = [choice.candidate.text for choice in choices]
+    card = {
+        "format": FORMAT,
+        "selection": selection,
+        "similarity_tokenizer": None if SELECTIONS[selection] is None else tokenize,
+        "teacher": {
+            **found.teacher,
+            "fingerprint": found.settings["checkpoint"],
+            "vocabulary": vocabularies.fingerprint,
+        },
+        "decoding": {key: found.settings[key] for key in ("search", "decoder", "source_buckets", "batch_tokens")},
+        "splits": ["train"],  # validation and test text is never distilled
+        **_statistics(sources, choices, wanted, tokenize),
+        "versions": checkpoint.versions(),
+    }
+    with files.new_directory(directory, HOLDS) as temporary:
+        _write_pairs(temporary, languages, sources, targets)
+        files.write_text(temporary / "scores.tsv", _table(choices))
+        if filters is not None:
+            kept, counts = apply_filters(sources, choices, filters)
+            card["filters"] = {**asdict(filters), "dropped": counts, "kept": len(kept)}
+            _write_pairs(temporary / "filtered", languages, [sources[i] for i in kept], [targets[i] for i in kept])
+            files.write_text(temporary / "filtered" / "lines.txt", "".join(f"{index + 1}\n" for index in kept))
+        card["files"] = {name: files.sha256_file(temporary / name) for name in files.tree(temporary)}
+        files.write_json(temporary / CARD, card)
+        files.write_text(temporary / "README.md", describe(card, languages))
+    return card
+
+
+def _statistics(sources: Sequence[str], choices: Sequence[Choice], references: list[str] | None, tokenize: str) -> dict:
+    """The numbers of the card; shares, ratios and means are over the lines with a source."""
+    present = [index for index, line in enumerate(sources) if line.strip()]
+    if not present:
+        raise UserError("nothing to distil: every source line is empty")
+    chosen = [choices[index] for index in present]
+    texts, first = [choice.candidate.text for choice in chosen], [choice.first.text for choice in chosen]
+    source_words, words = (sum(len(line.split()) for line in lines) for lines in (sources, texts))
+    log_prob, tokens = sum(c.candidate.log_prob for c in chosen), sum(_paid(c.candidate) for c in chosen)
+    changed = sum(choice.index != 0 for choice in chosen)
+    numbers = {
+        "lines": len(sources),
+        "empty_sources": len(sources) - len(present),
+        "empty_targets": sum(not text.strip() for text in texts),
+        "unfinished": sum(not choice.candidate.finished for choice in chosen),
+        "changed": changed,
+        "changed_share": changed / len(present),
+        "length_ratio_to_sources": words / source_words,
+        "mean_log_prob_per_token": log_prob / max(tokens, 1),
+        "mean_probability": statistics.fmean(map(_probability, chosen)),
+        "bleu": None,
+    }
+    if references is not None:
+        against = [references[index] for index in present]
+        scores = metrics.score(texts, against, tokenize)
+        numbers |= {"bleu": scores.bleu, "chrf": scores.chrf, "length_ratio_to_references": scores.length_ratio}
+        numbers |= {"bleu_of_first": metrics.score(first, against, tokenize).bleu}
+        numbers |= {"signature": metrics.signatures(tokenize)[0]}
+    return numbers
+
+
+def _paid(candidate: Candidate) -> int:
+    """The tokens that its log-probability is of: EOS too, unless it was cut before that."""
+    return candidate.tokens + candidate.finished
+
+
+def _probability(choice: Choice) -> float:
+    """That of a whole translation; one that was cut is none, as in `evaluate`."""
+    return math.exp(choice.candidate.log_prob) if choice.candidate.finished else 0.0
+
+
+def check_filters(config: FilterConfig) -> None:
+    """UserError for filters that would leave out what they do not mean to."""
+    if not 0 <= config.drop_worst < 1:
+        raise UserError(f"drop_worst is {config.drop_worst}: it is a share, from 0 to below 1")
+    if config.max_length_ratio != 0 and config.max_length_ratio < 1:
+        raise UserError(f"max_length_ratio is {config.max_length_ratio}: it must be at least 1, or 0 for none")
+
+
+def apply_filters(
+    sources: Sequence[str], choices: Sequence[Choice], config: FilterConfig
+) -> tuple[list[int], dict[str, int]]:
+    """The indices of the pairs that pass all filters, and how many each dropped, in the order they are applied in."""
+    check_filters(config)
+    kept, seen = [], set()
+    counts = dict.fromkeys(("empty", "unfinished", "duplicate", "length_ratio", "worst_score"), 0)
+    for index, (source, choice) in enumerate(zip(sources, choices, strict=True)):
+        pair = source, choice.candidate.text
+        lengths = sorted(len(side.split()) for side in pair)
+        if lengths[0] == 0:
+            counts["empty"] += 1
+        elif config.drop_unfinished and not choice.candidate.finished:
+            counts["unfinished"] += 1
+        elif config.deduplicate and pair in seen:
+            counts["duplicate"] += 1
+        elif 0 < config.max_length_ratio < lengths[1] / lengths[0]:
+            counts["length_ratio"] += 1
+        else:
+            kept.append(index)
+        seen.add(pair)
+    worst = sorted(kept, key=lambda i: choices[i].candidate.log_prob / max(_paid(choices[i].candidate), 1))
+    dropped = set(worst[: int(config.drop_worst * len(kept))])
+    counts["worst_score"] = len(dropped)
+    return [index for index in kept if index not in dropped], counts
+
+
+def _write_pairs(directory: Path, languages: tuple[str, str], sources: Sequence[str], targets: Sequence[str]) -> None:
+    for language, lines in zip(languages, (sources, targets), strict=True):
+        files.write_text(directory / f"train.{language}", "".join(f"{line}\n" for line in lines))
+
+
+def _table(choices: Sequence[Choice]) -> str:
+    rows = ["line\tindex\tscore\tlog_prob\ttokens\tfinished\tsimilarity"]
+    for number, (candidate, _, index, similarity) in enumerate(choices, start=1):
+        numbers = f"{candidate.score:.6f}\t{candidate.log_prob:.6f}\t{candidate.tokens}\t{int(candidate.finished)}"
+        rows.append(f"{number}\t{index}\t{numbers}\t{'' if similarity is None else f'{similarity:.6f}'}")
+    return "\n".join(rows) + "\n"
+
+
+def describe(card: dict, languages: tuple[str, str]) -> str:
+    """The card for a person, in Markdown."""
+    teacher, search = card["teacher"], card["decoding"]["search"]
+    rules = ", ".join(f"{key} {value}" for key, value in search.items())
+    lines = [
+        "# Distilled corpus",
+        "",
+        f"`train.{languages[1]}` holds a teacher's translation of every line of `train.{languages[0]}`,",
+        "in the original order. Validation and test text is not distilled.",
+        "",
+        f"- teacher: `{teacher['path']}`, {teacher['model']['kind']}, fingerprint `{teacher['fingerprint'][:16]}`",
+        f"- vocabulary: `{teacher['vocabulary'][:16]}`",
+        f"- decoding: {rules}",
+        f"- selection: {card['selection']}"
+        + (f" (tokenizer {card['similarity_tokenizer']})" if card["similarity_tokenizer"] else ""),
+        f"- lines: {card['lines']:,}; empty sources {card['empty_sources']:,}, empty targets {card['empty_targets']:,}",
+        f"- unfinished (cut at the length limit): {card['unfinished']:,}",
+        f"- not the first of its list: {card['changed']:,} ({card['changed_share']:.1%})",
+        f"- target words per source word: {card['length_ratio_to_sources']:.3f}",
+        f"- log-probability per token: {card['mean_log_prob_per_token']:.3f} nats",
+    ]
+    if card["bleu"] is not None:
+        lines += [
+            f"- BLEU against the references: {card['bleu']:.2f} (first of each list: {card['bleu_of_first']:.2f})",
+            f"- chrF {card['chrf']:.2f}, length ratio {card['length_ratio_to_references']:.3f}, `{card['signature']}`",
+        ]
+    if "filters" in card:
+        dropped = ", ".join(f"{name} {count:,}" for name, count in card["filters"]["dropped"].items())
+        lines += [f"- `filtered/`: {card['filters']['kept']:,} pairs; dropped: {dropped}"]
+    return "\n".join(lines) + "\n"

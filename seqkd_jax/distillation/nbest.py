@@ -1,0 +1,128 @@
+"""The teacher's n-best lists of a whole corpus, in shards: each is whole or not there, and a killed run goes on."""
+
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from seqkd_jax import checkpoint
+from seqkd_jax.decoding import Decoding, Translation, translate_lines
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files, progress
+
+FORMAT = 1  # of the shards
+
+
+class NBest(NamedTuple):
+    """Where the n-best lists of some lines are, and what made them."""
+
+    directory: Path
+    settings: dict  # all that decides their content, beside the lines
+    shards: list[Sequence[str]]  # the source lines of each
+    teacher: dict  # for the card: where the checkpoint was, its model
+
+
+class Candidate(NamedTuple):
+    """One hypothesis as it stands in a shard."""
+
+    text: str
+    score: float  # under the length rule, nats
+    log_prob: float  # nats
+    finished: bool
+    tokens: int  # ids, EOS not counted
+
+
+def n_best(
+    directory: Path | str,
+    teacher: checkpoint.Checkpoint,
+    lines: Sequence[str],
+    decoding: Decoding,
+    *,
+    shard_lines: int = 1000,
+    part: tuple[int, int] = (0, 1),
+    name: str = "n-best",
+) -> NBest:
+    """The teacher's n-best lists of source lines, in `directory`; started again, it makes only what is not there whole.
+
+    A shard is trusted if its hash is the one written after it and its identity, a hash of the teacher's weights, the
+    rules and the lines, is ours: a truncated or foreign one is made again. part (i, n): only every n-th shard from the
+    i-th, so that n processes can share the work; the bytes are those of one process. UserError: with a shortlist.
+    """
+    if decoding.shortlist:
+        raise UserError("n-best lists: a shortlist is not exact, and no name of it would be kept; leave it out")
+    decoding = replace(decoding, chunk=shard_lines)
+    settings = {
+        "format": FORMAT,
+        "checkpoint": teacher.fingerprint,  # of the weights that decode, not of what is there now
+        "search": asdict(decoding.search),
+        "decoder": decoding.decoder,
+        "source_buckets": list(decoding.source_buckets),
+        "batch_tokens": decoding.batch_tokens,
+        **({} if teacher.replica is None else {"replica": teacher.replica}),
+    }
+    shards = [lines[start : start + shard_lines] for start in range(0, len(lines), shard_lines)]
+    model = checkpoint.config_to_json(teacher.model_config)
+    found = NBest(Path(directory), settings, shards, {"path": teacher.name, "model": model})
+    todo = [number for number in range(part[0], len(shards), part[1]) if _whole(found, number) is None]
+    if len(todo) < len(shards):
+        progress.log(f"{name}: {len(shards) - len(todo)} of {len(shards)} shards need no decoding")
+    with progress.counter(sum(len(shards[number]) for number in todo), name, "sentences") as advance:
+        for number in todo:
+            system = teacher.model, teacher.params, teacher.vocabularies
+            lists = translate_lines(*system, shards[number], decoding, progress=advance, first=shard_lines * number)
+            _write_shard(found, number, lists)
+    return found
+
+
+def read_n_best(found: NBest) -> Iterator[list[Candidate]]:
+    """The list of each line, in order, best first. UserError: a shard is missing, damaged or of another making."""
+    for number in range(len(found.shards)):
+        data = _whole(found, number)
+        if data is None:
+            raise UserError(
+                f"{_shard(found, number)}: missing, damaged or made with other settings; run the stage again"
+            )
+        for row in gzip.decompress(data).decode("utf-8").splitlines():
+            yield [Candidate(**hypothesis) for hypothesis in json.loads(row)["hypotheses"]]
+
+
+def _shard(found: NBest, number: int) -> Path:
+    return found.directory / f"shard-{number:05d}.jsonl.gz"
+
+
+def _identity(found: NBest, number: int) -> str:
+    first = len(found.shards[0]) * number
+    return files.sha256_json([found.settings, first, list(found.shards[number])])
+
+
+def _write_shard(found: NBest, number: int, lists: Iterator[Translation]) -> None:
+    """The shard, then the file that vouches for it: a kill between the two leaves a shard nobody trusts."""
+    rows = []
+    for source, hypotheses in lists:
+        candidates = [Candidate(_one_line(h.text), h.score, h.log_prob, h.finished, len(h.tokens)) for h in hypotheses]
+        row = {"source": source, "hypotheses": [candidate._asdict() for candidate in candidates]}
+        rows.append(json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n")  # ASCII: no other line breaks in it
+    data = gzip.compress("".join(rows).encode("utf-8"), mtime=0)
+    voucher = {"identity": _identity(found, number), "sha256": files.sha256_bytes(data), "lines": len(rows)}
+    files.write_bytes(_shard(found, number), data)
+    files.write_json(_shard(found, number).with_suffix(".json"), voucher)
+
+
+def _whole(found: NBest, number: int) -> bytes | None:
+    """The content of a shard that can be trusted, or None."""
+    path = _shard(found, number)
+    try:
+        data = path.read_bytes()
+        voucher = files.read_json(path.with_suffix(".json"))
+    except (FileNotFoundError, UserError):
+        return None
+    expected = {"identity": _identity(found, number), "sha256": files.sha256_bytes(data)}
+    expected["lines"] = len(found.shards[number])
+    return data if voucher == expected else None
+
+
+def _one_line(text: str) -> str:
+    """A line break inside a target would shift all that follow."""
+    return " ".join(text.splitlines())

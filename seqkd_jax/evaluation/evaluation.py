@@ -1,0 +1,125 @@
+"""How good a translator is: BLEU and chrF, perplexity, the probability of its own output, speed."""
+
+import functools
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from seqkd_jax.config import BatchConfig
+from seqkd_jax.data.batches import Shape
+from seqkd_jax.decoding import Decoding, Translation, compile_searches, prepare, require_length, translate_lines
+from seqkd_jax.decoding.search import greedy_rules
+from seqkd_jax.evaluation import likelihood
+from seqkd_jax.evaluation.metrics import confidence_interval, metric_references, score, signatures
+from seqkd_jax.types import EOS, Translator
+from seqkd_jax.utils import progress
+
+
+class Evaluation(NamedTuple):
+    """One arm: its row of the results, and its outputs, which the bootstrap reads."""
+
+    results: dict  # JSON values
+    outputs: dict[str, list[str]]  # "beam1", "beam5" -> one line for each source
+    references: list[str]  # as the metric reads them
+
+
+def evaluate(
+    translator: Translator,
+    params,
+    vocabularies,
+    corpus,
+    decoding: Decoding,
+    *,
+    batch: BatchConfig,
+    shapes: Sequence[Shape] | None = None,
+    repetitions: int = 3,
+    timed_sentences: int | None = None,
+    name: str = "evaluate",
+) -> Evaluation:
+    """Translate and score a corpus, greedily ("beam1") and as `decoding` has it ("beam5" if its beam is 5).
+
+    Results, each with _beam1 and _beamK: bleu (bleu_low, bleu_high: 95%), chrf, length_ratio, unfinished,
+    mode_probability, source_words_per_second (median of `repetitions` passes over `timed_sentences` lines, None: all),
+    compile_seconds; once: perplexity, mode_probability (of the greedy output), signature. batch, shapes: of the batches
+    for perplexity, as in training.
+    """
+    references = metric_references(vocabularies, corpus.targets)
+    ids = [[*vocabularies.source.encode(line), EOS] for line in corpus.sources]
+    for number, (source, target) in enumerate(zip(ids, corpus.targets, strict=True), start=1):  # before hours of work
+        require_length(number, len(source), f"{corpus.name}, sources: ")
+        require_length(number, len(vocabularies.target.encode(target)) + 1, f"{corpus.name}, references: ")
+    timed = _spread(corpus.sources, timed_sentences)
+    results, outputs = {"sentences": len(references)}, {}
+    greedy = replace(decoding, search=greedy_rules(decoding.search))
+    runs = {"beam1": greedy}  # the greedy search, whatever the rules say of a beam of 1
+    if decoding.search.beam != 1:
+        runs[f"beam{decoding.search.beam}"] = decoding
+    ready = prepare(translator, params)
+    with progress.counter(len(runs) * (len(ids) + repetitions * len(timed)), name, "sentences") as advance:
+        for key, run in runs.items():
+            compiling = compile_searches(translator, ready, ids, run)
+            decode = functools.partial(
+                translate_lines, translator, ready, vocabularies, decoding=run, n_best=1, progress=advance
+            )
+            translations = list(decode(corpus.sources))
+            outputs[key] = [translation.text for translation in translations]
+            measures = _of_outputs(outputs[key], references, vocabularies.metric_tokenizer) | _of_search(translations)
+            measures["source_words_per_second"] = words_per_second(decode, timed, repetitions)
+            measures["compile_seconds"] = compiling
+            results |= {f"{measure}_{key}": value for measure, value in measures.items()}
+    found = likelihood.of_references(translator, params, vocabularies, corpus, batch, shapes)
+    results |= {"perplexity": found.perplexity, "reference_tokens": found.tokens}
+    results["mode_probability"] = results["mode_probability_beam1"]
+    results["signature"], results["chrf_signature"] = signatures(vocabularies.metric_tokenizer)
+    return Evaluation(results, outputs, references)
+
+
+def _of_outputs(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> dict:
+    found = score(outputs, references, tokenize)
+    low, high = confidence_interval(outputs, references, tokenize)
+    return {
+        "bleu": found.bleu,
+        "bleu_low": low,
+        "bleu_high": high,
+        "chrf": found.chrf,
+        "length_ratio": found.length_ratio,
+    }
+
+
+def _of_search(translations: Sequence[Translation]) -> dict:
+    """p(t=y^), Kim & Rush 2016, table 1: the mean over sentences of the probability that a model gives its own output.
+
+    Empty sources are left out; an output that was cut is no translation, its probability counts as 0.
+    """
+    best = [translation.hypotheses[0] for translation in translations if translation.source.strip()]
+    probabilities = [math.exp(hypothesis.log_prob) if hypothesis.finished else 0.0 for hypothesis in best]
+    unfinished = sum(not hypothesis.finished for hypothesis in best)
+    return {"mode_probability": statistics.fmean(probabilities or [0.0]), "unfinished": unfinished}
+
+
+def words_per_second(
+    decode: Callable[[Sequence[str]], Iterable], lines: Sequence[str], repetitions: int
+) -> float | None:
+    """Source words/s: the median over passes; everything must be compiled. Words are what white space separates.
+
+    A pass is text to text: encoding and decoding the ids count, as they do for whoever waits for it. None: no passes.
+    """
+    seconds = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        for _ in decode(lines):
+            pass
+        seconds.append(time.perf_counter() - start)
+    return sum(len(line.split()) for line in lines) / statistics.median(seconds) if seconds else None
+
+
+def _spread(lines: Sequence[str], count: int | None) -> Sequence[str]:
+    """`count` lines at even distances, all if None: of the same lengths as the whole, so nothing new is compiled."""
+    if count is None or count >= len(lines):
+        return lines
+    return [lines[index] for index in np.linspace(0, len(lines) - 1, count).astype(int)]

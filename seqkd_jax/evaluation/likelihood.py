@@ -1,0 +1,68 @@
+"""What a model gives to references: nats, tokens, perplexity. Below evaluation, and what training validates with."""
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from seqkd_jax.config import BatchConfig, LossConfig
+from seqkd_jax.data.batches import Shape, encode_corpus, eval_batches, make_plan
+from seqkd_jax.losses import LOSSES, arguments_from, blockwise, over_positions
+from seqkd_jax.types import Batch, Model, Translator, UserError
+
+
+class Likelihood(NamedTuple):
+    """What a model gives to references."""
+
+    nats: float  # summed over the corpus
+    tokens: int  # predicted, EOS included
+
+    @property
+    def mean(self) -> float:
+        """Nats a token; the mean is over the corpus, not over batches."""
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean."""
+        return math.exp(min(self.mean, 700.0))
+
+
+def of_batches(model: Model | Translator, params, batches: Iterable[Batch]) -> Likelihood:
+    """Of the labels of some batches, without dropout. Compiled once for a model and a shape."""
+    params = jax.device_put(params, jax.local_devices()[0])  # weights replicated by training: one copy is enough
+    sums = [_summed_nll(model)(params, batch) for batch in batches]  # all dispatched before the first is waited for
+    nats, tokens = np.sum(np.asarray(jax.device_get(sums), np.float64), axis=0)
+    if tokens == 0:
+        raise UserError("no reference token to be scored: nothing is there, or all of it has weight 0")
+    return Likelihood(float(nats), round(float(tokens)))
+
+
+def of_references(
+    translator: Translator, params, vocabularies, corpus, batch: BatchConfig, shapes: Sequence[Shape] | None = None
+) -> Likelihood:
+    """Of all references of a corpus: no pair is left out, whatever the length limits of `batch`.
+
+    shapes: those of training, to share its programs; None: chosen from the lengths.
+    """
+    unweighted = corpus._replace(weights=None)  # a perplexity counts tokens
+    encoded, _ = encode_corpus(unweighted, vocabularies, batch, keep_all=True)
+    made = (batch for _, batch in eval_batches(encoded, make_plan(encoded, batch, shapes)))
+    return of_batches(translator, params, made)
+
+
+@functools.cache
+def _summed_nll(model: Model | Translator) -> Callable:
+    loss, arguments = over_positions(LOSSES["nll"]), arguments_from(LossConfig())
+
+    def of_logits(logits, others, arguments):
+        return loss(logits, None, *others, arguments)
+
+    def summed_nll(params, batch):
+        features = model.features(params, batch.inputs, None)
+        return blockwise.summed(model.head, of_logits, params, features, (batch.labels, batch.weights), arguments)
+
+    return jax.jit(summed_nll)

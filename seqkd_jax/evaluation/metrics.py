@@ -1,0 +1,155 @@
+"""BLEU and chrF with their signatures, sentence metrics, intervals and the paired bootstrap: the door to sacrebleu.
+
+Text is scored as sacrebleu wants it: detokenised, cased, with its own tokenizer (13a); where the vocabulary is one of
+words, outputs are tokens already, references are split into tokens the same way, and the tokenizer is `none`.
+"""
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.significance import PairedTest
+
+from seqkd_jax.types import UserError
+
+SAMPLES, SEED = 1000, 12345  # of the bootstrap; sacrebleu's own defaults
+
+
+class CorpusScores(NamedTuple):
+    """What sacrebleu says of a system's outputs."""
+
+    bleu: float  # 0 to 100
+    chrf: float  # 0 to 100
+    length_ratio: float  # tokens of the outputs / tokens of the references
+
+
+def metric_references(vocabularies, lines: Iterable[str]) -> list[str]:
+    """References as the metric reads them: as they are, or split into tokens where the vocabulary's text is tokens."""
+    if vocabularies.metric_tokenizer != "none":
+        return list(lines)
+    return [" ".join(vocabularies.target.split(line)) for line in lines]
+
+
+def score(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> CorpusScores:
+    """Corpus BLEU and chrF of outputs against one reference each."""
+    _same_length(outputs, references)
+    bleu = BLEU(tokenize=tokenize, force=True).corpus_score(outputs, [references])
+    chrf = CHRF().corpus_score(outputs, [references])
+    return CorpusScores(bleu.score, chrf.score, bleu.sys_len / max(bleu.ref_len, 1))
+
+
+def signatures(tokenize: str) -> tuple[str, str]:
+    """sacrebleu's signatures of the BLEU and the chrF that `score` computes."""
+    metrics = BLEU(tokenize=tokenize, references=[["one reference"]]), CHRF(references=[["one reference"]])
+    return tuple(str(metric.get_signature()) for metric in metrics)
+
+
+def paired_bootstrap(
+    systems: Mapping[str, Sequence[str]], references: Sequence[str], against: str, tokenize: str
+) -> dict[str, dict]:
+    """Every system's BLEU compared with that of `against`: {name: {bleu, delta, p_value, delta_low, delta_high}}.
+
+    p_value: sacrebleu's paired bootstrap resampling (Koehn 2004), 1000 samples, seed 12345. delta_low, delta_high: 95%
+    interval of the difference over the same resamples. What does not differ in any has p = 1 (sacrebleu: 1/1001).
+    """
+    if against not in systems:
+        raise UserError(f"bootstrap: no system is called {against!r}; there are {', '.join(systems)}")
+    others = [name for name in systems if name != against]
+    for outputs in systems.values():
+        _same_length(outputs, references)
+    if not others:
+        return {}
+    with _fixed_seed():
+        named = [(name, list(systems[name])) for name in (against, *others)]
+        metrics = {"BLEU": BLEU(tokenize=tokenize, force=True, references=[references])}
+        _, table = PairedTest(named, metrics, None, test_type="bs", n_samples=SAMPLES)()
+    baseline, *found = table["BLEU"]
+    baseline_samples = _resampled_bleu(systems[against], references, tokenize)
+    comparison = {}
+    for name, result in zip(others, found, strict=True):
+        differences = _resampled_bleu(systems[name], references, tokenize) - baseline_samples
+        low, high = _middle_95(differences)
+        comparison[name] = {
+            "bleu": result.score,
+            "delta": result.score - baseline.score,
+            "p_value": result.p_value if differences.any() else 1.0,
+            "delta_low": low,
+            "delta_high": high,
+        }
+    return comparison
+
+
+def confidence_interval(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> tuple[float, float]:
+    """The 95% interval of one system's BLEU over 1000 resamples of the test sentences."""
+    _same_length(outputs, references)
+    return _middle_95(_resampled_bleu(outputs, references, tokenize))
+
+
+def sentence_bleu(hypotheses: Sequence[str], reference: str, tokenize: str) -> list[float]:
+    """sacrebleu's sentence BLEU of each hypothesis, 0 to 100: `exp` smoothing, effective order."""
+    metric = _sentence_metric(tokenize)
+    return [metric.sentence_score(hypothesis, [reference]).score for hypothesis in hypotheses]
+
+
+def sentence_chrf(hypotheses: Sequence[str], reference: str, tokenize: str) -> list[float]:
+    """sacrebleu's sentence chrF of each hypothesis, 0 to 100; `tokenize` plays no part."""
+    metric = CHRF()
+    return [metric.sentence_score(hypothesis, [reference]).score for hypothesis in hypotheses]
+
+
+def tokenise(line: str, tokenize: str) -> list[str]:
+    """The words of a line after sacrebleu's tokenizer of that name."""
+    return _sentence_metric(tokenize).tokenizer(line.rstrip()).split()
+
+
+@functools.cache
+def _sentence_metric(tokenize: str) -> BLEU:
+    return BLEU(tokenize=tokenize, force=True, effective_order=True)
+
+
+def _resampled_bleu(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> np.ndarray:
+    """BLEU of each resample [SAMPLES]: the very resamples that sacrebleu draws under the same seed."""
+    scores = [
+        _sentence_metric(tokenize).sentence_score(*pair)
+        for pair in zip(outputs, ([r] for r in references), strict=True)
+    ]
+    counts = np.array([[s.sys_len, s.ref_len, *s.counts, *s.totals] for s in scores], np.float64)
+    order = (counts.shape[1] - 2) // 2
+    drawn = np.random.default_rng(SEED).choice(len(counts), size=(SAMPLES, len(counts)), replace=True)
+    sums = (np.bincount(sample, minlength=len(counts)) @ counts for sample in drawn)
+    return np.array(
+        [
+            BLEU.compute_bleu(s[2 : 2 + order].tolist(), s[2 + order :].tolist(), int(s[0]), int(s[1]), "exp").score
+            for s in sums
+        ]
+    )
+
+
+def _middle_95(samples: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(samples, [2.5, 97.5])
+    return float(low), float(high)
+
+
+@contextlib.contextmanager
+def _fixed_seed() -> Iterator[None]:
+    """sacrebleu reads its seed from the environment; whatever stands there, ours is used."""
+    before = os.environ.get("SACREBLEU_SEED")
+    os.environ["SACREBLEU_SEED"] = str(SEED)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["SACREBLEU_SEED"]
+        else:
+            os.environ["SACREBLEU_SEED"] = before
+
+
+def _same_length(outputs: Sequence[str], references: Sequence[str]) -> None:
+    if len(outputs) != len(references) or not outputs:
+        raise UserError(
+            f"{len(outputs)} outputs for {len(references)} references: there must be one of each for each line"
+        )

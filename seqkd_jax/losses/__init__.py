@@ -1,0 +1,143 @@
+"""Training losses, written for one position and lifted over whatever position axes there are.
+
+A loss sees the student's logits [V], the teacher's logits [V] or None, one label and the traced settings, and returns
+nats. `over_positions` casts to float32, lifts with `vmap`, weights, and returns `(sum, weight sum)`: the trainer adds
+both up over microbatches and devices and divides once. The settings are traced scalars, so arms that differ in alpha,
+temperature, factor or smoothing share one compiled step.
+
+To add a loss: write one function with the signature below and give it one line in LOSSES.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Integer
+
+from seqkd_jax.config import LossConfig
+from seqkd_jax.types import UserError
+
+
+class LossArguments(NamedTuple):
+    """The settings of every loss, as scalars that a compiled step takes as arguments."""
+
+    alpha: float  # weight of the teacher's term; the gold term has 1 - alpha
+    temperature: float  # divides both models' logits in the teacher's term
+    scale: float  # what the teacher's term is multiplied by, beside alpha
+    label_smoothing: float  # mass spread evenly over the vocabulary in the gold term
+
+
+class Loss(NamedTuple):
+    """One entry of LOSSES."""
+
+    function: Callable  # (student [V], teacher [V] | None, label, LossArguments) -> nats
+    needs_teacher: bool
+
+
+def nll(student, teacher, label, arguments: LossArguments):
+    """Cross-entropy with the gold label: (1-e) * -log p(label) + e * mean over V of -log p, in nats.
+
+    The smoothing mass e is spread over all V entries, the label included, as in Szegedy et al. 2016,
+    `optax.smooth_labels` and torch's `label_smoothing`.
+    """
+    return _gold(student, label, arguments.label_smoothing)
+
+
+def word_kd(student, teacher, label, arguments: LossArguments):
+    """Word-level distillation: (1-alpha) * gold term + alpha * scale * cross-entropy(teacher_T, student_T), in nats.
+
+    Kim & Rush 2016, section 3.1, with T = 1 and alpha = 0.5 their choice. Both models' logits are divided by T, `scale`
+    is the convention for T^2 (see `arguments_from`). The teacher is a constant: nothing flows into it. The
+    cross-entropy differs from the KL divergence by the teacher's entropy, a constant of the student.
+    """
+    gold = _gold(student, label, arguments.label_smoothing)
+    return (1.0 - arguments.alpha) * gold + arguments.alpha * _soft(student, teacher, arguments)
+
+
+def over_positions(loss: Loss) -> Callable:
+    """Lift a one-position loss over all position axes.
+
+    Returns `(student [*pos,V], teacher [*pos,V] | None, labels [*pos], weights [*pos], arguments) -> (sum, weights)`:
+    float32 scalars, the sum in nats. Logits of any float type are cast to float32 first. A position of weight 0 adds
+    nothing, whatever stands in it, and passes no gradient. Raises UserError (while tracing) without a needed teacher.
+    """
+
+    def lifted(
+        student: Float[Array, "*pos V"],
+        teacher: Float[Array, "*pos V"] | None,
+        labels: Integer[Array, "*pos"],
+        weights: Float[Array, "*pos"],
+        arguments: LossArguments,
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        if loss.needs_teacher and teacher is None:
+            raise UserError(f"loss {loss.function.__name__!r} needs the logits of a teacher: name its checkpoint")
+        student = student.astype(jnp.float32)
+        teacher = jax.lax.stop_gradient(teacher.astype(jnp.float32)) if loss.needs_teacher else None
+        axes = (0, 0 if loss.needs_teacher else None, 0, None)
+        each = loss.function
+        for _ in labels.shape:
+            each = jax.vmap(each, in_axes=axes)
+        weights = weights.astype(jnp.float32)
+        counted = weights != 0
+        # The double `where`: a padded position with infinite logits must not make 0 * inf in the sum or its gradient.
+        student = jnp.where(counted[..., None], student, 0.0)
+        values = jnp.where(counted, each(student, teacher, labels, arguments), 0.0)
+        return jnp.sum(values * weights), jnp.sum(weights)
+
+    return lifted
+
+
+def arguments_from(config: LossConfig) -> LossArguments:
+    """The traced settings of a configuration, as Python floats. Raises UserError on a value outside its range.
+
+    `temperature_scaling` names the convention for the teacher's term: "hinton" multiplies by T^2, so that its gradient
+    keeps its size as T grows (Hinton, Vinyals & Dean 2015, section 2); "none" by 1; "inverse" by 1/T^2, which is what
+    the code of Abnar, Dehghani & Zuidema 2020 does. At T = 1, Kim & Rush's choice, all three are the same.
+    """
+    _check("label_smoothing", config.label_smoothing, 0.0 <= config.label_smoothing < 1.0, "from 0 to below 1")
+    _check("alpha", config.alpha, 0.0 <= config.alpha <= 1.0, "from 0 to 1")
+    _check("temperature", config.temperature, 0.0 < config.temperature < float("inf"), "above 0")
+    if config.temperature_scaling not in TEMPERATURE_SCALINGS:
+        raise UserError(
+            f"temperature_scaling {config.temperature_scaling!r} is not one of {', '.join(TEMPERATURE_SCALINGS)}"
+        )
+    scale = TEMPERATURE_SCALINGS[config.temperature_scaling](config.temperature)
+    return LossArguments(float(config.alpha), float(config.temperature), float(scale), float(config.label_smoothing))
+
+
+def _gold(student, label, smoothing):
+    top, log_sum = _normaliser(student)
+    return log_sum + (1.0 - smoothing) * (top - student[label]) + smoothing * jnp.mean(top - student)
+
+
+def _soft(student, teacher, arguments: LossArguments):
+    scaled_student, scaled_teacher = student / arguments.temperature, teacher / arguments.temperature
+    top, log_sum = _normaliser(scaled_student)
+    q = jnp.exp(scaled_teacher - jnp.max(scaled_teacher))  # not yet normalised
+    return arguments.scale * (log_sum + jnp.sum(q * (top - scaled_student)) / jnp.sum(q))
+
+
+def _normaliser(logits):
+    # The logarithm of the partition function in two parts, so that a difference to the largest logit loses no digits
+    # when all logits are large. No log-softmax: it would be kept for the gradient, V floats a position. A second
+    # normaliser at the student's T costs less than `lax.cond(T == 1)` saves: the branch would stop XLA from fusing.
+    top = jax.lax.stop_gradient(jnp.max(logits))
+    return top, jnp.log(jnp.sum(jnp.exp(logits - top)))
+
+
+def _check(name: str, value: float, right: bool, wanted: str) -> None:
+    if not right:
+        raise UserError(f"{name} is {value}: it must be {wanted}")
+
+
+TEMPERATURE_SCALINGS: dict[str, Callable[[float], float]] = {
+    "hinton": lambda temperature: temperature**2,
+    "none": lambda temperature: 1.0,
+    "inverse": lambda temperature: temperature**-2,
+}
+
+LOSSES: dict[str, Loss] = {
+    "nll": Loss(nll, needs_teacher=False),
+    "word_kd": Loss(word_kd, needs_teacher=True),
+}

@@ -1,0 +1,126 @@
+"""A checkpoint of ours to a Marian directory."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from seqkd_jax import checkpoint, models
+from seqkd_jax.config import TransformerConfig
+from seqkd_jax.data.vocabulary import SPECIALS
+from seqkd_jax.marian.layout import EXPRESSIBLE, FIXED_TOKENIZER, KINDS, NEVER, embedding_scale, modules, sinusoids
+from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
+from seqkd_jax.utils import files
+
+HOLDS = ("generation_config.json", "*config.json", "vocab.json", "model.safetensors", "source.spm", "target.spm")
+EXTRA = {PAD: "<blank>", BOS: "<start>"}  # entries in an exported directory; its own <pad> is the last
+
+
+def export_marian(directory: Path | str, out: Path | str, max_positions: int = 512) -> Path:
+    """Make a directory for MarianMTModel, MarianTokenizer and CTranslate2's converter from a Transformer's checkpoint.
+
+    max_positions: what sentences may be long there, in tokens; transformers has a table of positions. UserError, one
+    line: the model or its vocabulary has no form in Marian.
+    """
+    loaded = checkpoint.load(directory)
+    config, entries = _require_expressible(loaded, directory), loaded.vocabularies.target.entries
+    params = loaded.params["params"]
+    table = np.asarray(params["target_embedding"])
+    bias = np.asarray(params["output_bias"]) if config.output_bias else np.zeros(len(table), np.float32)
+    start = table[BOS]
+    extra = [i for i in EXTRA if bias[i] > NEVER / 2 and (i != BOS or start.any())]
+    order = [EOS, UNK, *range(len(SPECIALS), len(table)), *extra]
+    names = [*(EXTRA.get(i, entries[i]) for i in order), SPECIALS[PAD]]
+    if len(set(names)) < len(names):
+        raise UserError(f"{directory}: an entry of its vocabulary is called {' or '.join(EXTRA.values())}; rename it")
+    last = NEVER if start.any() else bias[BOS]
+    tensors = {
+        "model.shared.weight": np.concatenate([table[order], np.zeros_like(table[:1])]),
+        "final_logits_bias": np.concatenate([bias[order], [last]])[None].astype(np.float32),
+    }
+    if start.any() or config.positions != KINDS[0]:
+        for side in ("encoder", "decoder"):
+            tensors[f"model.{side}.embed_positions.weight"] = sinusoids(max_positions, config.width, config.positions)
+        tensors["model.decoder.embed_positions.weight"][0] += start * np.float32(embedding_scale(config))
+    for ours, theirs in modules(config):
+        tensors |= _parted(_get(params, ours), theirs)
+    never = [[names.index(name)] for name in (*(EXTRA[i] for i in extra), SPECIALS[PAD])]
+    with files.new_directory(out, HOLDS) as path:
+        tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        files.write_bytes(path / "model.safetensors", safetensors.numpy.save(tensors, {"format": "pt"}))
+        for name, value in _descriptions(config, names, never, max_positions).items():
+            files.write_json(path / name, value)
+        for name, side in (("source.spm", loaded.vocabularies.source), ("target.spm", loaded.vocabularies.target)):
+            files.write_bytes(path / name, side.data)
+    return Path(out)
+
+
+def _require_expressible(loaded: checkpoint.Checkpoint, directory: Path | str) -> TransformerConfig:
+    """The configuration, if Marian can express it."""
+    kind = models.kind_of(loaded.model_config)
+    if kind != "transformer":
+        raise UserError(f"{directory}: model {kind}; Marian's form holds a transformer only")
+    for name, value in EXPRESSIBLE.items():
+        found = getattr(loaded.model_config, name)
+        if found != value:
+            raise UserError(f"{directory}: {name} is {found}; Marian's form holds {value} only: train one that is")
+    vocabularies = loaded.vocabularies
+    if vocabularies.config.kind == "words":
+        raise UserError(f"{directory}: vocabulary kind words; Marian's form holds sentencepiece models only")
+    if vocabularies.source.entries != vocabularies.target.entries:
+        raise UserError(f"{directory}: separate vocabularies; Marian's form holds a joint one only")
+    return loaded.model_config
+
+
+def _descriptions(config: TransformerConfig, names: list[str], never: list, max_positions: int) -> dict[str, Any]:
+    """The JSON files of a Marian directory."""
+    eos, pad = names.index(SPECIALS[EOS]), names.index(SPECIALS[PAD])
+    ids = {"pad_token_id": pad, "eos_token_id": eos, "decoder_start_token_id": pad, "forced_eos_token_id": None}
+    sides = {}
+    for side, layers in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers)):
+        sizes = {"layers": layers, "attention_heads": config.heads, "ffn_dim": config.feed_forward, "layerdrop": 0.0}
+        sides |= {f"{side}_{name}": value for name, value in sizes.items()}
+    model = {
+        "architectures": ["MarianMTModel"],
+        "model_type": "marian",
+        "d_model": config.width,
+        "vocab_size": len(names),
+        "decoder_vocab_size": len(names),
+        "max_position_embeddings": max_positions,
+        "activation_function": config.activation,
+        "scale_embedding": config.scale_embeddings,
+        "share_encoder_decoder_embeddings": True,
+        "tie_word_embeddings": True,
+        "is_encoder_decoder": True,
+        "use_cache": True,
+        "dropout": config.dropout,
+        "attention_dropout": config.attention_dropout,
+        "activation_dropout": config.activation_dropout,
+        "dtype": "float32",
+        "torch_dtype": "float32",
+    }
+    tokenizer = {"tokenizer_class": "MarianTokenizer", "model_max_length": max_positions, **FIXED_TOKENIZER}
+    return {
+        "config.json": model | sides | ids,
+        "generation_config.json": {**ids, "bad_words_ids": never, "max_length": max_positions},
+        "tokenizer_config.json": tokenizer,
+        "vocab.json": {name: index for index, name in enumerate(names)},
+    }
+
+
+def _parted(module: Mapping, theirs: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The inverse of `_joined`."""
+    weight = module["scale"] if "scale" in module else np.asarray(module["kernel"]).T
+    parts = {}
+    for name, value in (("weight", weight), ("bias", module["bias"])):
+        pieces = np.split(np.asarray(value), len(theirs))
+        parts |= {f"{their}.{name}": piece for their, piece in zip(theirs, pieces, strict=True)}
+    return parts
+
+
+def _get(tree: Mapping, path: str) -> Mapping:
+    for name in path.split("/"):
+        tree = tree[name]
+    return tree

@@ -1,0 +1,61 @@
+"""What corresponds in a checkpoint of ours and in a Marian directory: read by import and export alike."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from seqkd_jax.config import TransformerConfig
+from seqkd_jax.data.vocabulary import SPECIALS
+from seqkd_jax.types import EOS, PAD, UNK
+
+NEVER = -1e9  # output bias of an entry that has probability 0; finite, since 0 x infinity is no number
+KINDS = ("vaswani", "tensor2tensor")  # of positions; the first is what transformers makes where a file has no table
+
+# What our configuration must say to be Marian's.
+EXPRESSIBLE = {"norm": "post", "tied": "all", "biases": True}
+
+# What tokenizer_config.json must say, and an exported one does.
+FIXED_TOKENIZER = {
+    "separate_vocabs": False,
+    "sp_model_kwargs": {},
+    "unk_token": SPECIALS[UNK],
+    "eos_token": SPECIALS[EOS],
+    "pad_token": SPECIALS[PAD],
+}
+
+# Our module -> theirs, side by side in ours; the source attention is the decoder's only.
+LAYER = {
+    "attention/query_key_value": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "attention/output": ("self_attn.out_proj",),
+    "attention_residual/norm": ("self_attn_layer_norm",),
+    "source_attention/query": ("encoder_attn.q_proj",),
+    "source_attention/key_value": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
+    "source_attention/output": ("encoder_attn.out_proj",),
+    "source_residual/norm": ("encoder_attn_layer_norm",),
+    "feed_forward/inner": ("fc1",),
+    "feed_forward/outer": ("fc2",),
+    "feed_forward_residual/norm": ("final_layer_norm",),
+}
+
+
+def modules(config: TransformerConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(our module, their modules) of all layers."""
+    for side, layers in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers)):
+        for layer in range(layers):
+            for ours, theirs in LAYER.items():
+                if side == "decoder" or not ours.startswith("source_"):
+                    yield f"{side}_{layer}/{ours}", tuple(f"model.{side}.layers.{layer}.{name}" for name in theirs)
+
+
+def embedding_scale(config: TransformerConfig) -> float:
+    """What embeddings are multiplied by."""
+    return math.sqrt(config.width) if config.scale_embeddings else 1.0
+
+
+def sinusoids(length: int, width: int, kind: str) -> np.ndarray:
+    """Position encodings [length, width] as the model has them (models.transformer), rounded once."""
+    half = width // 2
+    steps = max(half - 1, 1) if kind == "tensor2tensor" else half
+    angle = np.arange(length)[:, None] * 10_000.0 ** -(np.arange(half) / steps)
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=-1).astype(np.float32)

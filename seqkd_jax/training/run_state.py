@@ -1,0 +1,147 @@
+"""What a training run carries from update to update beside its TrainState, and how a checkpoint keeps it.
+
+A run is of one or more seeds, each with a best value, a rate, an end of its own. JSON in the metadata of last/ is all
+that is needed to go on; metrics.jsonl is the record for people, cut back to the checkpoint when a run goes on.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seqkd_jax import checkpoint
+from seqkd_jax.config import TrainConfig
+from seqkd_jax.data.batches import Position
+from seqkd_jax.training import train_step
+from seqkd_jax.training.schedule import Decay
+from seqkd_jax.training.train_step import TrainState
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files
+
+FREE = ("devices", "keep", "replicas_by", "save_minutes", "log_every")  # a run may go on under other values of these
+
+
+class Replica(NamedTuple):
+    """What `fit` found, and carries, of one seed."""
+
+    seed: int
+    best_value: float = math.inf  # of the selecting metric, lower is better; BLEU is negated
+    best_step: int = 0
+    worse: int = 0  # validations since the best
+    stopped: bool = False  # early
+    diverged: int = 0  # the update whose loss or gradient was not finite; 0: none
+    decay: Decay = Decay()
+    history: tuple = ()  # one entry a validation
+
+    @property
+    def active(self) -> bool:
+        """Does it still train?"""
+        return not self.stopped and not self.diverged
+
+
+class RunRecord(NamedTuple):
+    """What a run carries from update to update."""
+
+    replicas: tuple[Replica, ...]
+    step: int = 0
+    position: Position = Position(0, 0)
+    finished: bool = False
+    tokens: float = 0.0  # target tokens in timed updates
+    seconds: float = 0.0  # of timed updates
+    flops: float = 0.0  # of timed updates
+
+
+def with_replica(run: RunRecord, place: int, replica: Replica) -> RunRecord:
+    """The run with one of its replicas replaced."""
+    return run._replace(replicas=(*run.replicas[:place], replica, *run.replicas[place + 1 :]))
+
+
+def metadata(config: TrainConfig, made_of: Mapping[str, str], run: RunRecord) -> dict:
+    """What a checkpoint of this run says of it."""
+    replicas = [{**replica._asdict(), "decay": replica.decay._asdict()} for replica in run.replicas]
+    told = plain({**run._asdict(), "replicas": replicas})
+    return {"config": plain(asdict(config)), "made_of": dict(made_of), "step": run.step, "run": told}
+
+
+def plain(value: Any) -> Any:
+    """As JSON has it: tuples as lists, so that what is read back compares equal; infinities as strings."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+STEPS = f"step-{'[0-9]' * 7}"  # the checkpoints of `TrainConfig.keep`; what else is called step-… is nobody's
+
+
+def resume(
+    directory: Path, config: TrainConfig, made_of: Mapping[str, str], state: TrainState, devices: tuple
+) -> tuple[RunRecord, TrainState]:
+    """The run to go on with, and its state on every device; UserError if the directory holds another run."""
+    state = train_step.replicate(state, devices)
+    last = directory / "last"
+    left = [last, directory / "best", *sorted(directory.glob("epoch-*")), *sorted(directory.glob(STEPS))]
+    found = next((place for place in left if files.existing(place).exists()), None)
+    if found is not None:
+        _require_same(directory, checkpoint.read_record(found)["metadata"], config, made_of)
+    if found != last:  # nothing is there, or it was killed before last/ was, or that was deleted: it starts over
+        for old in directory.glob(STEPS):
+            files.remove(old)
+        _truncate(directory, 0)
+        return RunRecord(tuple(Replica(config.seed + place) for place in range(config.replicas))), state
+    stored = checkpoint.read_record(last)["metadata"]["run"]
+    replicas = tuple(map(_read_replica, stored["replicas"]))
+    run = RunRecord(**{**stored, "position": Position(*stored["position"]), "replicas": replicas})
+    _truncate(directory, run.step)
+    return run, checkpoint.load_state(last, state)
+
+
+def _require_same(directory: Path, stored: dict, config: TrainConfig, made_of: Mapping[str, str]) -> None:
+    """UserError if a checkpoint's metadata are not of this run."""
+    if "config" not in stored:
+        raise UserError(f"{directory}: holds a checkpoint that is of no training run; use another directory")
+    for key, value in plain(asdict(config)).items():
+        if stored["config"].get(key) != value and key not in FREE:
+            raise UserError(
+                f"{directory}: holds a run with {key}={stored['config'].get(key)}, not {value}; use another directory"
+            )
+    for key, value in made_of.items():
+        before = stored.get("made_of", {}).get(key, value)
+        if before != value:
+            raise UserError(
+                f"{directory}: holds a run with another {key} ({before[:12]}, not {value[:12]}); use another directory"
+            )
+
+
+def _read_replica(stored: dict) -> Replica:
+    stored = {**stored, "best_value": float(stored["best_value"]), "decay": Decay(**_finite_or_not(stored["decay"]))}
+    return Replica(**{**stored, "history": tuple(map(_finite_or_not, stored["history"]))})
+
+
+def _finite_or_not(stored: dict) -> dict:
+    """What `plain` made strings of, as numbers."""
+    return {key: float(value) if value in ("nan", "inf", "-inf") else value for key, value in stored.items()}
+
+
+LOGGED = {"step", "loss", "learning_rate", "gradient_norm"}  # of every line that is not a validation's
+
+
+def append_metrics(directory: Path, record: dict) -> None:
+    """One line of metrics.jsonl."""
+    with open(directory / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write(files.json_line(plain(record)))
+
+
+def _truncate(directory: Path, step: int) -> None:
+    """Forget metrics past the checkpoint: those updates are made again. UserError if others stand there."""
+    path = directory / "metrics.jsonl"
+    if path.exists():
+        records = files.read_jsonl(path)
+        for number, record in enumerate(records, start=1):
+            ours = isinstance(record, dict) and isinstance(record.get("step"), int)
+            if not ours or not (record.get("validation") or record.keys() >= LOGGED):
+                raise UserError(f"{path}, line {number}: not of a training run; use another directory")
+        kept = [record for record in records if record["step"] <= step]
+        files.write_text(path, "".join(map(files.json_line, kept)))

@@ -1,0 +1,61 @@
+"""A fixed teacher's features, computed once for a corpus; after batches, before training.
+
+Word-KD reads the teacher's distribution at every label in every epoch. The teacher has neither dropout nor updates, so
+its features (the head's input, E numbers a label; its logits would be V) are the same each time: after one pass only
+its head runs in the training step. The update is the same to rounding.
+"""
+
+import functools
+from collections.abc import Callable
+from itertools import pairwise
+
+import jax
+import numpy as np
+
+from seqkd_jax.data.batches import Encoded, Plan, eval_batches, labels_of
+from seqkd_jax.training.train_step import Teacher
+from seqkd_jax.types import Model, Translator
+from seqkd_jax.utils import progress
+
+GIBIBYTE = 2**30
+
+
+def size(teacher: Teacher, encoded: Encoded, plan: Plan) -> int:
+    """Bytes that the features of all labels take."""
+    members = _members(teacher)
+    _, batch = next(eval_batches(encoded, plan))
+    features = jax.eval_shape(teacher.model.features, members[0], batch.inputs, None)
+    return len(members) * int(labels_of(encoded).sum()) * features.shape[-1] * features.dtype.itemsize
+
+
+def with_features(teacher: Teacher, encoded: Encoded, plan: Plan, name: str) -> Encoded:
+    """The corpus with the teacher's features beside it, [T,E] a sentence; of one teacher a replica [T,R,E].
+
+    All are in one array. Compiled once for a model and a shape.
+    """
+    compute, members = _compiled_features(teacher.model), jax.device_put(_members(teacher))
+    ends = np.cumsum([0, *labels_of(encoded)])
+    kept = None
+    with progress.counter(len(encoded.targets), f"{name}: teacher's features", "sentences") as advance:
+        for rows, batch in eval_batches(encoded, plan):
+            found = [np.asarray(compute(params, batch.inputs)) for params in members]
+            features = np.stack(found, axis=-2) if teacher.each else found[0]
+            if kept is None:
+                kept = np.empty((ends[-1], *features.shape[2:]), features.dtype)
+            for place, row in enumerate(rows):
+                kept[ends[row] : ends[row + 1]] = features[place, : ends[row + 1] - ends[row]]
+            advance(len(rows))
+    return encoded._replace(teacher_features=[kept[start:end] for start, end in pairwise(ends)])
+
+
+def _members(teacher: Teacher) -> list:
+    """The parameters of each teacher."""
+    if not teacher.each:
+        return [teacher.params]
+    count = len(jax.tree.leaves(teacher.params)[0])
+    return [jax.tree.map(lambda leaf, place=place: leaf[place], teacher.params) for place in range(count)]
+
+
+@functools.cache
+def _compiled_features(model: Model | Translator) -> Callable:
+    return jax.jit(lambda params, inputs: model.features(params, inputs, None))

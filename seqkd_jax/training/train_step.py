@@ -1,0 +1,329 @@
+"""One update, on any number of devices; the only module that uses pmap. `fit` makes a training run of it.
+
+`make_update` is the whole algorithm: every device sums loss, weight and gradient over its microbatches, `psum` adds the
+devices up, and the sum is divided once, clipped, and applied. So the objective does not depend on how many
+devices or microbatches share a batch, dropout included: its keys derive from (seed, step, row of the global batch).
+Learning rate, loss settings and seed are arguments of the compiled step; arms of a study share it.
+
+Several seeds can be trained at once, as replicas: their states are stacked [R,...], the batch and a common teacher are
+shared, and replica i is, to rounding, the solo run of its seed.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from seqkd_jax.config import OptimiserConfig, TrainConfig
+from seqkd_jax.losses import LOSSES, LossArguments, arguments_from, blockwise, over_positions
+from seqkd_jax.types import Batch, Model, Translator, UserError
+
+AnyModel = Model | Translator
+
+
+class TrainState(NamedTuple):
+    """What an update reads and writes. It never has a device axis."""
+
+    step: Any  # updates done
+    params: Any
+    moments: Any  # of the optimiser
+    average: Any  # moving average of the parameters; () when off
+
+
+class Settings(NamedTuple):
+    """The scalars of a step: arguments, not constants, so that runs which differ in them share one program.
+
+    Of several replicas: each an array [R].
+    """
+
+    seed: Any
+    active: Any  # False: a replica whose state stays as it is
+    learning_rate: Any
+    clip_norm: Any  # 0: no clipping
+    average_decay: Any
+    loss: LossArguments
+
+
+class Metrics(NamedTuple):
+    """What an update reports, summed over the global batch; of several replicas each [R]."""
+
+    loss_sum: Any  # nats
+    weight: Any  # target positions
+    gradient_norm: Any  # before clipping; where this or the loss is not finite, the state was left as it was
+
+
+class Teacher(NamedTuple):
+    """The model whose distribution a loss reads, beside the gold labels."""
+
+    model: AnyModel
+    params: Any
+    each: bool = False  # one teacher a replica: params are stacked [R,...]
+
+
+class Replicas(NamedTuple):
+    """How many seeds a step trains, and how; static."""
+
+    count: int = 1
+    by: str = "vmap"  # or "map"
+    each_teacher: bool = False  # Teacher.each
+
+
+SOLO = Replicas()
+# The faster way on a backend; `python -m experiments.benchmarks.replicas` measures it.
+FASTER = {"cpu": "map"}
+TEACHER_SITE = 2**31 - 1  # of the keys of a teacher's dropout
+
+
+def replicas(config: TrainConfig, teacher: Teacher | None = None) -> Replicas:
+    """The replicas of a run on the present backend."""
+    if config.replicas < 1:
+        raise UserError(f"replicas={config.replicas}: at least 1")
+    by = FASTER.get(jax.default_backend(), "vmap") if config.replicas_by == "auto" else config.replicas_by
+    return Replicas(config.replicas, by, teacher is not None and teacher.each)
+
+
+def optimiser(config: OptimiserConfig) -> optax.GradientTransformation:
+    """The direction of a step; the learning rate is applied outside, as an argument."""
+    if config.name == "sgd":
+        return optax.identity()
+    return optax.scale_by_adam(config.b1, config.b2, config.epsilon)
+
+
+def _row_keys(settings, step, rows):
+    """Dropout keys of rows of the global batch: a function of seed, step and row only."""
+    key = jax.random.fold_in(jax.random.key(settings.seed), step)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+
+
+def update_for(model: AnyModel, config: TrainConfig, devices: tuple, teacher: Teacher | None = None) -> Callable:
+    """The update that a run of this configuration compiles: `make_update` with what follows from it."""
+    return make_update(
+        model,
+        config.loss.name,
+        static_rule(config.optimiser),
+        config.average_decay > 0,
+        teacher.model if teacher else None,
+        devices,
+        replicas(config, teacher),
+        config.loss.teacher_dropout,
+    )
+
+
+@functools.cache
+def make_update(
+    model: AnyModel,
+    loss_name: str,
+    rule: OptimiserConfig,
+    average: bool,
+    teacher_model: AnyModel | None,
+    devices: tuple,
+    replicas: Replicas = SOLO,
+    teacher_dropout: bool = False,
+) -> Callable:
+    """The compiled update: (state, batch [G,M,B,...], rows [G,M,B], settings, teacher params) -> (state, Metrics).
+
+    Only the static part of `rule` matters here (`static_rule`); everything else is in the settings. Replicas share the
+    batch, and a teacher that is the same for all runs once.
+    """
+    lift, each = _lifted(replicas), 0 if replicas.each_teacher else None
+    apply = lift(functools.partial(_apply, rule, average), (0, 0, 0))
+    teach = functools.partial(_teacher_features, teacher_model, teacher_dropout)
+    # A teacher's logits are found beside the student's, except those that replicas read one after the other: once.
+    one_by_one = replicas.count > 1 and replicas.by == "map"
+    common_teacher = teacher_model is not None and one_by_one and not (replicas.each_teacher or teacher_dropout)
+    own_teacher = teacher_model is not None and not common_teacher
+    teacher_head = teacher_model.head if own_teacher else lambda _, logits: logits
+    gradient = functools.partial(_gradient, model, LOSSES[loss_name], teacher_head)
+
+    def learn(state, settings, teacher_params, teaching, batch, rows):
+        if own_teacher:
+            teaching = teach(teacher_params, teaching, batch, state.step, settings, rows)
+        return gradient(state, settings, teacher_params, teaching, batch, rows)
+
+    def update(state, batch, rows, settings, teacher_params):
+        def microbatch(total, scanned):
+            batch, rows = scanned
+            teaching = batch.teacher_features
+            if replicas.each_teacher and teaching is not None:
+                teaching = jnp.moveaxis(teaching, -2, 0)  # [*pos,R,E]
+            if common_teacher:
+                features = teach(teacher_params, teaching, batch, None, None, rows)
+                teaching = teacher_model.head(teacher_params, features)
+            axes = (0, 0, each, each if teaching is not None else None, None, None)
+            found = lift(learn, axes)(state, settings, teacher_params, teaching, batch, rows)
+            return jax.tree.map(jnp.add, total, found), None
+
+        zero = jnp.zeros(jnp.shape(settings.learning_rate))
+        nothing = (zero, zero, zero, jax.tree.map(jnp.zeros_like, state.params))
+        total, _ = jax.lax.scan(microbatch, nothing, (batch, rows))
+        return apply(state, settings, jax.lax.psum(total, "devices"))
+
+    return data_parallel(update, devices)
+
+
+def _lifted(replicas: Replicas) -> Callable:
+    """A function that lifts another over replicas: (function, axes) -> function; axis 0 is that of replicas."""
+
+    def lift(function, axes):
+        if replicas.count == 1:
+            return function
+        if replicas.by == "vmap":
+            return jax.vmap(function, in_axes=axes)
+
+        def one_by_one(*arguments):
+            mapped = [argument for argument, axis in zip(arguments, axes, strict=True) if axis == 0]
+
+            def call(mapped):
+                own = iter(mapped)
+                chosen = zip(arguments, axes, strict=True)
+                return function(*(next(own) if axis == 0 else argument for argument, axis in chosen))
+
+            return jax.lax.map(call, mapped)
+
+        return one_by_one
+
+    return lift
+
+
+def _teacher_features(model, with_dropout, params, recorded, batch, step, settings, rows):
+    """A teacher's features [*pos,E], if they were not recorded."""
+    if recorded is not None:
+        return recorded
+    keys = None
+    if with_dropout:
+        keys = jax.vmap(jax.random.fold_in, (0, None))(_row_keys(settings, step, rows), TEACHER_SITE)
+    return model.features(params, batch.inputs, keys)
+
+
+def _gradient(model, loss, teacher_head, state, settings, teacher_params, teaching, batch, rows):
+    """Sums over one microbatch: loss, weight, sentences, gradient. teacher_head: of teaching, the teacher's logits."""
+    keys = _row_keys(settings, state.step, rows)
+
+    def of_logits(logits, others, constants):
+        labels, weights, teaching = others
+        teacher_params, arguments = constants
+        teacher = None if teaching is None else teacher_head(teacher_params, teaching)
+        return over_positions(loss)(logits, teacher, labels, weights, arguments)
+
+    def of(params):
+        features = model.features(params, batch.inputs, keys)
+        others, constants = (batch.labels, batch.weights, teaching), (teacher_params, settings.loss)
+        return blockwise.summed(model.head, of_logits, params, features, others, constants)
+
+    (value, weight), gradient = jax.value_and_grad(of, has_aux=True)(state.params)
+    sentences = jnp.sum(batch.weights.reshape(batch.weights.shape[0], -1)[:, 0])
+    return value, weight, sentences, gradient
+
+
+def _apply(rule, average, state, settings, total):
+    """The sums over all microbatches and devices, divided once, clipped, applied; not if they are not finite."""
+    value, weight, sentences, gradient = total
+    divisor = jnp.maximum(weight if rule.normalise == "tokens" else sentences, 1e-9)
+    if rule.l2:
+        pull = 2 * rule.l2 * divisor
+        gradient = jax.tree.map(lambda g, p: g + pull * p if p.ndim > 1 else g, gradient, state.params)
+    norm = optax.tree.norm(gradient) / divisor
+    clip = jnp.where((settings.clip_norm > 0) & (norm > settings.clip_norm), settings.clip_norm / norm, 1.0)
+    gradient = jax.tree.map(lambda g: g * (clip / divisor), gradient)
+    steps, moments = optimiser(rule).update(gradient, state.moments, state.params)
+    params = jax.tree.map(lambda p, s: p - settings.learning_rate * s, state.params, steps)
+    averaged = _average(state, params, settings.average_decay) if average else ()
+    updated = TrainState(state.step + 1, params, moments, averaged)
+    good = settings.active & jnp.isfinite(value) & jnp.isfinite(norm)
+    return jax.tree.map(lambda new, old: jnp.where(good, new, old), updated, state), Metrics(value, weight, norm)
+
+
+def _average(state, params, decay):
+    # The warm-up keeps the random start out of the average (as TensorFlow's ExponentialMovingAverage with num_updates).
+    decay = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
+    return jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), state.average, params)
+
+
+def static_rule(config: OptimiserConfig) -> OptimiserConfig:
+    """The part of an optimiser's configuration that is compiled in; the rest at its default."""
+    names = ("name", "b1", "b2", "epsilon", "normalise", "l2")
+    return OptimiserConfig(**{name: getattr(config, name) for name in names})
+
+
+def data_parallel(update: Callable, devices: tuple) -> Callable:
+    """Run (state, batch [G,...], rows [G,...], settings, teacher) on G devices; state in and out without a device axis.
+
+    The one pmap: another way to use many devices is an edit of this function.
+    """
+    return jax.pmap(
+        update, "devices", in_axes=(None, 0, 0, None, None), out_axes=None, devices=devices, donate_argnums=0
+    )
+
+
+def replicate(tree: Any, devices: tuple) -> Any:
+    """Put host arrays on every device, as the update returns them; otherwise its second call would compile again."""
+    mesh = jax.sharding.Mesh(np.array(devices), ("devices",))
+    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+
+
+def arrange(batch: Batch, devices: int, accumulate: int) -> tuple[Batch, np.ndarray]:
+    """A global batch of N rows as [G,M,B,...], padded with rows of weight 0, and the rows' numbers [G,M,B]."""
+    count = len(batch.weights)
+    each = -(-count // (devices * accumulate))
+
+    def split(array):
+        padded = np.zeros((devices * accumulate * each, *array.shape[1:]), array.dtype)
+        padded[:count] = array
+        return padded.reshape(devices, accumulate, each, *array.shape[1:])
+
+    return jax.tree.map(split, batch), split(np.arange(count, dtype=np.int32))
+
+
+@functools.cache
+def _make_start(model: AnyModel, rule: OptimiserConfig, average: bool, replicas: int) -> tuple[Callable, Callable]:
+    def from_params(params):
+        return TrainState(jnp.zeros((), jnp.int32), params, optimiser(rule).init(params), params if average else ())
+
+    def from_seed(seed):
+        return from_params(model.init(jax.random.key(seed)))
+
+    if replicas == 1:
+        return jax.jit(from_seed), jax.jit(from_params)
+    # Seeds one after the other: the QR products of orthogonal starts, stacked, hang XLA on machines with two cores.
+    one_by_one = functools.partial(jax.lax.map, from_seed)
+    return jax.jit(one_by_one), jax.jit(jax.vmap(from_params, axis_size=replicas, in_axes=None))
+
+
+def start_state(model: AnyModel, config: TrainConfig, params: Any = None) -> TrainState:
+    """The state before the first update: from the seed, or from given parameters; of several replicas stacked."""
+    average = config.average_decay > 0
+    from_seed, from_params = _make_start(model, static_rule(config.optimiser), average, config.replicas)
+    return from_seed(_seeds(config)) if params is None else from_params(params)
+
+
+def _seeds(config: TrainConfig) -> np.ndarray | np.uint32:
+    """uint32, [R] of several replicas."""
+    seeds = config.seed + np.arange(config.replicas, dtype=np.uint32)
+    return seeds if config.replicas > 1 else seeds[0]
+
+
+def settings(config: TrainConfig, rate: float | Sequence[float], active: bool | Sequence[bool] = True) -> Settings:
+    """The scalars of an update as NumPy float32: a Python number would be weakly typed and compile another program.
+
+    rate, active: of several replicas one for each, or one for all.
+    """
+
+    def each(value, dtype=np.float32):
+        values = np.broadcast_to(np.asarray(value, dtype), config.replicas)
+        return values if config.replicas > 1 else values[0]
+
+    clip, decay = config.optimiser.clip_norm, config.average_decay
+    loss = LossArguments(*map(each, arguments_from(config.loss)))
+    return Settings(_seeds(config), each(active, bool), each(rate), each(clip), each(decay), loss)
+
+
+def devices(count: int) -> tuple:
+    """The first `count` devices of this host, 0: all. UserError if there are fewer."""
+    found = jax.local_devices()
+    if count > len(found):
+        raise UserError(f"devices={count}, but this machine has {len(found)}; use at most that, or 0 for all")
+    return tuple(found[: count or None])

@@ -1,0 +1,150 @@
+"""Train any model on an encoded corpus: batches, a teacher, validation and checkpoints, tied to `fit.fit`.
+
+`train_translator` is this with text; language models and classifiers are trained with this.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from seqkd_jax import checkpoint, models
+from seqkd_jax.config import ModelConfig, TrainConfig
+from seqkd_jax.data import batches, vocabulary
+from seqkd_jax.evaluation import likelihood
+from seqkd_jax.training import loop, teacher_cache, train_step
+from seqkd_jax.types import Model, Translator, UserError
+from seqkd_jax.utils import files, progress
+
+
+class Run(NamedTuple):
+    """What to train, on what, from where."""
+
+    model: ModelConfig
+    vocabularies: vocabulary.Vocabularies
+    train: batches.Encoded
+    valid: batches.Encoded
+    config: TrainConfig
+    shapes: tuple | None = None  # batch shapes shared with other runs; None: chosen from the lengths
+    start: Path | None = None  # checkpoint to start from; None: at random
+    teacher: Path | None = None  # checkpoint whose distribution the loss reads
+    # Of a teacher that was trained with several seeds: its first for all replicas, or replica i for replica i.
+    teachers: Literal["one", "each"] = "one"
+    record_gib: float = 4.0  # a teacher's features of the whole corpus are kept in memory if they take no more
+
+
+def train_model(
+    run: Run, directory: Path, name: str = "train", validate: Callable[[Model | Translator, Any], dict] | None = None
+) -> loop.Summary:
+    """Train, or go on training, in `directory`; see `fit.fit` for what it leaves there.
+
+    validate: (model, params) -> measures beside loss (nats a label) and perplexity.
+    """
+    if run.config.validate_bleu and validate is None:
+        raise UserError("validate_bleu: this model is not validated by translating; leave it out")
+    run = run._replace(valid=run.valid._replace(weights=np.ones_like(run.valid.weights)))  # a perplexity counts tokens
+    plan = batches.make_plan(run.train, run.config.batch, run.shapes)
+    progress.log(f"{name}: {batches.describe(plan)}")
+    teacher = _teacher(run)
+
+    def stream(position: batches.Position):
+        corpus = run.train
+        if teacher and _worth_recording(run, teacher, plan):
+            corpus = teacher_cache.with_features(teacher, corpus, plan, name)
+        return batches.train_batches(corpus, plan, run.config.batch, position)
+
+    model = models.build(run.model, run.vocabularies.source.size, run.vocabularies.target.size)
+    valid_plan = batches.make_plan(run.valid, run.config.batch, plan.shapes)
+    scored = [batch for _, batch in batches.eval_batches(run.valid, valid_plan)]
+
+    def validation(params) -> dict:
+        found = likelihood.of_batches(model, params, scored)
+        more = {} if validate is None else validate(model, params)
+        return {"loss": found.mean, "perplexity": found.perplexity, **more}
+
+    return loop.fit(
+        model,
+        loop.Data(stream, plan.batches_per_epoch),
+        run.config,
+        directory,
+        validate=validation,
+        save=partial(checkpoint.save, model_config=run.model, vocabularies=run.vocabularies),
+        params=_start(run),
+        teacher=teacher,
+        made_of=_made_of(run, plan),
+        name=name,
+    )
+
+
+def _made_of(run: Run, plan: batches.Plan) -> dict[str, str]:
+    """What decides the run beside its configuration -> SHA-256; another of these is another run."""
+    checkpoints = {"start": run.start, "teacher": run.teacher}
+    return {
+        "model": files.sha256_json([type(run.model).__name__, dataclasses.asdict(run.model)]),
+        "vocabulary": run.vocabularies.fingerprint,
+        "training corpus": batches.fingerprint(run.train),
+        "validation corpus": batches.fingerprint(run.valid),
+        "choice of batch shapes": files.sha256_json([list(shape) for shape in plan.shapes]),
+        "way of teaching": run.teachers if run.teacher and run.config.replicas > 1 else "one",
+        **{key: checkpoint.fingerprint(path) if path else "none" for key, path in checkpoints.items()},
+    }
+
+
+def _start(run: Run) -> Any:
+    """Parameters to start from; their model must be the one to train."""
+    if run.start is None:
+        return None
+    found = _load(run.start, run)
+    if found.model_config != dataclasses.replace(run.model, dropout=found.model_config.dropout):
+        raise UserError(f"{run.start}: cannot start from {found.model_config}; this run trains {run.model}")
+    return found.params
+
+
+def _teacher(run: Run) -> train_step.Teacher | None:
+    if run.teacher is None:
+        return None
+    replicas = checkpoint.read_record(run.teacher).get("replicas", 1)
+    if run.teachers == "one" or run.config.replicas == 1:
+        found = _load(run.teacher, run, 0 if replicas > 1 else None)
+        _check_kind(run, found)
+        if why := checkpoint.of_no_use(found):
+            raise UserError(f"{run.teacher}: {'its first seed, ' * (replicas > 1)}which is to teach, {why}")
+        return train_step.Teacher(found.model, found.params)
+    if replicas != run.config.replicas:
+        raise UserError(
+            f"{run.teacher}: holds {replicas} teachers for {run.config.replicas} students; train as many, or let one "
+            "teach all"
+        )
+    found = checkpoint.load_all(run.teacher)
+    for member in found:
+        if why := checkpoint.of_no_use(member):
+            progress.log(f"{run.teacher}: replica {member.replica} {why}; its student learns nothing of use")
+    vocabulary.require_same(found[0].vocabularies.fingerprint, run.vocabularies, run.teacher)
+    _check_kind(run, found[0])
+    params = jax.tree.map(lambda *leaves: np.stack(list(map(np.asarray, leaves))), *(member.params for member in found))
+    return train_step.Teacher(found[0].model, params, each=True)
+
+
+def _check_kind(run: Run, teacher: checkpoint.Checkpoint) -> None:
+    """UserError for a teacher that does not read what its student reads."""
+    theirs, ours = models.kind_of(teacher.model_config), models.kind_of(run.model)
+    if (theirs in models.TRANSLATORS) != (ours in models.TRANSLATORS):
+        raise UserError(f"{run.teacher}: holds a {theirs}, which cannot teach a {ours}; name one that reads the same")
+
+
+def _worth_recording(run: Run, teacher: train_step.Teacher, plan: batches.Plan) -> bool:
+    """Whether one pass of the teacher pays: it stays the same, more than one epoch, and room for what it finds."""
+    gib = teacher_cache.size(teacher, run.train, plan) / teacher_cache.GIBIBYTE
+    updates = run.config.epochs * plan.batches_per_epoch
+    updates = min(updates, run.config.max_steps or updates)
+    return updates > plan.batches_per_epoch and gib <= run.record_gib and not run.config.loss.teacher_dropout
+
+
+def _load(directory: Path, run: Run, replica: int | None = None) -> checkpoint.Checkpoint:
+    found = checkpoint.load(directory, replica=replica)
+    vocabulary.require_same(found.vocabularies.fingerprint, run.vocabularies, directory)
+    return found

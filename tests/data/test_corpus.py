@@ -1,0 +1,346 @@
+"""Corpora: every form gives the same pairs, and bad input one line that names file, line and remedy."""
+
+import io
+import json
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import datasets
+import pytest
+
+from seqkd_jax.config import CorpusConfig
+from seqkd_jax.data import corpus
+from seqkd_jax.data.corpus import Corpus
+from seqkd_jax.types import UserError
+
+# What str.splitlines would split, quotes, an empty side, an emoji; nothing but a line feed ends a line.
+SOURCES = ['a "quoted" one', "line\u2028separator\x0bfeed\x0c\x85\x1c", "", "NA", "\U0001f600 ß", " spaced "]
+TARGETS = ["eins", "zwei\rdrei", "vier", "null", '"', "sechs"]
+CONFIG = CorpusConfig()
+
+
+@pytest.fixture(autouse=True)
+def quiet(tmp_path, monkeypatch):
+    """No cache of the user's is touched and no network is asked."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+
+
+def write(path, *lines, end="\n"):
+    path.write_bytes("".join(line + end for line in lines).encode("utf-8"))
+    return path
+
+
+def parquet(path, columns):
+    datasets.Dataset.from_dict(columns).to_parquet(str(path))
+    return path
+
+
+def parallel(directory, split="train", end="\n"):
+    write(directory / f"{split}.en", *SOURCES, end=end)
+    write(directory / f"{split}.de", *TARGETS, end=end)
+
+
+def tsv(directory):
+    write(directory / "train.tsv", *map("\t".join, zip(SOURCES, TARGETS, strict=True)))
+
+
+def tsv_with_names(directory):
+    rows = [f"{t}\t{i}\t{s}" for i, (s, t) in enumerate(zip(SOURCES, TARGETS, strict=True))]
+    write(directory / "train.tsv", "de\tid\ten", *rows)
+
+
+def jsonl(directory):
+    rows = [{"en": s, "de": t, "id": i} for i, (s, t) in enumerate(zip(SOURCES, TARGETS, strict=True))]
+    write(directory / "train.jsonl", *(json.dumps(row, ensure_ascii=i % 2) for i, row in enumerate(rows)), "")
+
+
+def jsonl_translation(directory):
+    rows = [{"translation": {"en": s, "de": t}} for s, t in zip(SOURCES, TARGETS, strict=True)]
+    write(directory / "train.jsonl", *map(json.dumps, rows))
+
+
+def parquet_columns(directory):
+    parquet(directory / "train.parquet", {"de": TARGETS, "en": SOURCES, "id": list(range(6))})
+
+
+def parquet_shards(directory):
+    """As a repository of the hub has them: two shards in data/, a `translation` column."""
+    (directory / "data").mkdir()
+    rows = [{"en": s, "de": t} for s, t in zip(SOURCES, TARGETS, strict=True)]
+    parquet(directory / "data" / "train-00000-of-00002.parquet", {"translation": rows[:2]})
+    parquet(directory / "data" / "train-00001-of-00002.parquet", {"translation": rows[2:]})
+
+
+FORMS = [parallel, tsv, tsv_with_names, jsonl, jsonl_translation, parquet_columns, parquet_shards]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+def test_every_form_gives_the_same_pairs(tmp_path, form, capfd):
+    form(tmp_path)
+    capfd.readouterr()  # what writing them said
+    found = corpus.load_split(replace(CONFIG, path=str(tmp_path)), "train")
+    assert not capfd.readouterr().err, "reading is quiet: no bars, no warnings"
+    assert found[:3] == (SOURCES, [target.replace("\r", " ") for target in TARGETS], None)
+    for file in tmp_path.glob("train.*"):
+        if form is not parallel:
+            assert corpus.load_split(replace(CONFIG, path=str(file)), "train")[:3] == found[:3]
+            with pytest.raises(UserError, match="no split 'valid'"):
+                corpus.load_split(replace(CONFIG, path=str(file)), "valid")
+
+
+def test_the_embedded_language_is_the_default(monkeypatch):
+    """The first sentences are the same however many are drawn, and no source is in two splits."""
+    monkeypatch.setitem(corpus.EMBEDDED, "valid", 20)
+    found = corpus.load_split(CONFIG, "valid")
+    assert len(found.sources) == len(found.targets) == 20
+    assert corpus.embedded(9, "valid").sources == found.sources[:9] != corpus.embedded(9, "valid", seed=1).sources
+    assert not set(found.sources) & set(corpus.embedded(50, "train").sources)
+
+
+def test_two_named_files_and_windows_line_ends(tmp_path):
+    parallel(tmp_path, "mine", end="\r\n")
+    path = tmp_path / "mine.en"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().removesuffix(b"\r\n"))  # byte order mark, no last line end
+    config = CorpusConfig(source_file=str(path), target_file=str(tmp_path / "mine.de"))
+    found = corpus.load_split(config, "train")
+    assert found.sources == SOURCES and len(found.targets) == len(TARGETS)
+    with pytest.raises(UserError, match="no split 'test'"):
+        corpus.load_split(config, "test")
+    with pytest.raises(UserError, match="belong together"):
+        corpus.load_split(replace(config, target_file=""), "train")
+    with pytest.raises(UserError, match="both name the corpus"):
+        corpus.load_split(replace(config, path=str(tmp_path)), "train")
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "dev", "val"])
+def test_names_of_the_validation_split(tmp_path, name):
+    parallel(tmp_path, name)
+    assert corpus.load_split(replace(CONFIG, path=str(tmp_path)), "valid").sources == SOURCES
+
+
+def test_line_ends_in_cells_become_spaces(tmp_path):
+    path = parquet(tmp_path / "a.parquet", {"en": ["a\nb\r\nc"], "de": ["d\re"]})
+    assert corpus.load_split(replace(CONFIG, path=str(path)), "train")[:2] == (["a b c"], ["d e"])
+
+
+def test_an_edited_parquet_file_is_read_anew(tmp_path):
+    for text in ("first", "other"):
+        path = parquet(tmp_path / "a.parquet", {"en": [text], "de": ["x"]})
+        assert corpus.load_split(replace(CONFIG, path=str(path)), "train").sources == [text]
+
+
+def test_weights(tmp_path):
+    names = write(tmp_path / "a.tsv", "en\tde\tweight", "a\tb\t0.5", "c\td\t2")
+    rows = write(tmp_path / "a.jsonl", '{"en":"a","de":"b","weight":0.5}', '{"en":"c","de":"d","weight":2}')
+    table = parquet(tmp_path / "a.parquet", {"en": ["a", "c"], "de": ["b", "d"], "weight": [0.5, 2.0]})
+    for path in (names, rows, table):
+        assert corpus.load_split(replace(CONFIG, path=str(path)), "train")[:3] == (["a", "c"], ["b", "d"], [0.5, 2.0])
+    write(names, "en\tde\tweight", "a\tb\t-1")
+    write(rows, '{"en":"a","de":"b","weight":0.5}', '{"en":"c","de":"d"}')
+    parquet(table, {"en": ["a"], "de": ["b"], "weight": [float("nan")]})
+    for path, problem in ((names, "line 2.*'-1'"), (rows, "line 2.*every line"), (table, "row 1.*'nan'")):
+        with pytest.raises(UserError, match=problem):
+            corpus.load_split(replace(CONFIG, path=str(path)), "train")
+
+
+BAD_FILES = [
+    ("train.tsv", b"a\tb\nc\n", r"train.tsv, line 2: 1 column\(s\), expected 2"),
+    ("train.tsv", b"a\tb\nc\td\te\n", r"train.tsv, line 2: 3 column\(s\), expected 2"),
+    ("train.tsv", b"a\tb\tc\n", r"train.tsv, line 1: 3 column\(s\) \(a, b, c\)"),
+    ("train.tsv", b"en\tfr\na\tb\n", "line 1: no column 'de', found: en, fr"),
+    ("train.tsv", b"en\tde\n", "no usable pair"),
+    ("train.tsv", b"a\tb\nc\t\xff\n", "train.tsv, line 2: not UTF-8: byte 3 of the line is 0xff"),
+    ("train.tsv", b"", "train.tsv: an empty file"),
+    ("train.jsonl", b'{"en":"a","de":"b"}\n\n{"en":"a",}\n', "train.jsonl, line 3: not JSON: .*column 11"),
+    ("train.jsonl", b"[" * 100_000, "line 1: not JSON that can be read"),
+    ("train.jsonl", b'{"id":' + b"1" * 5000 + b"}", "line 1: not JSON that can be read"),
+    ("train.jsonl", b'{"en":"a","de":"b","weight":' + b"1" * 400 + b"}", "line 1: weight is '1111.*a number from 0"),
+    ("train.jsonl", b'{"en":"a"}\n', "train.jsonl, line 1: no column 'de', found: en"),
+    ("train.jsonl", b'{"en":"a","de":null}\n', "line 1: 'de' is null, expected a string"),
+    ("train.jsonl", b'{"en":"a","de":"\\ud800"}\n', "line 1: 'de' holds half a character"),
+    ("train.jsonl", b"[1]\n", "line 1: not a JSON object"),
+    ("train.jsonl", b"\n \n", "no usable pair"),
+    ("train.parquet", b"nothing of the kind", "train.parquet: not Parquet: "),
+    ("train.parquet", b"", "train.parquet: an empty file"),
+    ("train.csv", b"a,b\n", "no split 'train': expected train.en and train.de, or .*; found train.csv"),
+]
+
+
+@pytest.mark.parametrize("name, content, problem", BAD_FILES)
+def test_bad_files_get_one_line(tmp_path, name, content, problem, capfd):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=problem) as error:
+        corpus.load_split(replace(CONFIG, path=str(tmp_path)), "train")
+    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+    assert not capfd.readouterr().err, "the error is the one line; nothing beside it"
+
+
+BAD_PAIRS = [
+    (b"a\nb\nc\n", b"d\ne", "train.de has 2 lines but .*train.en has 3: line 3 of train.en"),
+    (b"a\n", b"d\n\n", "train.en has 1 lines but .*train.de has 2: line 2 of train.de"),
+    (b"a\nb\n", b"d\n\xc3(\n", "train.de, line 2: not UTF-8: byte 1 of the line is 0xc3"),
+    (b"a\nb\n\xe4", b"d\n", "train.en, line 3: not UTF-8"),
+    (b"", b"d\n", "train.en: an empty file"),
+    (b"a\n", None, "train.de: no such file beside train.en"),
+    (None, None, "no split 'train': .*found nothing"),
+]
+
+
+@pytest.mark.parametrize("source, target, problem", BAD_PAIRS)
+def test_bad_pairs_of_files_get_one_line(tmp_path, source, target, problem):
+    for language, content in (("en", source), ("de", target)):
+        if content is not None:
+            (tmp_path / f"train.{language}").write_bytes(content)
+    with pytest.raises(UserError, match=problem) as error:
+        corpus.load_split(replace(CONFIG, path=str(tmp_path)), "train")
+    assert "\n" not in str(error.value)
+
+
+def test_parquet_cells_and_columns_are_checked(tmp_path):
+    path = parquet(tmp_path / "a.parquet", {"en": ["a", None], "de": ["b", "c"]})
+    with pytest.raises(UserError, match="a.parquet, row 2: 'en' is None"):
+        corpus.load_split(replace(CONFIG, path=str(path)), "train")
+    with pytest.raises(UserError, match="no column 'fr', found: en, de"):
+        corpus.load_split(replace(CONFIG, path=str(path), target="fr"), "train")
+    with pytest.raises(UserError, match="both 'en'"):
+        corpus.load_split(replace(CONFIG, path=str(path), target="en"), "train")
+
+
+@pytest.mark.parametrize("path", ["no/such/corpus", "/no", "none.tsv", "tests/none"])
+def test_a_mistyped_path_does_not_ask_the_network(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tests").mkdir()
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("asked the hub"))
+    with pytest.raises(UserError, match=f"{path}: no such file or directory"):
+        corpus.load_split(replace(CONFIG, path=path), "train")
+
+
+@pytest.fixture
+def on_the_hub(monkeypatch):
+    """Data sets as load_dataset gives them, made here."""
+    features = datasets.Features({"translation": datasets.Translation(("de", "en"))})
+    rows = {"translation": [{"en": s, "de": t} for s, t in zip(SOURCES, TARGETS, strict=True)]}
+    translation = datasets.Dataset.from_dict(rows, features=features)
+    columns = datasets.Dataset.from_dict({"en": SOURCES, "de": TARGETS, "extra": [1] * 6})
+    hub = {
+        ("wmt/wmt14", "de-en"): datasets.DatasetDict(train=translation, validation=translation.select([0, 1])),
+        ("bentrevett/multi30k", None): datasets.DatasetDict(train=columns, test=columns.select([2])),
+    }
+
+    def load_dataset(path, name=None):
+        assert not datasets.is_progress_bar_enabled()
+        if (path, name) not in hub:
+            raise ValueError(f"Config name is missing.\nPick one of: {[n for p, n in hub if p == path]}")
+        return hub[path, name]
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+
+
+def test_hub_with_a_translation_feature(on_the_hub):
+    config = CorpusConfig(path="wmt/wmt14", hub_config="de-en")
+    found = corpus.load_split(config, "train")
+    assert found.sources == SOURCES and found.targets[0] == TARGETS[0]
+    assert corpus.load_split(config, "valid").sources == SOURCES[:2]
+    turned = corpus.load_split(replace(config, source="de", target="en"), "train")
+    assert turned.targets == SOURCES
+    assert datasets.is_progress_bar_enabled(), "bars are off for the load only"
+    with pytest.raises(UserError, match="wmt/wmt14: no split 'test'; it has train, validation"):
+        corpus.load_split(config, "test")
+    with pytest.raises(UserError, match="no column 'fr', found: (de, en|en, de)"):
+        corpus.load_split(replace(config, target="fr"), "train")
+    with pytest.raises(UserError, match="wmt/wmt14: .*Config name is missing. Pick one of: .'de-en'"):
+        corpus.load_split(replace(config, hub_config=""), "train")
+
+
+def test_hub_with_named_columns(on_the_hub):
+    config = CorpusConfig(path="bentrevett/multi30k")
+    assert corpus.load_split(config, "train").sources == SOURCES
+    assert corpus.load_split(config, "test")[:2] == ([SOURCES[2]], [TARGETS[2]])
+
+
+def test_lines_stream_from_standard_input(monkeypatch):
+    class Endless(io.RawIOBase):
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            buffer[:2] = b"a\n"
+            return 2
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BufferedReader(Endless(), 4)))
+    lines = corpus.read_lines("-")
+    assert [next(lines) for _ in range(5)] == ["a"] * 5, "a line must come out before the input ends"
+
+
+def test_lines_are_never_merged_or_dropped(tmp_path, monkeypatch):
+    content = "\ufeffa\n\n \n\u2028\nb\r\n\r\n\ufeffc"
+    wanted = ["a", "", " ", "\u2028", "b", "", "\ufeffc"]
+    (tmp_path / "in").write_bytes(content.encode())
+    assert list(corpus.read_lines(tmp_path / "in")) == wanted
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content.encode())))
+    assert list(corpus.read_lines("-")) == wanted
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a\n\xff")))
+    with pytest.raises(UserError, match="standard input, line 2: not UTF-8"):
+        list(corpus.read_lines("-"))
+    with pytest.raises(UserError, match="none: No such file"):
+        list(corpus.read_lines(tmp_path / "none"))
+    with pytest.raises(UserError, match="directory"):
+        list(corpus.read_lines(tmp_path))
+    write(tmp_path / "empty")
+    assert list(corpus.read_lines(tmp_path / "empty")) == [], "nothing to translate is no error"
+
+
+GOLD = Corpus(["a", "b"], ["A", "B"], None, "gold")
+DISTILLED = Corpus(["a", "b"], ["A'", "B'"], [1.0, 0.5], "distilled")
+
+
+def test_mix():
+    assert corpus.mix([(GOLD, 1.0)]) == GOLD
+    assert corpus.mix([(GOLD, 1.0), (GOLD, 1.0)]).weights is None
+    mixed = corpus.mix([(GOLD, 0.5), (DISTILLED, 2.0)])
+    assert mixed[:3] == (["a", "b"] * 2, ["A", "B", "A'", "B'"], [0.5, 0.5, 2.0, 1.0])
+    assert mixed.name == "0.5 x gold + 2 x distilled"
+    for weight in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="gold: weight"):
+            corpus.mix([(GOLD, weight)])
+    with pytest.raises(UserError, match="at least one"):
+        corpus.mix([])
+
+
+def test_fingerprint_is_of_the_content():
+    assert corpus.fingerprint(GOLD) == corpus.fingerprint(GOLD._replace(name="other"))
+    others = [
+        GOLD._replace(weights=[1.0, 1.0]),
+        GOLD._replace(sources=["b", "a"]),
+        GOLD._replace(sources=GOLD.targets, targets=GOLD.sources),
+        GOLD._replace(sources=["ab", ""]),
+        DISTILLED,
+    ]
+    assert len({corpus.fingerprint(one) for one in [GOLD, *others]}) == len(others) + 1
+
+
+def test_hold_out_is_a_seeded_part():
+    whole = Corpus([str(i) for i in range(20)], [f"t{i}" for i in range(20)], [float(i) for i in range(20)], "c")
+    rest, held = corpus.hold_out(whole, 5, seed=1)
+    assert (len(rest.sources), len(held.sources)) == (15, 5)
+    assert sorted(rest.sources + held.sources, key=int) == whole.sources
+    for part in (rest, held):
+        assert part.targets == [f"t{s}" for s in part.sources] and part.weights == [float(s) for s in part.sources]
+        assert part.sources == sorted(part.sources, key=int)
+    assert corpus.hold_out(whole, 5, seed=1)[1] == held != corpus.hold_out(whole, 5, seed=2)[1]
+    for count in (0, 20):
+        with pytest.raises(UserError, match="hold out"):
+            corpus.hold_out(whole, count)
+
+
+def test_missing_shards_and_columns_named_twice_are_said(tmp_path):
+    """Half a corpus, or one that is read twice over, would be trained on without a word."""
+    parquet_shards(tmp_path)
+    (tmp_path / "data" / "train-00000-of-00002.parquet").unlink()
+    with pytest.raises(UserError, match="of 2 shards there are 1"):
+        corpus.load_split(CorpusConfig(str(tmp_path), "en", "de"), "train")
+    (tmp_path / "twice.tsv").write_text("en\tde\ten\tde\na\tb\tc\td\n")
+    with pytest.raises(UserError, match="twice.tsv, line 1: 2 columns are called 'en'"):
+        corpus.load_split(CorpusConfig(str(tmp_path / "twice.tsv"), "en", "de"), "train")

@@ -1,0 +1,232 @@
+"""Losses against float64 NumPy, against optax, and at their edges."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from seqkd_jax.config import LossConfig
+from seqkd_jax.losses import LOSSES, LossArguments, arguments_from, over_positions
+from seqkd_jax.types import UserError
+
+POSITIONS, V = (3, 4), 7
+ARGUMENTS = [
+    LossArguments(alpha=0.5, temperature=1.0, scale=1.0, label_smoothing=0.0),
+    LossArguments(alpha=0.9, temperature=2.0, scale=4.0, label_smoothing=0.1),
+    LossArguments(alpha=0.3, temperature=0.5, scale=1.0, label_smoothing=0.3),
+    LossArguments(alpha=1.0, temperature=5.0, scale=0.04, label_smoothing=0.0),
+]
+
+
+@cache
+def compiled(name: str):
+    """(sum, weight sum), gradient by the student, gradient by the teacher."""
+    lifted = over_positions(LOSSES[name])
+    return jax.jit(jax.value_and_grad(lifted, argnums=(0, 1), has_aux=True))
+
+
+def run(name, student, teacher, labels, weights, arguments):
+    (total, weight), (by_student, by_teacher) = compiled(name)(student, teacher, labels, weights, arguments)
+    return float(total), float(weight), np.asarray(by_student), np.asarray(by_teacher)
+
+
+def example(seed=0, spread=3.0):
+    random = np.random.default_rng(seed)
+    student, teacher = (random.normal(scale=spread, size=(*POSITIONS, V)).astype(np.float32) for _ in range(2))
+    labels = random.integers(0, V, POSITIONS).astype(np.int32)
+    weights = random.choice([0.0, 1.0, 0.25], POSITIONS).astype(np.float32)
+    return student, teacher, labels, weights
+
+
+def log_softmax(logits):
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def nll(x, _, gold, arguments):
+    return -(gold @ log_softmax(x)), np.exp(log_softmax(x)) - gold
+
+
+def word_kd(x, y, gold, arguments):
+    alpha, temperature, scale, _ = arguments
+    log_p, log_p_t, q_t = log_softmax(x), log_softmax(x / temperature), np.exp(log_softmax(y / temperature))
+    value = (1 - alpha) * -(gold @ log_p) + alpha * scale * -(q_t @ log_p_t)
+    return value, (1 - alpha) * (np.exp(log_p) - gold) + alpha * scale / temperature * (np.exp(log_p_t) - q_t)
+
+
+# Of one position in float64: (student, teacher, gold distribution, arguments) -> value, gradient by the student.
+REFERENCES = {"nll": nll, "word_kd": word_kd}
+
+
+def reference(name, student, teacher, labels, weights, arguments):
+    """Value and gradient in float64, written out position by position."""
+    total, gradient = 0.0, np.zeros(student.shape)
+    for place in np.ndindex(labels.shape):
+        gold = np.full(V, arguments.label_smoothing / V)
+        gold[labels[place]] += 1 - arguments.label_smoothing
+        logits = student[place].astype(np.float64), teacher[place].astype(np.float64)
+        value, slope = REFERENCES[name](*logits, gold, arguments)
+        total += weights[place] * value
+        gradient[place] = weights[place] * slope
+    return total, gradient
+
+
+def test_every_loss_has_a_reference():
+    assert set(REFERENCES) == set(LOSSES), "add the loss's value and gradient, in float64, to REFERENCES above"
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+@pytest.mark.parametrize("name", REFERENCES)
+def test_value_and_gradient_are_the_float64_reference(name, arguments):
+    for seed in range(3):
+        data = example(seed)
+        total, weight, by_student, by_teacher = run(name, *data, arguments)
+        expected, gradient = reference(name, *data, arguments)
+        np.testing.assert_allclose(total, expected, rtol=2e-6)
+        np.testing.assert_allclose(by_student, gradient, rtol=2e-5, atol=2e-6)
+        assert weight == data[3].sum()
+        assert not by_teacher.any(), "the teacher is a constant: nothing may flow into it"
+
+
+def test_numbers_worked_by_hand():
+    """Two entries carry mass: student p = (1/4, 3/4), teacher q = (1/2, 1/2), gold is the second, alpha = 1/4."""
+    student, teacher, labels, weights = one_position(label=1)
+    student[..., :2] = [0.0, np.log(3.0)]
+    teacher[..., :2] = 0.0
+    total, weight, by_student, _ = run("word_kd", student, teacher, labels, weights, LossArguments(0.25, 1.0, 1.0, 0.0))
+    gold, soft = np.log(4 / 3), 0.5 * np.log(4) + 0.5 * np.log(4 / 3)
+    assert total == pytest.approx(0.75 * gold + 0.25 * soft, rel=1e-6)
+    assert weight == 1.0
+    expected = np.zeros_like(student)
+    expected[1, 2, :2] = [0.125, -0.125]  # 3/4 (p - gold) + 1/4 (p - q) = 3/4 (1/4, -1/4) + 1/4 (-1/4, 1/4)
+    np.testing.assert_allclose(by_student, expected, atol=1e-6)
+
+
+def one_position(label):
+    """Only position [1, 2] counts, and only the entries that the caller sets have mass."""
+    student, teacher = (np.full((*POSITIONS, V), -1e4, np.float32) for _ in range(2))
+    labels, weights = np.full(POSITIONS, label, np.int32), np.zeros(POSITIONS, np.float32)
+    weights[1, 2] = 1.0
+    return student, teacher, labels, weights
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+def test_sister_functions_in_optax(arguments):
+    student, teacher, labels, weights = example(4)
+    nll, word_kd = in_optax(student, teacher, labels, weights, arguments)
+    assert run("nll", *example(4), arguments)[0] == pytest.approx(float(nll), rel=2e-6)
+    assert run("word_kd", *example(4), arguments)[0] == pytest.approx(float(word_kd), rel=2e-6)
+
+
+@jax.jit
+def in_optax(student, teacher, labels, weights, arguments):
+    alpha, temperature, scale, smoothing = arguments
+    gold = optax.softmax_cross_entropy(student, optax.smooth_labels(jax.nn.one_hot(labels, V), smoothing))
+    q = jax.nn.softmax(teacher / temperature)
+    kl = optax.kl_divergence(jax.nn.log_softmax(student / temperature), q)
+    soft = kl - jnp.sum(q * jnp.log(q), axis=-1)  # cross-entropy = KL divergence + the teacher's entropy
+    return jnp.sum(weights * gold), jnp.sum(weights * ((1 - alpha) * gold + alpha * scale * soft))
+
+
+def test_alpha_zero_is_nll():
+    data, arguments = example(5), LossArguments(0.0, 3.0, 9.0, 0.2)
+    assert run("word_kd", *data, arguments)[0] == pytest.approx(run("nll", *data, arguments)[0], rel=1e-6)
+    np.testing.assert_allclose(run("word_kd", *data, arguments)[2], run("nll", *data, arguments)[2], atol=1e-7)
+
+
+def test_a_certain_teacher_is_the_gold_label():
+    student, _, labels, weights = example(6)
+    teacher = (1e4 * np.eye(V)[labels]).astype(np.float32)
+    arguments = LossArguments(1.0, 1.0, 1.0, 0.0)
+    soft, hard = (run(name, student, teacher, labels, weights, arguments) for name in ("word_kd", "nll"))
+    assert soft[0] == pytest.approx(hard[0], rel=1e-6)
+    np.testing.assert_allclose(soft[2], hard[2], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_weight_zero_counts_nothing_whatever_stands_there(name):
+    student, teacher, labels, weights = example(7)
+    clean = run(name, student, teacher, labels, weights, ARGUMENTS[1])
+    assert (weights == 0).any()
+    for rubbish in (np.inf, np.nan, 3e38):
+        student[weights == 0] = teacher[weights == 0] = rubbish
+        dirty = run(name, student, teacher, labels, weights, ARGUMENTS[1])
+        assert dirty[:2] == clean[:2], f"{rubbish} under weight 0 changed the sum"
+        np.testing.assert_array_equal(dirty[2], clean[2], err_msg=f"{rubbish} under weight 0 reached the gradient")
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_extreme_logits_stay_finite_and_exact(name):
+    student, teacher, labels, weights = example(8)
+    for offset, spread in ((1e4, 1.0), (-1e4, 1.0), (0.0, 1e4), (0.0, 1e30), (1e30, 1.0)):
+        data = (student * spread + offset).astype(np.float32), (teacher * spread - offset).astype(np.float32)
+        for arguments in ARGUMENTS:
+            total, _, gradient, _ = run(name, *data, labels, weights, arguments)
+            expected, slope = reference(name, *data, labels, weights, arguments)
+            np.testing.assert_allclose(total, expected, rtol=1e-5, err_msg=f"logits {offset} + {spread} x")
+            np.testing.assert_allclose(gradient, slope, rtol=2e-4, atol=1e-5, err_msg=f"logits {offset} + {spread} x")
+
+
+def test_bfloat16_logits_are_cast_before_the_loss():
+    student, teacher, labels, weights = example(9)
+    half = [np.asarray(logits, jnp.bfloat16) for logits in (student, teacher)]
+    total, _, gradient, _ = run("word_kd", *half, labels, weights, ARGUMENTS[1])
+    expected, slope = reference(
+        "word_kd", *[logits.astype(np.float32) for logits in half], labels, weights, ARGUMENTS[1]
+    )
+    assert total == pytest.approx(expected, rel=2e-6), "the sum must be formed in float32"
+    np.testing.assert_allclose(gradient.astype(np.float32), slope, rtol=1e-2, atol=1e-4)
+    assert gradient.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("convention, power", [("hinton", 2), ("none", 0), ("inverse", -2)])
+def test_temperature_conventions(convention, power):
+    """The teacher's gradient is T^power / T (p_T - q_T); under `hinton` it keeps its size (Hinton et al. 2015)."""
+    data = example(10, spread=1.0)
+    for temperature in (1.0, 2.0, 50.0):
+        config = LossConfig("word_kd", alpha=1.0, temperature=temperature, temperature_scaling=convention)
+        arguments = arguments_from(config)
+        assert arguments.scale == pytest.approx(temperature**power)
+        _, _, gradient, _ = run("word_kd", *data, arguments)
+        student, teacher, _, weights = (array.astype(np.float64) for array in data)
+        p, q = (np.exp(log_softmax(logits / temperature)) for logits in (student, teacher))
+        np.testing.assert_allclose(
+            gradient, weights[..., None] * temperature ** (power - 1) * (p - q), rtol=1e-3, atol=1e-6 * arguments.scale
+        )
+    if convention == "hinton":  # the limit of large T: differences of centred logits / V
+        centred = student - student.mean(-1, keepdims=True) - teacher + teacher.mean(-1, keepdims=True)
+        np.testing.assert_allclose(gradient, weights[..., None] * centred / V, atol=0.02)
+
+
+def test_new_settings_do_not_compile_again():
+    data = example(11)
+    run("word_kd", *data, ARGUMENTS[0])
+    before = compiled("word_kd")._cache_size()
+    for arguments in ARGUMENTS:
+        run("word_kd", *data, arguments)
+    assert compiled("word_kd")._cache_size() == before, "alpha, T, scale and smoothing must be traced"
+
+
+def test_one_position_axis_and_no_teacher():
+    student, _, labels, weights = example(13)
+    total, weight = jax.jit(over_positions(LOSSES["nll"]))(student[0], None, labels[0], weights[0], ARGUMENTS[0])
+    expected, _ = reference("nll", student[:1], student[:1], labels[:1], weights[:1], ARGUMENTS[0])
+    assert (float(total), float(weight)) == (pytest.approx(expected, rel=2e-6), weights[0].sum())
+
+
+def test_a_missing_teacher_is_named():
+    student, _, labels, weights = example()
+    with pytest.raises(UserError, match="word_kd.*teacher"):
+        jax.jit(over_positions(LOSSES["word_kd"]))(student, None, labels, weights, ARGUMENTS[0])
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [("alpha", -0.1), ("alpha", 1.5), ("temperature", 0.0), ("temperature", float("nan")), ("label_smoothing", 1.0)],
+)
+def test_settings_out_of_range_are_named(field, value):
+    with pytest.raises(UserError, match=f"{field} is {value}"):
+        arguments_from(LossConfig(**{field: value}))

@@ -1,0 +1,298 @@
+"""Marian directories: what transformers computed of the fixtures, refusals by name, and the way back.
+
+tests/fixtures/make_marian.py made them; tests/test_peers.py runs the comparison live.
+"""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from seqkd_jax import checkpoint, models
+from seqkd_jax.cli import main
+from seqkd_jax.config import LSTMConfig, SearchConfig, TransformerConfig, VocabularyConfig
+from seqkd_jax.data import vocabulary
+from seqkd_jax.decoding import Decoding, translate_ids
+from seqkd_jax.decoding.search import named_rules
+from seqkd_jax.marian import export_marian, import_marian
+from seqkd_jax.marian.layout import NEVER
+from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "marian"
+NAMES = ("random", "trained")
+STEPS = 40
+OURS = TransformerConfig(2, 1, 16, heads=2, feed_forward=24, norm="post", activation="gelu", dropout=0.0)
+LIMIT = {"max_length_a": 0.0, "max_length_b": STEPS}
+HF = named_rules(SearchConfig(beam=5, **LIMIT), "hf")
+RULES = {  # as make_marian.py names them; all but the first without forced_eos_token_id
+    "hf": HF,
+    "at_limit=ranked": dataclasses.replace(HF, at_limit="ranked"),
+    "stop=bound": dataclasses.replace(HF, at_limit="ranked", stop="bound"),
+    "stop=first_k_finished": dataclasses.replace(HF, at_limit="ranked", stop="first_k_finished"),
+    "length_alpha=0": dataclasses.replace(HF, at_limit="ranked", length_alpha=0.0),
+}
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def imported(request, tmp_path_factory):
+    """(the directory, the checkpoint made of it, what transformers computed)."""
+    directory = FIXTURES / request.param
+    out = import_marian(directory, tmp_path_factory.mktemp("imported") / request.param)
+    return directory, checkpoint.load(out), json.loads((directory / "expected.json").read_text())
+
+
+def to_ours(directory, vocabularies):
+    """A map of the directory's ids to ours."""
+    ours = {name: index for index, name in enumerate(vocabularies.source.entries)}
+    ours |= {"<pad>": BOS, "<start>": BOS, "<blank>": PAD}  # what an export calls our unused entries
+    return {index: ours[name] for name, index in json.loads((directory / "vocab.json").read_text()).items()}
+
+
+def translated(loaded, sources, config, decoder="beam"):
+    """(ids with EOS if finished, score) of the best hypothesis of each."""
+    options = {"decoder": decoder, "source_buckets": (32,), "batch_tokens": 512}
+    found = translate_ids(loaded.model, loaded.params, sources, Decoding(config, **options))
+    return [(best.tokens[0][best.tokens[0] != PAD].tolist(), float(best.scores[0])) for best in found]
+
+
+def forced_logits(loaded, source, target):
+    """[T,V] of a target that ends with EOS, given a source."""
+
+    def run(params, source, target_in):
+        return loaded.model.head(params, loaded.model.features(params, (source, target_in), None))
+
+    arrays = np.array([source], np.int32), np.array([[BOS, *target[:-1]]], np.int32)
+    return np.asarray(jax.jit(run)(loaded.params, *arrays))[0]
+
+
+def random_checkpoint(path, config, vocabularies):
+    """A checkpoint of large random weights, so that outputs vary."""
+    sizes = vocabularies.source.size, vocabularies.target.size
+    shapes = jax.eval_shape(lambda: models.build(config, *sizes).init(jax.random.key(0)))
+    random = np.random.default_rng(0)
+
+    def draw(leaf):
+        spread = 0.8 if leaf.shape[0] in sizes else 2 * leaf.shape[0] ** -0.5 if len(leaf.shape) == 2 else 0.3
+        return (random.normal(size=leaf.shape) * spread).astype(np.float32)
+
+    params = jax.tree.map(draw, shapes)
+    return checkpoint.save(path, params, model_config=config, vocabularies=vocabularies, metadata={})
+
+
+def test_logits(imported):
+    directory, loaded, expected = imported
+    ids = to_ours(directory, loaded.vocabularies)
+    order = [ids[index] for index in range(len(ids))]
+    with np.load(directory / "logits.npz") as logits:
+        pairs = zip(expected["sources"][2:], expected["targets"][2:], logits.values(), strict=False)
+        for source, target, wanted in pairs:
+            found = forced_logits(loaded, [ids[i] for i in source], [ids[i] for i in target])
+            np.testing.assert_allclose(found[:, order], wanted, rtol=0, atol=1e-4)
+            assert found[:, PAD].max() < NEVER / 2
+
+
+def test_greedy(imported):
+    directory, loaded, expected = imported
+    ids = to_ours(directory, loaded.vocabularies)
+    sources = [[ids[i] for i in source] for source in expected["sources"]]
+    config = SearchConfig(beam=1, **LIMIT)
+    found = [tokens for tokens, _ in translated(loaded, sources, config, "greedy")]
+    assert found == [[ids[i] for i in target] for target in expected["greedy"]]
+
+
+@pytest.mark.parametrize(
+    "rules", [*list(RULES)[:2], *(pytest.param(name, marks=pytest.mark.slow) for name in list(RULES)[2:])]
+)
+def test_beam_5(imported, rules):
+    """The same tokens for at least 99% of sentences, ties the others: their scores are equal to rounding."""
+    directory, loaded, expected = imported
+    ids = to_ours(directory, loaded.vocabularies)
+    sources = [[ids[i] for i in source] for source in expected["sources"]]
+    same = []
+    for (tokens, score), wanted in zip(translated(loaded, sources, RULES[rules]), expected[rules], strict=True):
+        same.append(tokens == [ids[i] for i in wanted["ids"]])
+        assert score == pytest.approx(wanted["score"], abs=1e-4), "not a tie: another rule or another model"
+    assert np.mean(same) >= 0.99
+
+
+def test_text(imported):
+    """Encoding and decoding are MarianTokenizer's."""
+    directory, loaded, expected = imported
+    ids, (source, target) = to_ours(directory, loaded.vocabularies), loaded.vocabularies[:2]
+    assert [[*source.encode(line), EOS] for line in expected["lines"]] == [
+        [ids[i] for i in line] for line in expected["sources"]
+    ]
+    assert [target.decode([ids[i] for i in line]) for line in expected["greedy"]] == expected["text"]
+    assert source.split(expected["lines"][0])[0] == ">>deu<<" and UNK in source.encode(expected["lines"][1])
+    assert source.encode("</s> <pad> ") and not {PAD, BOS, EOS} & set(source.encode("</s> <pad> <s>"))
+    assert source.encode("  ") == [] == source.split("\t") and target.decode([]) == ""
+    assert "<unk>" in target.decode([UNK, *target.encode("der"), UNK])
+    assert len(source.split("a cat")) == len(source.encode("a cat"))
+
+
+def test_the_way_back(imported, tmp_path):
+    directory, loaded, _ = imported
+    export_marian(loaded.directory, tmp_path / "back", max_positions=160)
+    before, after = (safetensors.numpy.load_file(path / "model.safetensors") for path in (directory, tmp_path / "back"))
+    before = {name: tensor for name, tensor in before.items() if "embed_tokens" not in name and "lm_head" not in name}
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        np.testing.assert_array_equal(tensor, after[name], name)
+    for name in ("source.spm", "target.spm"):
+        assert (directory / name).read_bytes() == (tmp_path / "back" / name).read_bytes()
+    read = lambda path: json.loads(path.read_text())  # noqa: E731
+    assert read(directory / "vocab.json") == read(tmp_path / "back" / "vocab.json")
+    old, new = (read(path / "config.json") for path in (directory, tmp_path / "back"))
+    assert {name: old[name] for name in new if name in old and name != "forced_eos_token_id"} == {
+        name: value for name, value in new.items() if name in old and name != "forced_eos_token_id"
+    }
+    again = checkpoint.load(import_marian(tmp_path / "back", tmp_path / "again"))
+    assert checkpoint.fingerprint(tmp_path / "again") == checkpoint.fingerprint(loaded.directory)
+    assert again.vocabularies.fingerprint == loaded.vocabularies.fingerprint
+
+
+@pytest.fixture(scope="module")
+def learned():
+    lines = ["the old man sees the dog .", "a dog sleeps and the man sees it ."]
+    return vocabulary.learn(lines, lines, VocabularyConfig(size=60))
+
+
+@pytest.mark.parametrize("positions", ["tensor2tensor", "vaswani"])
+def test_ours_there_and_back(learned, tmp_path, positions):
+    """The start token's embedding, the unused entries' logits and the positions survive: the same log-probabilities."""
+    config = TransformerConfig(**{**vars(OURS), "positions": positions, "scale_embeddings": positions == "vaswani"})
+    ours = checkpoint.load(random_checkpoint(tmp_path / "ours", config, learned))
+    export_marian(ours.directory, tmp_path / "hf")
+    back = checkpoint.load(import_marian(tmp_path / "hf", tmp_path / "back"))
+    assert back.model_config.positions == positions
+    names = {"<blank>": PAD, "<start>": BOS, **{name: i for i, name in enumerate(learned.source.entries) if i > 3}}
+    order = [PAD, UNK, BOS, EOS, *(names[name] for name in back.vocabularies.source.entries[4:])]
+    line, logits = "the man sees a dog", []
+    for loaded in (ours, back):
+        source, target = loaded.vocabularies[:2]
+        logits.append(forced_logits(loaded, [*source.encode(line), EOS], [*target.encode("a dog"), EOS]))
+        assert target.decode(target.encode(line)) == line
+    wanted, found = logits[0][:, order], logits[1]
+    np.testing.assert_allclose(found[:, 4:], wanted[:, 4:], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found[:, [UNK, EOS]], wanted[:, [UNK, EOS]], rtol=0, atol=1e-4)
+    assert found[:, [PAD, BOS]].max() < NEVER / 2, "their logits are those of <blank> and <start> now"
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return Path(shutil.copytree(FIXTURES / "random", tmp_path / "copy"))
+
+
+def change(path, **values):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        ({"model_type": "bart"}, "model_type is 'bart'"),
+        ({"normalize_before": True}, "normalize_before"),
+        ({"normalize_embedding": True}, "normalize_embedding"),
+        ({"add_final_layer_norm": True}, "add_final_layer_norm"),
+        ({"static_position_embeddings": False}, "static_position_embeddings"),
+        ({"share_encoder_decoder_embeddings": False}, "share_encoder_decoder_embeddings"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings"),
+        ({"activation_function": "gelu_new"}, "activation_function is 'gelu_new'"),
+        ({"decoder_ffn_dim": 64}, "ffn_dim"),
+        ({"decoder_attention_heads": 4}, "attention_heads"),
+        ({"decoder_layerdrop": 0.1}, "decoder_layerdrop"),
+        ({"decoder_start_token_id": 0}, "decoder_start_token_id"),
+        ({"decoder_vocab_size": 9}, "decoder_vocab_size"),
+        ({"vocab_size": 9}, "vocab_size"),
+        ({"eos_token_id": 5}, "eos_token_id"),
+        ({"encoder_layers": 3}, "model.encoder.layers.2.self_attn.q_proj"),
+        ({"encoder_layers": 1}, "model.encoder.layers.1"),
+        ({"encoder_ffn_dim": 48, "decoder_ffn_dim": 48}, "fc1"),
+    ],
+)
+def test_unsupported_options_are_refused_by_name(copy, tmp_path, values, said):
+    change(copy / "config.json", **values)
+    with pytest.raises(UserError, match=said) as error:
+        import_marian(copy, tmp_path / "out")
+    assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_files_that_cannot_be_read_are_refused(copy, tmp_path):
+    def refused(said):
+        with pytest.raises(UserError, match=said):
+            import_marian(copy, tmp_path / "out")
+
+    change(copy / "tokenizer_config.json", separate_vocabs=True)
+    refused("separate_vocabs")
+    change(copy / "tokenizer_config.json", separate_vocabs=False, eos_token={"content": "</s>"})
+    tensors = safetensors.numpy.load_file(copy / "model.safetensors")
+    positions = np.random.default_rng(0).normal(size=(160, 16)).astype(np.float32)
+    changes = (
+        ({"model.decoder.embed_positions.weight": positions}, "learned positions"),
+        ({"lm_head.weight": tensors["model.shared.weight"] + 1}, "not shared"),
+        ({"model.encoder.layernorm_embedding.weight": positions[0]}, "layernorm_embedding"),
+    )
+    for more, said in changes:
+        safetensors.numpy.save_file(tensors | more, copy / "model.safetensors")
+        refused(said)
+    (copy / "model.safetensors").write_bytes(b"damaged")
+    refused("damaged")
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    refused("pickled")
+    (copy / "model.safetensors.index.json").write_text("{}")
+    refused("several files")
+    (copy / "config.json").unlink()
+    refused("config.json: no such file")
+
+
+def test_what_marian_cannot_express_is_refused(learned, tmp_path):
+    words = vocabulary.learn(["a b"], ["a b"], VocabularyConfig(kind="words", size=6, tokenizer="pretokenised"))
+    for config, vocabularies, said in (
+        (LSTMConfig(1, 8), learned, "model lstm"),
+        (TransformerConfig(**{**vars(OURS), "norm": "pre"}), learned, "norm is pre"),
+        (TransformerConfig(**{**vars(OURS), "tied": "target"}), learned, "tied is target"),
+        (TransformerConfig(**{**vars(OURS), "biases": False}), learned, "biases is False"),
+        (OURS, words, "kind words"),
+    ):
+        random_checkpoint(tmp_path / "model", config, vocabularies)
+        with pytest.raises(UserError, match=said):
+            export_marian(tmp_path / "model", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_vocabulary_is_saved_and_fingerprinted(imported, tmp_path):
+    both = imported[1].vocabularies
+    vocabulary.save(both, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "entries.json", "source.spm", "target.spm", "vocabulary.json"
+    ]  # fmt: skip
+    assert vocabulary.load(tmp_path).fingerprint == both.fingerprint
+    entries = json.loads((tmp_path / "entries.json").read_text())
+    (tmp_path / "entries.json").write_text(json.dumps([*entries[:4], *entries[:3:-1]]))
+    with pytest.raises(UserError, match=both.fingerprint[:12]):
+        vocabulary.load(tmp_path)
+    with pytest.raises(UserError, match="must begin with <pad>"):
+        vocabulary.mapped(both.source.data, both.target.data, entries[1:])
+    with pytest.raises(UserError, match="no sentencepiece model"):
+        vocabulary.mapped(b"damaged", both.target.data, entries)
+    with pytest.raises(UserError, match="seqkd import"):
+        vocabulary.learn(["a"], ["a"], VocabularyConfig(kind="marian"))
+
+
+def test_commands(tmp_path, capfd):
+    def seqkd(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            main.main([str(argument) for argument in arguments])
+        return caught.value.code or 0
+
+    assert seqkd("import", "--from", "hf", FIXTURES / "random", "--out", tmp_path / "teacher") == 0
+    assert capfd.readouterr().out == f"{tmp_path / 'teacher'}\n"
+    assert seqkd("export", "--to", "hf", tmp_path / "teacher", "--out", tmp_path / "hf") == 0
+    assert capfd.readouterr().out == f"{tmp_path / 'hf'}\n"
+    assert seqkd("import", "--from", "hf", tmp_path / "none", "--out", tmp_path / "other") == 2
+    assert "none/config.json: no such file" in capfd.readouterr().err

@@ -1,0 +1,543 @@
+"""Claims, tables and plots of the study, from made-up results in which the paper is right, or wrong in everything."""
+
+import itertools
+import random
+from copy import deepcopy
+
+import numpy as np
+import pytest
+
+from experiments.abnar_2020 import claims, effects, plots, published, tables
+from experiments.abnar_2020.arms import grid
+from experiments.abnar_2020.effects import Comparison
+from experiments.core.claims import DIRECTION, FAILED, NOT_RUN, REPRODUCED, together, welch
+from experiments.core.plots import draw_all
+
+LEVELS = {  # how strong each model's bias is: 0 to 1, in the paper's order
+    "lm": {"LSTM": 1.0, "Small LSTM": 0.9, "Transformer": 0.4, "Small Transformer": 0.5},
+    "classification": {"LSTM": 1.0, "Transformer": 0.2, "Transformer-seq": 0.4, "UTransformer-seq": 0.6},
+    "images": {"CNN": 1.0, "MLP": 0.3},
+}
+STRONG = ("LSTM", "Small LSTM", "CNN")
+PERPLEXITY = {"LSTM": 56.7, "Small LSTM": 58.0, "Transformer": 57.5, "Small Transformer": 55.3}
+ACCURACIES = ("mu", "d", "d_pooled", "a", "a_gold", "mu_unseen")
+IMAGES = ("accuracy", "accuracy_scaled", "accuracy_translated")
+SETUPS = tuple(LEVELS)
+
+
+def level_of(setup, arm):
+    """An arm's place: a strong teacher lifts its students, another one lowers them."""
+    levels = LEVELS[setup]
+    if arm.teacher is None:
+        return levels[arm.student]
+    return (levels[arm.student] + levels[arm.teacher]) / 2 - (0 if arm.teacher in STRONG else 0.15)
+
+
+def metric(mean, spread):
+    values = [mean + offset * spread for offset in (-1, 0, 1)]
+    return {"mean": mean, "sd": spread, "low": mean - 0.01, "high": mean + 0.01, "values": values}
+
+
+def metrics_of(setup, arm, right):
+    """right: 1, the paper is; -1: the opposite of everything."""
+    level, taught = level_of(setup, arm), arm.teacher in STRONG
+    spread = 0.0005 if taught == (right > 0) else 0.01
+    names = IMAGES if setup == "images" else ACCURACIES
+    found = {name: metric(0.7 + right * 0.25 * (level - 0.5), spread) for name in names}
+    errors = ("ece", "ece_original", "ece_scaled", "ece_translated")[: 4 if setup == "images" else 2]
+    found |= {name: metric(0.1 - right * 0.08 * (level - 0.5), 0.001) for name in errors}
+    found["loss"] = metric(2.0 - level, 0.01)
+    if setup == "lm":
+        perplexity = 57.0 + right * (PERPLEXITY[arm.student] - 57.0 - 0.5 * taught)
+        found |= {name: metric(perplexity, 0.1) for name in ("perplexity", "perplexity_batches")}
+    return found | ({"agreement": metric(0.9, 0.01)} if arm.teacher else {})
+
+
+def bins_of(level, draw):
+    def fall(names, slope, first=5000):
+        found = {}
+        for place, name in enumerate(names):
+            count, mean = max(int(first / 2**place), 20), min(0.99 - slope * (1.2 - level) * place, 0.99)
+            mean += 0.01 * draw.random()
+            half = 1 / count**0.5
+            low, high = max(mean - half, 0), min(mean + half, 1)
+            found[name] = {"n": count, "mean": mean, "sd": 0.01, "low": low, "high": high}
+        return found
+
+    attractors = [str(number) for number in range(5)]
+    distances = [str(number) for number in range(1, 17)]
+    pooled = [*distances[:8], "9-10", "11-12", "13-16"]
+    return {
+        "distance": fall(distances, 0.02),
+        "distance_pooled": fall(pooled, 0.03),
+        "attractors": fall(attractors, 0.08),
+        "gold_attractors": fall(attractors, 0.1, 20000),
+    }
+
+
+def reliability_of(setup, draw):
+    least = {"lm": 0.5, "classification": 0.5, "images": 0.1}[setup]
+    found = []
+    for number in range(20):
+        low, high = number / 20, (number + 1) / 20
+        count = int(2000 * high**4) if low >= least else 0
+        accuracy = min(max((low + high) / 2 - 0.08 + 0.05 * draw.random(), 0), 1)
+        known = (
+            {"confidence": (low + high) / 2, "accuracy": accuracy}
+            if count
+            else dict.fromkeys(("confidence", "accuracy"))
+        )
+        found.append({"low": low, "high": high, "n": count, **known})
+    return found
+
+
+def representations_of(setup, arms, right, draw):
+    """Each model a point: those of one arm on a triangle, small and near the strong teacher if it taught them."""
+    models, points, strong = [], [], next(iter(LEVELS[setup]))
+    for number, arm in enumerate(arms):
+        near = (arm.teacher == strong) == (right > 0)
+        angle = 2 * np.pi * number / len(arms)
+        centre = (0.15 if near else 0.6) * np.array([np.cos(angle), np.sin(angle)]) * (arm.label != strong)
+        size = 0.02 if near else 0.1
+        if arm.label == strong:
+            size = 0.02 if right > 0 else 0.15
+        for seed in (1, 2, 3):
+            turn = 2 * np.pi * seed / 3
+            models.append({"arm": arm.label, "seed": seed})
+            points.append(centre + size * np.array([np.cos(turn), np.sin(turn)]))
+    points = np.array(points)
+    far = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    paths = []
+    for arm in [arm for arm in arms if arm.teacher == strong or arm.teacher is None][:6]:
+        for seed in (1, 2):
+            end = points[models.index({"arm": arm.label, "seed": seed})]
+            start = np.array([-0.9 + 0.1 * draw.random(), -0.8 + 0.1 * draw.random()])
+            epochs = [0, 1, 2, 4, 8, 16, 32, 60]
+            parts = [1 - 0.62**place for place in range(len(epochs))]
+            bent = [start + part * (end - start) + 0.06 * np.array([draw.random(), draw.random()]) for part in parts]
+            bent[-1] = end
+            paths.append(
+                {"arm": arm.label, "seed": seed, "epochs": epochs, "points": [list(map(float, p)) for p in bent]}
+            )
+    return {
+        "examples": 1000,
+        "models": models,
+        "similarity": (1 - far / 2).tolist(),
+        "map": points.tolist(),
+        "paths": paths,
+        "to_teachers": {arm.label: to_teachers(arm, models, far) for arm in arms},
+    }
+
+
+def to_teachers(arm, models, far):
+    """As the study has it: of a student its similarity to its own teacher, alone to all teachers."""
+    places = {name: [i for i, one in enumerate(models) if one["arm"] == name] for name in {m["arm"] for m in models}}
+    own, said = places[arm.label], {}
+    for teacher in [name for name in places if "→" not in name]:
+        if arm.teacher == teacher:
+            said[teacher] = [1 - far[i, j] / 2 for i, j in zip(own, places[teacher], strict=True)]
+        elif arm.teacher is None and teacher != arm.label:
+            said[teacher] = [float(np.mean(1 - far[i, places[teacher]] / 2)) for i in own]
+    return said
+
+
+def made_up(setup, right=1, models=None):
+    """Results of every arm, or of these models' arms."""
+    draw = random.Random(0)
+    chosen = grid(models or tuple(LEVELS[setup]))
+    arms = []
+    for arm in chosen:
+        arms.append(
+            {
+                "arm": arm.label,
+                "student": arm.student,
+                "teacher": arm.teacher,
+                "parameters": 1_234_567,
+                "seeds": [1, 2, 3],
+                "diverged": [],
+                "metrics": metrics_of(setup, arm, right),
+                "reliability": reliability_of(setup, draw),
+            }
+            | ({} if setup == "images" else {"bins": bins_of(level_of(setup, arm), draw)})
+        )
+    return {
+        "study": "abnar_2020",
+        "scenario": "digits" if setup == "images" else "agreement",
+        "setup": setup,
+        "scale": "made up",
+        "seeds": [1, 2, 3],
+        "quirks": [],
+        "notes": ["nothing here was measured"],
+        "counts": {"train": 39929, "test": 14000},
+        "arms": arms,
+        "representations": representations_of(setup, chosen, right, draw),
+    }
+
+
+def broken(setup, models=None):
+    """One seed of one arm only, another arm without any, a third missing, no representations."""
+    results = made_up(setup, models=models)
+    results["representations"] = None
+    one, none, *_ = results["arms"]
+    for found in one["metrics"].values():
+        found.update(sd=None, values=found["values"][:1])
+    one.update(seeds=[1], diverged=[2, 3])
+    none.update(seeds=[], diverged=[1, 2, 3], metrics={}, reliability=[], bins={})
+    del results["arms"][2]
+    return results
+
+
+# Claims
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_every_claim_is_reproduced_where_the_paper_is_right(setup):
+    for claim in claims.claims(made_up(setup)):
+        assert claim.verdict == REPRODUCED and claim.seeds == 3 and claim.measured, str(claim)
+
+
+def with_better_teachers(results):
+    """The same, but those that the paper has as good teachers are best in every accuracy."""
+    results = deepcopy(results)
+    for arm in results["arms"]:
+        if arm["teacher"] is None and arm["student"] in STRONG:
+            names = [name for name in arm["metrics"] if name in (*ACCURACIES, *IMAGES)]
+            arm["metrics"] |= {name: metric(0.999, 0.0005) for name in names}
+    return results
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_no_claim_is_reproduced_where_it_is_wrong_in_everything(setup):
+    wrong = made_up(setup, right=-1)
+    presupposing = 0
+    for claim, taught in zip(claims.claims(wrong), claims.claims(with_better_teachers(wrong)), strict=True):
+        if "premise" in claim.measured:
+            presupposing += 1
+            assert claim.verdict == NOT_RUN, str(claim)
+            claim = taught
+        if "similar perplexity" not in claim.text and "whichever" not in claim.text:
+            assert claim.verdict == FAILED, f"oriented the wrong way round: {claim}"
+    assert presupposing > 3, "claims that a teacher hands something on presuppose that it has it"
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_what_is_missing_was_not_run(setup):
+    empty = {"setup": setup, "arms": []}
+    assert {claim.verdict for claim in claims.claims(empty)} == {NOT_RUN}
+    assert all(claim.measured.startswith("no ") for claim in claims.claims(empty))
+    results = made_up(setup)
+    gone = results["arms"][-1]
+    gone.update(seeds=[], diverged=[1, 2, 3], metrics={})
+    for claim, whole in zip(claims.claims(results), claims.claims(made_up(setup)), strict=True):
+        named = gone["arm"] in claim.measured
+        assert (claim.verdict == NOT_RUN) == named, str(claim)
+        assert named or claim == whole
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_without_the_teacher_nothing_is_said_of_what_it_hands_on(setup):
+    """A premise that cannot be looked at does not hold."""
+    results = made_up(setup)
+    strong = next(iter(LEVELS[setup]))
+    results["arms"] = [arm for arm in results["arms"] if arm["arm"] != strong]
+    found = [one for one in claims.claims(results) if one.about.startswith(f"{strong} →") and "above" in one.text]
+    assert found
+    for claim in found:
+        if "taught by each" not in claim.text:
+            assert claim.verdict == NOT_RUN and strong in claim.measured, str(claim)
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_one_seed_shows_directions_only(setup):
+    results = made_up(setup)
+    for arm in results["arms"]:
+        for found in arm["metrics"].values():
+            found["values"] = found["values"][1:2]
+    for claim in claims.claims(results):
+        if "varies less" in claim.text:
+            assert claim.verdict == NOT_RUN and "two seeds" in claim.measured
+        elif "representations" not in claim.text and "similar perplexity" not in claim.text:
+            assert claim.verdict == DIRECTION and claim.interval is None and claim.seeds == 1, str(claim)
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_every_paired_interval_that_is_asked_for_is_used(setup):
+    """One that holds zero takes the verdict away, whichever arm is named first; it is added to that over seeds."""
+    asked = claims.comparisons(setup)
+    if setup == "lm":  # needed only where the Small LSTM has the best perplexity
+        asked.remove(("LSTM", "Small LSTM", "a"))
+    assert len(set(asked)) == len(asked) and {metric for *_, metric in asked} <= set(claims.PAIRED)
+    whole = made_up(setup)
+    for first, second, metric in asked:
+        interval = {"mean": 0.0, "low": -5.0, "high": 5.0}
+        for key in (f"{first} | {second}", f"{second} | {first}"):
+            results = whole | {"differences": {key: {metric: interval}}}
+            pairs = zip(claims.claims(results), claims.claims(whole), strict=True)
+            found = [one for one, before in pairs if one != before]
+            assert found and {one.verdict for one in found} == {DIRECTION}, f"{key} in {metric} was asked for in vain"
+
+
+def test_the_paired_interval_is_put_together_with_that_over_seeds():
+    results = made_up("images")
+    comparison = Comparison("CNN → MLP", "MLP", "accuracy_scaled")
+    over_seeds = welch(*(effects.values(results, arm, comparison.metric) for arm in comparison[:2]))
+    size = effects.difference(results, comparison).size
+    examples = size - 0.03, size + 0.01
+    results["differences"] = {"CNN → MLP | MLP": {"accuracy_scaled": dict(zip(("low", "high"), examples, strict=True))}}
+    expected = pytest.approx(together(size, over_seeds, examples))
+    assert effects.difference(results, comparison).interval == expected
+    other = Comparison("MLP", "CNN → MLP", "accuracy_scaled", sign=-1)
+    assert effects.difference(results, other).interval == expected
+
+
+def test_the_shown_interval_has_the_sign_of_the_shown_difference():
+    for setup in SETUPS:
+        for claim in claims.claims(made_up(setup)):
+            if claim.interval and "(+" in claim.measured:
+                assert claim.interval[0] > 0, str(claim)
+            elif claim.interval:
+                assert claim.interval[1] < 0, str(claim)
+
+
+def test_jackknife_against_leaving_each_out():
+    """Pseudo-values of the mean over pairs: n U - (n-1) U without one."""
+    similarity = np.random.default_rng(0).random((5, 5))
+    similarity = (similarity + similarity.T) / 2
+
+    def over_pairs(models):
+        return np.mean([similarity[pair] for pair in itertools.combinations(models, 2)])
+
+    means = [float(np.mean([similarity[i, j] for j in range(5) if j != i])) for i in range(5)]
+    expected = [5 * over_pairs(range(5)) - 4 * over_pairs([j for j in range(5) if j != i]) for i in range(5)]
+    assert effects.jackknifed(means) == pytest.approx(expected)
+    assert effects.jackknifed(means[:2]) == []
+
+
+def test_the_ratio_of_deviations_holds_what_it_should():
+    """The 95% interval covers the true ratio in 95% of draws."""
+    draw, covered = np.random.default_rng(0), 0
+    for _ in range(4000):
+        values = {"A": 2 * draw.normal(size=3), "B": draw.normal(size=4)}
+        arms = [{"arm": name, "metrics": {"a": {"values": found.tolist()}}} for name, found in values.items()]
+        low, high = effects.steadier({"arms": arms}, "A", "B", "a").interval
+        covered += low <= np.log(0.5) <= high
+    assert covered == pytest.approx(3800, abs=35), "with the two sides' degrees of freedom swapped it is 3,740"
+
+
+def test_the_best_perplexity_may_be_anyone_s():
+    results = made_up("lm")
+    arms = {arm["arm"]: arm for arm in results["arms"]}
+    arms["Transformer"]["metrics"]["perplexity"] = metric(50.0, 0.1)
+    found = {claim.text: claim for claim in claims.claims(results)}
+    chosen = found["in A, the LSTM is above whichever model has the best perplexity here"]
+    assert chosen.verdict == REPRODUCED and chosen.measured.endswith("the best: Transformer")
+    assert found["has the best perplexity, yet is below the LSTM in A"].verdict == FAILED
+    arms["LSTM"]["metrics"]["perplexity"] = metric(40.0, 0.1)
+    found = {claim.text: claim for claim in claims.claims(results)}
+    alone = found["in A, the LSTM is above whichever model has the best perplexity here"]
+    assert alone.verdict == NOT_RUN and "the best in perplexity is the LSTM itself" in alone.measured
+    assert found["and that at similar perplexity"].verdict == FAILED
+
+
+def test_what_is_said_of_a_is_asked_by_gold_counts_too():
+    """Unless there are none."""
+    for setup in ("lm", "classification"):
+        results = made_up(setup)
+        texts = [claim.text for claim in claims.claims(results)]
+        gold = [text for text in texts if "A by gold counts" in text]
+        assert gold, setup
+        counted = {text.replace("A by gold counts", "A") for text in gold}
+        assert counted <= set(texts), "each has its counterpart by the test set's own counts"
+        for arm in results["arms"]:
+            del arm["metrics"]["a_gold"]
+        assert [claim.text for claim in claims.claims(results)] == [text for text in texts if text not in gold]
+
+
+# Published numbers
+
+
+def test_published_numbers_and_their_marks():
+    said = published.number
+    assert str(said("lm", "LSTM → Transformer", "a")) == "0.9296"
+    assert str(said("lm", "LSTM", "d")) == "0.9510 ± 0.0012†"
+    assert str(said("lm", "Transformer", "perplexity")) == "57.50 ± 0.1199†"
+    assert str(said("classification", "LSTM → UTransformer-seq", "mu")) == "0.975‡"
+    assert str(said("classification", "UTransformer-seq → LSTM", "a")) == "0.8447"
+    assert str(said("classification", "Transformer", "ece_original")) == "0.055‡"
+    assert str(said("images", "CNN → MLP", "accuracy_translated")) == "0.510 ± 0.0148"
+    assert said("classification", "LSTM → Transformer", "a") is None, "no source has it"
+    assert said("lm", "Transformer → GRU", "a") is None
+
+
+def test_every_arm_of_the_paper_has_numbers():
+    for setup, levels in LEVELS.items():
+        assert set(published.PUBLISHED[setup]) == {arm.label for arm in grid(tuple(levels))}
+    for numbers in published.PUBLISHED.values():
+        for found in itertools.chain.from_iterable(row.values() for row in numbers.values()):
+            assert 0 < found.value < 60 and found.status in published.MARKS
+            assert found.deviation is None or 0 < float(found.deviation) < 0.2
+
+
+def test_the_paper_s_numbers_agree_with_its_claims():
+    """A number typed wrongly, or a claim the wrong way round, would show here."""
+    for setup, statements in claims.CLAIMS.items():
+        for link in itertools.chain.from_iterable(statement.comparisons for statement in statements):
+            first, second = (published.number(setup, arm, link.metric) for arm in link[:2])
+            if first and second:
+                assert link.sign * (first.value - second.value) > 0, link
+
+
+# Tables
+
+
+def rows_of(text):
+    """The rows of the tables in a text, as lists of cells."""
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_tables_hold_every_arm_claim_and_note(setup):
+    results = made_up(setup)
+    text = tables.table(results)
+    rows = rows_of(text)
+    for arm in results["arms"]:
+        assert sum(row[0] == arm["arm"] and len(row) > 8 for row in rows) == 1
+    alone = len(LEVELS[setup])
+    assert [row[0] for row in rows[2 : 2 + alone]] == list(LEVELS[setup]), "first those that were trained alone"
+    for claim in claims.claims(results):
+        assert [claim.about, claim.text, claim.verdict] in ([row[0], row[1], row[-1]] for row in rows)
+    for said in ("nothing here was measured", "train 39,929", *published.NOTES[setup], "† from memory", "‡ read off"):
+        assert said in text
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_what_teachers_teach_is_told_of_teachers(setup):
+    results = made_up(setup)
+    assert "Soft targets" not in tables.table(results), "it was not looked at"
+    alone = next(arm for arm in results["arms"] if arm["teacher"] is None)
+    columns = [column.metric for column in (*tables.TAUGHT, *tables.AS_TEACHER[setup])]
+    alone["metrics"] |= {name: metric(0.1234, 0.001) for name in columns}
+    part = tables.table(results).split("## Soft targets")[1].split("##")[0]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.strip().splitlines()]
+    assert cells[2:] == [[alone["arm"], *["0.1234 ± 0.0010"] * len(columns)]], part
+
+
+def test_published_numbers_stand_beside_ours():
+    rows = rows_of(tables.table(made_up("lm")))
+    head, row = rows[0], next(row for row in rows if row[0] == "LSTM" and len(row) > 8)
+    assert row[head.index("D") : head.index("D") + 2] == ["0.8250 ± 0.0100", "0.9510 ± 0.0012†"]
+    assert row[head.index("PPL of batches") + 1] == "56.68 ± 0.0906†"
+    text = tables.table(made_up("lm"))
+    grid_of_d = rows_of(text[text.index("## D by teacher") : text.index("## A by teacher")])
+    assert grid_of_d[0] == ["teacher", *LEVELS["lm"]]
+    (taught,) = [row for row in grid_of_d if row[0] == "LSTM"]
+    assert taught[3] == "0.7500 ± 0.0005 (0.9492)", "the row is the teacher, the column the student"
+    assert grid_of_d[2] == ["none", *(f"{row[1]} ± 0.0100 ({row[2]})" for row in ALONE_D)]
+
+
+ALONE_D = (("LSTM", "0.8250", "0.9510†"), ("", "0.8000", "0.9491†"), ("", "0.6750", "0.9417"), ("", "0.7000", "0.9467"))
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_tables_of_broken_results(setup):
+    text = tables.table(broken(setup))
+    first, second = list(LEVELS[setup])[:2]
+    rows = {row[0]: row for row in rows_of(text) if len(row) > 8}
+    assert rows[first][2] == "1 (2 diverged)" and "±" not in rows[first][3], "one seed has no deviation"
+    assert rows[second][2] == "0 (3 diverged)" and rows[second][3] == "–"
+    assert f"seeds that diverged, or whose teacher did: {first}: 2, 3; {second}: 1, 2, 3" in text and "not run" in text
+
+
+def test_thin_bins_are_named():
+    text = tables.table(made_up("lm"))
+    assert "distance 7: 78" in text and "distance 6:" not in text
+
+
+# Plots
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_plots_are_what_the_results_allow(setup):
+    """Drawn, not written: that is the slow part. Two models are enough."""
+    two = tuple(LEVELS[setup])[:2]
+    whole = {"grid", "calibration", "representations", "learning_paths"}
+    whole |= {"accuracy"} if setup == "images" else {"accuracy_by_distance", "accuracy_by_attractors"}
+    nothing = made_up(setup, models=two) | {"arms": [], "representations": None}
+    cases = (
+        (made_up(setup, models=two), whole),
+        (broken(setup, models=two), whole - {"representations", "learning_paths"}),
+        (nothing, set()),
+    )
+    for results, expected in cases:
+        drawn = {name: draw(results) for name, draw in plots.PLOTS.items()}
+        assert {name for name, figure in drawn.items() if figure is not None} == expected
+        plots.pyplot.close("all")
+
+
+def test_files_are_the_same_twice(tmp_path):
+    digits, sentences = (made_up(setup, models=models) for setup, models in (("images", None), ("lm", ("LSTM",))))
+    written = []
+    for name in ("one", "two"):
+        written.append(draw_all(plots.PLOTS, deepcopy(sentences), tmp_path / name))
+        written[-1] += draw_all({"accuracy": plots.accuracy}, deepcopy(digits), tmp_path / name)
+    assert {path.stem for path in written[0]} == set(plots.PLOTS), "a plot that no test writes"
+    for left, right in zip(*written, strict=True):
+        assert left.read_bytes() == right.read_bytes(), f"{left.name} differs from run to run"
+        assert left.stat().st_size > 5000
+
+
+def test_a_plot_with_nothing_to_show_does_not_stay(tmp_path):
+    """In a directory that had other results."""
+    draw_all({"accuracy": plots.accuracy}, made_up("images", models=("MLP",)), tmp_path)
+    assert (tmp_path / "accuracy.png").is_file()
+    assert draw_all({"accuracy": plots.accuracy}, made_up("lm", models=("LSTM",)), tmp_path) == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_paths_are_walked_in_the_order_of_their_epochs():
+    results = made_up("images")
+    straight = plots.learning_paths(results).axes[0].lines
+    for path in results["representations"]["paths"]:
+        path["epochs"].reverse()
+        path["points"].reverse()
+    turned = plots.learning_paths(results).axes[0].lines
+    for one, other in zip(straight, turned, strict=True):
+        np.testing.assert_array_equal(one.get_xydata(), other.get_xydata())
+    plots.pyplot.close("all")
+
+
+def test_an_architecture_of_one_s_own_is_drawn_too():
+    results = made_up("images")
+    for arm in results["arms"]:
+        for role in ("student", "teacher"):
+            arm[role] = {"MLP": "Mixer"}.get(arm[role], arm[role])
+    assert all(draw(results) for draw in (plots.grid, plots.accuracy, plots.calibration))
+    plots.pyplot.close("all")
+
+
+def test_names_do_not_overlap():
+    """Those of the setup with the longest names, at the size they are drawn in."""
+    for draw in (plots.grid, plots.calibration):
+        figure = draw(made_up("classification"))
+        figure.canvas.draw()
+        for texts in (*(axes.texts for axes in figure.axes), [axes.title for axes in figure.axes if axes.get_title()]):
+            boxes = [text.get_window_extent() for text in texts]
+            for place, box in enumerate(boxes):
+                assert not any(box.overlaps(other) for other in boxes[place + 1 :]), "make the panels wider"
+        plots.pyplot.close(figure)
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_a_premise_is_of_the_teacher_as_it_teaches(setup):
+    """Not of the end of its training, which its students have not seen."""
+    results = made_up(setup)
+    told = {claim.verdict for claim in claims.claims(results) if "above" in claim.text}
+    for arm in results["arms"]:
+        if arm["teacher"] is None:
+            worst = {f"taught_{name}": metric(0.0, 0.001) for name in arm["metrics"]}
+            arm["metrics"] |= worst
+    found = claims.claims(results)
+    assert told != {NOT_RUN} and any("premise does not hold" in claim.measured for claim in found)
+    for arm in results["arms"]:
+        arm["metrics"] = {name: of for name, of in arm["metrics"].items() if not name.startswith("taught_")}
+    assert [claim.verdict for claim in claims.claims(results)] != [claim.verdict for claim in found]

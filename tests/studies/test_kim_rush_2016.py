@@ -1,0 +1,327 @@
+"""The study: its table, its scales, what a dry run says, and a run that is small enough to be made here."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from experiments.core.claims import DIRECTION, FAILED, NOT_RUN, REPRODUCED
+from experiments.kim_rush_2016 import __main__ as command
+from experiments.kim_rush_2016 import arms, claims, dry_run, published, scales, study
+from experiments.kim_rush_2016.scales import SCALES
+from seqkd_jax import distillation, losses
+from seqkd_jax.config import LSTMConfig, SearchConfig
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import progress
+
+
+def micro():
+    """The smoke scale, but so small that it learns nothing."""
+    (smoke,) = SCALES["smoke"]
+    models = {"teacher": (LSTMConfig(1, 12, dropout=0.1),), "student": (LSTMConfig(1, 8, dropout=0.0),)}
+
+    def short(config):
+        return replace(config, epochs=1, max_steps=3)
+
+    return replace(
+        smoke,
+        name="micro",
+        embedded=(64, 8, 12),
+        models=models,
+        training={role: short(config) for role, config in smoke.training.items()},
+        fine_tuning={role: short(config) for role, config in smoke.fine_tuning.items()},
+        seq_kd_search=SearchConfig(beam=2),
+        seq_inter_search=SearchConfig(beam=3),
+        timed_sentences=4,
+        timed_repetitions=1,
+        published={},
+    )
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """A function: arguments -> (exit status, standard output, standard error) of the study at the micro scale."""
+    monkeypatch.setitem(SCALES, "micro", (micro(),))
+
+    def call(*arguments):
+        status = command.main(["--scale", "micro", "--out", str(tmp_path), *arguments])
+        return status, *capsys.readouterr()
+
+    return call
+
+
+# The table
+
+
+def test_the_ten_arms_of_the_issue():
+    ten = [arm.name for arm in arms.ARMS if arm.role != "transformer"]
+    assert ten == [
+        "Teacher",
+        "Teacher + Seq-Inter",
+        "Baseline",
+        "Word-KD",
+        "Seq-KD",
+        "Baseline + Seq-Inter",
+        "Word-KD + Seq-Inter",
+        "Seq-KD + Seq-Inter",
+        "Seq-KD + Word-KD",
+        "All three",
+    ]
+
+
+def test_each_arm_is_one_cell_and_starts_from_an_earlier_one():
+    cells = [arm[1:] for arm in arms.ARMS]
+    assert len(set(cells)) == len(cells)
+    for place, arm in enumerate(arms.ARMS):
+        assert arm.corpus in study.CORPORA and arm.loss in losses.LOSSES
+        earlier = {other.name: other for other in arms.ARMS[:place]}
+        as_in_the_paper = (arm.corpus == "seq_inter") == (arm.start is not None)
+        assert as_in_the_paper, "Seq-Inter is fine-tuning, and nothing else is; an arm of your own: leave it out here"
+        assert arm.start is None or earlier[arm.start].role == arm.role
+
+
+def test_an_arm_is_trained_with_the_loss_that_it_names(monkeypatch):
+    """Also with one of one's own."""
+    scale = next(iter(SCALES.values()))[0]
+    for arm in arms.ARMS:
+        if arm.role in scale.training:
+            assert study.train_config(scale, arm).loss.name == arm.loss
+    monkeypatch.setitem(losses.LOSSES, "own", losses.LOSSES["word_kd"])
+    own = study.train_config(scale, arms.Arm("Own", "student", None, "gold", "own")).loss
+    assert own.name == "own" and own.alpha == scale.word_kd.alpha
+
+
+def test_arms_are_named_as_in_the_table_or_by_their_slug():
+    assert arms.named("seq_kd+seq_inter") == arms.named("Seq-KD + Seq-Inter")
+    assert [arm.name for arm in arms.select(["seq_kd", "baseline"])] == ["Baseline", "Seq-KD"]
+    assert arms.select([]) == arms.ARMS
+    with pytest.raises(UserError, match="seq_kd_inter.*all_three"):
+        arms.named("seq_kd_inter")
+
+
+# Scales
+
+
+@pytest.mark.parametrize("scale", {id(scale): scale for pair in SCALES.values() for scale in pair}.values(), ids=str)
+def test_scales_hold_together(scale):
+    rows = study.rows(scale)
+    assert len({row.key for row in rows}) == len(rows)
+    assert {row.arm.role for row in rows} == set(scale.models) == set(scale.training)
+    assert scale.seq_inter_selection in distillation.SELECTIONS
+    assert scale.word_kd.alpha == 0.5 and scale.word_kd.temperature == 1.0
+    of_the_paper = {role: config for role, config in scale.training.items() if role != "transformer"}
+    batches = {config.batch for config in [*of_the_paper.values(), *scale.fine_tuning.values()]}
+    assert batches == {scale.batch}, "the paper's arms share batches, and with them compiled steps"
+    assert scale.evaluation.beam == 5, "results are named beam1 and beam5"
+    assert scale.pick == "last" or all(config.validate_bleu for config in scale.training.values())
+    for role, config in scale.fine_tuning.items():
+        rate = config.optimiser.learning_rate
+        assert rate == pytest.approx(0.1 * scale.training[role].optimiser.learning_rate)
+    assert set(scale.published) <= {scales.label(row.model) for row in rows}
+
+
+def test_smoke_is_as_small_as_it_was_asked_to_be():
+    (smoke,) = SCALES["smoke"]
+    assert smoke.vocabulary.size <= 400 and smoke.vocabulary.tokenizer == "pretokenised"
+    assert smoke.teacher.layers <= 2 and smoke.teacher.size <= 128
+    assert smoke.students[0].size <= 48 and smoke.max_compilations == 20
+    assert len(smoke.shapes) == len(smoke.source_buckets) == smoke.batch.buckets == 1
+    assert smoke.seq_inter_search.beam == 16 and len(study.rows(smoke)) == 10
+
+
+def test_published_settings():
+    en_de, th_en = SCALES["paper"]
+    for scale in (en_de, th_en):
+        assert (scale.seq_kd_search.beam, scale.seq_inter_search.beam) == (5, 35)
+        assert scale.training["student"].optimiser.normalise == "sentences"
+        assert scale.seq_inter_selection == "kim_rush" and scale.evaluation.length_rule == "none"
+    assert (en_de.seq_inter_share, th_en.seq_inter_share) == (0.5, 1.0)
+    sizes = {scales.label(model): dry_run.parameters(en_de, model) for model in (en_de.teacher, *en_de.students)}
+    assert sizes == {"4×1000": 221_094_004, "2×500": 84_814_004, "2×300": 48_568_404}
+    sizes = {scales.label(model): dry_run.parameters(th_en, model) for model in (th_en.teacher, *th_en.students)}
+    assert sizes == {"2×500": 47_289_004, "2×100": 7_917_804}
+
+
+# Dry run
+
+
+def test_a_dry_run_trains_and_compiles_nothing(run, tmp_path):
+    progress.count_compilations()
+    before = progress.compilations()
+    status, told, _ = run("--dry-run")
+    assert status == 0 and not list(tmp_path.iterdir()) and progress.compilations() == before
+    for word in ("Baseline", "All three", "parameters", "updates", "memory per device", "FLOPs"):
+        assert word in told
+
+
+def test_a_dry_run_of_some_arms_counts_what_they_need(run):
+    """And no more."""
+    _, told, _ = run("--dry-run", "--only", "baseline")
+    assert "n-best lists" not in told and "Teacher" not in told
+    _, told, _ = run("--dry-run", "--only", "seq_kd+seq_inter")
+    assert told.count("n-best lists") == 2 and "| Teacher " in told and "| Seq-KD " in told and "| Word-KD" not in told
+
+
+def test_updates_are_counted_by_hand():
+    (smoke,) = SCALES["smoke"]
+    config = smoke.training["student"]
+    rows = {row.arm.name: row.arm for row in study.rows(smoke)}
+    pairs, _, _ = smoke.embedded
+    assert dry_run.update_count(smoke, rows["Baseline"], config) == config.epochs * -(-pairs // smoke.shapes[0][0])
+    tuned = dry_run.update_count(smoke, rows["Baseline + Seq-Inter"], config)
+    assert smoke.seq_inter_share == 0.25
+    assert tuned == config.epochs * -(-pairs // 4 // smoke.shapes[0][0])
+    assert smoke.facts.pairs == pairs
+
+
+def test_word_kd_costs_a_teacher_more():
+    scale = micro()
+    found = {row.arm.name: dry_run.estimate(scale, row, 1) for row in study.rows(scale)[2:5]}
+    assert found["Word-KD"].flops > found["Baseline"].flops == found["Seq-KD"].flops
+    assert found["Word-KD"].memory.teacher > 0 == found["Baseline"].memory.teacher
+
+
+# Claims
+
+
+def results(**bleu):
+    rows = []
+    for name, (beam1, beam5, probability) in bleu.items():
+        row = {"model": "2×32", "arm": name.replace("_", "-"), "bleu_beam1": beam1, "bleu_beam5": beam5}
+        rows.append({**row, "mode_probability": probability, "perplexity": 5.0})
+    return {"arms": rows}
+
+
+def test_claims_get_their_verdicts_as_measured():
+    found = claims.claims(results(Baseline=(20.0, 22.0, 0.01), **{"Seq_KD": (23.0, 23.2, 0.1)}))
+    verdicts = [NOT_RUN, DIRECTION, DIRECTION, NOT_RUN, REPRODUCED, REPRODUCED, FAILED]
+    assert [claim.verdict for claim in found] == verdicts
+    assert "+3.00 BLEU" in found[1].measured and "+1.00 BLEU" in found[2].measured and "10.0 times" in found[4].measured
+    found = claims.claims(results(Baseline=(20.0, 20.4, 0.01), **{"Seq_KD": (19.0, 21.0, 0.011)}))
+    assert [claim.verdict for claim in found] == [NOT_RUN, FAILED, FAILED, NOT_RUN, DIRECTION, FAILED, FAILED]
+    assert found[4].measured.startswith("1.1 times"), "more, but not several times"
+    found = claims.claims(results(Baseline=(20.0, 22.0, 0.01)))
+    assert [claim.verdict for claim in found] == [NOT_RUN] * 7, "no verdict on arms that were not run"
+
+
+def test_the_bootstrap_decides_whether_a_gain_is_more_than_a_direction():
+    made = results(Baseline=(20.0, 22.0, 0.01), **{"Seq_KD": (20.5, 23.2, 0.1)})
+    compared = {"delta": 0.5, "p_value": 0.01, "delta_low": 0.1, "delta_high": 0.9}
+    made["arms"][1]["significance"] = {"Baseline": {"beam1": compared}}
+    claim = claims.claims(made)[1]
+    assert (claim.verdict, claim.interval, claim.seeds) == (REPRODUCED, (0.1, 0.9), 1) and "p = 0.010" in claim.measured
+    compared["delta_low"] = -0.1
+    assert claims.claims(made)[1].verdict == DIRECTION
+    made["arms"].append({**made["arms"][0], "model": "2×128", "arm": "Teacher", "bleu_beam1": 19.0})
+    made["arms"][1]["significance"]["Teacher"] = {"beam1": compared | {"delta_low": 0.2}}
+    assert claims.claims(made)[3].interval == (0.2, 0.9), "with its teacher, which is another model"
+    assert claims.claims(made)[2].interval is None, "at one beam against another: nothing in these results says it"
+    made["arms"][1]["significance"]["Baseline"]["beam1 to beam5"] = compared
+    assert claims.claims(made)[2].interval == (-0.1, 0.9)
+
+
+def test_claims_show_the_numbers_of_the_paper():
+    made = results(Baseline=(20.0, 22.0, 0.01), **{"Seq_KD": (23.0, 23.2, 0.1)})
+    made["arms"].append({**made["arms"][0], "model": "2×128", "arm": "Teacher"})
+    tables = {"2×32": (published.EN_DE_500, published.TH_EN_100)}
+    tables["2×128"] = (published.EN_DE_TEACHER, published.TH_EN_TEACHER)
+    _, gain, across, above, modes, beams, perplexities = (claim.published for claim in claims.claims(made, tables))
+    assert across == "+1.3 / +0.1" and above == "+1.2 / -1.5"
+    assert gain == "+4.2 / +2.2†" and modes == "16.9 against 0.9 percent / 6.9† against 1.4 percent"
+    assert beams == "beam 5 adds +0.1, to the baseline +2.9 / beam 5 adds +0.6, to the baseline +2.1†"
+    assert perplexities == "8.2 -> 22.7 / 37.0 -> 125.4†"
+
+
+# The command
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--scale", "nano"], "no scale is called 'nano'"),
+        (["--only", "seqkd"], "no arm is called 'seqkd'"),
+        (["--only", "transformer_teacher"], "has no model for that"),
+        (["--data", "."], "embedded language"),
+        (["--scale", "multi30k"], "needs --data DIR"),
+        (["--scale", "paper", "--data", "nowhere"], "no such file or directory"),
+    ],
+)
+def test_errors_are_one_line(run, arguments, said):
+    status, out, error = run(*arguments)
+    assert status == 2 and not out and error.count("\n") == 1 and said in error and "Traceback" not in error
+
+
+def test_one_arm_makes_what_it_needs_and_is_found_again(run, tmp_path):
+    status, told, log = run("--only", "baseline")
+    assert status == 0, log
+    made = sorted(path.name.rsplit("-", 1)[0] for path in (tmp_path / "stages").iterdir() if path.name[0] != ".")
+    assert made == ["data", "evaluate-baseline-1x8", "significance", "train-baseline-1x8", "vocabulary"]
+    found = json.loads((tmp_path / "results.json").read_text())
+    (arm,) = found["arms"]
+    assert arm["arm"] == "Baseline" and arm["training"]["steps"] == 1 and "commit" in found
+    assert "| 1×8" in (tmp_path / "table.md").read_text() and "compilations" in told
+    assert (tmp_path / "plots" / "bleu.png").exists()
+    before = progress.compilations()
+    status, _, log = run("--only", "baseline")
+    assert status == 0 and progress.compilations() == before, "a finished study computes nothing"
+    assert " starts " not in log and "made in" not in log
+
+
+@pytest.mark.parametrize("name", [arm.name for arm in arms.ARMS if arm.role == "student"])
+def test_each_arm_learns_from_its_corpus_its_start_and_its_teacher(name, monkeypatch, tmp_path):
+    making = study.Study(micro(), tmp_path / "stages", None)
+    row = next(row for row in study.rows(making.scale) if row.arm.name == name)
+
+    def corpus_of(kind):
+        directory = tmp_path / kind
+        directory.mkdir(exist_ok=True)
+        for language in making.scale.languages:
+            (directory / f"train.{language}").write_text(f"{kind} {language}\n")
+        return directory
+
+    def checkpoint_of(_, other):
+        directory = tmp_path / other.key
+        directory.mkdir(exist_ok=True)
+        (directory / "weights").write_text(other.key)
+        return directory
+
+    seen = []
+
+    def noted(run, directory, key):
+        seen.append(run)
+        raise InterruptedError
+
+    kinds = {kind: lambda _, kind=kind: corpus_of(kind) for kind in ("seq_kd", "seq_inter")}
+    monkeypatch.setattr(study, "CORPORA", {"gold": study.data, **kinds})
+    monkeypatch.setattr(study, "trained", checkpoint_of)
+    monkeypatch.setattr(study, "train_translator", noted)
+    with pytest.raises(InterruptedError):
+        study.training(making, row)
+    (run,) = seen
+    gold = study.read(making, study.data(making), "train")
+    if row.arm.corpus == "gold":
+        assert run.train.targets == gold.targets
+    else:
+        assert run.train.targets == [f"{row.arm.corpus} {making.scale.languages[1]}"]
+    assert run.valid.targets == study.read(making, study.data(making), "valid").targets != gold.targets
+    start, taught = study.start_of(row), row.arm.loss == "word_kd"
+    assert (start is None) == (row.arm.start is None)
+    assert run.start == (checkpoint_of(making, start) if start else None)
+    assert run.teacher == (tmp_path / study.Row(arms.ARMS[0], making.scale.teacher).key if taught else None)
+    assert run.model == row.model and run.config.loss.name == row.arm.loss
+
+
+@pytest.mark.slow
+def test_the_whole_table(run, tmp_path):
+    """Every stage and arm."""
+    status, told, log = run()
+    assert status == 0, log
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert [arm["arm"] for arm in found["arms"]] == [row.arm.name for row in study.rows(micro())]
+    for arm in found["arms"]:
+        wanted = {"Teacher"} if arm["arm"] == "Baseline" else {"Teacher", arm["against"]} - {arm["arm"]}
+        assert set(arm["significance"]) >= wanted - {arm["arm"]}
+    assert found["distilled"]["seq_inter"]["lines"] == 16 and found["distilled"]["seq_kd"]["lines"] == 64
+    assert {claim["verdict"] for claim in found["claims"]} <= {REPRODUCED, DIRECTION, FAILED}
+    assert len(found["claims"]) == 7 and "7 claims:" in told and "reference:" in told
+    assert str(tmp_path) not in json.dumps(found["arms"])

@@ -1,0 +1,252 @@
+"""Stages: made once, whole, by identity; killed and damaged ones."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import threading
+import time
+from typing import ClassVar, NamedTuple
+
+import pytest
+
+from experiments.core import command, stages
+from seqkd_jax.config import LSTMConfig, SearchConfig, TransformerConfig
+from seqkd_jax.types import UserError
+
+
+class Counted:
+    """A `make` that counts its calls and can fail after its first file."""
+
+    def __init__(self, text="made", fail=False):
+        self.text, self.fail, self.calls, self.found = text, fail, 0, None
+
+    def __call__(self, directory):
+        self.calls += 1
+        self.found = sorted(path.name for path in directory.iterdir())
+        (directory / "part.txt").write_text("part")
+        if self.fail:
+            raise RuntimeError("killed")
+        (directory / "inner").mkdir(exist_ok=True)
+        (directory / "inner" / "result.txt").write_text(self.text)
+
+
+def test_made_once_and_then_found(tmp_path):
+    make = Counted()
+    first = stages.stage("data", {"seed": 1}, {}, make, tmp_path)
+    again = stages.stage("data", {"seed": 1}, {}, make, tmp_path)
+    assert first == again and make.calls == 1
+    manifest = stages.read_manifest(first)
+    assert set(manifest["files"]) == {"part.txt", "inner/result.txt"}
+    assert manifest["settings"] == {"seed": 1} and manifest["seconds"] >= 0
+    assert {"command", "commit", "versions", "inputs"} <= set(manifest)
+    assert first.name.startswith("data-") and len(first.name) == len("data-") + 12
+
+
+def test_identity_is_settings_inputs_and_version(tmp_path):
+    file = tmp_path / "input.txt"
+    file.write_text("one")
+
+    def made(settings, **options):
+        return stages.stage("s", settings, {"file": file}, Counted(), tmp_path / "root", **options)
+
+    first = made({"a": 1, "b": 2})
+    assert made({"b": 2, "a": 1}) == first, "the order of keys must not matter"
+    assert made({"a": 1, "b": 3}) != first
+    assert made({"a": 1, "b": 2}, version=2) != first
+    file.write_text("two")
+    assert made({"a": 1, "b": 2}) != first
+
+
+def test_a_changed_result_upstream_makes_another_stage(tmp_path):
+    def downstream(text):
+        above = stages.stage("above", {"text": text}, {}, Counted(text), tmp_path)
+        return stages.stage("below", {}, {"above": above}, Counted(), tmp_path)
+
+    assert downstream("x") == downstream("x")
+    assert downstream("x") != downstream("y")
+
+
+def test_a_part_of_a_stage_is_an_input_too(tmp_path):
+    above = stages.stage("above", {}, {}, Counted(), tmp_path)
+    whole = stages.content_hash(above)
+    assert stages.content_hash(above / "inner") != whole
+    other = stages.stage("above", {"other": 1}, {}, Counted("other"), tmp_path)
+    same = stages.stage("above", {"other": 2}, {}, Counted(), tmp_path)
+    assert stages.content_hash(other / "inner") != stages.content_hash(above / "inner"), "another content"
+    assert stages.content_hash(other / "part.txt") == stages.content_hash(above / "part.txt"), "what is beside it"
+    assert stages.content_hash(same / "inner") == stages.content_hash(above / "inner"), "where it lies"
+    with pytest.raises(UserError, match="no such input"):
+        stages.content_hash(tmp_path / "absent")
+
+
+def test_kinds_of_configuration_differ():
+    lstm, transformer = stages.canonical(LSTMConfig()), stages.canonical(TransformerConfig())
+    assert lstm["type"] == "LSTMConfig" and lstm["size"] == 500 and transformer["type"] == "TransformerConfig"
+    assert json.dumps(stages.canonical([SearchConfig(), (1, 2.5, None, True, "x")]))
+
+    @dataclasses.dataclass(frozen=True)
+    class Changed:
+        FORM: ClassVar[int] = 2
+        size: int = 1
+
+    assert stages.canonical(Changed()) == {"type": "Changed", "form": 2, "size": 1}, "old results have another hash"
+
+    class Pair(NamedTuple):
+        left: int
+        right: int
+
+    assert stages.canonical(Pair(1, 2)) == {"type": "Pair", "left": 1, "right": 2}
+    with pytest.raises(TypeError, match="no identity|identity"):
+        stages.canonical({"function": len})
+
+
+def test_a_killed_stage_starts_clean_or_goes_on(tmp_path):
+    for resumable, found in ((False, []), (True, ["part.txt"])):
+        root = tmp_path / str(resumable)
+        with pytest.raises(RuntimeError):
+            stages.stage("s", {}, {}, Counted(fail=True), root, resumable=resumable)
+        with pytest.raises(stages.NotMade):
+            stages.stage("s", {}, {}, None, root)
+        make = Counted()
+        directory = stages.stage("s", {}, {}, make, root, resumable=resumable)
+        assert make.found == found
+        assert stages.read_manifest(directory)["resumed"] is resumable
+        assert [path.name for path in root.iterdir() if path.name.endswith(".partial")] == []
+
+
+def test_a_resumed_stage_tells_of_all_its_parts(tmp_path, monkeypatch):
+    """Which commits made it, and how long it took in all: of a killed run until it last wrote."""
+    clock, commits = iter([1000.0, 2000.0]), iter(["one", "two", "two", "two"])
+    monkeypatch.setattr(stages.time, "time", lambda: next(clock))
+    monkeypatch.setattr(stages, "commit", lambda: next(commits))
+
+    def killed(directory):
+        (directory / "part.txt").write_text("half")
+        os.utime(directory / "part.txt", (1030.0, 1030.0))
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        stages.stage("s", {}, {}, killed, tmp_path, resumable=True)
+    manifest = stages.read_manifest(stages.stage("s", {}, {}, Counted(), tmp_path, resumable=True))
+    assert manifest["commits"] == ["one", "two"] and 30 <= manifest["seconds"] < 40
+    assert not any((tmp_path / stages.PARTS).iterdir()), "of a finished stage its manifest tells"
+
+
+def test_a_manifest_before_the_renaming_does_not_count(tmp_path):
+    """Killed between writing the manifest and renaming: made again, and the old manifest is not hashed into the new."""
+    with pytest.raises(RuntimeError):
+        stages.stage("s", {}, {}, Counted(fail=True), tmp_path, resumable=True)
+    (work,) = tmp_path.glob("*.partial")
+    (work / "manifest.json").write_text("{}")
+    directory = stages.stage("s", {}, {}, Counted(), tmp_path, resumable=True)
+    assert "manifest.json" not in stages.read_manifest(directory)["files"]
+
+
+def test_leftovers_of_killed_writers_are_dropped(tmp_path):
+    def make(directory):
+        (directory / ".half.new").write_text("half")
+        (directory / "whole").write_text("whole")
+
+    directory = stages.stage("s", {}, {}, make, tmp_path)
+    assert sorted(path.name for path in directory.iterdir()) == ["manifest.json", "whole"]
+
+
+@pytest.mark.parametrize(
+    "damage, said", [("change", "has changed"), ("remove", "is missing"), ("add", "not in its manifest")]
+)
+def test_damage_is_named(tmp_path, monkeypatch, damage, said):
+    directory = stages.stage("s", {}, {}, Counted(), tmp_path)
+    result = directory / "inner" / "result.txt"
+    if damage == "change":
+        result.write_text("other")
+    elif damage == "remove":
+        result.unlink()
+    else:
+        (directory / "new.txt").write_text("new")
+    monkeypatch.setattr(stages, "_verified", set())  # as in another process
+    with pytest.raises(UserError, match=f"damaged.*{said}.*delete the directory"):
+        stages.stage("s", {}, {}, Counted(), tmp_path)
+
+
+def test_a_directory_without_manifest_is_refused(tmp_path):
+    directory = stages.stage("s", {}, {}, Counted(), tmp_path)
+    (directory / "manifest.json").unlink()
+    with pytest.raises(UserError, match="not a finished stage"):
+        stages.stage("s", {}, {}, Counted(), tmp_path)
+
+
+def test_two_at_once_make_it_once(tmp_path):
+    calls = []
+
+    def slow(directory):
+        calls.append(1)
+        time.sleep(0.2)
+        (directory / "x").write_text("x")
+
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(stages.stage("s", {}, {}, slow, tmp_path))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1 and found[0] == found[1]
+
+
+def _make_and_die(root):
+    def make(directory):
+        (directory / "shard").write_text("shard")
+        os._exit(9)
+
+    stages.stage("s", {}, {}, make, root, resumable=True)
+
+
+def test_the_lock_goes_with_its_process(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=_make_and_die, args=(tmp_path,))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 9, "the child did not reach its death"
+    make = Counted()
+    stages.stage("s", {}, {}, make, tmp_path, resumable=True)
+    assert make.found == ["shard"]
+
+
+def test_one_line_for_each_stage(tmp_path, capsys, monkeypatch):
+    for _ in range(2):
+        stages.stage("vocabulary", {}, {}, Counted(), tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and "starts" in lines[0] and "made in" in lines[1]
+    monkeypatch.setattr(stages, "_told", set())  # as in another process
+    for _ in range(2):
+        stages.stage("vocabulary", {}, {}, Counted(), tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "done before" in lines[0]
+
+
+def test_provenance_names_what_ran(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["study", "--data=/home/me/corpus", "--out", "/home/me/runs/one", "--name=a=b"])
+    found = stages.provenance()
+    assert found["command"].endswith(" --data=corpus --out one --name=a=b")
+    assert found["command"] and found["commit"] and "jax" in found["versions"]
+    assert os.sep not in found["command"], "a machine's paths do not belong into results"
+
+
+class Making(NamedTuple):
+    make: bool = True
+
+
+def test_arms_that_are_asked_for_are_made_first():
+    """So that what another process makes meanwhile is found, and told in the order of the arms."""
+    there = set()
+
+    def evaluate(study, arm):
+        if study.make:
+            there.update({arm, "first"})  # the latter by somebody else
+        if arm not in there:
+            raise stages.NotMade
+        return arm.upper()
+
+    found = command.evaluated(("first", "second", "third"), ["third"], Making(), str, evaluate)
+    assert list(found.items()) == [("first", "FIRST"), ("third", "THIRD")]

@@ -1,0 +1,256 @@
+"""Any model on an encoded corpus: language models, classifiers and images, their teachers, what a batch looks like."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from seqkd_jax import checkpoint, models
+from seqkd_jax.config import (
+    BatchConfig,
+    LossConfig,
+    LSTMConfig,
+    MLPConfig,
+    OptimiserConfig,
+    SequenceLSTMConfig,
+    SequenceTransformerConfig,
+    TrainConfig,
+)
+from seqkd_jax.data import batches, vocabulary
+from seqkd_jax.training import train_step, trainer
+from seqkd_jax.training.trainer import Run
+from seqkd_jax.types import BOS, EOS, Batch, UserError
+from seqkd_jax.utils import files
+
+WORDS = vocabulary.words([f"w{index}" for index in range(12)])
+CLASSES = vocabulary.labels(WORDS, ("even", "odd"))
+BATCH = BatchConfig(tokens=0, sentences=8, buckets=2)
+CONFIG = TrainConfig(
+    optimiser=OptimiserConfig(learning_rate=0.03, schedule="constant", warmup_steps=0), epochs=6, batch=BATCH
+)
+LSTM = SequenceLSTMConfig(1, 8, dropout=0.0, input_dropout=0.0)
+
+
+def lines(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(4, 16, rng.integers(2, 7)).tolist() for _ in range(count)]
+
+
+def parity(count=64, seed=0):
+    """Sequences whose class is the parity of their last word: learnable by what reads the end."""
+    ids = lines(count, seed)
+    return batches.classified([np.array([*line, EOS], np.int32) for line in ids], [line[-1] % 2 for line in ids])
+
+
+def run(config=CONFIG, model=LSTM, teacher=None, **options):
+    return Run(model, CLASSES, parity(), parity(24, 1), config, teacher=teacher, **options)
+
+
+def test_batches_of_a_language_model():
+    encoded = batches.sequences([[5, 6, 7], [8]])
+    plan = batches.make_plan(encoded, BATCH, [batches.Shape(8, 4, 8)])
+    _, made = next(batches.eval_batches(encoded, plan))
+    assert made.inputs[0].tolist() == [BOS, 5, 6, 7, 0, 0, 0, 0]
+    assert made.labels[0].tolist() == [5, 6, 7, EOS, 0, 0, 0, 0]
+    assert made.weights.sum(1).tolist() == [4, 2, 0, 0, 0, 0, 0, 0], "EOS counts, fill does not"
+
+
+def test_batches_of_a_classifier():
+    encoded = batches.classified([np.array([5, 6, EOS]), np.array([7, EOS])], [1, 0])
+    _, made = next(batches.eval_batches(encoded, batches.make_plan(encoded, BATCH)))
+    assert made.inputs[:2].tolist() == [[5, 6, EOS, 0], [7, EOS, 0, 0]]
+    assert made.labels[:2].tolist() == [[1], [0]], "a class is one label at one position"
+    assert made.weights[:, 0].tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
+
+
+def test_batches_of_images():
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28)).astype(np.uint8)
+    encoded = batches.classified(list(images), [4, 1, 9])
+    plan = batches.make_plan(encoded, BATCH)
+    _, made = next(batches.eval_batches(encoded, plan))
+    assert made.inputs.shape == (8, 28, 28) and made.inputs.dtype == np.uint8
+    np.testing.assert_array_equal(made.inputs[:3], images)
+    assert made.labels[:3, 0].tolist() == [4, 1, 9]
+    assert len(plan.shapes) == 1
+
+
+def test_a_validation_loss_is_of_examples_alike(tmp_path):
+    """Whatever weights the corpus has: it is nats of a label."""
+    once = dataclasses.replace(CONFIG, epochs=1)
+    weighed = run(once)._replace(valid=parity(24, 1)._replace(weights=np.linspace(0, 2, 24, dtype=np.float32)))
+    runs = {"plain": run(once), "weighed": weighed}
+    found = [trainer.train_model(one, tmp_path / name).replicas[0].history for name, one in runs.items()]
+    assert found[0] == found[1]
+
+
+def test_a_run_starts_from_weights_of_its_model_and_vocabulary_alone(tmp_path):
+    first = trainer.train_model(run(dataclasses.replace(CONFIG, epochs=1)), tmp_path / "first").best
+    other = SequenceLSTMConfig(1, 6, dropout=0.0, input_dropout=0.0)
+    with pytest.raises(UserError, match="cannot start from .*size=8.* this run trains .*size=6"):
+        trainer.train_model(run(model=other)._replace(start=first), tmp_path / "other")
+    words = vocabulary.labels(vocabulary.words([f"v{index}" for index in range(12)]), ("even", "odd"))
+    with pytest.raises(UserError, match=words.fingerprint[:12]):
+        trainer.train_model(run()._replace(start=first, vocabularies=words), tmp_path / "words")
+
+
+def test_bleu_of_what_does_not_translate_is_refused(tmp_path):
+    with pytest.raises(UserError, match="validate_bleu: this model is not validated by translating"):
+        trainer.train_model(run(dataclasses.replace(CONFIG, validate_bleu=True)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_vocabularies_of_classifiers_are_kept(tmp_path):
+    for made in (CLASSES, vocabulary.labels(None, "0123456789"), WORDS):
+        vocabulary.save(made, tmp_path / made.fingerprint)
+        found = vocabulary.load(tmp_path / made.fingerprint)
+        assert found.fingerprint == made.fingerprint
+        assert (found.source.size, found.target.size) == (made.source.size, made.target.size)
+    assert CLASSES.target.encode("odd") == [1]
+    assert WORDS.source.encode("w0 w11 other") == [4, 15, 1]
+    with pytest.raises(UserError, match="no class is called 'both'; there are even, odd"):
+        CLASSES.target.encode("both")
+
+
+@pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_a_classifier_learns(tmp_path, replicas):
+    found = trainer.train_model(run(dataclasses.replace(CONFIG, replicas=replicas)), tmp_path)
+    for replica in found.replicas:
+        assert replica.history[-1]["loss"] < 0.3, f"parity of the last word was not learned: {replica.history}"
+
+
+def test_a_language_model_learns(tmp_path):
+    model = SequenceTransformerConfig(1, 16, 2, 32, reads="every", tied=True, dropout=0.0)
+    pattern = [[4 + (start + step) % 12 for step in range(6)] for start in range(12)] * 4
+    encoded = batches.sequences(pattern)
+    found = trainer.train_model(Run(model, WORDS, encoded, encoded, CONFIG), tmp_path)
+    assert found.replicas[0].history[-1]["perplexity"] < 3, (
+        "of seven labels one is a free choice among twelve: 12**(1/7) is 1.4"
+    )
+
+
+def weights(directory, replica=None):
+    return checkpoint.load(directory, replica=replica).params
+
+
+def same(found, expected, message):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-4, atol=2e-5, err_msg=message)
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory):
+    """Two seeds of a teacher."""
+    directory = tmp_path_factory.mktemp("teachers")
+    return trainer.train_model(run(dataclasses.replace(CONFIG, replicas=2)), directory).best
+
+
+# Without biases: a key's bias changes no softmax, so its gradient is rounding, of which Adam makes steps of full size.
+STUDENT = SequenceTransformerConfig(1, 8, 2, 16, biases=False, dropout=0.1)
+SOFT = dataclasses.replace(CONFIG, epochs=2, loss=LossConfig("word_kd", alpha=1.0), replicas=2)
+
+
+@pytest.mark.parametrize(("kind", "record_gib"), [pytest.param("one", 0.0, marks=pytest.mark.slow), ("each", 4.0)])
+def test_students_of_one_teacher_or_of_their_own(tmp_path, teachers, kind, record_gib):
+    """Recorded or in the step, for all or for each: the students are those of solo runs under that teacher."""
+    options = {"model": STUDENT, "teacher": teachers, "record_gib": record_gib}
+    many = trainer.train_model(run(SOFT, teachers=kind, **options), tmp_path / "many")
+    for place in range(2):
+        own = checkpoint.select(teachers, place if kind == "each" else 0, tmp_path / f"teacher-{place}")
+        config = dataclasses.replace(SOFT, replicas=1, seed=place)
+        alone = trainer.train_model(run(config, **{**options, "teacher": own}), tmp_path / f"alone-{place}")
+        same(weights(many.best, place), weights(alone.best), f"student {place}, {kind}, record_gib {record_gib}")
+
+
+def test_what_cannot_teach(tmp_path, teachers, monkeypatch):
+    three = dataclasses.replace(SOFT, replicas=3)
+    with pytest.raises(UserError, match="holds 2 teachers for 3 students"):
+        trainer.train_model(run(three, STUDENT, teachers, teachers="each"), tmp_path / "three")
+    other = run(SOFT, STUDENT, teachers)._replace(vocabularies=vocabulary.labels(WORDS, ("odd", "even")))
+    with pytest.raises(UserError, match="vocabulary"):
+        trainer.train_model(other, tmp_path / "other")
+    language_model = SequenceTransformerConfig(1, 8, 2, 16, reads="every", tied=True)
+    encoded = batches.sequences(lines(8))
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="its first seed, which is to teach, diverged"):
+        patch.setattr(checkpoint, "of_no_use", lambda found: "diverged")
+        trainer.train_model(run(SOFT, STUDENT, teachers), tmp_path / "diverged")
+    with pytest.raises(UserError, match="vocabulary"):
+        trainer.train_model(Run(language_model, WORDS, encoded, encoded, SOFT, teacher=teachers), tmp_path / "lm")
+
+
+@pytest.mark.slow
+def test_a_teacher_of_another_kind_is_refused(teachers):
+    translator = checkpoint.load_all(teachers)[0]._replace(model_config=LSTMConfig())
+    with pytest.raises(UserError, match="holds a lstm, which cannot teach a sequence_transformer; name one that reads"):
+        trainer._check_kind(run(SOFT, STUDENT, teachers), translator)
+
+
+def test_a_run_shorter_than_an_epoch_does_not_record_its_teacher(tmp_path, teachers, monkeypatch):
+    """Which would be asked about the whole corpus."""
+    monkeypatch.setattr(trainer.teacher_cache, "with_features", lambda *_: pytest.fail("recorded"))
+    config = dataclasses.replace(SOFT, max_steps=1)
+    trainer.train_model(run(config, STUDENT, teachers, teachers="each"), tmp_path)
+
+
+def test_a_teacher_with_dropout_on_is_not_recorded(tmp_path, teachers, monkeypatch):
+    monkeypatch.setattr(trainer.teacher_cache, "with_features", lambda *_: pytest.fail("its features are not fixed"))
+    config = dataclasses.replace(SOFT, loss=dataclasses.replace(SOFT.loss, teacher_dropout=True))
+    trainer.train_model(run(config, STUDENT, teachers, teachers="each"), tmp_path)
+
+
+def test_another_corpus_is_another_run(tmp_path):
+    """Weights learned under one vocabulary must not be saved beside another."""
+    one = run(dataclasses.replace(CONFIG, epochs=1))
+    trainer.train_model(one, tmp_path)
+    trainer.train_model(one, tmp_path)
+    turned = one.train._replace(targets=one.train.targets[::-1])
+    others = {
+        "training corpus": one._replace(train=turned),
+        "vocabulary": one._replace(vocabularies=vocabulary.labels(WORDS, ("odd", "even"))),
+        "model": one._replace(model=dataclasses.replace(one.model, dropout=0.25)),
+        "choice of batch shapes": one._replace(shapes=(batches.Shape(8, 40, 1),)),
+    }
+    for what, other in others.items():
+        with pytest.raises(UserError, match=f"holds a run with another {what}"):
+            trainer.train_model(other, tmp_path)
+
+
+def test_a_tuple_in_a_configuration_comes_back(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (16, 28, 28)).astype(np.uint8)
+    encoded = batches.classified(list(images), [0, 1] * 8)
+    config = dataclasses.replace(CONFIG, epochs=1)
+    numbered = Run(MLPConfig((8, 4)), vocabulary.labels(None, ("a", "b")), encoded, encoded, config)
+    found = checkpoint.load(trainer.train_model(numbered, tmp_path).best)
+    assert found.model_config == MLPConfig((8, 4))
+    assert files.read_json(tmp_path / "best" / "checkpoint.json")["replicas"] == 1
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_run_starts_from_the_weights_that_it_is_given(tmp_path, replicas):
+    """At a rate of 0 they are what it ends with, of every replica."""
+    still = dataclasses.replace(CONFIG.optimiser, learning_rate=0.0)
+    start = trainer.train_model(run(dataclasses.replace(CONFIG, epochs=1)), tmp_path / "start").best
+    config = dataclasses.replace(CONFIG, epochs=1, optimiser=still, replicas=replicas, seed=5)
+    found = trainer.train_model(run(config, start=start), tmp_path / "tuned")
+    for place in range(replicas) if replicas > 1 else [None]:
+        jax.tree.map(np.testing.assert_array_equal, weights(found.best, place), weights(start))
+
+
+def test_a_teacher_s_dropout_is_on_if_it_is_asked_for(tmp_path):
+    """And it is drawn anew at every update."""
+    model = models.build(SequenceLSTMConfig(1, 8, dropout=0.5, input_dropout=0.5), 16, 4)
+    student = models.build(LSTM, 16, 4)
+    devices = tuple(jax.local_devices()[:1])
+    teacher = train_step.Teacher(model, model.init(jax.random.key(1)))
+    arranged = train_step.arrange(Batch(np.full((4, 3), 7, np.int32), np.ones((4, 1), np.int32), np.ones((4, 1))), 1, 1)
+
+    def after(dropout, step):
+        config = dataclasses.replace(CONFIG, loss=LossConfig("word_kd", alpha=1.0, teacher_dropout=dropout), replicas=1)
+        update = train_step.update_for(student, config, devices, teacher)
+        state = train_step.start_state(student, config)._replace(step=np.int32(step))
+        known = train_step.replicate(teacher.params, devices)
+        _, metrics = update(train_step.replicate(state, devices), *arranged, train_step.settings(config, 0.1), known)
+        return float(metrics.loss_sum)
+
+    assert after(False, 0) == after(False, 1)
+    assert len({after(False, 0), after(True, 0), after(True, 1)}) == 3

@@ -1,0 +1,206 @@
+"""Files and directories appear whole or not at all, and nobody's data go because of a slip."""
+
+import errno
+import os
+
+import pytest
+
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files
+
+MARK = "mark.json"
+HOLDS = (MARK, "*.txt")
+
+
+def made(directory, text="new"):
+    with files.new_directory(directory, HOLDS) as path:
+        files.write_text(path / MARK, text)
+    return directory
+
+
+def everything(directory):
+    return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*"))
+
+
+def test_a_directory_is_replaced_by_one_of_its_kind(tmp_path):
+    made(tmp_path / "a")
+    made(tmp_path / "a", "newer")
+    assert (tmp_path / "a" / MARK).read_text() == "newer"
+    (tmp_path / "b").mkdir()
+    made(tmp_path / "b")
+    assert everything(tmp_path) == ["a", f"a/{MARK}", "b", f"b/{MARK}"], "nothing may be left beside them"
+
+
+@pytest.mark.parametrize("inside", ["thesis.tex", "best/checkpoint.json"])
+def test_other_things_are_not_replaced(tmp_path, inside):
+    files.write_text(tmp_path / "data" / inside, "years of work")
+    with pytest.raises(UserError, match=f"data: holds other things .{inside.split('/')[0]}.*name a new directory"):
+        made(tmp_path / "data")
+    assert (tmp_path / "data" / inside).read_text() == "years of work"
+
+
+def test_what_a_directory_of_its_kind_never_holds_is_not_replaced(tmp_path):
+    """A study's results, and stages with everything that was trained, are in a directory with a results.json, too."""
+    made(tmp_path / "a")
+    (tmp_path / "a" / "text.txt").write_text("of this kind")
+    made(tmp_path / "a")
+    files.write_text(tmp_path / "a" / "stages" / "weights", "hours of work")
+    with pytest.raises(UserError, match="a: holds other things .stages."):
+        made(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "text.txt").write_text("somebody's")
+    with pytest.raises(UserError, match="b: holds other things .text.txt."):
+        made(tmp_path / "b")
+
+
+def test_where_one_works_is_not_replaced(tmp_path, monkeypatch):
+    made(tmp_path / "here")
+    (tmp_path / "here" / "below").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "here")
+    for place in ("here", "here/below"):
+        monkeypatch.chdir(tmp_path / place)
+        for name in ("here", "link"):
+            with pytest.raises(UserError, match="you are in it"):
+                files.require_replaceable(tmp_path / name, HOLDS)
+
+
+@pytest.mark.parametrize("write", [files.write_text, lambda path, text: files.write_bytes(path, text.encode())])
+def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path, monkeypatch, write):
+    write(tmp_path / "a", "old")
+    monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+    with pytest.raises(OSError, match="killed"):
+        write(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "old"
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
+    """Also more than once, and after a kill."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "a")
+    for text in ("first", "second"):
+        made(tmp_path / "link", text)
+        assert (tmp_path / "link").is_symlink() and (tmp_path / "disk" / "a" / MARK).read_text() == text
+    assert everything(tmp_path / "disk") == ["a", f"a/{MARK}"]
+    (tmp_path / "disk" / "a").rename(tmp_path / "disk" / ".a.old")
+    assert (files.existing(tmp_path / "link") / MARK).read_text() == "second"
+    made(tmp_path / "link", "third")
+    assert everything(tmp_path / "disk") == ["a", f"a/{MARK}"]
+
+
+def test_a_file_is_not_replaced_by_a_directory(tmp_path):
+    (tmp_path / "a").write_text("text")
+    with pytest.raises(UserError, match="is a file"):
+        made(tmp_path / "a")
+    assert everything(tmp_path) == ["a"]
+
+
+def test_a_failed_writer_leaves_what_was_there(tmp_path):
+    made(tmp_path / "a", "old")
+    with pytest.raises(RuntimeError), files.new_directory(tmp_path / "a", HOLDS) as path:
+        files.write_text(path / MARK, "half")
+        raise RuntimeError
+    assert (tmp_path / "a" / MARK).read_text() == "old" and everything(tmp_path) == ["a", f"a/{MARK}"]
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_killed_writer_is_cleared_up_after(tmp_path, moved):
+    """Killed with the old directory aside: before the new one was in its place, or after."""
+    made(tmp_path / "a", "old").rename(tmp_path / ".a.old")
+    if moved:
+        made(tmp_path / "b", "new").rename(tmp_path / "a")
+    wanted = "new" if moved else "old"
+    assert (files.existing(tmp_path / "a") / MARK).read_text() == wanted
+    assert (files.recover(tmp_path / "a") / MARK).read_text() == wanted
+    assert everything(tmp_path) == ["a", f"a/{MARK}"]
+
+
+def test_a_file_appears_whole(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    with files.new_file(path) as stream:
+        stream.write("ä\n")
+        assert not path.exists()
+    assert path.read_bytes() == "ä\n".encode()
+    with pytest.raises(RuntimeError), files.new_file(path) as stream:
+        stream.write("half")
+        raise RuntimeError
+    assert path.read_bytes() == "ä\n".encode() and everything(tmp_path) == ["new", "new/file.txt"]
+
+
+def test_a_directory_is_no_file_to_write(tmp_path):
+    """Said before the work whose result would have no place."""
+    with pytest.raises(UserError, match="is a directory; name a file"), files.new_file(tmp_path):
+        pytest.fail("the work would be done first")
+    with pytest.raises(UserError, match="is a directory; name a file"):
+        files.write_text(tmp_path, "text")
+    assert everything(tmp_path) == []
+
+
+def test_a_pipe_stays_a_pipe(tmp_path):
+    """And /dev/null a device."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with files.new_file(pipe) as stream:
+        stream.write("text\n")
+    assert os.read(reader, 10) == b"text\n" and pipe.is_fifo()
+    os.close(reader)
+
+
+def test_json_lines_without_the_last_if_it_has_no_end(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    path.write_text(files.json_line({"a": 1}) + files.json_line([2]) + '{"a": ')
+    assert files.read_jsonl(path) == [{"a": 1}, [2]]
+    path.write_text('{"a": 1}\n{"a"\n')
+    with pytest.raises(UserError, match="line 2: not JSON"):
+        files.read_jsonl(path)
+
+
+def test_no_json_is_said_with_its_line(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"a": 1,\n "b"}')
+    with pytest.raises(UserError, match="a.json, line 2: not JSON"):
+        files.read_json(path)
+    with pytest.raises(UserError, match="no such file"):
+        files.read_json(tmp_path / "b.json")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.json_text(float("nan"))
+
+
+def test_a_tree_is_hashed_by_names_and_contents(tmp_path):
+    for name in ("one", "two"):
+        files.write_text(tmp_path / name / "a", "x")
+        files.write_text(tmp_path / name / "b/c", "y")
+    assert files.tree(tmp_path / "one") == ["a", "b/c"]
+    first = files.sha256_tree(tmp_path / "one")
+    assert first == files.sha256_tree(tmp_path / "two")
+    (tmp_path / "two/.half.new").mkdir()
+    (tmp_path / "two/.half.new/file").write_text("unfinished")
+    assert first == files.sha256_tree(tmp_path / "two"), "what a killed writer left does not count"
+    files.write_text(tmp_path / "two/b/c", "z")
+    assert first != files.sha256_tree(tmp_path / "two")
+    (tmp_path / "one/a").rename(tmp_path / "one/d")
+    assert first != files.sha256_tree(tmp_path / "one")
+
+
+def test_what_is_removed_is_gone(tmp_path):
+    files.write_text(tmp_path / "folder/inside/file", "x")
+    files.write_text(tmp_path / "file", "x")
+    for name in ("folder", "file", "nothing"):
+        files.remove(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_removed_does_not_come_back(tmp_path):
+    """A writer was killed before it had cleared the directory that it had replaced."""
+    for name in ("folder", ".folder.old"):
+        files.write_text(tmp_path / name / "file", name)
+    files.remove(tmp_path / "folder")
+    assert not files.existing(tmp_path / "folder").exists(), "a reader would find the one before"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_system_refuses_is_one_line():
+    assert files.said(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) == "reading or writing: No space left on device"
+    assert (
+        files.said(FileNotFoundError(errno.ENOENT, "No such file or directory", "x")) == "x: No such file or directory"
+    )
