@@ -1,9 +1,9 @@
 """Text to ids and back. After the corpus is read and before it is batched.
 
 Four kinds (`tokenizers`): subwords that sentencepiece learns from raw text; the most frequent words of tokenised text
-with <unk> for the rest (Kim & Rush 2016); from elsewhere, Marian's: subwords of two sentencepiece models whose ids are their
-places in one list; and the classes of a classifier. The fingerprint of both sides is what every checkpoint carries, so
-that another vocabulary is refused by name.
+with <unk> for the rest (Kim & Rush 2016); from elsewhere, Marian's: subwords of two sentencepiece models whose ids
+are their places in one list; and the classes of a classifier. The fingerprint of both sides is what every checkpoint
+carries, so that another vocabulary is refused by name.
 """
 
 from collections.abc import Iterable, Sequence
