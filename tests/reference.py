@@ -122,3 +122,56 @@ def reference_enumeration(ask, config, min_length, max_length):
                 score = total / reference_penalty(config, length)
                 (finished if ends else unfinished).append((list(ids), score, total, ends))
     return sorted(finished, key=lambda h: -h[1]) + sorted(unfinished, key=lambda h: -h[1])
+
+
+# ---------------------------------------------------------------- the paper's LSTM
+
+
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def _cell(gates, c):
+    i, f, o, g = np.split(gates, 4)
+    c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+    return _sigmoid(o) * np.tanh(c), c
+
+
+def reference_lstm(params, config, source, target_in):
+    """Attentional vectors [T,E] and weights [T,S] of a sentence without padding: Luong et al. 2015, eqs. 1-8."""
+    p = {name: np.asarray(value, np.float64) for name, value in params["params"].items()}
+    width, last, tops = config.size, None, []
+    for direction in ("forward", "backward") if config.bidirectional else ("forward",):
+        x, ends = p["source_embedding"][source], []
+        x = x[::-1] if direction == "backward" else x
+        for layer in range(config.layers):
+            h, c, states = np.zeros(width), np.zeros(width), []
+            for step in x:
+                name = f"encoder_{direction}_{layer}"
+                h, c = _cell(np.concatenate([step, h]) @ p[f"{name}_kernel"] + p[f"{name}_bias"], c)
+                states.append(h)
+            x = np.array(states)
+            ends.append((h, c))
+        tops.append(x[::-1] if direction == "backward" else x)
+        last = ends if last is None else [(a + h, b + c) for (a, b), (h, c) in zip(last, ends, strict=True)]
+    encoder = sum(tops)
+    state = last if config.start_from_encoder else [(np.zeros(width), np.zeros(width))] * config.layers
+    feed, vectors, attention = np.zeros(width), [], []
+    for token in target_in:
+        x = p["target_embedding"][token]
+        x = np.concatenate([x, feed]) if config.input_feeding else x
+        new = []
+        for layer, (h, c) in enumerate(state):
+            gates = np.concatenate([x, h]) @ p[f"decoder_{layer}_kernel"] + p[f"decoder_{layer}_bias"]
+            new.append(_cell(gates, c))
+            x = new[-1][0]
+        state = new
+        if config.attention:
+            scores = np.array([x @ p["attention"] @ h for h in encoder])
+            attention.append(np.exp(scores) / np.exp(scores).sum())
+            context = attention[-1] @ encoder
+        else:
+            context = last[-1][0]
+        feed = np.tanh(np.concatenate([context, x]) @ p["combine"])
+        vectors.append(feed)
+    return np.array(vectors), np.array(attention)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_cli import fails
+from commands import fails
 
 from seqkd_jax.cli import checks, options
 from seqkd_jax.config import LossConfig, TrainConfig, TransformerConfig, VocabularyConfig

@@ -13,6 +13,7 @@ from typing import get_args
 import jax
 import numpy as np
 import pytest
+from commands import fails, seqkd
 
 from seqkd_jax import checkpoint, models
 from seqkd_jax.cli import inputs, main, options
@@ -38,23 +39,6 @@ SMALL_RUN = [
 ]
 SEARCH = ["--beam", "2", "--max-length-a", "0", "--max-length-b", "6"]
 WORD_VOCABULARY = ["--vocab.kind", "words", "--vocab.tokenizer", "pretokenised", "--vocab.no-joint"]
-
-
-def seqkd(*arguments):
-    """Run a command in this process; its exit code."""
-    with pytest.raises(SystemExit) as caught:
-        main.main([str(argument) for argument in arguments])
-    return caught.value.code or 0
-
-
-def fails(capfd, *arguments):
-    """Run a command that must fail as the user's mistake; the one line it says."""
-    capfd.readouterr()
-    assert seqkd(*arguments) == 2
-    said = capfd.readouterr().err.splitlines()
-    assert len([line for line in said if line.startswith("seqkd: error: ")]) == 1, said
-    assert not any("Traceback" in line for line in said)
-    return said[-1]
 
 
 @pytest.fixture(scope="module")

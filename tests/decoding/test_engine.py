@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from test_search import STEPS, as_list, limits, request, sources
+from searches import STEPS, as_list, limits, request, sources
 from tiny import TINY, parameters
 
 from seqkd_jax import models

@@ -1,67 +1,21 @@
 """The search against enumeration, against a beam search in plain Python, and against its own promises."""
 
-from functools import cache
-
 import jax
 import numpy as np
 import pytest
 from reference import reference_beam_search, reference_enumeration
+from searches import ROWS, STEPS, WIDTH, as_list, assert_same, compiled, limits, request, sources
 from tiny import TINY, WITHOUT_ATTENTION, next_log_probs, parameters
 
 from seqkd_jax.config import SearchConfig
-from seqkd_jax.decoding.search import DECODERS, Request, attended, length_limits, length_penalty, sequence_log_probs
+from seqkd_jax.decoding.search import DECODERS, attended, length_limits, length_penalty, sequence_log_probs
 from seqkd_jax.types import BOS, EOS, PAD, UNK, Hypotheses, UserError
 
-ROWS, WIDTH, STEPS = 6, 5, 9  # one shape for nearly all tests; what varies are values
 RULES = {"none": 1.0, "power": 1.5, "gnmt": 2.0}  # exponents large enough for the stop bound to matter
-
-
-@cache
-def compiled(decoder, config, steps=STEPS):
-    return jax.jit(DECODERS[decoder](TINY, config, steps))
-
-
-def sources(seed, vocabulary, rows=ROWS):
-    """Random sentences of ids that end with EOS, [B,S] padded on the right."""
-    random = np.random.default_rng(seed)
-    source = random.integers(EOS + 1, vocabulary, (rows, WIDTH)).astype(np.int32)
-    for row, length in zip(source, random.integers(1, WIDTH + 1, rows), strict=True):
-        row[length - 1 :] = PAD
-        row[length - 1] = EOS
-    return source
-
-
-def limits(shortest, longest, rows=ROWS):
-    return np.full(rows, shortest, np.int32), np.full(rows, longest, np.int32)
-
-
-def request(source, shortest, longest, prefix=None):
-    prefix = np.zeros((len(source), 0), np.int32) if prefix is None else prefix
-    return Request(source, shortest, longest, prefix, np.zeros((len(source), 2), np.uint32))
 
 
 def decode(config, params, source, shortest, longest, decoder="beam", steps=STEPS):
     return jax.device_get(compiled(decoder, config, steps)(params, request(source, shortest, longest)))
-
-
-def as_list(hypotheses, row):
-    """The hypotheses of a sentence as the references write them; checks that slots are well formed."""
-    found = []
-    for tokens, score, log_prob, finished in zip(*(leaf[row] for leaf in hypotheses), strict=True):
-        ids = tokens[tokens != PAD].tolist()
-        assert (tokens[len(ids) :] == PAD).all(), f"PAD inside {tokens}"
-        if score == -np.inf:
-            assert not ids and not finished and log_prob == -np.inf, "an impossible slot has -inf and no tokens"
-        else:
-            assert bool(finished) == (ids[-1] == EOS) and EOS not in ids[:-1]
-            found.append((ids, float(score), float(log_prob), bool(finished)))
-    return found
-
-
-def assert_same(found, expected, what):
-    assert [f[0] for f in found] == [e[0] for e in expected], f"{what}: other hypotheses than the reference"
-    assert [f[3] for f in found] == [e[3] for e in expected], f"{what}: other `finished`"
-    np.testing.assert_allclose([f[1:3] for f in found], [e[1:3] for e in expected], rtol=3e-5, atol=3e-5, err_msg=what)
 
 
 def configuration(beam, rule="none", stop="bound", **others):

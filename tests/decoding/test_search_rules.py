@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from reference import reference_beam_search, reference_may_follow
-from test_search import ROWS, STEPS, as_list, assert_same, compiled, request, sources
+from searches import ROWS, STEPS, as_list, assert_same, compiled, request, sources
 from tiny import WITHOUT_ATTENTION, next_log_probs, parameters
 
 from seqkd_jax import models

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from test_search import as_list, limits, request, sources
+from searches import as_list, limits, request, sources
 from tiny import TINY, parameters
 
 from seqkd_jax.config import SearchConfig, VocabularyConfig

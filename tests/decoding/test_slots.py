@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from test_search import limits, request, sources
+from searches import limits, request, sources
 from tiny import TINY, parameters
 
 from seqkd_jax.config import SearchConfig

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_train_step import CONFIG, MODEL, assert_close, batch
+from updates import CONFIG, MODEL, assert_close, batch
 
 from seqkd_jax.config import LossConfig
 from seqkd_jax.losses import LOSSES, LossArguments, blockwise, over_positions

@@ -1,6 +1,6 @@
 """Marian directories: what transformers computed of the fixtures, refusals by name, and the way back.
 
-tests/fixtures/make_marian.py made them; tests/test_peers.py runs the comparison live.
+tests/fixtures/make_marian.py made them; tests/peers/test_peers.py runs the comparison live.
 """
 
 import dataclasses
@@ -8,27 +8,22 @@ import json
 import shutil
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from marian_models import HF, LIMIT, forced_logits, random_checkpoint, to_ours, translated
 
-from seqkd_jax import checkpoint, models
+from seqkd_jax import checkpoint
 from seqkd_jax.cli import main
 from seqkd_jax.config import LSTMConfig, SearchConfig, TransformerConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary
-from seqkd_jax.decoding import Decoding, translate_ids
-from seqkd_jax.decoding.search import named_rules
 from seqkd_jax.marian import export_marian, import_marian
 from seqkd_jax.marian.layout import NEVER
 from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "marian"
 NAMES = ("random", "trained")
-STEPS = 40
 OURS = TransformerConfig(2, 1, 16, heads=2, feed_forward=24, norm="post", activation="gelu", dropout=0.0)
-LIMIT = {"max_length_a": 0.0, "max_length_b": STEPS}
-HF = named_rules(SearchConfig(beam=5, **LIMIT), "hf")
 RULES = {  # as make_marian.py names them; all but the first without forced_eos_token_id
     "hf": HF,
     "at_limit=ranked": dataclasses.replace(HF, at_limit="ranked"),
@@ -44,44 +39,6 @@ def imported(request, tmp_path_factory):
     directory = FIXTURES / request.param
     out = import_marian(directory, tmp_path_factory.mktemp("imported") / request.param)
     return directory, checkpoint.load(out), json.loads((directory / "expected.json").read_text())
-
-
-def to_ours(directory, vocabularies):
-    """A map of the directory's ids to ours."""
-    ours = {name: index for index, name in enumerate(vocabularies.source.entries)}
-    ours |= {"<pad>": BOS, "<start>": BOS, "<blank>": PAD}  # what an export calls our unused entries
-    return {index: ours[name] for name, index in json.loads((directory / "vocab.json").read_text()).items()}
-
-
-def translated(loaded, sources, config, decoder="beam"):
-    """(ids with EOS if finished, score) of the best hypothesis of each."""
-    options = {"decoder": decoder, "source_buckets": (32,), "batch_tokens": 512}
-    found = translate_ids(loaded.model, loaded.params, sources, Decoding(config, **options))
-    return [(best.tokens[0][best.tokens[0] != PAD].tolist(), float(best.scores[0])) for best in found]
-
-
-def forced_logits(loaded, source, target):
-    """[T,V] of a target that ends with EOS, given a source."""
-
-    def run(params, source, target_in):
-        return loaded.model.head(params, loaded.model.features(params, (source, target_in), None))
-
-    arrays = np.array([source], np.int32), np.array([[BOS, *target[:-1]]], np.int32)
-    return np.asarray(jax.jit(run)(loaded.params, *arrays))[0]
-
-
-def random_checkpoint(path, config, vocabularies):
-    """A checkpoint of large random weights, so that outputs vary."""
-    sizes = vocabularies.source.size, vocabularies.target.size
-    shapes = jax.eval_shape(lambda: models.build(config, *sizes).init(jax.random.key(0)))
-    random = np.random.default_rng(0)
-
-    def draw(leaf):
-        spread = 0.8 if leaf.shape[0] in sizes else 2 * leaf.shape[0] ** -0.5 if len(leaf.shape) == 2 else 0.3
-        return (random.normal(size=leaf.shape) * spread).astype(np.float32)
-
-    params = jax.tree.map(draw, shapes)
-    return checkpoint.save(path, params, model_config=config, vocabularies=vocabularies, metadata={})
 
 
 def test_logits(imported):

@@ -5,7 +5,7 @@ import math
 import jax
 import numpy as np
 import pytest
-from test_lstm import reference_features
+from reference import reference_lstm
 from tiny import WITHOUT_ATTENTION, parameters
 
 from seqkd_jax.config import LSTMConfig, TransformerConfig
@@ -110,7 +110,7 @@ def assert_weights(found, expected):
 
 def test_the_lstm_attends_as_the_equations_say():
     model, params = weighted(LSTM)
-    assert_weights(compiled(model)(params, *inputs()), lambda *pair: reference_features(params, LSTM, *pair)[1])
+    assert_weights(compiled(model)(params, *inputs()), lambda *pair: reference_lstm(params, LSTM, *pair)[1])
 
 
 @pytest.mark.parametrize(

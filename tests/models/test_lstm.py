@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from reference import reference_lstm
 
 from seqkd_jax.config import LSTMConfig
 from seqkd_jax.models import build, parameter_count
@@ -24,56 +25,6 @@ WORDS, THAI = 50_004, 25_004  # with the four special ids
 def test_parameter_counts_are_the_published_ones(layers, size, vocabulary, published):
     """Kim & Rush 2016: 221m, 84m, 49m, 47m and 8m; nothing is allocated to find them."""
     assert parameter_count(build(LSTMConfig(layers=layers, size=size), vocabulary, vocabulary)) == published
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def cell(gates, c):
-    i, f, o, g = np.split(gates, 4)
-    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    return sigmoid(o) * np.tanh(c), c
-
-
-def reference_features(params, config, source, target_in):
-    """Attentional vectors [T,E] and weights [T,S] of a sentence without padding: Luong et al. 2015, eqs. 1-8."""
-    p = {name: np.asarray(value, np.float64) for name, value in params["params"].items()}
-    width, last, tops = config.size, None, []
-    for direction in ("forward", "backward") if config.bidirectional else ("forward",):
-        x, ends = p["source_embedding"][source], []
-        x = x[::-1] if direction == "backward" else x
-        for layer in range(config.layers):
-            h, c, states = np.zeros(width), np.zeros(width), []
-            for step in x:
-                name = f"encoder_{direction}_{layer}"
-                h, c = cell(np.concatenate([step, h]) @ p[f"{name}_kernel"] + p[f"{name}_bias"], c)
-                states.append(h)
-            x = np.array(states)
-            ends.append((h, c))
-        tops.append(x[::-1] if direction == "backward" else x)
-        last = ends if last is None else [(a + h, b + c) for (a, b), (h, c) in zip(last, ends, strict=True)]
-    encoder = sum(tops)
-    state = last if config.start_from_encoder else [(np.zeros(width), np.zeros(width))] * config.layers
-    feed, vectors, attention = np.zeros(width), [], []
-    for token in target_in:
-        x = p["target_embedding"][token]
-        x = np.concatenate([x, feed]) if config.input_feeding else x
-        new = []
-        for layer, (h, c) in enumerate(state):
-            gates = np.concatenate([x, h]) @ p[f"decoder_{layer}_kernel"] + p[f"decoder_{layer}_bias"]
-            new.append(cell(gates, c))
-            x = new[-1][0]
-        state = new
-        if config.attention:
-            scores = np.array([x @ p["attention"] @ h for h in encoder])
-            attention.append(np.exp(scores) / np.exp(scores).sum())
-            context = attention[-1] @ encoder
-        else:
-            context = last[-1][0]
-        feed = np.tanh(np.concatenate([context, x]) @ p["combine"])
-        vectors.append(feed)
-    return np.array(vectors), np.array(attention)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +49,7 @@ def test_features_are_those_of_the_equations(config):
     target_in[:, 0] = BOS
     found = jax.jit(model.features)(params, (source, target_in), None)
     for row, length in enumerate(lengths):
-        expected, _ = reference_features(params, config, source[row, :length], target_in[row])
+        expected, _ = reference_lstm(params, config, source[row, :length], target_in[row])
         np.testing.assert_allclose(found[row], expected, atol=2e-5, err_msg=f"sentence {row} of {length} words")
 
 

@@ -93,7 +93,7 @@ def row_keys(seed, rows=B):
 
 def test_every_model_is_held_to_the_contract():
     missing = set(TRANSLATORS) - {kind_of(config) for config in CASES.values()}
-    assert not missing, f"add a small configuration of {missing} to CASES in tests/test_models.py"
+    assert not missing, f"add a small configuration of {missing} to CASES in tests/models/test_models.py"
 
 
 @over(*variants, *bfloat16)

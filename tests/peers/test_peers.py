@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from test_marian import HF, LIMIT, forced_logits, random_checkpoint, to_ours, translated
+from marian_models import HF, LIMIT, forced_logits, random_checkpoint, to_ours, translated
 
 from seqkd_jax import checkpoint
 from seqkd_jax.config import SearchConfig, TransformerConfig, VocabularyConfig

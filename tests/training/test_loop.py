@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import functools
-import itertools
 import json
 import os
 import signal
@@ -12,7 +11,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from test_train_step import CONFIG, MODEL, V, assert_close, batch
+from updates import CONFIG, MODEL, V, assert_close, batch, killed_at, stream
 
 from seqkd_jax import checkpoint
 from seqkd_jax.config import LossConfig, LSTMConfig, OptimiserConfig
@@ -22,26 +21,6 @@ from seqkd_jax.training import train_step
 from seqkd_jax.training.schedule import Decay, learning_rate
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
-
-
-def stream(position, bad=None):
-    """Three batches an epoch, a function of the position; `bad` names an update whose weights are infinite."""
-    epoch, index = position
-    while True:
-        after = Position(epoch, index + 1) if index < 2 else Position(epoch + 1, 0)
-        made = batch(10 * epoch + index)
-        yield after, made._replace(weights=np.full_like(made.weights, np.inf)) if bad == 3 * epoch + index + 1 else made
-        epoch, index = after
-
-
-def killed_at(batches, index):
-    """The same batches, and in the place of number `index`, counted from 0, a kill."""
-
-    def until(position):
-        yield from itertools.islice(batches(position), index)
-        raise KeyboardInterrupt
-
-    return until
 
 
 class Vocabulary:

@@ -6,8 +6,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from test_loop import killed_at, stream
-from test_train_step import CONFIG, MODEL, SGD, V, assert_close, batch
+from updates import CONFIG, MODEL, SGD, V, assert_close, batch, killed_at, stream
 
 from seqkd_jax import checkpoint, models
 from seqkd_jax.config import LossConfig, LSTMConfig, SequenceLSTMConfig

@@ -6,25 +6,12 @@ import jax
 import numpy as np
 import optax
 import pytest
+from updates import CONFIG, MODEL, ROWS, SGD, T, V, assert_close, batch
 
 from seqkd_jax import models
-from seqkd_jax.config import LossConfig, LSTMConfig, OptimiserConfig, TrainConfig
+from seqkd_jax.config import LossConfig, LSTMConfig, OptimiserConfig
 from seqkd_jax.training import train_step
-from seqkd_jax.types import BOS, Batch
 from seqkd_jax.utils import progress
-
-V, ROWS, S, T = 11, 6, 5, 4
-MODEL = models.build(LSTMConfig(layers=2, size=8, dropout=0.3), V, V)
-SGD = OptimiserConfig(name="sgd", learning_rate=0.5, schedule="constant", warmup_steps=0, clip_norm=1.0)
-CONFIG = TrainConfig(optimiser=SGD, epochs=2, devices=1, log_every=1, seed=3)
-
-
-def batch(seed):
-    rng = np.random.default_rng(seed)
-    source, labels = rng.integers(3, V, (ROWS, S)), rng.integers(3, V, (ROWS, T))
-    target_in = np.concatenate([np.full((ROWS, 1), BOS), labels[:, :-1]], axis=1)
-    weights = (np.arange(T) < rng.integers(1, T + 1, (ROWS, 1))).astype(np.float32)
-    return Batch((source.astype(np.int32), target_in.astype(np.int32)), labels.astype(np.int32), weights)
 
 
 def updated(devices=1, accumulate=1, updates=2, config=CONFIG):
@@ -38,11 +25,6 @@ def updated(devices=1, accumulate=1, updates=2, config=CONFIG):
         arranged = train_step.arrange(batch(seed), devices, accumulate)
         state, metrics = update(state, *arranged, train_step.settings(config, 0.5), None)
     return state, metrics
-
-
-def assert_close(found, expected, message):
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-6, atol=3e-6, err_msg=message)
 
 
 @pytest.mark.parametrize("normalise", ["tokens", "sentences"])
