@@ -20,7 +20,7 @@ from seqkd_jax.cli import inputs, main, options
 from seqkd_jax.config import CorpusConfig, LSTMConfig, SearchConfig, SequenceLSTMConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.decoding.search import PROFILES, named_rules
-from seqkd_jax.evaluation import metrics
+from seqkd_jax.evaluation import evaluation, metrics
 from seqkd_jax.types import UserError
 
 WORDS = ["red", "green", "blue", "black", "white"]
@@ -233,7 +233,7 @@ def test_evaluate_and_compare(data, teacher, tmp_path, capfd):
 
 
 def test_what_is_compared_is_looked_at_first(data, teacher, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(evaluate, "evaluate", lambda *_, **__: pytest.fail("translated"))
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: pytest.fail("translated"))
     arguments = ["--checkpoint", teacher / "best", "--corpus.path", data, *SEARCH]
     assert "nowhere" in fails(capfd, "evaluate", *arguments, "--compare", tmp_path / "nowhere")
     lines = (data / "train.de").read_text().splitlines()
@@ -406,9 +406,10 @@ def python(code, **arguments):
 @pytest.mark.parametrize(
     "code",
     [
-        "from seqkd_jax import cli; sys.exit(cli._guarded(lambda c: print('x\\n' * 10**6), None))",
-        "from experiments import command; sys.exit(command.exit_status(lambda: print('x\\n' * 10**6) or 0))",
-        "from seqkd_jax import cli; cli._read = lambda given: sys.exit(print('x\\n' * 10**6)); cli.main([])",  # --help
+        "from seqkd_jax.cli import main; sys.exit(main._guarded(lambda c: print('x\\n' * 10**6), None))",
+        "from experiments.core import command; sys.exit(command.exit_status(lambda: print('x\\n' * 10**6) or 0))",
+        # --help
+        "from seqkd_jax.cli import main; main._read = lambda given: sys.exit(print('x\\n' * 10**6)); main.main([])",
     ],
 )
 def test_a_reader_that_goes_away_is_no_error(code):
@@ -419,7 +420,7 @@ def test_a_reader_that_goes_away_is_no_error(code):
 
 
 def test_help_needs_no_accelerator():
-    done = python("import sys; from seqkd_jax import cli; print({'jax', 'datasets', 'numpy'} & set(sys.modules))")
+    done = python("import sys; from seqkd_jax.cli import main; print({'jax', 'datasets', 'numpy'} & set(sys.modules))")
     assert done.stdout == "set()\n", done
 
 

@@ -68,7 +68,7 @@ def measured():
         return speed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "words_per_second", watched)
+        patch.setattr(evaluation, "words_per_second", watched)
         found = evaluation.evaluate(TINY, PARAMS, VOCABULARIES, data, Decoding(SEARCH, **OPTIONS), **arguments)
     return types.SimpleNamespace(data=data, found=found, compiled_while_timed=counted)
 
@@ -112,7 +112,7 @@ def test_the_probability_of_the_mode_is_that_of_the_greedy_output(measured):
 
 
 def test_a_sentence_beyond_all_bounds_is_said_before_anything_is_decoded(monkeypatch):
-    monkeypatch.setattr(evaluate, "compile_searches", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr(evaluation, "compile_searches", lambda *_: pytest.fail("it was decoded"))
     endless = "a " * 5000
     for side, data in (("sources", (["a", endless], ["a", "b"])), ("references", (["a", "b"], ["a", endless]))):
         given = Corpus(*data, None, "test")
