@@ -19,11 +19,15 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from experiments.core import report
+from experiments.core.tables import Section, Table
 
 REPRODUCED, DIRECTION, FAILED, NOT_RUN = "reproduced", "direction only", "not reproduced", "not run"
 VERDICTS = (REPRODUCED, DIRECTION, FAILED, NOT_RUN)  # in the order in which they are told
 WEAKER = (REPRODUCED, DIRECTION, NOT_RUN, FAILED)  # from the best to the weakest
-
+RULE = (
+    "reproduced: the 95% interval of the effect lies on the claimed side of zero, or the stated threshold is reached",
+    "direction only: the effect has the claimed sign, but no more; not run: an arm is missing, or a premise fails",
+)
 
 Interval = tuple[float, float] | None  # its ends
 
@@ -98,6 +102,17 @@ def markdown(claims: Sequence[Claim]) -> str:
         for claim in claims
     ]
     return "\n".join(report.markdown(head, rows, left=len(head)))
+
+
+def section(claims: Sequence[Claim]) -> Section:
+    """The claims as a table, and how many have which verdict."""
+    head = ["about", "claim", "paper", "here", "seeds", "95% interval", "verdict"]
+    rows = [
+        [claim.about, claim.text, claim.published or "–", claim.measured or "–", _seeds(claim), _interval(claim)]
+        + [claim.verdict]
+        for claim in claims
+    ]
+    return Section("Claims of the paper", table=Table(head, rows, len(head), (f"{summary(claims)}.", *RULE)))
 
 
 def summary(claims: Sequence[Claim]) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tyro
 
-from experiments.core import report, stages
+from experiments.core import stages
 from experiments.core.claims import Claim
 from experiments.core.command import exit_status, write
 from seqkd_jax.types import UserError
@@ -54,14 +54,6 @@ def _run(command: Command) -> int:
     return 0
 
 
-def _kim_rush_2016(path: Path) -> Rendered:
-    from experiments.kim_rush_2016 import claims, plots, scales, tables
-
-    found = report.read(path, "kim_rush_2016", tables.REQUIRED)
-    published = scales.named(found.get("scale")).published
-    return Rendered(found, claims.claims(found, published), tables.table(found, published), plots.PLOTS)
-
-
 def _abnar_2020(path: Path) -> Rendered:
     from experiments.abnar_2020 import claims, plots, results, tables
 
@@ -69,7 +61,7 @@ def _abnar_2020(path: Path) -> Rendered:
     return Rendered(found, claims.claims(found), tables.table(found), plots.PLOTS)
 
 
-STUDIES = {"kim_rush_2016": _kim_rush_2016, "abnar_2020": _abnar_2020}
+STUDIES = {"abnar_2020": _abnar_2020}
 
 if __name__ == "__main__":
     sys.exit(main())

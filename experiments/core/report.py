@@ -1,11 +1,14 @@
-"""What every report of results shares: what ran, Markdown tables that are readable as they are, intervals in them."""
+"""What every report of results shares: what ran, sections as Markdown and as HTML, intervals in words."""
 
 import datetime
+import html
 import platform
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from experiments.core import measure, stages
+from experiments.core.tables import Section, Table
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
 
@@ -68,6 +71,63 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> l
 
     rule = ["-" * width if column < left else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
     return [line(head), line(rule), *map(line, rows)]
+
+
+def to_markdown(sections: Iterable[Section], level: int = 2) -> str:
+    """Sections as Markdown whose tables are readable as they are; level: of the headings."""
+    parts = []
+    for section in sections:
+        parts += [f"{'#' * level} {section.title}"] if section.title else []
+        parts += map(_escaped, section.text)
+        parts += ["\n".join(f"- {_escaped(point)}" for point in section.points)] if section.points else []
+        if section.table:
+            cells = [[_escaped(cell).replace("|", "\\|") for cell in row] for row in section.table.rows]
+            parts.append("\n".join(markdown(section.table.columns, cells, section.table.left)))
+            parts += ["\n".join(f"- {_escaped(note)}" for note in section.table.notes)] if section.table.notes else []
+        parts += [f"![{shown}]({path})" for shown, path in section.images]
+    return "\n\n".join(parts) + "\n"
+
+
+def _escaped(text: str) -> str:
+    """Plain text as Markdown: the stars of significance are no emphasis."""
+    return "".join(part if part[:1] == "`" else part.replace("*", "\\*") for part in re.split("(`[^`]*`)", text))
+
+
+STYLE = """body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em }
+table { border-collapse: collapse; font-size: 13px; margin: 1em 0 }
+th, td { border-bottom: 1px solid #ddd; padding: 3px 8px; text-align: right; font-variant-numeric: tabular-nums }
+th { border-bottom-color: #333 } .words { text-align: left } img { max-width: 100% }"""
+
+
+def to_html(title: str, sections: Iterable[Section]) -> str:
+    """The same as one page of HTML."""
+    parts = [f"<h1>{_html(title)}</h1>"]
+    for section in sections:
+        parts += [f"<h2>{_html(section.title)}</h2>"] if section.title else []
+        parts += [f"<p>{_html(text)}</p>" for text in section.text]
+        parts += _list(section.points)
+        parts += _html_table(section.table) if section.table else []
+        parts += [f'<img src="{html.escape(path)}" alt="{html.escape(shown)}">' for shown, path in section.images]
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    return "\n".join([f'<!doctype html><html lang="en"><head>{head}</head><body>', *parts, "</body></html>\n"])
+
+
+def _html_table(table: Table) -> list[str]:
+    def row(cells: Sequence[str], tag: str) -> str:
+        kinds = [' class="words"' if place < table.left else "" for place in range(len(cells))]
+        return "".join(f"<{tag}{kind}>{_html(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
+
+    lines = [row(table.columns, "th"), *(row(cells, "td") for cells in table.rows)]
+    return ["<table>", *(f"<tr>{line}</tr>" for line in lines), "</table>", *_list(table.notes)]
+
+
+def _list(points: Sequence[str]) -> list[str]:
+    return ["<ul>", *(f"<li>{_html(point)}</li>" for point in points), "</ul>"] if points else []
+
+
+def _html(text: str) -> str:
+    linked = re.sub(r"\[([^]]*)\]\(([^)]*)\)", r'<a href="\2">\1</a>', html.escape(text))
+    return re.sub("`([^`]*)`", r"<code>\1</code>", linked)
 
 
 def _amount(value: float) -> str:

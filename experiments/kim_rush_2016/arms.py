@@ -1,14 +1,11 @@
 """The table of Kim & Rush 2016 as data: an arm is where a model starts, what it reads, and the loss.
 
-Adding an arm is adding a line: any corpus of `study.CORPORA`, any loss of `losses.LOSSES` (one that has a teacher is
+Adding an arm is adding a line: any corpus of `pipeline.CORPORA`, any loss of `losses.LOSSES` (one that has a teacher is
 weighed as the scale weighs Word-KD), any earlier arm to start from. How each arm is made: sections 3 and 4.2 of the
 paper; Seq-Inter is always fine-tuning of a trained model.
 """
 
-from collections.abc import Iterable
 from typing import Literal, NamedTuple
-
-from seqkd_jax.types import UserError
 
 
 class Arm(NamedTuple):
@@ -41,23 +38,12 @@ ARMS = (
 )
 
 
+ROLES = {arm.name: arm.role for arm in ARMS}
+
+
 def slug(name: str) -> str:
     """An arm's name in file names and on the command line: "Seq-KD + Seq-Inter" -> seq_kd+seq_inter."""
     return name.lower().replace(" + ", "+").replace("-", "_").replace(" ", "_")
-
-
-def named(name: str) -> Arm:
-    """The arm of that name, or slug; UserError if there is none."""
-    for arm in ARMS:
-        if name in (arm.name, slug(arm.name)) or slug(name) == slug(arm.name):
-            return arm
-    raise UserError(f"no arm is called {name!r}; there are {', '.join(slug(arm.name) for arm in ARMS)}")
-
-
-def select(names: Iterable[str]) -> tuple[Arm, ...]:
-    """The arms of these names in the order of the table; all if none is named."""
-    wanted = {named(name) for name in names}
-    return tuple(arm for arm in ARMS if not wanted or arm in wanted)
 
 
 def against(arm: Arm) -> str:

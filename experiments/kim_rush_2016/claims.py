@@ -11,17 +11,16 @@ What makes a claim more than a direction here:
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
-from types import MappingProxyType
 from typing import NamedTuple
 
 from experiments.core.claims import FAILED, NOT_RUN, Claim, verdict
 from experiments.core.report import DAGGER
-from experiments.kim_rush_2016.arms import ACROSS, BASELINE, COMPARED, TEACHER, named
+from experiments.kim_rush_2016 import scales
+from experiments.kim_rush_2016.arms import ACROSS, BASELINE, COMPARED, ROLES, TEACHER
 from experiments.kim_rush_2016.published import Row
 
 SEVERAL = 3.0  # times; "several times the baseline's"
 NEAR = 0.5  # BLEU; beam 1 is near beam 5 within this, or where the gain is under half the baseline's
-NOTHING: Mapping[str, Sequence] = MappingProxyType({})
 
 
 class Measured(NamedTuple):
@@ -32,17 +31,14 @@ class Measured(NamedTuple):
     verdict: str
 
 
-def claims(results: dict, published: Mapping[str, Sequence] = NOTHING) -> list[Claim]:
-    """Every claim, for each model whose arms it is about; "not run" where one of those is missing.
-
-    published: label of a model -> tables with `rows` by arm, of the teacher as many and in the same order as of the
-    students that it teaches.
-    """
+def claims(results: dict) -> list[Claim]:
+    """Every claim, for each model whose arms it is about; "not run" where one of those is missing."""
+    published = scales.named(results["scale"]).published
     arms = {(arm["model"], arm["arm"]): arm for arm in results["arms"]}
     teacher = next((arm for arm in results["arms"] if arm["arm"] == TEACHER), None)
     found = []
     for role in ("teacher", "student"):
-        models = dict.fromkeys(arm["model"] for arm in results["arms"] if named(arm["arm"]).role == role)
+        models = dict.fromkeys(arm["model"] for arm in results["arms"] if ROLES[arm["arm"]] == role)
         for model in models or (role,):
             printed_rows = _printed_rows(published, model, teacher)
             for needed, text, printed, test in CLAIMS[role]:

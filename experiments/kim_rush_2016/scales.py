@@ -7,9 +7,10 @@ Everything but the arms stands here; nothing is set elsewhere. Where a scale dep
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from experiments.kim_rush_2016 import published
+from experiments.kim_rush_2016.arms import ARMS, Arm, slug
 from experiments.kim_rush_2016.published import Published
 from seqkd_jax.config import (
     BatchConfig,
@@ -56,8 +57,8 @@ class Scale:
     """role -> training from random weights."""
     fine_tuning: Mapping[str, TrainConfig]
     """role -> fine-tuning, on Seq-Inter."""
-    embedded: tuple[int, int, int] | None = None
-    """Sentences (train, valid, test) of the embedded language, instead of data on disk."""
+    toy: tuple[int, int, int] | None = None
+    """Sentences (train, valid, test) of the toy language, instead of data on disk."""
     shapes: tuple[tuple[int, int, int], ...] | None = None
     """Batch shapes (rows, source, target); None: chosen over the lengths of the training corpus."""
     pick: Literal["best", "last"] = "best"
@@ -91,9 +92,15 @@ class Scale:
         return self.models["teacher"][0]
 
     @property
-    def students(self) -> tuple[ModelConfig, ...]:
-        """The small models."""
-        return self.models["student"]
+    def teacher_row(self) -> "Row":
+        """The row of the arm that the students learn from."""
+        return Row(ARMS[0], self.teacher)
+
+    @property
+    def files(self) -> str:
+        """What --data leads to."""
+        pair = "-".join(self.languages)
+        return f"a corpus with train, valid and test files in {pair}, or a directory that has it as {pair}"
 
     def __str__(self) -> str:
         return self.name
@@ -102,6 +109,46 @@ class Scale:
     def batch(self) -> BatchConfig:
         """How all arms make batches."""
         return self.training["teacher"].batch
+
+
+class Row(NamedTuple):
+    """One line of the results: an arm under one model."""
+
+    arm: Arm
+    model: ModelConfig
+
+    @property
+    def label(self) -> str:
+        """In tables."""
+        return f"{self.arm.name}, {label(self.model)}"
+
+    @property
+    def key(self) -> str:
+        """In names of files and in logs."""
+        return f"{slug(self.arm.name)}-{label(self.model).replace('×', 'x').replace(' ', '')}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """On the command line."""
+        return slug(self.arm.name), self.arm.name, self.key
+
+
+def rows(scale: Scale) -> list[Row]:
+    """Every line of a scale's table, in its order."""
+    return [
+        Row(arm, model)
+        for role, configs in scale.models.items()
+        for model in configs
+        for arm in ARMS
+        if arm.role == role
+    ]
+
+
+def start_of(row: Row) -> Row | None:
+    """The row that this one is fine-tuned from."""
+    if row.arm.start is None:
+        return None
+    return Row(next(arm for arm in ARMS if arm.name == row.arm.start), row.model)
 
 
 def label(config: ModelConfig) -> str:
@@ -134,7 +181,7 @@ def _smoke() -> Scale:
         name="smoke",
         languages=("en", "de"),
         facts=Facts(20_000, 10.3, 11.3, 200, 1000),
-        embedded=(20_000, 200, 1000),
+        toy=(20_000, 200, 1000),
         vocabulary=VocabularyConfig("words", 400, joint=False, tokenizer="pretokenised"),
         models={
             "teacher": (LSTMConfig(2, 128, dropout=0.0, init_scale=0.3),),
@@ -153,7 +200,7 @@ def _smoke() -> Scale:
         max_compilations=20,
         published={"2×128": (published.TH_EN_TEACHER,), "2×32": (published.TH_EN_100,)},
         deviations=(
-            "the embedded language, not a natural one; far smaller models",
+            "the toy language, not a natural one; far smaller models",
             "rates and initialisation were chosen in sight of the effect, under other seeds, so on other sentences",
             _ADAM,
             "loss divided by tokens, not by sentences",

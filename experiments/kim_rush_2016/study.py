@@ -1,311 +1,176 @@
-"""The stages of the study, each a function of earlier ones' directories. `pipeline.stage` makes each once.
+"""The study as a value: what its command takes, how an arm is made, what results.json says of it."""
 
-  data -> vocabulary -> teacher -> n-best lists -> seq_kd, seq_inter -> an arm's training -> its evaluation
-                                                                             all evaluations -> significance
-
-A stage is asked for by whoever needs it, so that asking for one arm makes what that arm needs and no more.
-"""
-
-import functools
-import statistics
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import ceil
 from pathlib import Path
-from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from experiments.core import stages
-from experiments.kim_rush_2016.arms import ARMS, COMPARED, TEACHER, Arm, against, slug
-from experiments.kim_rush_2016.scales import Scale, label
-from seqkd_jax import checkpoint, distillation, models
-from seqkd_jax.config import CorpusConfig, ModelConfig, SearchConfig, TrainConfig
-from seqkd_jax.data import batches, corpus, toy, vocabulary
-from seqkd_jax.decoding import Decoding
-from seqkd_jax.distillation import nbest
-from seqkd_jax.evaluation import evaluation, metrics
+from experiments.core import dry_run, stages
+from experiments.core.study import Options, Study, Workspace
+from experiments.kim_rush_2016 import claims, pipeline, plots, tables
+from experiments.kim_rush_2016.arms import BASELINE, TEACHER, against
+from experiments.kim_rush_2016.scales import SCALES, Row, Scale, label, rows, start_of
+from seqkd_jax import models
+from seqkd_jax.config import BatchConfig, ModelConfig
 from seqkd_jax.losses import LOSSES
-from seqkd_jax.training.translation_trainer import Run, train_translator
-from seqkd_jax.utils import files, progress
+from seqkd_jax.types import Batch, Translator, UserError
+from seqkd_jax.utils import files
 
-SPLITS = ("train", "valid", "test")
-
-
-class Study(NamedTuple):
-    """A scale, its data and where its stages are."""
-
-    scale: Scale
-    root: Path
-    data: Path | None  # None: the embedded language
-    make: bool = True  # False: only look up what is there; NotMade if it is not
-
-    def stage(self, name: str, settings: Any, inputs: Mapping[str, Path], make: Callable, resumable=False) -> Path:
-        """One stage of this study."""
-        return stages.stage(name, settings, inputs, make if self.make else None, self.root, resumable=resumable)
+PADDING = 1.1  # cells for each id in a bucketed batch, about
 
 
-class Row(NamedTuple):
-    """One line of the results: an arm under one model."""
+@dataclass(frozen=True, kw_only=True)
+class Command(Options):
+    """Kim & Rush 2016: a teacher, students distilled from it in every way of the paper, and a table beside theirs."""
 
-    arm: Arm
-    model: ModelConfig
-
-    @property
-    def key(self) -> str:
-        """A name for files and logs."""
-        return f"{slug(self.arm.name)}-{label(self.model).replace('×', 'x').replace(' ', '')}"
+    scale: str = "smoke"
+    """smoke (minutes on two cores), multi30k (hours on two cores), paper, paper-en-de or paper-th-en."""
 
 
-def rows(scale: Scale) -> list[Row]:
-    """Every line of a scale's table, in its order."""
-    return [
-        Row(arm, model)
-        for role, configs in scale.models.items()
-        for model in configs
-        for arm in ARMS
-        if arm.role == role
-    ]
+def scales(command: Command) -> dict[str, Scale]:
+    """The language pairs of a scale."""
+    if command.scale not in SCALES:
+        raise UserError(f"--scale {command.scale}: there is none of that name; there are {', '.join(SCALES)}")
+    return {scale.name: scale for scale in SCALES[command.scale]}
 
 
-# Data
+def load(scale: Scale, data: Path | None) -> Path | None:
+    """Where the corpus is; None: the toy language."""
+    pair = data and data / "-".join(scale.languages)
+    return pair if pair and pair.is_dir() else data
 
 
-def data(study: Study) -> Path:
-    """train, valid and test as plain text, every pair of the original in its order."""
-    scale = study.scale
-
-    def make(directory: Path) -> None:
-        counts = {}
-        for split, number in zip(SPLITS, scale.embedded or (None,) * 3, strict=True):
-            if scale.embedded:
-                pairs = corpus.embedded(number, split, scale.seed)
-            else:
-                pairs = corpus.load_split(CorpusConfig(str(study.data), *scale.languages), split)
-            counts[split] = {"pairs": len(pairs.sources), "sha256": corpus.fingerprint(pairs)}
-            for suffix, lines in zip(scale.languages, (pairs.sources, pairs.targets), strict=True):
-                files.write_text(directory / f"{split}.{suffix}", "".join(f"{line}\n" for line in lines))
-        files.write_json(directory / "counts.json", counts)
-
-    settings = {"languages": scale.languages, "embedded": None}
-    if scale.embedded:  # its first sentences stand for the language: another grammar makes another stage
-        settings["embedded"] = [*scale.embedded, scale.seed, _first_sentences(scale.seed)]
-    return study.stage("data", settings, {} if study.data is None else {"data": study.data}, make)
+def needs(scale: Scale, row: Row) -> Iterable[Row]:
+    """What it is fine-tuned from, and the teacher if it learns from it."""
+    start = start_of(row)
+    taught = row.arm.corpus != "gold" or LOSSES[row.arm.loss].needs_teacher
+    return ([start] if start else []) + ([scale.teacher_row] if taught else [])
 
 
-@functools.cache
-def _first_sentences(seed: int) -> str:
-    return corpus.fingerprint(corpus.embedded(200, "train", seed))
+def collect(workspace: Workspace, evaluated: Mapping[Row, Path], out: Path) -> dict:
+    """What results.json says beside what ran."""
+    compared = files.read_json(pipeline.significance(workspace, evaluated) / "significance.json")
+    counts = files.read_json(pipeline.data(workspace) / "counts.json")
+    return {
+        "data": {split: found["sha256"] for split, found in counts.items()},
+        "arms": [_entry(workspace, row, path, compared) for row, path in evaluated.items()],
+        "distilled": {name: _card(workspace, name) for name in ("seq_kd", "seq_inter")},
+    }
 
 
-def read(study: Study, directory: Path, split: str) -> corpus.Corpus:
-    """A split of a corpus that a stage wrote."""
-    return corpus.load_split(CorpusConfig(str(directory), *study.scale.languages), split)
+def _entry(workspace: Workspace, row: Row, directory: Path, compared: dict) -> dict:
+    """One of results.json's `arms`."""
+    run, config = pipeline.training(workspace, row), pipeline.train_config(workspace.scale, row.arm)
+    how = stages.read_manifest(run)
+    return {
+        "arm": row.arm.name,
+        "model": label(row.model),
+        "against": against(row.arm),
+        **files.read_json(directory / "results.json"),
+        "seed": config.seed,
+        "significance": compared[row.key],
+        "training": {
+            "start": row.arm.start,
+            "corpus": row.arm.corpus,
+            "loss": row.arm.loss,
+            "config": asdict(config),
+            "commits": stages.commits_of(how),
+            "seconds": how["seconds"],
+            **files.read_json(run / "summary.json"),
+        },
+    }
 
 
-def learned_vocabulary(study: Study) -> Path:
-    """The vocabularies, and the batch shapes that all arms share."""
-    scale, given = study.scale, data(study)
-    batch = scale.batch
-
-    def make(directory: Path) -> None:
-        gold = read(study, given, "train")
-        learned = vocabulary.learn(gold.sources, gold.targets, scale.vocabulary)
-        vocabulary.save(learned, directory)
-        encoded, dropped = batches.encode_corpus(gold, learned, batch)
-        plan = batches.make_plan(encoded, batch, scale.shapes and [batches.Shape(*shape) for shape in scale.shapes])
-        progress.log(f"gold: {dropped}; {batches.describe(plan)}")
-        files.write_json(directory / "shapes.json", [list(shape) for shape in plan.shapes])
-
-    return study.stage("vocabulary", [scale.vocabulary, batch, scale.shapes], {"data": given}, make)
+def _card(workspace: Workspace, name: str) -> dict | None:
+    """The numbers of a distilled corpus's card; None if no arm needed it."""
+    try:
+        card = files.read_json(pipeline.CORPORA[name](workspace._replace(make=False)) / "card.json")
+    except stages.NotMade:
+        return None
+    return {key: value for key, value in card.items() if isinstance(value, int | float | str | None)}
 
 
-def shapes(study: Study) -> tuple[batches.Shape, ...]:
-    """The batch shapes that all arms share which make batches alike."""
-    return tuple(batches.Shape(*shape) for shape in files.read_json(learned_vocabulary(study) / "shapes.json"))
+def samples(workspace: Workspace, evaluated: Mapping[Row, Path], count: int = 4) -> str:
+    """Some test sentences under the teacher, the baseline and Seq-KD, greedily: for the screen, not for a file."""
+    shown = [row for row in evaluated if row.arm.name in (TEACHER, BASELINE, "Seq-KD")]
+    sources = pipeline.read(workspace, pipeline.data(workspace), "test").sources
+    outputs = {row.key: files.read_json(evaluated[row] / "outputs.json") for row in shown}
+    lines = []
+    for place in np.linspace(0, len(sources) - 1, count).astype(int) if outputs else ():
+        lines.append(f"\nsource: {sources[place]}")
+        lines.append(f"  reference: {next(iter(outputs.values()))['references'][place]}")
+        lines += [f"  {key}: {found['beam1'][place]}" for key, found in outputs.items()]
+    return "\n".join(lines) + "\n"
 
 
-# Distilled corpora
+# Dry run
 
 
-def n_best(study: Study, search: SearchConfig, share: float) -> tuple[Path, np.ndarray]:
-    """The teacher's lists for a share of the training sources, and the places of these in the corpus."""
-    scale, given, teacher = study.scale, data(study), trained(study, Row(ARMS[0], study.scale.teacher))
-    gold = read(study, given, "train")
-    count = len(gold.sources)
-    chosen = np.sort(np.random.default_rng(scale.seed).permutation(count)[: round(share * count)])
-
-    def make(directory: Path) -> None:
-        _lists(study, directory, teacher, [gold.sources[place] for place in chosen], search)
-
-    made_by = [decoding(scale, search).decoder, nbest.FORMAT]
-    settings = [search, share, scale.seed, scale.source_buckets, scale.decode_tokens, *made_by]
-    inputs = {"data": given, "teacher": teacher}
-    return study.stage(f"n-best-{search.beam}", settings, inputs, make, resumable=True), chosen
+def build(scale: Scale, config: ModelConfig) -> Translator:
+    """A model with the scale's whole vocabulary."""
+    return models.build(config, scale.vocabulary.size, scale.vocabulary.size)
 
 
-def _lists(study: Study, directory: Path, teacher: Path, lines: list[str], search: SearchConfig) -> distillation.NBest:
-    scale = study.scale
-    return distillation.n_best(
-        directory,
-        checkpoint.load(teacher),
-        lines,
-        decoding(scale, search),
-        name=f"n-best {search.beam}",
+def plan(scale: Scale, row: Row) -> dry_run.Plan:
+    """What a dry run must know of a row's training: of a corpus as long as gold, or Seq-Inter's share of it."""
+    config = pipeline.train_config(scale, row.arm)
+    pairs = scale.facts.pairs * (scale.seq_inter_share if row.arm.corpus == "seq_inter" else 1.0)
+    sentences = config.batch.sentences or config.batch.tokens / (scale.facts.target_length * PADDING)
+    updates = config.epochs * ceil(pairs / sentences)
+    return dry_run.Plan(
+        model=build(scale, row.model),
+        config=config,
+        updates=min(updates, config.max_steps) if config.max_steps else updates,
+        batch=_batch(scale, config.batch, largest=False),
+        largest=_batch(scale, config.batch, largest=True),
+        teacher=build(scale, scale.teacher) if LOSSES[config.loss.name].needs_teacher else None,
     )
 
 
-def decoding(scale: Scale, search: SearchConfig) -> Decoding:
-    """The scale's way of decoding, under these rules."""
-    return Decoding(search, source_buckets=scale.source_buckets, batch_tokens=scale.decode_tokens)
+def _batch(scale: Scale, batch: BatchConfig, largest: bool) -> Batch:
+    """A batch of shapes without content: the largest there is, or one of mean length."""
+    source, target = batch.max_source + 1, batch.max_target + 1
+    if not largest:
+        source, target = (ceil(mean * PADDING) for mean in (scale.facts.source_length, scale.facts.target_length))
+    count = batch.sentences or max(1, batch.tokens // target)
+    if scale.shapes:
+        count, source, target = scale.shapes[-1]
+    ids = [jax.ShapeDtypeStruct((count, width), np.int32) for width in (source, target, target)]
+    return Batch((ids[0], ids[1]), ids[2], jax.ShapeDtypeStruct((count, target), np.float32))
 
 
-def distilled(study: Study, search: SearchConfig, share: float, selection: str, name: str) -> Path:
-    """A corpus with the teacher's targets, chosen from its n-best lists."""
-    candidates, chosen = n_best(study, search, share)
-    given, teacher = data(study), trained(study, Row(ARMS[0], study.scale.teacher))
-
-    def make(directory: Path) -> None:
-        gold = corpus.take(read(study, given, "train"), chosen)
-        found = _lists(study, candidates, teacher, gold.sources, search)
-        vocabularies = vocabulary.load(learned_vocabulary(study))
-        languages = study.scale.languages
-        distillation.write_corpus(
-            directory / "corpus", found, vocabularies, gold.targets, selection, languages=languages
-        )
-
-    return study.stage(name, {"selection": selection}, {"lists": candidates, "data": given}, make) / "corpus"
+def further(scale: Scale, chosen: Sequence[Row]) -> list[tuple[str, float]]:
+    """The n-best lists that the arms need."""
+    searches = {"seq_kd": (scale.seq_kd_search, 1.0), "seq_inter": (scale.seq_inter_search, scale.seq_inter_share)}
+    lengths, found = (scale.facts.source_length, scale.facts.target_length), []
+    for corpus, (search, share) in searches.items():
+        if any(row.arm.corpus == corpus for row in chosen):
+            each = dry_run.decoding_flops(build(scale, scale.teacher), *lengths, search.beam)
+            sentences = round(share * scale.facts.pairs)
+            found.append((f"{corpus}: n-best lists with K={search.beam} for {sentences:,} sentences", each * sentences))
+    return found
 
 
-def seq_kd(study: Study) -> Path:
-    """The teacher's best translation of every training source."""
-    return distilled(study, study.scale.seq_kd_search, 1.0, "best", "seq_kd")
-
-
-def seq_inter(study: Study) -> Path:
-    """The hypothesis nearest the reference, for a share of the training sources."""
-    scale = study.scale
-    return distilled(study, scale.seq_inter_search, scale.seq_inter_share, scale.seq_inter_selection, "seq_inter")
-
-
-CORPORA: dict[str, Callable[[Study], Path]] = {"gold": data, "seq_kd": seq_kd, "seq_inter": seq_inter}
-
-
-# Arms
-
-
-def train_config(scale: Scale, arm: Arm) -> TrainConfig:
-    """How an arm is trained: the scale's, with the arm's loss."""
-    config = (scale.training if arm.start is None else scale.fine_tuning)[arm.role]
-    loss = scale.word_kd if LOSSES[arm.loss].needs_teacher else config.loss
-    return replace(config, loss=replace(loss, name=arm.loss))
-
-
-def start_of(row: Row) -> Row | None:
-    """The row that this one is fine-tuned from."""
-    if row.arm.start is None:
-        return None
-    return Row(next(arm for arm in ARMS if arm.name == row.arm.start), row.model)
-
-
-def training(study: Study, row: Row) -> Path:
-    """The training run of a row: checkpoints, metrics.jsonl, summary.json."""
-    scale, config, start = study.scale, train_config(study.scale, row.arm), start_of(row)
-    read_from, words = CORPORA[row.arm.corpus](study), learned_vocabulary(study)
-    inputs = {"corpus": read_from, "gold": data(study), "vocabulary": words}
-    if start is not None:
-        inputs["start"] = trained(study, start)
-    if LOSSES[config.loss.name].needs_teacher:
-        inputs["teacher"] = trained(study, Row(ARMS[0], scale.teacher))
-
-    def make(directory: Path) -> None:
-        run = Run(
-            model=row.model,
-            vocabularies=vocabulary.load(words),
-            train=read(study, read_from, "train"),
-            valid=read(study, inputs["gold"], "valid"),
-            config=config,
-            shapes=shapes(study) if config.batch == scale.batch else None,
-            start=inputs.get("start"),
-            teacher=inputs.get("teacher"),
-        )
-        found = train_translator(run, directory, row.key)
-        told = found.replicas[0]._asdict() | found._asdict()
-        del told["best"], told["last"], told["replicas"]
-        files.write_json(directory / "summary.json", told)
-
-    return study.stage(f"train-{row.key}", [row.model, config], inputs, make, resumable=True)
-
-
-def trained(study: Study, row: Row) -> Path:
-    """The checkpoint of a row that others go on from."""
-    return training(study, row) / study.scale.pick
-
-
-def measured(study: Study, row: Row) -> Path:
-    """The row's results.json, and its outputs."""
-    scale, given, weights = study.scale, data(study), trained(study, row)
-
-    def make(directory: Path) -> None:
-        found = checkpoint.load(weights)
-        result = evaluation.evaluate(
-            found.model,
-            found.params,
-            found.vocabularies,
-            read(study, given, "test"),
-            decoding(scale, scale.evaluation),
-            batch=scale.batch,
-            shapes=shapes(study),
-            repetitions=scale.timed_repetitions,
-            timed_sentences=scale.timed_sentences,
-            name=f"evaluate {row.key}",
-        )
-        parameters = models.parameter_count(found.model)
-        measured = {"parameters": parameters, **result.results, **(_truth(result, study) if scale.embedded else {})}
-        files.write_json(directory / "results.json", measured)
-        files.write_json(directory / "outputs.json", {**result.outputs, "references": result.references})
-
-    settings = [
-        scale.evaluation,
-        decoding(scale, scale.evaluation).decoder,
-        scale.source_buckets,
-        scale.decode_tokens,
-        scale.timed_sentences,
-        scale.timed_repetitions,
-        scale.embedded is not None,
-    ]
-    inputs = {"data": given, "checkpoint": weights, "vocabulary": learned_vocabulary(study)}
-    return study.stage(f"evaluate-{row.key}", settings, inputs, make)
-
-
-def _truth(result: evaluation.Evaluation, study: Study) -> dict[str, float]:
-    """Of the embedded language we know what is right: the share of outputs that are, and that are the very mode."""
-    sources = read(study, data(study), "test").sources
-    shares = {}
-    for beam, outputs in result.outputs.items():
-        pairs = list(zip(sources, outputs, strict=True))
-        shares[f"right_share_{beam}"] = statistics.fmean(toy.is_right(*pair) for pair in pairs)
-        shares[f"mode_share_{beam}"] = statistics.fmean(toy.mode(source)[0] == output for source, output in pairs)
-    return shares
-
-
-def significance(study: Study, evaluated: Mapping[Row, Path]) -> Path:
-    """The paired bootstrap of every row against its model's baseline, and against the teacher, each as in COMPARED."""
-    given = {row.key: path for row, path in evaluated.items()}
-
-    def make(directory: Path) -> None:
-        outputs = {key: files.read_json(path / "outputs.json") for key, path in given.items()}
-        tokenize = vocabulary.load(learned_vocabulary(study)).metric_tokenizer
-        found: dict = {row.key: {} for row in evaluated}
-        for reference in [row for row in evaluated if row.arm.name in {against(arm) for arm in ARMS}]:
-            of_teacher = reference.arm.name == TEACHER
-            others = [row for row in evaluated if of_teacher or row.model == reference.model]
-            for name, (beam, reference_beam) in COMPARED.items():
-                systems = {row.key: outputs[row.key][beam] for row in others}
-                systems[reference.key] = outputs[reference.key][reference_beam]
-                references = outputs[reference.key]["references"]
-                compared = metrics.paired_bootstrap(systems, references, reference.key, tokenize)
-                for key, result in compared.items():
-                    found[key].setdefault(reference.arm.name, {})[name] = result
-        files.write_json(directory / "significance.json", found)
-
-    return study.stage("significance", COMPARED, given, make)
+STUDY = Study(
+    name="kim_rush_2016",
+    title="Kim & Rush 2016",
+    options=Command,
+    scales=scales,
+    load=load,
+    arms=rows,
+    needs=needs,
+    evaluate=pipeline.measured,
+    collect=collect,
+    plan=plan,
+    further=further,
+    samples=samples,
+    required=tables.REQUIRED,
+    claims=claims.claims,
+    sections=tables.sections,
+    plots=plots.PLOTS,
+    headline=tables.headline,
+    findings=tables.findings,
+)

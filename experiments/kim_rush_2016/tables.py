@@ -1,16 +1,16 @@
-"""Results as a person reads them: a table beside published numbers, and what every arm must tell.
+"""The study's results as a person reads them: its table beside published numbers, its main effects in words."""
 
-`results` is the dict that results.json holds: what ran, once at the top, and `arms`, a list with one dict for each row.
-"""
+from collections.abc import Callable
 
-from collections.abc import Callable, Mapping, Sequence
-
-from experiments.core import claims as verdicts
-from experiments.core.report import DAGGER, markdown
-from experiments.kim_rush_2016 import claims
+from experiments.core.report import DAGGER
+from experiments.core.tables import Column, Section, of_arms
+from experiments.kim_rush_2016 import scales
+from experiments.kim_rush_2016.arms import ACROSS, BASELINE, COMPARED, ROLES, TEACHER
 
 REQUIRED = (
     "arm",
+    "model",
+    "against",
     "parameters",
     "bleu_beam1",
     "bleu_beam5",
@@ -24,113 +24,157 @@ REQUIRED = (
 )
 
 
-def check(results: dict) -> None:
-    """ValueError if an arm lacks what every arm must tell."""
-    for arm in results["arms"]:
-        missing = [key for key in REQUIRED if key not in arm]
-        if missing:
-            raise ValueError(f"arm {arm.get('arm')!r} lacks {', '.join(missing)}")
-
-
-# Columns that stand in a table where every arm has them: heading, key, what it is.
-OPTIONAL = (
-    ("right", "right_share_beam1", "outputs at K=1 that are a right translation"),
-    ("mode", "mode_share_beam1", "outputs at K=1 that are the most probable translation"),
-)
-
-
-def table(results: dict, published: Mapping[str, Sequence]) -> str:
-    """The Markdown table of a study's arms, published numbers beside them, and one of the claims.
-
-    published: model label -> tables with a `label` and `rows` by arm, in the order in which their numbers are printed.
-    Deltas are against the arm that results["arms"][i]["against"] names, of the same model.
-    """
-    labels = [" / ".join(table.label for table in published.get(model, ())) for model in _models(results)]
-    head = ["model", "arm", "K=1", "Δ", "paper Δ", "K=5", "Δ", "paper Δ", "PPL", "paper", "p(t=ŷ)", "paper"]
-    head += ["words/s K=1", "K=5"]
-    rows = [_row(results, arm, published.get(arm["model"], ())) for arm in results["arms"]]
-    optional = [column for column in OPTIONAL if all(column[1] in arm for arm in results["arms"])]
-    head += [heading for heading, *_ in optional]
-    for row, arm in zip(rows, results["arms"], strict=True):
-        row += [f"{arm[key]:.0%}" for _, key, _ in optional]
-    lines = markdown(head, rows, left=2)
-    notes = [
-        "BLEU " + "; ".join(f"`{name}`" for name in dict.fromkeys(arm["signature"] for arm in results["arms"])) + ".",
-        "Δ: against that model's baseline, of a model without one against the teacher; paired bootstrap, "
-        "\\* p < 0.05, \\*\\* p < 0.01.",
-        f"paper: {', '.join(dict.fromkeys(filter(None, labels))) or 'none'} (tokenised BLEU); {DAGGER} from memory, "
-        "not verified.",
-        "PPL on the references; p(t=ŷ): mean probability of the greedy output, in percent; words/s: source words.",
-        *(f"{heading}: {meaning}, in truth." for heading, _, meaning in optional),
-        _seeds(results),
-    ]
-    tested = claims.claims(results, published)
-    lines += ["", *(f"- {note}" for note in notes), "", "## Claims of the paper", "", verdicts.markdown(tested)]
-    return "\n".join([*lines, "", f"{verdicts.summary(tested)}. Intervals are over test sentences."]) + "\n"
-
-
-def _models(results: dict) -> list[str]:
-    return list(dict.fromkeys(arm["model"] for arm in results["arms"]))
-
-
-def _seeds(results: dict) -> str:
-    seeds = sorted({arm["seed"] for arm in results["arms"]})
-    if len(seeds) == 1:
-        return f"A single seed ({seeds[0]}): the bootstrap speaks of test sentences, not of another training."
-    return f"Seeds: {', '.join(map(str, seeds))}."
-
-
-def _row(results: dict, arm: dict, published: Sequence) -> list[str]:
-    rows = [table.rows.get(arm["arm"]) for table in published]
-    cells = [f"{arm['model']} ({_count(arm['parameters'])})", arm["arm"]]
-    for beam in ("beam1", "beam5"):
-        cells += [f"{arm[f'bleu_{beam}']:.1f}", _delta(results, arm, beam)]
-        cells.append(_published(rows, f"delta_{beam}", lambda value: f"{value:+.1f}"))
-    cells += [
-        f"{arm['perplexity']:.{1 if arm['perplexity'] >= 10 else 2}f}",
-        _published(rows, "perplexity", lambda value: f"{value:.1f}"),
-    ]
-    cells += [percent(100 * arm["mode_probability"])]
-    cells += [_published(rows, "mode_probability", lambda value: f"{value:.1f}%")]
-    return cells + [_rate(arm[f"source_words_per_second_{beam}"]) for beam in ("beam1", "beam5")]
-
-
-def _delta(results: dict, arm: dict, beam: str) -> str:
-    """Against the arm it is compared with, and how sure that is."""
-    other = reference_of(results, arm)
-    if other is None or other is arm:
-        return "–"
-    found = arm.get("significance", {}).get(other["arm"], {}).get(beam)
-    p_value = 1.0 if found is None else found["p_value"]
-    mark = "**" if p_value < 0.01 else "*" if p_value < 0.05 else ""
-    return f"{arm[f'bleu_{beam}'] - other[f'bleu_{beam}']:+.1f}{mark.replace('*', chr(92) + '*')}"
+def sections(results: dict) -> list[Section]:
+    """The table of the arms."""
+    return [Section(table=of_arms(COLUMNS, results, results["arms"], left=2, notes=_notes(results)))]
 
 
 def reference_of(results: dict, arm: dict) -> dict | None:
-    """The row that deltas of `arm` are against: of the same model where there is one."""
+    """The arm that deltas of `arm` are against: of the same model where there is one."""
     named = [row for row in results["arms"] if row["arm"] == arm["against"]]
     return next((row for row in named if row["model"] == arm["model"]), named[0] if named else None)
 
 
-def _published(rows: Sequence, cell: str, write: Callable[[float], str]) -> str:
-    texts = []
-    for row in rows:
-        value = None if row is None else getattr(row, cell)
-        texts.append("–" if value is None else write(value) + (DAGGER if cell in row.from_memory else ""))
-    return " / ".join(texts) if any(text != "–" for text in texts) else "–"
+def _model(results: dict, arm: dict) -> str:
+    count = arm["parameters"]
+    return f"{arm['model']} ({f'{count / 1e6:.1f}M' if count >= 1e5 else f'{count / 1e3:.0f}k'})"
 
 
-def percent(value: float) -> str:
-    """Two significant digits, without an exponent."""
+def _delta(beam: str) -> Callable[[dict, dict], str]:
+    """BLEU above the arm it is compared with, and how sure that is."""
+
+    def cell(results: dict, arm: dict) -> str:
+        other = reference_of(results, arm)
+        if other is None or other is arm:
+            return "–"
+        found = arm.get("significance", {}).get(other["arm"], {}).get(beam)
+        p_value = 1.0 if found is None else found["p_value"]
+        mark = "**" if p_value < 0.01 else "*" if p_value < 0.05 else ""
+        return f"{arm[f'bleu_{beam}'] - other[f'bleu_{beam}']:+.1f}{mark}"
+
+    return cell
+
+
+def _published(name: str, form: str) -> Callable[[dict, dict], str]:
+    """The paper's numbers, one of each table that stands beside the model."""
+
+    def cell(results: dict, arm: dict) -> str:
+        texts = []
+        for table in scales.named(results["scale"]).published.get(arm["model"], ()):
+            row = table.rows.get(arm["arm"])
+            value = None if row is None else getattr(row, name)
+            texts.append("–" if value is None else form.format(value) + DAGGER * (name in row.from_memory))
+        return " / ".join(texts) if any(text != "–" for text in texts) else "–"
+
+    return cell
+
+
+def _number(name: str, write: Callable[[float], str]) -> Callable[[dict, dict], str | None]:
+    return lambda results, arm: write(arm[name]) if name in arm else None
+
+
+def percent(share: float) -> str:
+    """A share in percent, of two significant digits, without an exponent."""
+    value = 100 * share
     if value == 0:
         return "0%"
-    digits = 1 if value >= 1 else 2 if value >= 0.1 else 4
-    return f"{value:.{digits}f}%"
+    return f"{value:.{1 if value >= 1 else 2 if value >= 0.1 else 4}f}%"
 
 
 def _rate(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"
 
 
-def _count(parameters: int) -> str:
-    return f"{parameters / 1e6:.1f}M" if parameters >= 1e5 else f"{parameters / 1e3:.0f}k"
+def _perplexity(value: float) -> str:
+    return f"{value:.{1 if value >= 10 else 2}f}"
+
+
+COLUMNS = (
+    Column("model", _model),
+    Column("arm", _number("arm", str)),
+    Column("K=1", _number("bleu_beam1", "{:.1f}".format)),
+    Column("Δ", _delta("beam1")),
+    Column("paper Δ", _published("delta_beam1", "{:+.1f}")),
+    Column("K=5", _number("bleu_beam5", "{:.1f}".format)),
+    Column("Δ", _delta("beam5")),
+    Column("paper Δ", _published("delta_beam5", "{:+.1f}")),
+    Column("PPL", _number("perplexity", _perplexity)),
+    Column("paper", _published("perplexity", "{:.1f}")),
+    Column("p(t=ŷ)", _number("mode_probability", percent)),
+    Column("paper", _published("mode_probability", "{:.1f}%")),
+    Column("words/s K=1", _number("source_words_per_second_beam1", _rate)),
+    Column("K=5", _number("source_words_per_second_beam5", _rate)),
+    Column("right", _number("right_share_beam1", "{:.0%}".format)),
+    Column("mode", _number("mode_share_beam1", "{:.0%}".format)),
+)
+
+
+def _notes(results: dict) -> list[str]:
+    printed = scales.named(results["scale"]).published
+    of_models = [printed.get(model, ()) for model in dict.fromkeys(arm["model"] for arm in results["arms"])]
+    labels = ", ".join(" / ".join(table.label for table in tables) for tables in of_models if tables)
+    seeds = sorted({arm["seed"] for arm in results["arms"]})
+    toy = all("right_share_beam1" in arm for arm in results["arms"])
+    return [
+        "K: beam; BLEU "
+        + "; ".join(f"`{name}`" for name in dict.fromkeys(arm["signature"] for arm in results["arms"])),
+        "Δ: against that model's baseline, of a model without one against the teacher; paired bootstrap over test "
+        "sentences, * p < 0.05, ** p < 0.01",
+        f"paper: {labels or 'none'} (tokenised BLEU); {DAGGER} from memory, not verified",
+        "PPL: perplexity of the references; p(t=ŷ): mean probability of the greedy output; words/s: source words",
+        *(["right, mode: greedy outputs that are a correct, or the most probable, translation in truth"] * toy),
+        f"one seed ({seeds[0]}): the bootstrap says nothing of another training"
+        if len(seeds) == 1
+        else f"seeds: {', '.join(map(str, seeds))}",
+    ]
+
+
+# In words
+
+
+def headline(results: dict) -> tuple[str, str]:
+    """Data and models; the effect of Seq-KD."""
+    models = dict.fromkeys(arm["model"] for arm in results["arms"] if ROLES[arm["arm"]] != "transformer")
+    effects = [f"Seq-KD {_gain(seq_kd, baseline)} BLEU over its baseline" for seq_kd, baseline in _students(results)]
+    return f"{DATA.get(results['scale'], results['scale'])}, LSTM {' to '.join(models)}", "; ".join(effects) or "–"
+
+
+DATA = {"smoke": "toy language", "multi30k": "Multi30k En–De", "paper-en-de": "WMT En–De", "paper-th-en": "IWSLT Th–En"}
+
+
+def findings(results: dict) -> list[str]:
+    """The main effects, of each student that has a baseline and Seq-KD."""
+    teacher = next((arm for arm in results["arms"] if arm["arm"] == TEACHER), None)
+    found = []
+    for seq_kd, baseline in _students(results):
+        adds, usual = (arm["bleu_beam5"] - arm["bleu_beam1"] for arm in (seq_kd, baseline))
+        found += [
+            f"Decoded greedily, the {seq_kd['model']} student trained by Seq-KD has {seq_kd['bleu_beam1']:.1f} BLEU: "
+            f"{_gain(seq_kd, baseline)} against its baseline, {_gain(seq_kd, baseline, ACROSS)} against its baseline "
+            f"with a beam of 5.",
+            *([f"Against its teacher, both greedy, it has {_gain(seq_kd, teacher)} BLEU."] if teacher else []),
+            f"A beam of 5 adds {adds:+.1f} BLEU to Seq-KD, and {usual:+.1f} to the baseline.",
+            f"Seq-KD gives its own greedy output a probability of {percent(seq_kd['mode_probability'])} (the baseline "
+            f"{percent(baseline['mode_probability'])}); its perplexity on references is "
+            f"{_perplexity(seq_kd['perplexity'])} (the baseline's {_perplexity(baseline['perplexity'])}).",
+        ]
+        others = [arm for arm in results["arms"] if arm["model"] == seq_kd["model"] and arm not in (seq_kd, baseline)]
+        if others:
+            told = ", ".join(f"{arm['arm']} {_gain(arm, baseline)}" for arm in others)
+            found.append(f"The other ways to teach it, greedily against the baseline: {told}.")
+    return found
+
+
+def _students(results: dict) -> list[tuple[dict, dict]]:
+    """(Seq-KD, baseline) of each student that has both."""
+    arms = {(arm["model"], arm["arm"]): arm for arm in results["arms"]}
+    found = [(arm, arms.get((arm["model"], BASELINE))) for arm in results["arms"] if arm["arm"] == "Seq-KD"]
+    return [(seq_kd, baseline) for seq_kd, baseline in found if baseline]
+
+
+def _gain(arm: dict, other: dict, compared_as: str = "beam1") -> str:
+    """A difference in BLEU, with its 95% interval over test sentences where that was computed."""
+    beam, other_beam = COMPARED[compared_as]
+    compared = arm.get("significance", {}).get(other["arm"], {}).get(compared_as)
+    interval = f"[{compared['delta_low']:+.1f}, {compared['delta_high']:+.1f}]" if compared else "(not tested)"
+    return f"{arm[f'bleu_{beam}'] - other[f'bleu_{other_beam}']:+.1f} {interval}"

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from experiments.core import dry_run
 from experiments.core.claims import DIRECTION, FAILED, NOT_RUN, REPRODUCED
-from experiments.kim_rush_2016 import __main__ as command
-from experiments.kim_rush_2016 import arms, claims, dry_run, published, scales, study
-from experiments.kim_rush_2016.scales import SCALES
-from seqkd_jax import distillation, losses
+from experiments.core.study import Workspace, main, select
+from experiments.kim_rush_2016 import arms, claims, pipeline, scales, study
+from experiments.kim_rush_2016.scales import SCALES, rows
+from seqkd_jax import distillation, losses, models
 from seqkd_jax.config import LSTMConfig, SearchConfig
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import progress
@@ -18,7 +19,7 @@ from seqkd_jax.utils import progress
 def micro():
     """The smoke scale, but so small that it learns nothing."""
     (smoke,) = SCALES["smoke"]
-    models = {"teacher": (LSTMConfig(1, 12, dropout=0.1),), "student": (LSTMConfig(1, 8, dropout=0.0),)}
+    tiny = {"teacher": (LSTMConfig(1, 12, dropout=0.1),), "student": (LSTMConfig(1, 8, dropout=0.0),)}
 
     def short(config):
         return replace(config, epochs=1, max_steps=3)
@@ -26,8 +27,8 @@ def micro():
     return replace(
         smoke,
         name="micro",
-        embedded=(64, 8, 12),
-        models=models,
+        toy=(64, 8, 12),
+        models=tiny,
         training={role: short(config) for role, config in smoke.training.items()},
         fine_tuning={role: short(config) for role, config in smoke.fine_tuning.items()},
         seq_kd_search=SearchConfig(beam=2),
@@ -44,7 +45,7 @@ def run(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(SCALES, "micro", (micro(),))
 
     def call(*arguments):
-        status = command.main(["--scale", "micro", "--out", str(tmp_path), *arguments])
+        status = main(study.STUDY, ["--scale", "micro", "--out", str(tmp_path), *arguments])
         return status, *capsys.readouterr()
 
     return call
@@ -73,7 +74,7 @@ def test_each_arm_is_one_cell_and_starts_from_an_earlier_one():
     cells = [arm[1:] for arm in arms.ARMS]
     assert len(set(cells)) == len(cells)
     for place, arm in enumerate(arms.ARMS):
-        assert arm.corpus in study.CORPORA and arm.loss in losses.LOSSES
+        assert arm.corpus in pipeline.CORPORA and arm.loss in losses.LOSSES
         earlier = {other.name: other for other in arms.ARMS[:place]}
         as_in_the_paper = (arm.corpus == "seq_inter") == (arm.start is not None)
         assert as_in_the_paper, "Seq-Inter is fine-tuning, and nothing else is; an arm of your own: leave it out here"
@@ -85,18 +86,21 @@ def test_an_arm_is_trained_with_the_loss_that_it_names(monkeypatch):
     scale = next(iter(SCALES.values()))[0]
     for arm in arms.ARMS:
         if arm.role in scale.training:
-            assert study.train_config(scale, arm).loss.name == arm.loss
+            assert pipeline.train_config(scale, arm).loss.name == arm.loss
     monkeypatch.setitem(losses.LOSSES, "own", losses.LOSSES["word_kd"])
-    own = study.train_config(scale, arms.Arm("Own", "student", None, "gold", "own")).loss
+    own = pipeline.train_config(scale, arms.Arm("Own", "student", None, "gold", "own")).loss
     assert own.name == "own" and own.alpha == scale.word_kd.alpha
 
 
-def test_arms_are_named_as_in_the_table_or_by_their_slug():
-    assert arms.named("seq_kd+seq_inter") == arms.named("Seq-KD + Seq-Inter")
-    assert [arm.name for arm in arms.select(["seq_kd", "baseline"])] == ["Baseline", "Seq-KD"]
-    assert arms.select([]) == arms.ARMS
-    with pytest.raises(UserError, match="seq_kd_inter.*all_three"):
-        arms.named("seq_kd_inter")
+def test_arms_are_named_as_in_the_table_or_by_their_slug_or_key():
+    (smoke,) = SCALES["smoke"]
+    given = rows(smoke)
+    both = select(given, ["seq_kd+seq_inter"])
+    assert both == select(given, ["Seq-KD + Seq-Inter"]) == select(given, ["seq_kd+seq_inter-2x32"])
+    assert [row.arm.name for row in select(given, ["seq_kd", "baseline"])] == ["Baseline", "Seq-KD"]
+    assert select(given, []) == given
+    with pytest.raises(UserError, match="--only seq_kd_inter: no arm.*all_three"):
+        select(given, ["seq_kd_inter"])
 
 
 # Scales
@@ -104,9 +108,9 @@ def test_arms_are_named_as_in_the_table_or_by_their_slug():
 
 @pytest.mark.parametrize("scale", {id(scale): scale for pair in SCALES.values() for scale in pair}.values(), ids=str)
 def test_scales_hold_together(scale):
-    rows = study.rows(scale)
-    assert len({row.key for row in rows}) == len(rows)
-    assert {row.arm.role for row in rows} == set(scale.models) == set(scale.training)
+    given = rows(scale)
+    assert len({row.key for row in given}) == len(given)
+    assert {row.arm.role for row in given} == set(scale.models) == set(scale.training)
     assert scale.seq_inter_selection in distillation.SELECTIONS
     assert scale.word_kd.alpha == 0.5 and scale.word_kd.temperature == 1.0
     of_the_paper = {role: config for role, config in scale.training.items() if role != "transformer"}
@@ -117,16 +121,16 @@ def test_scales_hold_together(scale):
     for role, config in scale.fine_tuning.items():
         rate = config.optimiser.learning_rate
         assert rate == pytest.approx(0.1 * scale.training[role].optimiser.learning_rate)
-    assert set(scale.published) <= {scales.label(row.model) for row in rows}
+    assert set(scale.published) <= {scales.label(row.model) for row in given}
 
 
 def test_smoke_is_as_small_as_it_was_asked_to_be():
     (smoke,) = SCALES["smoke"]
     assert smoke.vocabulary.size <= 400 and smoke.vocabulary.tokenizer == "pretokenised"
     assert smoke.teacher.layers <= 2 and smoke.teacher.size <= 128
-    assert smoke.students[0].size <= 48 and smoke.max_compilations == 20
+    assert smoke.models["student"][0].size <= 48 and smoke.max_compilations == 20
     assert len(smoke.shapes) == len(smoke.source_buckets) == smoke.batch.buckets == 1
-    assert smoke.seq_inter_search.beam == 16 and len(study.rows(smoke)) == 10
+    assert smoke.seq_inter_search.beam == 16 and len(rows(smoke)) == 10
 
 
 def test_published_settings():
@@ -136,9 +140,15 @@ def test_published_settings():
         assert scale.training["student"].optimiser.normalise == "sentences"
         assert scale.seq_inter_selection == "kim_rush" and scale.evaluation.length_rule == "none"
     assert (en_de.seq_inter_share, th_en.seq_inter_share) == (0.5, 1.0)
-    sizes = {scales.label(model): dry_run.parameters(en_de, model) for model in (en_de.teacher, *en_de.students)}
+    sizes = {
+        scales.label(model): models.parameter_count(study.build(en_de, model))
+        for model in (en_de.teacher, *en_de.models["student"])
+    }
     assert sizes == {"4×1000": 221_094_004, "2×500": 84_814_004, "2×300": 48_568_404}
-    sizes = {scales.label(model): dry_run.parameters(th_en, model) for model in (th_en.teacher, *th_en.students)}
+    sizes = {
+        scales.label(model): models.parameter_count(study.build(th_en, model))
+        for model in (th_en.teacher, *th_en.models["student"])
+    }
     assert sizes == {"2×500": 47_289_004, "2×100": 7_917_804}
 
 
@@ -159,37 +169,41 @@ def test_a_dry_run_of_some_arms_counts_what_they_need(run):
     _, told, _ = run("--dry-run", "--only", "baseline")
     assert "n-best lists" not in told and "Teacher" not in told
     _, told, _ = run("--dry-run", "--only", "seq_kd+seq_inter")
-    assert told.count("n-best lists") == 2 and "| Teacher " in told and "| Seq-KD " in told and "| Word-KD" not in told
+    assert (
+        told.count("n-best lists") == 2 and "| Teacher, " in told and "| Seq-KD, " in told and "| Word-KD" not in told
+    )
 
 
 def test_updates_are_counted_by_hand():
     (smoke,) = SCALES["smoke"]
-    config = smoke.training["student"]
-    rows = {row.arm.name: row.arm for row in study.rows(smoke)}
-    pairs, _, _ = smoke.embedded
-    assert dry_run.update_count(smoke, rows["Baseline"], config) == config.epochs * -(-pairs // smoke.shapes[0][0])
-    tuned = dry_run.update_count(smoke, rows["Baseline + Seq-Inter"], config)
-    assert smoke.seq_inter_share == 0.25
-    assert tuned == config.epochs * -(-pairs // 4 // smoke.shapes[0][0])
-    assert smoke.facts.pairs == pairs
+    updates = {row.arm.name: study.plan(smoke, row).updates for row in rows(smoke)}
+    pairs, _, _ = smoke.toy
+    epochs = smoke.training["student"].epochs
+    assert smoke.facts.pairs == pairs and smoke.seq_inter_share == 0.25
+    assert updates["Baseline"] == updates["Seq-KD"] == epochs * -(-pairs // smoke.shapes[0][0])
+    epochs = smoke.fine_tuning["student"].epochs
+    assert updates["Baseline + Seq-Inter"] == epochs * -(-pairs // 4 // smoke.shapes[0][0])
 
 
 def test_word_kd_costs_a_teacher_more():
     scale = micro()
-    found = {row.arm.name: dry_run.estimate(scale, row, 1) for row in study.rows(scale)[2:5]}
-    assert found["Word-KD"].flops > found["Baseline"].flops == found["Seq-KD"].flops
-    assert found["Word-KD"].memory.teacher > 0 == found["Baseline"].memory.teacher
+    plans = {row.arm.name: study.plan(scale, row) for row in rows(scale)[2:5]}
+    flops = {name: dry_run.update_flops(plan) for name, plan in plans.items()}
+    assert flops["Word-KD"] > flops["Baseline"] == flops["Seq-KD"]
+    memory = {name: dry_run.update_memory(plan, 1) for name, plan in plans.items()}
+    assert memory["Word-KD"].teacher > 0 == memory["Baseline"].teacher
+    assert memory["Baseline"].optimiser >= 2 * memory["Baseline"].parameters, "Adam has two moments"
 
 
 # Claims
 
 
 def results(**bleu):
-    rows = []
+    found = []
     for name, (beam1, beam5, probability) in bleu.items():
-        row = {"model": "2×32", "arm": name.replace("_", "-"), "bleu_beam1": beam1, "bleu_beam5": beam5}
-        rows.append({**row, "mode_probability": probability, "perplexity": 5.0})
-    return {"arms": rows}
+        row = {"model": "2×100", "arm": name.replace("_", "-"), "bleu_beam1": beam1, "bleu_beam5": beam5}
+        found.append({**row, "mode_probability": probability, "perplexity": 5.0})
+    return {"scale": "multi30k", "arms": found}
 
 
 def test_claims_get_their_verdicts_as_measured():
@@ -212,7 +226,7 @@ def test_the_bootstrap_decides_whether_a_gain_is_more_than_a_direction():
     assert (claim.verdict, claim.interval, claim.seeds) == (REPRODUCED, (0.1, 0.9), 1) and "p = 0.010" in claim.measured
     compared["delta_low"] = -0.1
     assert claims.claims(made)[1].verdict == DIRECTION
-    made["arms"].append({**made["arms"][0], "model": "2×128", "arm": "Teacher", "bleu_beam1": 19.0})
+    made["arms"].append({**made["arms"][0], "model": "2×500", "arm": "Teacher", "bleu_beam1": 19.0})
     made["arms"][1]["significance"]["Teacher"] = {"beam1": compared | {"delta_low": 0.2}}
     assert claims.claims(made)[3].interval == (0.2, 0.9), "with its teacher, which is another model"
     assert claims.claims(made)[2].interval is None, "at one beam against another: nothing in these results says it"
@@ -222,10 +236,8 @@ def test_the_bootstrap_decides_whether_a_gain_is_more_than_a_direction():
 
 def test_claims_show_the_numbers_of_the_paper():
     made = results(Baseline=(20.0, 22.0, 0.01), **{"Seq_KD": (23.0, 23.2, 0.1)})
-    made["arms"].append({**made["arms"][0], "model": "2×128", "arm": "Teacher"})
-    tables = {"2×32": (published.EN_DE_500, published.TH_EN_100)}
-    tables["2×128"] = (published.EN_DE_TEACHER, published.TH_EN_TEACHER)
-    _, gain, across, above, modes, beams, perplexities = (claim.published for claim in claims.claims(made, tables))
+    made["arms"].append({**made["arms"][0], "model": "2×500", "arm": "Teacher"})
+    _, gain, across, above, modes, beams, perplexities = (claim.published for claim in claims.claims(made))
     assert across == "+1.3 / +0.1" and above == "+1.2 / -1.5"
     assert gain == "+4.2 / +2.2†" and modes == "16.9 against 0.9 percent / 6.9† against 1.4 percent"
     assert beams == "beam 5 adds +0.1, to the baseline +2.9 / beam 5 adds +0.6, to the baseline +2.1†"
@@ -238,12 +250,12 @@ def test_claims_show_the_numbers_of_the_paper():
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (["--scale", "nano"], "no scale is called 'nano'"),
-        (["--only", "seqkd"], "no arm is called 'seqkd'"),
-        (["--only", "transformer_teacher"], "has no model for that"),
-        (["--data", "."], "embedded language"),
-        (["--scale", "multi30k"], "needs --data DIR"),
-        (["--scale", "paper", "--data", "nowhere"], "no such file or directory"),
+        (["--scale", "nano"], "--scale nano: there is none"),
+        (["--only", "seqkd"], "--only seqkd: no arm"),
+        (["--only", "transformer_teacher"], "no arm of this scale has that name"),
+        (["--data", "."], "toy data"),
+        (["--scale", "multi30k"], "needs --data"),
+        (["--scale", "multi30k", "--data", "nowhere"], "no such file or directory"),
     ],
 )
 def test_errors_are_one_line(run, arguments, said):
@@ -269,8 +281,8 @@ def test_one_arm_makes_what_it_needs_and_is_found_again(run, tmp_path):
 
 @pytest.mark.parametrize("name", [arm.name for arm in arms.ARMS if arm.role == "student"])
 def test_each_arm_learns_from_its_corpus_its_start_and_its_teacher(name, monkeypatch, tmp_path):
-    making = study.Study(micro(), tmp_path / "stages", None)
-    row = next(row for row in study.rows(making.scale) if row.arm.name == name)
+    making = Workspace(micro(), None, tmp_path / "stages")
+    row = next(row for row in rows(making.scale) if row.arm.name == name)
 
     def corpus_of(kind):
         directory = tmp_path / kind
@@ -292,22 +304,22 @@ def test_each_arm_learns_from_its_corpus_its_start_and_its_teacher(name, monkeyp
         raise InterruptedError
 
     kinds = {kind: lambda _, kind=kind: corpus_of(kind) for kind in ("seq_kd", "seq_inter")}
-    monkeypatch.setattr(study, "CORPORA", {"gold": study.data, **kinds})
-    monkeypatch.setattr(study, "trained", checkpoint_of)
-    monkeypatch.setattr(study, "train_translator", noted)
+    monkeypatch.setattr(pipeline, "CORPORA", {"gold": pipeline.data, **kinds})
+    monkeypatch.setattr(pipeline, "trained", checkpoint_of)
+    monkeypatch.setattr(pipeline, "train_translator", noted)
     with pytest.raises(InterruptedError):
-        study.training(making, row)
+        pipeline.training(making, row)
     (run,) = seen
-    gold = study.read(making, study.data(making), "train")
+    gold = pipeline.read(making, pipeline.data(making), "train")
     if row.arm.corpus == "gold":
         assert run.train.targets == gold.targets
     else:
         assert run.train.targets == [f"{row.arm.corpus} {making.scale.languages[1]}"]
-    assert run.valid.targets == study.read(making, study.data(making), "valid").targets != gold.targets
-    start, taught = study.start_of(row), row.arm.loss == "word_kd"
+    assert run.valid.targets == pipeline.read(making, pipeline.data(making), "valid").targets != gold.targets
+    start, taught = scales.start_of(row), row.arm.loss == "word_kd"
     assert (start is None) == (row.arm.start is None)
     assert run.start == (checkpoint_of(making, start) if start else None)
-    assert run.teacher == (tmp_path / study.Row(arms.ARMS[0], making.scale.teacher).key if taught else None)
+    assert run.teacher == (tmp_path / making.scale.teacher_row.key if taught else None)
     assert run.model == row.model and run.config.loss.name == row.arm.loss
 
 
@@ -317,7 +329,7 @@ def test_the_whole_table(run, tmp_path):
     status, told, log = run()
     assert status == 0, log
     found = json.loads((tmp_path / "results.json").read_text())
-    assert [arm["arm"] for arm in found["arms"]] == [row.arm.name for row in study.rows(micro())]
+    assert [arm["arm"] for arm in found["arms"]] == [row.arm.name for row in rows(micro())]
     for arm in found["arms"]:
         wanted = {"Teacher"} if arm["arm"] == "Baseline" else {"Teacher", arm["against"]} - {arm["arm"]}
         assert set(arm["significance"]) >= wanted - {arm["arm"]}

@@ -4,7 +4,6 @@ import random
 
 import pytest
 
-from experiments.core import report
 from experiments.core.plots import draw_all, pyplot
 from experiments.kim_rush_2016 import plots, published, tables
 from experiments.kim_rush_2016.arms import ARMS, against
@@ -45,54 +44,50 @@ def made_up(students=("2×100",), seeds=(1,)):
                     },
                 }
             )
-    return {"study": "made up", "arms": rows}
+    return {"study": "kim_rush_2016", "scale": "multi30k", "arms": rows}
 
 
-def cells(table):
-    """model, arm -> the other cells."""
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.partition("\n\n")[0].splitlines()]
-    head, _, *body = rows
-    assert {len(row) for row in body} == {len(head)}, "every row must have a cell for every column"
-    return {(row[0], row[1]): row[2:] for row in body}
+def cells(results):
+    """model, arm -> the other cells of the table."""
+    (section,) = tables.sections(results)
+    return {(model, arm): others for model, arm, *others in section.table.rows}
+
+
+def notes(results):
+    return "; ".join(tables.sections(results)[0].table.notes)
 
 
 def test_every_arm_has_a_row_beside_the_paper():
+    """With several of its tables where several stand beside a model."""
     results = made_up()
-    printed = {"2×500": (published.TH_EN_TEACHER,), "2×100": (published.TH_EN_100,)}
-    found = cells(tables.table(results, printed))
+    found = cells(results)
     assert [name for _, name in found] == [row["arm"] for row in results["arms"]]
     seq_kd = found["2×100 (7.9M)", "Seq-KD"]
     arms = {row["arm"]: row for row in results["arms"]}
     delta = arms["Seq-KD"]["bleu_beam1"] - arms["Baseline"]["bleu_beam1"]
     assert seq_kd[0] == f"{arms['Seq-KD']['bleu_beam1']:.1f}"
-    assert seq_kd[1] == f"{delta:+.1f}\\*\\*" and seq_kd[4].endswith("\\*") and not seq_kd[4].endswith("\\*\\*")
-    assert seq_kd[2] == "+2.2†" and found["2×100 (7.9M)", "All three"][2] == "+3.6"
-    assert seq_kd[7] == "125.4†" and seq_kd[9] == "6.9%†"
-    assert found["2×500 (47.3M)", "Teacher"][1] == "–", "the teacher is not compared with itself"
-
-
-def test_several_published_tables_stand_side_by_side():
-    table = tables.table(made_up(), {"2×100": (published.EN_DE_500, published.TH_EN_100)})
-    assert cells(table)["2×100 (7.9M)", "Word-KD"][2] == "+0.7 / +1.2†"
-    assert cells(table)["2×500 (47.3M)", "Teacher"][2] == "–"
+    assert seq_kd[1] == f"{delta:+.1f}**" and seq_kd[4].endswith("*") and not seq_kd[4].endswith("**")
+    assert seq_kd[2] == "+4.2 / +2.2†" and found["2×100 (7.9M)", "All three"][2] == "+4.1 / +3.6"
+    assert seq_kd[7] == "22.7 / 125.4†" and seq_kd[9] == "16.9% / 6.9%†"
+    assert found["2×500 (47.3M)", "Teacher"][1:3] == ["–", "–"], "the teacher is not compared with itself"
 
 
 def test_the_notes_say_what_a_reader_must_know():
-    one = tables.table(made_up(), {})
-    assert SIGNATURE in one and "A single seed (1)" in one and "from memory" in one
-    assert "Seeds: 1, 2." in tables.table(made_up(seeds=(1, 2)), {})
+    one = notes(made_up())
+    assert SIGNATURE in one and "one seed (1)" in one and "from memory" in one and "En–De 2×500 / Th–En 2×100" in one
+    assert "seeds: 1, 2" in notes(made_up(seeds=(1, 2)))
 
 
 def test_no_mark_without_a_bootstrap():
     results = made_up()
     for row in results["arms"]:
         row["significance"] = {}
-    assert "\\*" not in "".join(cell for row in cells(tables.table(results, {})).values() for cell in row)
+    assert "*" not in "".join(cell for row in cells(results).values() for cell in row)
 
 
 @pytest.mark.parametrize("percent, text", [(0, "0%"), (12.345, "12.3%"), (0.456, "0.46%"), (0.0123, "0.0123%")])
 def test_small_percentages_keep_their_digits(percent, text):
-    assert tables.percent(percent) == text
+    assert tables.percent(percent / 100) == text
 
 
 def test_published_deltas_are_those_of_the_printed_bleu():
@@ -106,15 +101,6 @@ def test_published_deltas_are_those_of_the_printed_bleu():
                 if delta is not None and (table.label, name, beam) != ("En–De 2×500", "Baseline + Seq-Inter", "beam1"):
                     assert found == pytest.approx(delta, abs=0.051), (table.label, name, beam)
             assert row.from_memory <= published.ALL
-
-
-def test_results_need_what_every_arm_must_tell():
-    results = {**made_up(), **report.what_ran({"train": "0" * 64})}
-    assert {"command", "commit", "versions", "devices", "host_cpu", "data", "arms"} <= set(results)
-    tables.check(results)
-    del results["arms"][3]["perplexity"]
-    with pytest.raises(ValueError, match="Word-KD.*perplexity"):
-        tables.check(results)
 
 
 def test_plots_are_drawn_and_the_same_twice(tmp_path):

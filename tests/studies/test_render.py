@@ -2,22 +2,11 @@
 
 import pytest
 import test_abnar_2020_report
-import test_kim_rush_2016_report
 
 from experiments.abnar_2020 import claims as abnar_claims
 from experiments.abnar_2020 import tables as abnar_tables
 from experiments.core import render
-from experiments.kim_rush_2016 import claims as kim_rush_claims
-from experiments.kim_rush_2016 import scales
-from experiments.kim_rush_2016 import tables as kim_rush_tables
 from seqkd_jax.utils import files
-
-
-def kim_rush():
-    """(results, their claims, their table)"""
-    found = test_kim_rush_2016_report.made_up() | {"study": "kim_rush_2016", "scale": "multi30k"}
-    printed = scales.named("multi30k").published
-    return found, kim_rush_claims.claims(found, printed), kim_rush_tables.table(found, printed)
 
 
 def abnar():
@@ -25,7 +14,7 @@ def abnar():
     return found, abnar_claims.claims(found), abnar_tables.table(found)
 
 
-@pytest.mark.parametrize("made_up", [kim_rush, abnar])
+@pytest.mark.parametrize("made_up", [abnar])
 def test_a_report_is_written_anew_from_its_results_alone(made_up, tmp_path, capsys):
     found, claims, table = made_up()
     files.write_json(tmp_path / "results.json", found | {"claims": ["of an earlier version"]})
@@ -46,11 +35,7 @@ def test_results_of_another_study_are_refused(tmp_path, capsys):
     for found in ({"study": "replicas"}, ["no", "results"]):
         files.write_json(tmp_path / "results.json", found)
         assert render.main(["--out", str(tmp_path)]) == 2
-        assert "no results.json of kim_rush_2016 or abnar_2020" in capsys.readouterr().err
-    found, _, _ = kim_rush()
-    files.write_json(tmp_path / "results.json", found | {"scale": "nano"})
-    assert render.main(["--out", str(tmp_path)]) == 2
-    assert "no scale has results called 'nano'" in capsys.readouterr().err
+        assert "no results.json of abnar_2020" in capsys.readouterr().err
 
 
 def as_json(interval):

@@ -1,0 +1,128 @@
+"""What a scale of a study would take, from shapes and configurations alone: nothing is trained, compiled or read.
+
+A study gives a `Plan` of each arm's training. FLOPs are those of matrix products (`performance.count_flops`) in the
+very step that training compiles; memory is that of one device at the largest batch. Sizes of data are assumed, so
+updates and FLOPs are estimates.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.core.tables import Section, Table
+from seqkd_jax import models
+from seqkd_jax.config import TrainConfig
+from seqkd_jax.losses import LOSSES, arguments_from, over_positions
+from seqkd_jax.training import train_step
+from seqkd_jax.types import Batch, Model
+from seqkd_jax.utils import performance
+
+NOTES = (
+    "memory: weights, gradients, the optimiser's state, a teacher, and what the backward pass reads; all seeds",
+    "FLOPs: of matrix products, all seeds; a CPU core makes some 1e10 to 5e10 of them a second in training "
+    "(`performance.matrix_peak` measures the most)",
+)
+
+
+class Plan(NamedTuple):
+    """The training of one arm. Batches are abstract, with all their rows: [rows, ...]."""
+
+    model: Model
+    config: TrainConfig
+    updates: int
+    batch: Batch  # of mean length
+    largest: Batch
+    teacher: Model | None = None
+    each: bool = False  # every replica has a teacher of its own
+    once: float = 0.0  # FLOPs beside those of updates
+
+
+def sections(
+    arms: Sequence[Any], plan: Callable[[Any], Plan], further: Sequence[tuple[str, float]], devices: int
+) -> list[Section]:
+    """The dry run of these arms. further: what else is computed, and its FLOPs."""
+    rows, total = [], sum(flops for _, flops in further)
+    for arm in arms:
+        found = plan(arm)
+        each = update_flops(found)
+        training = found.updates * each + found.once
+        total += training
+        size = f"{update_memory(found, devices).total / 2**20:,.0f} MiB"
+        parameters = f"{models.parameter_count(found.model):,}"
+        rows.append([arm.label, parameters, f"{found.updates:,}", size, f"{each:.2g}", f"{training:.2g}"])
+    head = ["arm", "parameters", "updates", "memory per device", "FLOPs per update", "training FLOPs"]
+    points = [f"{what}: {flops:.2g} FLOPs" for what, flops in further]
+    return [Section(table=Table(head, rows, notes=NOTES)), Section(points=[*points, f"in all: {total:.2g} FLOPs"])]
+
+
+def update_flops(plan: Plan) -> float:
+    """FLOPs of one update of mean length, over all replicas."""
+    config = plan.config
+    microbatch = _with_rows(plan.batch, config.accumulate, (1, config.accumulate))
+    rows = jax.ShapeDtypeStruct(microbatch.labels.shape[:3], np.int32)
+    state = jax.eval_shape(lambda: train_step.start_state(plan.model, config))
+    params = None if plan.teacher is None else _params(plan.teacher, config.replicas if plan.each else 1)
+    teacher = None if plan.teacher is None else train_step.Teacher(plan.teacher, params, plan.each)
+    update = train_step.update_for(plan.model, config, tuple(jax.local_devices()[:1]), teacher)
+    return performance.count_flops(update, state, microbatch, rows, train_step.settings(config, 1.0), params)
+
+
+def update_memory(plan: Plan, devices: int) -> performance.Memory:
+    """Bytes on one of the devices during the largest update, of all replicas."""
+    config, model, teacher = plan.config, plan.model, plan.teacher
+    batch = _with_rows(plan.largest, devices * config.accumulate)
+    loss_of, arguments = over_positions(LOSSES[config.loss.name]), arguments_from(config.loss)
+    keys = jax.eval_shape(lambda: jax.vmap(jax.random.key)(np.arange(batch.labels.shape[0])))
+    taught_by = None if teacher is None else _params(teacher)
+
+    def loss(params, given):
+        batch, keys, teacher_params = given
+        logits = model.head(params, model.features(params, batch.inputs, keys))
+        taught = None
+        if teacher is not None:
+            taught = teacher.head(teacher_params, teacher.features(teacher_params, batch.inputs, None))
+        return loss_of(logits, taught, batch.labels, batch.weights, arguments)[0]
+
+    state = jax.eval_shape(lambda: train_step.start_state(model, config))
+    weights, average = performance.tree_bytes(state.params), performance.tree_bytes(state.average)
+    teachers = config.replicas if plan.each else 1
+    return performance.Memory(
+        parameters=weights,
+        gradients=weights * (2 if config.accumulate > 1 else 1),
+        optimiser=performance.tree_bytes(state) - weights - average,
+        average=average,
+        teacher=0 if teacher is None else teachers * performance.tree_bytes(taught_by),
+        activations=config.replicas * performance.residual_bytes(loss, _params(model), (batch, keys, taught_by)),
+    )
+
+
+def decoding_flops(model: Any, source_length: float, target_length: float, beam: int) -> float:
+    """FLOPs of the beam search of one sentence."""
+    length, params = math.ceil(target_length), _params(model)
+    source = jax.ShapeDtypeStruct((1, math.ceil(source_length)), np.int32)
+    start = lambda params, source: model.start(params, source, length)  # noqa: E731
+    memory, state = jax.eval_shape(start, params, source)
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0], beam, *leaf.shape[1:]), leaf.dtype), state)
+
+    def step(params, token, memory, state):
+        features, _, state = model.step(params, token, memory, state)
+        return model.head(params, features), state
+
+    each = performance.count_flops(step, params, jax.ShapeDtypeStruct((1, beam), np.int32), memory, state)
+    return performance.count_flops(start, params, source) + length * each
+
+
+def _with_rows(batch: Batch, parts: int, lead: tuple[int, ...] = ()) -> Batch:
+    """One of so many equal parts of a batch [rows, ...], with leading axes."""
+    shape = lambda leaf: (*lead, math.ceil(leaf.shape[0] / parts), *leaf.shape[1:])  # noqa: E731
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(shape(leaf), leaf.dtype), batch)
+
+
+def _params(model: Model, replicas: int = 1) -> Any:
+    params = jax.eval_shape(model.init, jax.eval_shape(lambda: jax.random.key(0)))
+    if replicas == 1:
+        return params
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((replicas, *leaf.shape), leaf.dtype), params)

@@ -1,0 +1,266 @@
+"""The one runner of studies: a `Study` is a value, and `main(study)` is its command, `python -m experiments.NAME`.
+
+    options -> scales -> for each: its arms, made in stages -> results.json -> claims, table.md, report.html, plots
+
+Options hold --scale, --data, --out, --only, --dry-run and --render; a study may add its own. Stopped and started again,
+a command continues where it was, since stages are files (`stages`). What a study has to say about a results.json
+(`claims`, `sections`, `plots`, `headline`, `findings`) is read off that file alone, so --render and `pages` write it
+anew without a checkpoint.
+
+A study's scales and arms are of its own types. Of a scale the runner reads
+
+    name            as it stands in results.json
+    toy             sizes of the data that is made here; None: --data leads to the data
+    files           what --data leads to, in words
+    deviations      from the paper, a sentence each
+    max_compilations  more are a failure; 0: no limit
+
+and of an arm, which is hashable, `label` (in tables), `key` (in names of files and logs) and `names` (those that --only
+knows; the first is shown to the user).
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import tyro
+
+from experiments.core import claims, dry_run, report, stages
+from experiments.core.tables import Section
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files, progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every study's command takes."""
+
+    scale: str = "smoke"
+    """How large: smoke takes minutes on two cores."""
+    data: Path | None = None
+    """The data of a scale that is not on toy data."""
+    out: Path | None = None
+    """Where results go, and stages in OUT/stages (default: runs/STUDY/SCALE)."""
+    only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ARM ...")] = ()
+    """Make only these arms, and those that they learn from; arms that were made before are reported, too."""
+    dry_run: bool = False
+    """Print parameters, updates, memory and FLOPs; train nothing."""
+    render: Path | None = None
+    """A directory with results.json: write its verdicts, table and plots anew; train nothing and read nothing else."""
+
+
+class Workspace(NamedTuple):
+    """A scale, its data and where its stages are: what each stage is a function of."""
+
+    scale: Any
+    data: Any  # what `Study.load` gave
+    root: Path
+    make: bool = True  # False: only look up what is there; NotMade if it is not
+
+    def stage(
+        self, name: str, settings: Any, inputs: Mapping[str, Path], make: Callable, resumable=False, version=1
+    ) -> Path:
+        """One stage, as `stages.stage` makes it."""
+        make = make if self.make else None
+        return stages.stage(name, settings, inputs, make, self.root, resumable=resumable, version=version)
+
+
+class Study(NamedTuple):
+    """A paper's experiments. `results` is the dict of results.json; its `arms` is a list with a dict for each arm."""
+
+    name: str  # of its package, and in results.json
+    title: str
+    options: type[Options]
+    # Made
+    scales: Callable[[Any], Mapping[str, Any]]  # options -> name of the output directory -> scale; UserError
+    load: Callable[[Any, Path | None], Any]  # (scale, --data) -> the data, as Workspace has it
+    arms: Callable[[Any], Sequence[Any]]  # scale -> its arms, in the order of the table
+    needs: Callable[[Any, Any], Iterable[Any]]  # (scale, arm) -> the arms that it learns from or starts from
+    evaluate: Callable[[Workspace, Any], Any]  # (workspace, arm) -> what collect needs; asks for every stage of the arm
+    collect: Callable[
+        [Workspace, Mapping[Any, Any], Path], dict
+    ]  # (workspace, arm -> evaluated, OUT) -> `arms`, `data`
+    plan: Callable[[Any, Any], dry_run.Plan]  # (scale, arm) -> what a dry run must know of its training
+    # Told of results
+    required: Sequence[str]  # what each of results["arms"] has
+    claims: Callable[[dict], list[claims.Claim]]
+    sections: Callable[[dict], list[Section]]  # tables with their notes, without the claims
+    plots: Mapping[str, Callable[[dict], Any]]  # name -> a figure, or None
+    headline: Callable[[dict], tuple[str, str]]  # (which data and models, the main effect), a cell of a table each
+    findings: Callable[[dict], Sequence[str]]  # the main effects, a sentence each
+    # Beside training
+    further: Callable[[Any, Sequence[Any]], Sequence[tuple[str, float]]] = lambda scale, arms: ()  # for a dry run
+    samples: Callable[[Workspace, Mapping[Any, Any]], str] = lambda workspace, found: ""  # for the screen
+
+
+def main(study: Study, arguments: Sequence[str] | None = None) -> int:
+    """Run a study's command. Exit status: 0 done, 1 too many compilations, 2 an error that the user can mend."""
+    options = tyro.cli(study.options, args=arguments, prog=f"python -m experiments.{study.name}")
+    if options.render:
+        return exit_status(lambda: render(study, options.render))
+    return exit_status(lambda: max([_run(study, options, *named) for named in study.scales(options).items()]))
+
+
+def exit_status(run: Callable[[], int], interrupted: str = "the same command continues from here") -> int:
+    """That of `run`; 2 for an error that the user can mend, 130 if interrupted, each told in one line; 141 if whoever
+    reads the output went away.
+    """
+    try:
+        status = run()
+        if sys.stdout is not None:  # it is where it was closed
+            sys.stdout.flush()
+        return status
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `| head`
+        files.drop_output()
+        return 141
+    except OSError as error:
+        print(f"error: {files.said(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"interrupted; {interrupted}", file=sys.stderr)
+        return 130
+
+
+def _run(study: Study, options: Options, name: str, scale: Any) -> int:
+    arms = study.arms(scale)
+    asked = _needed(study, scale, select(arms, options.only))
+    if options.dry_run:
+        print(describe(study, scale, asked))
+        return 0
+    _check_data(scale, options.data)
+    progress.count_compilations()
+    started, compiled = time.monotonic(), progress.compilations()
+    base = options.out or Path("runs") / study.name
+    out = base / name if options.out is None or len(study.scales(options)) > 1 else base
+    workspace = Workspace(scale, study.load(scale, options.data), out / "stages")
+    found = _evaluated(study, workspace, arms, asked)
+    collected = study.collect(workspace, found, out)
+    results = {"study": study.name, "scale": scale.name, **report.what_ran(collected.pop("data")), **collected}
+    results["deviations"] = list(scale.deviations)
+    table = _write(study, out, results)
+    print(study.samples(workspace, found))
+    print(table)
+    print("".join(f"- not as in the paper: {deviation}\n" for deviation in scale.deviations), end="")
+    failed = sum(claim["verdict"] == claims.FAILED for claim in results["claims"])
+    if failed:
+        print(f"warning: {failed} claim(s) of the paper did not hold in this run", file=sys.stderr)
+    print(f"\nresults, table and plots: {out}")
+    return _count(scale.max_compilations, time.monotonic() - started, progress.compiled()[compiled:])
+
+
+def describe(study: Study, scale: Any, arms: Sequence[Any]) -> str:
+    """The dry run of these arms as Markdown."""
+    import jax
+
+    plan = lambda arm: study.plan(scale, arm)  # noqa: E731
+    parts = dry_run.sections(arms, plan, study.further(scale, arms), jax.local_device_count())
+    return report.to_markdown([Section(f"{study.title}: {scale.name}"), *parts, Section(points=scale.deviations)])
+
+
+def select(arms: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    """The arms of these names in the order of the table; all if none is named; UserError for one not there."""
+    for name in names:
+        if not any(name in arm.names for arm in arms):
+            there = dict.fromkeys(arm.names[0] for arm in arms)
+            raise UserError(f"--only {name}: no arm of this scale has that name; there are {', '.join(there)}")
+    return [arm for arm in arms if not names or set(names) & set(arm.names)]
+
+
+def _needed(study: Study, scale: Any, asked: Iterable[Any]) -> list[Any]:
+    """These arms and those that they need, in the order of the table."""
+    found, rest = set(), list(asked)
+    while rest:
+        arm = rest.pop()
+        if arm not in found:
+            found.add(arm)
+            rest += study.needs(scale, arm)
+    return [arm for arm in study.arms(scale) if arm in found]
+
+
+def _check_data(scale: Any, data: Path | None) -> None:
+    if scale.toy and data:
+        raise UserError(f"--data: scale {scale.name} is on toy data; leave it out or name another --scale")
+    if not scale.toy and data is None:
+        raise UserError(f"--scale {scale.name} needs --data: {scale.files}")
+    if data is not None and not data.exists():
+        raise UserError(f"--data {data}: no such file or directory; it must lead to {scale.files}")
+
+
+def _evaluated(study: Study, workspace: Workspace, arms: Sequence[Any], asked: Sequence[Any]) -> dict:
+    """Arm -> study.evaluate, of those that are asked for or were made before; the others are told by their key.
+
+    Those that are asked for come first: by the time that they are made, another process may have made the others.
+    """
+    found = {}
+    for arm in sorted(arms, key=lambda arm: arm not in asked):
+        try:
+            found[arm] = study.evaluate(workspace._replace(make=arm in asked), arm)
+        except stages.NotMade:
+            progress.log(f"[{arm.key}] left out: not among --only, and not made before")
+    return {arm: found[arm] for arm in arms if arm in found}
+
+
+def _write(study: Study, out: Path, results: dict) -> str:
+    """The claims into results, then results.json, table.md, report.html and plots/; returns the table."""
+    from experiments.core.plots import draw_all
+
+    results["claims"] = [claim._asdict() for claim in study.claims(results)]
+    check(study, results, out)
+    sections = told(study, results)
+    table = report.to_markdown(sections)
+    files.write_json(out / "results.json", results)
+    files.write_text(out / "table.md", table)
+    drawn = draw_all(study.plots, results, out / "plots")
+    images = [(path.stem.replace("_", " "), f"plots/{path.name}") for path in drawn]
+    page = [*sections, Section("Plots", images=images)]
+    files.write_text(out / "report.html", report.to_html(f"{study.title}: {results['scale']}", page))
+    return table
+
+
+def told(study: Study, results: dict) -> list[Section]:
+    """The study's tables, then the claims of its paper."""
+    return [*study.sections(results), claims.section(study.claims(results))]
+
+
+def read(study: Study, path: Path) -> dict:
+    """A results.json of this study; UserError for what is none."""
+    found = files.read_json(path)
+    if not isinstance(found, dict) or found.get("study") != study.name or not isinstance(found.get("arms"), list):
+        raise UserError(f"{path}: no results.json of {study.name}; name one that this study has written")
+    check(study, found, path)
+    return found
+
+
+def check(study: Study, results: dict, path: Path) -> None:
+    """UserError unless each arm has what it must have."""
+    for arm in results["arms"]:
+        missing = sorted(set(study.required) - arm.keys())
+        if missing:
+            raise UserError(
+                f"{path}: arm {arm.get('arm')!r} lacks {', '.join(missing)}, so it is of an old form; make it anew"
+            )
+
+
+def render(study: Study, directory: Path) -> int:
+    """Verdicts, tables and plots anew from results.json: after claims or plots were changed, or of somebody else."""
+    results = read(study, directory / "results.json") | {"rendered": stages.commit()}
+    _write(study, directory, results)
+    print(f"{directory}: table.md, report.html, plots and {len(results['claims'])} verdicts written anew")
+    return 0
+
+
+def _count(most: int, seconds: float, made: list[tuple[str, float]]) -> int:
+    """Print what was compiled; too much is a failure."""
+    names = ", ".join(f"{name} {took:.1f}s" for name, took in made)
+    limit = f" (at most {most})" if most else ""
+    print(f"{progress.duration(seconds)}; {len(made)} compilations{limit}: {names}")
+    if most and len(made) > most:
+        print("error: too many compilations: what should be shared differs in a shape or setting", file=sys.stderr)
+        return 1
+    return 0

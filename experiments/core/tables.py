@@ -1,0 +1,41 @@
+"""Tables and sections as values: what results say, before `report` writes it as Markdown or HTML.
+
+Cells and texts are plain text; in texts `code` and [links](target) stand as in Markdown.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+
+class Table(NamedTuple):
+    """Columns and rows of text."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int = 1  # so many of the first columns hold words, the others numbers
+    notes: Sequence[str] = ()  # what its headings and marks mean
+
+
+class Section(NamedTuple):
+    """A part of a report; an empty field is left out."""
+
+    title: str = ""
+    text: Sequence[str] = ()  # paragraphs
+    points: Sequence[str] = ()  # a list
+    table: Table | None = None
+    images: Sequence[tuple[str, str]] = ()  # (what it shows, path)
+
+
+class Column(NamedTuple):
+    """One column of a table that has a row for each arm."""
+
+    heading: str
+    cell: Callable[[dict, dict], str | None]  # (results, one of its arms) -> text; None: this arm has no such number
+
+
+def of_arms(columns: Iterable[Column], results: dict, arms: Iterable[dict], left: int = 1, notes=()) -> Table:
+    """A row for each arm, with the columns that every one of them has a number for."""
+    found = [(column.heading, [column.cell(results, arm) for arm in arms]) for column in columns]
+    found = [(heading, cells) for heading, cells in found if None not in cells]
+    headings, cells = zip(*found, strict=True)
+    return Table(headings, list(zip(*cells, strict=True)), left, notes)

@@ -1,0 +1,269 @@
+"""The stages of the study, each a function of earlier ones' directories; `stages.stage` makes each once.
+
+  data -> vocabulary -> teacher -> n-best lists -> seq_kd, seq_inter -> an arm's training -> its evaluation
+                                                                             all evaluations -> significance
+
+A stage is asked for by whoever needs it, so that asking for one arm makes what that arm needs and no more.
+"""
+
+import functools
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from experiments.core.study import Workspace
+from experiments.kim_rush_2016.arms import ARMS, COMPARED, TEACHER, Arm, against
+from experiments.kim_rush_2016.scales import Row, Scale, start_of
+from seqkd_jax import checkpoint, distillation, models
+from seqkd_jax.config import CorpusConfig, SearchConfig, TrainConfig
+from seqkd_jax.data import batches, corpus, toy, vocabulary
+from seqkd_jax.decoding import Decoding
+from seqkd_jax.distillation import nbest
+from seqkd_jax.evaluation import evaluation, metrics
+from seqkd_jax.losses import LOSSES
+from seqkd_jax.training.translation_trainer import Run, train_translator
+from seqkd_jax.utils import files, progress
+
+SPLITS = ("train", "valid", "test")
+
+
+# Data
+
+
+def data(workspace: Workspace) -> Path:
+    """train, valid and test as plain text, every pair of the original in its order."""
+    scale = workspace.scale
+
+    def make(directory: Path) -> None:
+        counts = {}
+        for split, number in zip(SPLITS, scale.toy or (None,) * 3, strict=True):
+            if scale.toy:
+                pairs = corpus.embedded(number, split, scale.seed)
+            else:
+                pairs = corpus.load_split(CorpusConfig(str(workspace.data), *scale.languages), split)
+            counts[split] = {"pairs": len(pairs.sources), "sha256": corpus.fingerprint(pairs)}
+            for suffix, lines in zip(scale.languages, (pairs.sources, pairs.targets), strict=True):
+                files.write_text(directory / f"{split}.{suffix}", "".join(f"{line}\n" for line in lines))
+        files.write_json(directory / "counts.json", counts)
+
+    settings = {"languages": scale.languages, "toy": None}
+    if scale.toy:  # its first sentences stand for the language: another grammar makes another stage
+        settings["toy"] = [*scale.toy, scale.seed, _first_sentences(scale.seed)]
+    return workspace.stage("data", settings, {} if workspace.data is None else {"data": workspace.data}, make)
+
+
+@functools.cache
+def _first_sentences(seed: int) -> str:
+    return corpus.fingerprint(corpus.embedded(200, "train", seed))
+
+
+def read(workspace: Workspace, directory: Path, split: str) -> corpus.Corpus:
+    """A split of a corpus that a stage wrote."""
+    return corpus.load_split(CorpusConfig(str(directory), *workspace.scale.languages), split)
+
+
+def learned_vocabulary(workspace: Workspace) -> Path:
+    """The vocabularies, and the batch shapes that all arms share."""
+    scale, given = workspace.scale, data(workspace)
+    batch = scale.batch
+
+    def make(directory: Path) -> None:
+        gold = read(workspace, given, "train")
+        learned = vocabulary.learn(gold.sources, gold.targets, scale.vocabulary)
+        vocabulary.save(learned, directory)
+        encoded, dropped = batches.encode_corpus(gold, learned, batch)
+        plan = batches.make_plan(encoded, batch, scale.shapes and [batches.Shape(*shape) for shape in scale.shapes])
+        progress.log(f"gold: {dropped}; {batches.describe(plan)}")
+        files.write_json(directory / "shapes.json", [list(shape) for shape in plan.shapes])
+
+    return workspace.stage("vocabulary", [scale.vocabulary, batch, scale.shapes], {"data": given}, make)
+
+
+def shapes(workspace: Workspace) -> tuple[batches.Shape, ...]:
+    """The batch shapes that all arms share which make batches alike."""
+    return tuple(batches.Shape(*shape) for shape in files.read_json(learned_vocabulary(workspace) / "shapes.json"))
+
+
+# Distilled corpora
+
+
+def n_best(workspace: Workspace, search: SearchConfig, share: float) -> tuple[Path, np.ndarray]:
+    """The teacher's lists for a share of the training sources, and the places of these in the corpus."""
+    scale, given, teacher = workspace.scale, data(workspace), trained(workspace, workspace.scale.teacher_row)
+    gold = read(workspace, given, "train")
+    count = len(gold.sources)
+    chosen = np.sort(np.random.default_rng(scale.seed).permutation(count)[: round(share * count)])
+
+    def make(directory: Path) -> None:
+        _lists(workspace, directory, teacher, [gold.sources[place] for place in chosen], search)
+
+    made_by = [decoding(scale, search).decoder, nbest.FORMAT]
+    settings = [search, share, scale.seed, scale.source_buckets, scale.decode_tokens, *made_by]
+    inputs = {"data": given, "teacher": teacher}
+    return workspace.stage(f"n-best-{search.beam}", settings, inputs, make, resumable=True), chosen
+
+
+def _lists(
+    workspace: Workspace, directory: Path, teacher: Path, lines: list[str], search: SearchConfig
+) -> distillation.NBest:
+    scale = workspace.scale
+    return distillation.n_best(
+        directory,
+        checkpoint.load(teacher),
+        lines,
+        decoding(scale, search),
+        name=f"n-best {search.beam}",
+    )
+
+
+def decoding(scale: Scale, search: SearchConfig) -> Decoding:
+    """The scale's way of decoding, under these rules."""
+    return Decoding(search, source_buckets=scale.source_buckets, batch_tokens=scale.decode_tokens)
+
+
+def distilled(workspace: Workspace, search: SearchConfig, share: float, selection: str, name: str) -> Path:
+    """A corpus with the teacher's targets, chosen from its n-best lists."""
+    candidates, chosen = n_best(workspace, search, share)
+    given, teacher = data(workspace), trained(workspace, workspace.scale.teacher_row)
+
+    def make(directory: Path) -> None:
+        gold = corpus.take(read(workspace, given, "train"), chosen)
+        found = _lists(workspace, candidates, teacher, gold.sources, search)
+        vocabularies = vocabulary.load(learned_vocabulary(workspace))
+        languages = workspace.scale.languages
+        distillation.write_corpus(
+            directory / "corpus", found, vocabularies, gold.targets, selection, languages=languages
+        )
+
+    return workspace.stage(name, {"selection": selection}, {"lists": candidates, "data": given}, make) / "corpus"
+
+
+def seq_kd(workspace: Workspace) -> Path:
+    """The teacher's best translation of every training source."""
+    return distilled(workspace, workspace.scale.seq_kd_search, 1.0, "best", "seq_kd")
+
+
+def seq_inter(workspace: Workspace) -> Path:
+    """The hypothesis nearest the reference, for a share of the training sources."""
+    scale = workspace.scale
+    return distilled(workspace, scale.seq_inter_search, scale.seq_inter_share, scale.seq_inter_selection, "seq_inter")
+
+
+CORPORA: dict[str, Callable[[Workspace], Path]] = {"gold": data, "seq_kd": seq_kd, "seq_inter": seq_inter}
+
+
+# Arms
+
+
+def train_config(scale: Scale, arm: Arm) -> TrainConfig:
+    """How an arm is trained: the scale's, with the arm's loss."""
+    config = (scale.training if arm.start is None else scale.fine_tuning)[arm.role]
+    loss = scale.word_kd if LOSSES[arm.loss].needs_teacher else config.loss
+    return replace(config, loss=replace(loss, name=arm.loss))
+
+
+def training(workspace: Workspace, row: Row) -> Path:
+    """The training run of a row: checkpoints, metrics.jsonl, summary.json."""
+    scale, config, start = workspace.scale, train_config(workspace.scale, row.arm), start_of(row)
+    read_from, words = CORPORA[row.arm.corpus](workspace), learned_vocabulary(workspace)
+    inputs = {"corpus": read_from, "gold": data(workspace), "vocabulary": words}
+    if start is not None:
+        inputs["start"] = trained(workspace, start)
+    if LOSSES[config.loss.name].needs_teacher:
+        inputs["teacher"] = trained(workspace, scale.teacher_row)
+
+    def make(directory: Path) -> None:
+        run = Run(
+            model=row.model,
+            vocabularies=vocabulary.load(words),
+            train=read(workspace, read_from, "train"),
+            valid=read(workspace, inputs["gold"], "valid"),
+            config=config,
+            shapes=shapes(workspace) if config.batch == scale.batch else None,
+            start=inputs.get("start"),
+            teacher=inputs.get("teacher"),
+        )
+        found = train_translator(run, directory, row.key)
+        told = found.replicas[0]._asdict() | found._asdict()
+        del told["best"], told["last"], told["replicas"]
+        files.write_json(directory / "summary.json", told)
+
+    return workspace.stage(f"train-{row.key}", [row.model, config], inputs, make, resumable=True)
+
+
+def trained(workspace: Workspace, row: Row) -> Path:
+    """The checkpoint of a row that others go on from."""
+    return training(workspace, row) / workspace.scale.pick
+
+
+def measured(workspace: Workspace, row: Row) -> Path:
+    """The row's results.json, and its outputs."""
+    scale, given, weights = workspace.scale, data(workspace), trained(workspace, row)
+
+    def make(directory: Path) -> None:
+        found = checkpoint.load(weights)
+        result = evaluation.evaluate(
+            found.model,
+            found.params,
+            found.vocabularies,
+            read(workspace, given, "test"),
+            decoding(scale, scale.evaluation),
+            batch=scale.batch,
+            shapes=shapes(workspace),
+            repetitions=scale.timed_repetitions,
+            timed_sentences=scale.timed_sentences,
+            name=f"evaluate {row.key}",
+        )
+        parameters = models.parameter_count(found.model)
+        measured = {"parameters": parameters, **result.results, **(_truth(result, workspace) if scale.toy else {})}
+        files.write_json(directory / "results.json", measured)
+        files.write_json(directory / "outputs.json", {**result.outputs, "references": result.references})
+
+    settings = [
+        scale.evaluation,
+        decoding(scale, scale.evaluation).decoder,
+        scale.source_buckets,
+        scale.decode_tokens,
+        scale.timed_sentences,
+        scale.timed_repetitions,
+        scale.toy is not None,
+    ]
+    inputs = {"data": given, "checkpoint": weights, "vocabulary": learned_vocabulary(workspace)}
+    return workspace.stage(f"evaluate-{row.key}", settings, inputs, make)
+
+
+def _truth(result: evaluation.Evaluation, workspace: Workspace) -> dict[str, float]:
+    """Of the toy language we know what is right: the share of outputs that are, and that are the very mode."""
+    sources = read(workspace, data(workspace), "test").sources
+    shares = {}
+    for beam, outputs in result.outputs.items():
+        pairs = list(zip(sources, outputs, strict=True))
+        shares[f"right_share_{beam}"] = statistics.fmean(toy.is_right(*pair) for pair in pairs)
+        shares[f"mode_share_{beam}"] = statistics.fmean(toy.mode(source)[0] == output for source, output in pairs)
+    return shares
+
+
+def significance(workspace: Workspace, evaluated: Mapping[Row, Path]) -> Path:
+    """The paired bootstrap of every row against its model's baseline, and against the teacher, each as in COMPARED."""
+    given = {row.key: path for row, path in evaluated.items()}
+
+    def make(directory: Path) -> None:
+        outputs = {key: files.read_json(path / "outputs.json") for key, path in given.items()}
+        tokenize = vocabulary.load(learned_vocabulary(workspace)).metric_tokenizer
+        found: dict = {row.key: {} for row in evaluated}
+        for reference in [row for row in evaluated if row.arm.name in {against(arm) for arm in ARMS}]:
+            of_teacher = reference.arm.name == TEACHER
+            others = [row for row in evaluated if of_teacher or row.model == reference.model]
+            for name, (beam, reference_beam) in COMPARED.items():
+                systems = {row.key: outputs[row.key][beam] for row in others}
+                systems[reference.key] = outputs[reference.key][reference_beam]
+                references = outputs[reference.key]["references"]
+                compared = metrics.paired_bootstrap(systems, references, reference.key, tokenize)
+                for key, result in compared.items():
+                    found[key].setdefault(reference.arm.name, {})[name] = result
+        files.write_json(directory / "significance.json", found)
+
+    return workspace.stage("significance", COMPARED, given, make)
