@@ -4,8 +4,8 @@ Axes, the same letters everywhere (docstrings, jaxtyping, einsum):
   B sentences   S source positions   T target positions   V vocabulary or classes   K beam
   E width       H heads              G devices            R replicas                *pos any position axes
 
-A model is a NamedTuple of pure functions and `logits = head o features`. The split is what lets a shortlist, a
-loss in blocks of positions or a map of representations exist without touching a model.
+A model is a NamedTuple of pure functions and `logits = head o features`. The split is what lets a loss in
+blocks of positions or a map of representations exist without touching a model.
 """
 
 from collections.abc import Callable
@@ -57,7 +57,7 @@ class Model(NamedTuple):
 
     init: Callable  # (key) -> params
     features: Callable  # (params, inputs, keys [B] | None) -> [*pos, E]; keys None: no dropout
-    head: Callable  # (params, features, ids=None) -> [*pos, V], or [*pos, len(ids)] for a subset of the vocabulary
+    head: Callable  # (params, features) -> [*pos, V] logits
 
 
 class Translator(NamedTuple):

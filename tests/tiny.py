@@ -51,10 +51,8 @@ def _features(params, inputs, keys):
     return jnp.swapaxes(features, 0, 1)
 
 
-def _head(params, features, ids=None):
+def _head(params, features):
     kernel, bias = params["output"], params["bias"]
-    if ids is not None:
-        kernel, bias = kernel[ids], bias[ids]
     return features @ kernel.T + jnp.expand_dims(bias, tuple(range(features.ndim - 1)))
 
 

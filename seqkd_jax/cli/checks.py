@@ -6,7 +6,7 @@ Each function is of the command of its name; UserError says which option, and th
 from collections.abc import Mapping
 from typing import TypeVar
 
-from seqkd_jax.cli.options import Distill, Evaluate, LearnShortlist, Train, Translate
+from seqkd_jax.cli.options import Distill, Evaluate, Train, Translate
 from seqkd_jax.config import LossConfig, SearchConfig, VocabularyConfig
 from seqkd_jax.types import UserError, require_at_least
 
@@ -37,8 +37,6 @@ def translate(command: Translate) -> None:
     if command.n_best > command.search.beam:
         raise UserError(f"--n-best {command.n_best} is more than --beam {command.search.beam}: raise the beam")
     _search(command.search, command.decoder)
-    if command.shortlist and (command.search.no_repeat_ngram or command.prefix_file):
-        raise UserError("--shortlist goes with neither --no-repeat-ngram nor --prefix-file: leave one of them out")
     if command.decoder == "greedy" and (command.n_best > 1 or command.mbr != "none"):
         raise UserError("--decoder greedy gives one translation: leave out --n-best and --mbr")
     if command.mbr == "none" and command.mbr_weights != "uniform":
@@ -70,11 +68,6 @@ def evaluate(command: Evaluate) -> None:
     """Numbers that are none, options of a rule that is not asked for."""
     require_at_least(command, _option, repetitions=0, batch_tokens=1)
     _search(command.search)
-
-
-def learn_shortlist(command: LearnShortlist) -> None:
-    """Numbers below zero."""
-    require_at_least(command, _option, frequent=0, partners=0)
 
 
 def _search(search: SearchConfig, decoder: str = "engine") -> None:

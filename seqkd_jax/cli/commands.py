@@ -19,7 +19,6 @@ from seqkd_jax.cli.options import (
     Evaluate,
     Export,
     Import,
-    LearnShortlist,
     Score,
     Select,
     Train,
@@ -77,7 +76,7 @@ def translate(command: Translate) -> None:
     loaded = checkpoint.load_ensemble(command.checkpoint)
     system = loaded.model, loaded.params, loaded.vocabularies
     dictionary = read_dictionary(command.dictionary) if command.dictionary else None
-    decoding = _decoding(command, loaded.vocabularies)
+    decoding = _decoding(command)
     write = write_jsonl if command.n_best else write_text
     recorded = _output(command.attention) if command.attention else contextlib.nullcontext()
     counter = progress.counter(None, "translate", "sentences")
@@ -109,15 +108,14 @@ def translate(command: Translate) -> None:
         write(translations, stream)
 
 
-def _decoding(command: Translate, vocabularies):
+def _decoding(command: Translate):
     """How lines are decoded: many at a time, or one at a time for a person who types them."""
-    from seqkd_jax.decoding import Decoding, shortlist
+    from seqkd_jax.decoding import Decoding
 
-    words = shortlist.load(command.shortlist, vocabularies) if command.shortlist else None
     typed = command.file == "-" and sys.stdin is not None and sys.stdin.isatty()
     chunk = command.read_ahead or (1 if typed else 2048)
     batch_tokens = 1 if chunk == 1 else command.batch_tokens  # a person waits for one sentence: one row
-    return Decoding(command.search, command.decoder, words, batch_tokens=batch_tokens, chunk=chunk)
+    return Decoding(command.search, command.decoder, batch_tokens=batch_tokens, chunk=chunk)
 
 
 def distill(command: Distill) -> None:
@@ -269,24 +267,6 @@ def vocab(command: Vocab) -> None:
         learning.save(learned, directory)
     sizes = f"{learned.source.size:,}" + ("" if learned.joint else f" and {learned.target.size:,}")
     progress.log(f"{pairs.name}: {sizes} entries, fingerprint {learned.fingerprint[:12]}")
-    print(command.out)
-
-
-def learn_shortlist(command: LearnShortlist) -> None:
-    """A shortlist of the training split."""
-    from seqkd_jax import checkpoint
-    from seqkd_jax.decoding import shortlist
-
-    checks.learn_shortlist(command)
-    files.require_no_directory(command.out)
-    vocabularies = checkpoint.load(command.checkpoint).vocabularies
-    pairs = inputs.load_pairs(command.pairs, "train")
-    sources = map(vocabularies.source.encode, pairs.sources)
-    targets = map(vocabularies.target.encode, pairs.targets)
-    found = shortlist.learn(
-        zip(sources, targets, strict=True), vocabularies, frequent=command.frequent, partners=command.partners
-    )
-    shortlist.save(found, command.out)
     print(command.out)
 
 

@@ -29,7 +29,6 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "import": (options.Import, commands.import_model),
     "export": (options.Export, commands.export_model),
     "vocab": (options.Vocab, commands.vocab),
-    "shortlist": (options.LearnShortlist, commands.learn_shortlist),
 }
 
 

@@ -107,8 +107,6 @@ class Translate:
     """For --attention: heads, from 1, each after --attention-head, of which the mean is written; none: of all."""
     prefix_file: Path | None = None
     """File with a line for each of the input: what its translation must begin with; an empty line: nothing."""
-    shortlist: Path | None = None
-    """File of `seqkd shortlist`: decode with part of the vocabulary, faster and not quite the same."""
     read_ahead: int = 0
     """Lines read before the first is translated: more is faster. 0: 2048, or 1 if a person types."""
     batch_tokens: int = 1024
@@ -247,18 +245,3 @@ class Vocab:
     """Directory to write."""
     pairs: Annotated[Pairs, Flat] = Pairs()
     vocab: Annotated[VocabularyConfig, Flat] = VocabularyConfig()
-
-
-@dataclass(frozen=True)
-class LearnShortlist:
-    """Learn from the training split which target entries go with which source entries, for `translate --shortlist`."""
-
-    checkpoint: Path
-    """Model whose vocabulary it is for."""
-    out: Path
-    """File to write (.npz)."""
-    pairs: Annotated[Pairs, Flat] = Pairs()
-    frequent: int = 100
-    """Target entries that are always allowed, the commonest ones."""
-    partners: int = 30
-    """Target entries that each source entry allows."""

@@ -19,8 +19,6 @@ import numpy as np
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.decoding.buckets import SOURCE_BUCKETS, Ids, Shape, in_order, on_one_device, padded, rows_of, width_of
 from seqkd_jax.decoding.search import DECODERS, POOLS, Request, attended, length_limits
-from seqkd_jax.decoding.shortlist import Shortlist
-from seqkd_jax.decoding.shortlist import words as shortlist_words
 from seqkd_jax.decoding.unknown import replace_unknown
 from seqkd_jax.types import EOS, PAD, Hypotheses, Translator, UserError
 
@@ -35,8 +33,6 @@ class Decoding:
     """The rules."""
     decoder: str = "engine"
     """What follows them, of search.DECODERS."""
-    shortlist: Shortlist | None = None
-    """Decode with part of the vocabulary; it must be one of this model's vocabularies."""
     source_buckets: tuple[int, ...] = SOURCE_BUCKETS
     """Widths that sources are padded to, EOS included; beyond the greatest, that one doubled."""
     batch_tokens: int = 1024
@@ -170,7 +166,7 @@ def compile_searches(translator: Translator, params, sentences: Iterable[Ids], d
     shapes = {_search_shape(Sentence(0, ids, ()), decoding) for ids in sentences}
     for shape in sorted(shapes - {None}):
         request = _request(decoding.search, shape, [])  # fill rows only: compiled, and done after no step
-        jax.block_until_ready(_search(translator, decoding, shape, False)(params, request, None))
+        jax.block_until_ready(_search(translator, decoding, shape, False)(params, request))
     return time.perf_counter() - start
 
 
@@ -191,14 +187,10 @@ def _translate(
     decoder = decoding.decoder
     if decoder not in DECODERS:
         raise UserError(f"translate: no decoder is called {decoder!r}; there are {', '.join(sorted(DECODERS))}")
-    if decoding.shortlist and decoder not in POOLS:
-        raise UserError(f"translate: decoder {decoder} reads no shortlist; take {', '.join(POOLS)}, or leave it out")
     params = prepare(translator, params).params
 
     def run(shape: Shape, batch):
-        search, shortlist = _search(translator, decoding, shape, attention), decoding.shortlist
-        words = shortlist and shortlist_words(shortlist, [sentence.ids for sentence in batch])
-        return search(params, _request(decoding.search, shape, batch), words)
+        return _search(translator, decoding, shape, attention)(params, _request(decoding.search, shape, batch))
 
     size = lambda sentence: (len(sentence.ids),)  # noqa: E731
     shape_of = lambda sentence: _search_shape(sentence, decoding)  # noqa: E731
@@ -236,12 +228,12 @@ def _search(translator: Translator, decoding: Decoding, shape: Shape, attention:
 
 @cache
 def _compiled_search(translator: Translator, config: SearchConfig, decoder: str, shape: Shape, attention: bool):
-    """(params, Request, shortlist [W] or None) -> (Hypotheses, attended positions [B,K,T] or None), one program."""
+    """(params, Request) -> (Hypotheses, attended positions [B,K,T] or None), one program."""
     slots = {"slots": shape.slots} if decoder in POOLS else {}
     decode = DECODERS[decoder](translator, config, shape.steps, **slots)
 
-    def search(params, request: Request, words):
-        hypotheses = decode(params, request) if words is None else decode(params, request, words)
+    def search(params, request: Request):
+        hypotheses = decode(params, request)
         return hypotheses, attended(translator, params, request.source, hypotheses.tokens) if attention else None
 
     return jax.jit(search)

@@ -48,10 +48,8 @@ def n_best(
 
     A shard is trusted if its hash is the one written after it and its identity, a hash of the teacher's weights, the
     rules and the lines, is ours: a truncated or foreign one is made again. part (i, n): only every n-th shard from the
-    i-th, so that n processes can share the work; the bytes are those of one process. UserError: with a shortlist.
+    i-th, so that n processes can share the work; the bytes are those of one process.
     """
-    if decoding.shortlist:
-        raise UserError("n-best lists: a shortlist is not exact, and no name of it would be kept; leave it out")
     decoding = replace(decoding, chunk=shard_lines)
     settings = {
         "format": FORMAT,

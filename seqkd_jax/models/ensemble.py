@@ -1,8 +1,7 @@
 """Several translators of one vocabulary as one: a Translator again, so search, scoring and distillation need not know.
 
 Params, memory, state and features are tuples, a part of each for every member; members may be of different kinds. The
-head gives the log of the members' mean probability, in float32, not logits: they are normalised over the whole
-vocabulary, so a subset is entries of these.
+head gives the log of the members' mean probability, in float32, not logits.
 """
 
 import functools
@@ -31,11 +30,10 @@ def ensemble(members: tuple[Translator, ...]) -> Translator:
         parts = enumerate(zip(members, params, strict=True))
         return tuple(member.features(part, inputs, fold_keys(keys, index)) for index, (member, part) in parts)
 
-    def head(params, features, ids=None):
+    def head(params, features):
         parts = zip(members, params, features, strict=True)
         log_probs = jnp.stack([jax.nn.log_softmax(member.head(*part).astype(jnp.float32)) for member, *part in parts])
-        mean = jax.nn.logsumexp(log_probs, axis=0) - np.float32(np.log(len(members)))
-        return mean if ids is None else mean[..., ids]
+        return jax.nn.logsumexp(log_probs, axis=0) - np.float32(np.log(len(members)))
 
     def start(params, source, length):
         started = [member.start(part, source, length) for member, part in zip(members, params, strict=True)]

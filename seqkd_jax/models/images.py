@@ -135,9 +135,9 @@ class CNNClassifier(nn.Module):
             x = dropout(x, config.dropout, fold_keys(keys, index))
         return jnp.mean(x, axis=(1, 2))[:, None]
 
-    def head(self, features, ids=None):
-        """Logits [B,1,V] in float32, or [B,1,len(ids)] for some of the classes."""
-        return vocabulary_logits(features, *self.output, "float32", ids)
+    def head(self, features):
+        """Logits [B,1,V] in float32."""
+        return vocabulary_logits(features, *self.output, "float32")
 
 
 class MLPClassifier(nn.Module):
@@ -162,9 +162,9 @@ class MLPClassifier(nn.Module):
             x = dropout(x, self.config.dropout, fold_keys(keys, index))
         return x[:, None]
 
-    def head(self, features, ids=None):
-        """Logits [B,1,V] in float32, or [B,1,len(ids)] for some of the classes."""
-        return vocabulary_logits(features, *self.output, "float32", ids)
+    def head(self, features):
+        """Logits [B,1,V] in float32."""
+        return vocabulary_logits(features, *self.output, "float32")
 
 
 def _check_cnn(config: CNNConfig) -> None:

@@ -98,20 +98,17 @@ def vocabulary_logits(
     kernel: Float[Array, "V E"],
     bias: Float[Array, " V"] | None,
     compute: str,
-    ids=None,
     prepared: Float[Array, "_ V"] | None = None,
-) -> Float[Array, "*pos W"]:
-    """features . kernel + bias in float32: of the whole vocabulary, W = V, or with ids of these entries only.
+) -> Float[Array, "*pos V"]:
+    """features . kernel + bias in float32.
 
-    prepared: the same weights from `prepared_head`, read instead of these for a whole vocabulary.
+    prepared: the same weights from `prepared_head`, read instead of these.
     """
-    if ids is None and prepared is not None:
+    if prepared is not None:
         if prepared.shape[0] > features.shape[-1]:  # the bias is in it
             features, bias = jnp.concatenate([features, jnp.ones_like(features[..., :1])], axis=-1), None
         logits = jnp.einsum("...e,ev->...v", features, prepared, preferred_element_type=jnp.float32)
     else:
-        if ids is not None:
-            kernel, bias = kernel[ids], None if bias is None else bias[ids]
         logits = _logits(features, kernel.astype(compute))
     return logits if bias is None else logits + jnp.expand_dims(bias, tuple(range(logits.ndim - 1)))
 

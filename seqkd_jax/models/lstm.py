@@ -119,10 +119,10 @@ class LSTMTranslator(nn.Module):
         _, vectors = scan_products(body, self._decoder_weights(memory), state, (embedded, self._masks(target_in, keys)))
         return jnp.swapaxes(vectors[:, :, 0], 0, 1)
 
-    def head(self, features, ids=None):
-        """Logits [*pos,V] in float32, or [*pos,len(ids)] for some of the vocabulary."""
+    def head(self, features):
+        """Logits [*pos,V] in float32."""
         prepared = self.get_variable(DECODING, "head")
-        return vocabulary_logits(features, self.output_kernel, self.output_bias, self.config.compute, ids, prepared)
+        return vocabulary_logits(features, self.output_kernel, self.output_bias, self.config.compute, prepared)
 
     def prepare(self):
         """The head's weights as decoding reads them."""

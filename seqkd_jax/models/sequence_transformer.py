@@ -66,9 +66,9 @@ class SequenceTransformer(nn.Module):
         x = self.norm(read_positions(x, inputs, config.reads))
         return x.astype(config.compute)
 
-    def head(self, features: Float[Array, "*pos E"], ids=None) -> Float[Array, "*pos V"]:
-        """Logits in float32; with ids, of these entries only."""
-        return vocabulary_logits(features, self.output_kernel, self.output_bias, self.config.compute, ids)
+    def head(self, features: Float[Array, "*pos E"]) -> Float[Array, "*pos V"]:
+        """Logits in float32."""
+        return vocabulary_logits(features, self.output_kernel, self.output_bias, self.config.compute)
 
 
 def build_sequence_transformer(config: SequenceTransformerConfig, source_size: int, target_size: int) -> Model:

@@ -108,10 +108,10 @@ class TransformerTranslator(nn.Module):
             attention.append(weights)
         return self.decoder_norm(x).astype(x.dtype), tuple(attention)
 
-    def head(self, features: Float[Array, "*pos E"], ids=None) -> Float[Array, "*pos V"]:
-        """Logits in float32; with ids, of these entries of the vocabulary only."""
+    def head(self, features: Float[Array, "*pos E"]) -> Float[Array, "*pos V"]:
+        """Logits in float32."""
         prepared = self.get_variable(DECODING, "head")
-        return vocabulary_logits(features, self.output_kernel, self.bias, self.config.compute, ids, prepared)
+        return vocabulary_logits(features, self.output_kernel, self.bias, self.config.compute, prepared)
 
     def prepare(self) -> Float[Array, "_ V"]:
         """The head's weights as decoding reads them."""

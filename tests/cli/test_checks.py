@@ -17,7 +17,6 @@ def test_defaults_are_not_refused():
     checks.translate(options.Translate(CHECKPOINT))
     checks.distill(options.Distill(CHECKPOINT, OUT))
     checks.evaluate(options.Evaluate(CHECKPOINT))
-    checks.learn_shortlist(options.LearnShortlist(CHECKPOINT[0], OUT))
 
 
 def test_what_an_option_is_for_lets_it_pass():
@@ -55,13 +54,10 @@ def test_what_an_option_is_for_lets_it_pass():
         (["translate", "--checkpoint", "c", "--decoder", "greedy", "--mbr", "chrf"], "gives one translation"),
         (["translate", "--checkpoint", "c", "--mbr-weights", "probability"], "--mbr-weights is for --mbr"),
         (["translate", "--checkpoint", "c", "--prefix-file", "-"], "are both standard input"),
-        (["shortlist", "--checkpoint", "c", "--out", "."], ".: is a directory; name a file to write"),
         (["translate", "--checkpoint", "c", "--sample-top-k", "5"], "--sample-top-k is for `seqkd translate --decoder"),
         (["distill", "--checkpoint", "c", "--out", "o", "--sample-seed", "1"], "--sample-seed is for `seqkd translate"),
         (["evaluate", "--checkpoint", "c", "--sample-temperature", "0.5"], "--sample-temperature is for"),
         (["translate", "--checkpoint", "c", "--length-alpha", "0.6"], "--length-alpha is for --length-rule"),
-        (["translate", "--checkpoint", "c", "--shortlist", "s", "--no-repeat-ngram", "2"], "--shortlist goes with"),
-        (["translate", "--checkpoint", "c", "--shortlist", "s", "--prefix-file", "p"], "--shortlist goes with"),
         (
             ["distill", "--checkpoint", "c", "--out", "o", "--source-only", "f", "--hold-out", "5"],
             "--source-only is instead of a corpus",
@@ -77,7 +73,6 @@ def test_what_an_option_is_for_lets_it_pass():
         ),
         (["translate", "--checkpoint", "c", "--dictionary", "d"], "--dictionary is for --replace-unknown"),
         (["translate", "--checkpoint", "c", "--attention-head", "1"], "are for --attention FILE"),
-        (["shortlist", "--checkpoint", "c", "--out", "o", "--partners", "-1"], "--partners is -1"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_read(capfd, command, said):

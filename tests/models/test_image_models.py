@@ -95,7 +95,7 @@ def test_forward_pass_is_that_of_the_definitions(case):
 
 
 @cases
-def test_shapes_types_and_some_of_the_classes(case):
+def test_shapes_and_types(case):
     _, params, features, head = subject(case)
     config = CASES[case]
     width = config.widths[-1] if case == "mlp" else config.maxout[-1]
@@ -103,8 +103,6 @@ def test_shapes_types_and_some_of_the_classes(case):
     logits = head(params, found)
     assert (found.shape, logits.shape) == ((B, 1, width), (B, 1, V))
     assert found.dtype == logits.dtype == jnp.float32
-    ids = jnp.array([7, 2])
-    np.testing.assert_allclose(head(params, found, ids), logits[..., ids], rtol=1e-6)
     as_float = features(params, images().astype(np.float32), None)
     np.testing.assert_array_equal(as_float, found, err_msg="float images have the same range, 0 to 255")
 

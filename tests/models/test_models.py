@@ -178,22 +178,18 @@ def test_dropout_is_keyed_by_row(case):
 
 
 @over(*float32, *bfloat16)
-def test_head_of_a_subset_is_columns_of_the_head(case, compute):
+def test_the_head_gives_float32(case, compute):
     s = subject(case, compute)
-    features = s.features(s.params, inputs(), None)
-    ids = np.array([17, 3, 4, 3])
-    logits = jax.jit(s.model.head)(s.params, features)
+    logits = jax.eval_shape(s.model.head, s.params, s.features(s.params, inputs(), None))
     assert logits.shape == (B, T, TARGET_SIZE) and logits.dtype == np.float32
-    assert_close(jax.jit(s.model.head)(s.params, features, ids), logits[..., ids])
 
 
 @over(("lstm", "float32"), ("transformer, post", "float32"), ("transformer, post", "bfloat16"))
 def test_prepared_parameters_give_the_same(case, compute):
     s = subject(case, compute)
     prepared, features = s.model.prepare(s.params), s.features(s.params, inputs(), None)
-    head, ids = jax.jit(s.model.head), np.array([17, 3, 4, 3])
+    head = jax.jit(s.model.head)
     assert_close(head(prepared, features), head(s.params, features))
-    np.testing.assert_array_equal(head(prepared, features, ids), head(s.params, features, ids))
     np.testing.assert_array_equal(s.features(prepared, inputs(), None), features)
 
 

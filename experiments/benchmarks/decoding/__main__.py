@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.metadata
 import os
-import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -30,8 +29,6 @@ class Command:
     """A file of source sentences for the checkpoints."""
     references: Path | None = None
     """Their translations: adds BLEU, and the plot of quality against speed."""
-    shortlist: Path | None = None
-    """A file of `seqkd shortlist` for the checkpoints' vocabulary: times the engine with it too (not exact)."""
     rules: str = COMMON
     """Named rules of the checkpoints' search (of search.PROFILES); others than the default without peers."""
     random: bool = False
@@ -76,8 +73,6 @@ def _check(command: Command) -> None:
         raise UserError("--checkpoint needs --input FILE, a source sentence a line")
     if command.input is not None and not command.checkpoint:
         raise UserError("--input needs --checkpoint DIR; the random model translates random sentences")
-    if command.shortlist and not (command.checkpoint and command.shortlist.is_file()):
-        raise UserError(f"--shortlist {command.shortlist}: needs a file of `seqkd shortlist`, and its --checkpoint")
     if command.references is not None and command.input is None:
         raise UserError("--references are those of --input; name both or neither")
     least = {"beams": 1, "batches": 1, "rounds": 1, "sentences": 0, "latency_sentences": 1}
@@ -103,7 +98,6 @@ def _run(command: Command) -> int:
     stages.commit()
     progress.count_compilations()
     names, sizes = registry.chosen(command.peers), growth.SMOKE if command.smoke else growth.Sizes()
-    names += ("shortlist",) if command.shortlist and "shortlist" not in names else ()
     plan = study.Plan(
         peers=names, beams=command.beams, batches=command.batches, rounds=command.rounds,
         latency_sentences=command.latency_sentences, seed=command.seed, memory=command.memory, growth=None,
@@ -112,8 +106,6 @@ def _run(command: Command) -> int:
     data, found, load = {}, [], list(os.getloadavg()) if hasattr(os, "getloadavg") else None
     with tempfile.TemporaryDirectory() as scratch:
         made = []
-        if command.shortlist:
-            shutil.copyfile(command.shortlist, Path(scratch) / registry.SHORTLIST)
         for directory in command.checkpoint:
             rules = named_rules(SearchConfig(), command.rules)
             chosen = command.input, command.references, command.sentences, command.seed, rules

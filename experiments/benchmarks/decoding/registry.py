@@ -9,10 +9,7 @@ from experiments.benchmarks.decoding import opennmt, peers, systems
 from experiments.benchmarks.decoding.systems import Missing, System
 from seqkd_jax import models
 from seqkd_jax.checkpoint import Checkpoint
-from seqkd_jax.decoding import shortlist
 from seqkd_jax.types import UserError
-
-SHORTLIST = "shortlist.npz"  # among the files that systems find in their directory
 
 
 class Entry(NamedTuple):
@@ -22,16 +19,6 @@ class Entry(NamedTuple):
     kind: str | None = None  # of the models that it decodes; None: any
 
 
-def _with_shortlist(model: Checkpoint, scratch: Path) -> System:
-    if not (scratch / SHORTLIST).exists():
-        raise Missing("no shortlist was given: --shortlist FILE")
-    try:
-        words = shortlist.load(scratch / SHORTLIST, model.vocabularies)
-    except UserError as error:  # of another model's vocabularies
-        raise Missing(str(error)) from None
-    return systems.ours("engine", model, words)
-
-
 PEERS: dict[str, dict[str, Entry]] = {
     "ctranslate2": {
         f"CTranslate2 {type_}": Entry(functools.partial(peers.ctranslate2, type_), "transformer")
@@ -39,7 +26,6 @@ PEERS: dict[str, dict[str, Entry]] = {
     },
     "hf": {"Hugging Face generate": Entry(peers.hugging_face, "transformer")},
     "opennmt": {"PyTorch as OpenNMT-py": Entry(opennmt.open_nmt, "lstm")},
-    "shortlist": {"seqkd_jax engine, shortlist": Entry(_with_shortlist)},  # no peer, but asked for like one
 }
 OURS: dict[str, Entry] = {
     name: Entry(lambda model, scratch, decoder=decoder: systems.ours(decoder, model))
@@ -49,7 +35,6 @@ PACKAGES = {  # what a peer imports
     "ctranslate2": ("ctranslate2", "transformers", "torch"),
     "hf": ("transformers", "torch"),
     "opennmt": ("torch",),
-    "shortlist": (),
 }
 
 

@@ -19,7 +19,6 @@ from seqkd_jax.decoding import SOURCE_BUCKETS, Decoding, translate_ids, without_
 from seqkd_jax.decoding import prepare as prepare_params
 from seqkd_jax.decoding.buckets import width_of
 from seqkd_jax.decoding.search import DECODERS, length_limits
-from seqkd_jax.decoding.shortlist import Shortlist
 from seqkd_jax.types import PAD
 
 Sentences = Sequence[Sequence[int]]  # source ids, EOS included
@@ -67,11 +66,8 @@ def sorted_batches(sentences: Sentences, rows: int) -> list[list[int]]:
     return [places[first : first + rows] for first in range(0, len(places), rows)]
 
 
-def ours(decoder: str, model: Checkpoint, words: Shortlist | None = None) -> System:
-    """One of our decoders. A job is all sentences of one width (rows 1: one sentence), decoded in batches of `rows`.
-
-    words: decode with a shortlist, which is not exact.
-    """
+def ours(decoder: str, model: Checkpoint) -> System:
+    """One of our decoders. A job is all sentences of one width (rows 1: one sentence), decoded in batches of `rows`."""
     if decoder not in DECODERS:
         raise Missing(f"this version has no decoder {decoder!r}")
     params = prepare_params(model.model, model.params)  # as the peers do when they load
@@ -91,7 +87,7 @@ def ours(decoder: str, model: Checkpoint, words: Shortlist | None = None) -> Sys
 
     def run(job: Job) -> list[list[int]]:
         sentences, rows, width, rules = job.inputs
-        decoding = Decoding(rules, decoder, words, (width,), batch_tokens=rows * width, chunk=len(sentences))
+        decoding = Decoding(rules, decoder, (width,), batch_tokens=rows * width, chunk=len(sentences))
         found = translate_ids(model.model, params, sentences, decoding)
         return [without_ends(hypotheses.tokens[0]) for hypotheses in found]
 

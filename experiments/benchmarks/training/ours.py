@@ -52,7 +52,7 @@ def update(subject: Subject, seed: int, in_blocks: bool) -> Update:
 
 # A teacher whose features are recorded is its head.
 _RECORDED = Model(
-    init=lambda key: {}, features=lambda *_: None, head=lambda params, features, ids=None: features @ params["kernel"].T
+    init=lambda key: {}, features=lambda *_: None, head=lambda params, features: features @ params["kernel"].T
 )
 
 

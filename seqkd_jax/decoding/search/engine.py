@@ -19,30 +19,27 @@ from seqkd_jax.decoding.search.beams import advance
 from seqkd_jax.decoding.search.rules import Request, check
 from seqkd_jax.decoding.search.slots import Pool, Slots, compacted, cut, empty, encoded, refilled, widened
 from seqkd_jax.decoding.search.topk import extensions
-from seqkd_jax.types import PAD, Hypotheses, Translator, UserError
+from seqkd_jax.types import Hypotheses, Translator
 
 TURN = 2  # steps between two looks at the slots: with one, XLA copies every cache once more to bring it back
 PART = 8  # it is worth while to refill when one slot in so many is done, and to end a pool in one slot of so many
 
 
 def engine(translator: Translator, config: SearchConfig, max_steps: int, slots: int | None = None) -> Callable:
-    """The search (params, Request of P rows, words=None) -> Hypotheses with T = max_steps, to be jitted.
+    """The search (params, Request of P rows) -> Hypotheses with T = max_steps, to be jitted.
 
     slots: sentences decoded at a time, at most P (None: P). Rules and results as in `simple.beam_search`, to rounding.
-    words: ids [W] that alone may be produced, as from `shortlist.words`; probabilities are then normalised over them.
     """
     check(config)
 
-    def search(params, request: Request, words: Int[Array, " W"] | None = None) -> Hypotheses:
-        if words is not None and (config.no_repeat_ngram or request.prefix.shape[-1]):
-            raise UserError("search: a shortlist goes with neither no_repeat_ngram nor prefixes; leave one of them out")
+    def search(params, request: Request) -> Hypotheses:
         rows = request.source.shape[0]
         width = min(slots or rows, rows)
         few = width // PART  # 0: too few slots to end with fewer
         request = request._replace(max_length=jnp.minimum(request.max_length, max_steps))
         pool = encoded(translator, config, params, request, width)
         levels = _levels(translator, params, request.source[:width], max_steps)
-        run = partial(_run, partial(_step, translator, config, params, words, pool), partial(refilled, config, pool))
+        run = partial(_run, partial(_step, translator, config, params, pool), partial(refilled, config, pool))
 
         def more_than_few(now: Slots) -> Bool[Array, ""]:
             return (now.following < pool.used) | (jnp.sum(now.row < rows) > few)
@@ -81,18 +78,12 @@ def _run(step: Callable, refill: Callable, goes_on: Callable, now: Slots) -> Slo
     return lax.while_loop(goes_on, round_, now)
 
 
-def _step(translator: Translator, config: SearchConfig, params, words, pool: Pool, now: Slots) -> Slots:
+def _step(translator: Translator, config: SearchConfig, params, pool: Pool, now: Slots) -> Slots:
     """Every slot's next token."""
     parents = now.parents if config.beam > 1 else None  # a single hypothesis is its own parent
     features, attention, state = translator.step(params, now.token, now.memory, now.state, parents)
     own = jax.tree.map(lambda leaf: leaf[jnp.minimum(now.row, pool.rows - 1)], pool.request)
-    logits = translator.head(params, features, words)
-    if words is not None:
-        there = (words != PAD) | (jnp.arange(len(words)) == PAD)
-        logits = jnp.where(there[None, None], logits, jnp.finfo(jnp.float32).min)
-    found = extensions(config, now.t, now.beams, logits, own)
-    if words is not None:
-        found = found._replace(tokens=words[found.tokens])
+    found = extensions(config, now.t, now.beams, translator.head(params, features), own)
     advance_all = jax.vmap(lambda *row: advance(config, *row))
     beams, token, parents = advance_all(now.t, now.beams, found, own.max_length, attention)
     return now._replace(t=now.t + 1, beams=beams, token=token, parents=parents, state=state)
