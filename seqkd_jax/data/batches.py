@@ -1,6 +1,6 @@
-"""Sentence pairs, sequences and images as batches of few static shapes. NumPy only; between corpus and training.
+"""Sentence pairs, sequences and images as batches of few static shapes. NumPy only.
 
-  examples  a corpus as ids, and what a batch of it looks like      shapes  which static shapes, from the lengths alone
+  examples  a corpus as ids, and the layout of its batches      shapes  the static shapes, chosen from the lengths alone
 
 A batch holds sentences of one shape; missing rows are filled with weight 0. The order is a function of (data_seed,
 epoch) and the place in it is a value, `Position`: save it, restore it, and the rest of the batches is the same.
@@ -41,7 +41,7 @@ __all__ = [
 
 
 class Dropped(NamedTuple):
-    """What became of the pairs of a corpus."""
+    """Counts of the pairs that were kept and dropped."""
 
     empty: int  # one side or both
     overlong: int
@@ -100,13 +100,13 @@ def encode_corpus(
 
 
 def make_plan(encoded: Encoded, config: BatchConfig, shapes: Sequence[Shape] | None = None) -> Plan:
-    """Put every sentence into a shape. Without `shapes`, at most `config.buckets` are chosen that pad least.
+    """Assign every sentence to a shape. Without `shapes`, at most `config.buckets` are chosen that need least padding.
 
     With `shapes` (those of training, for validation) no new ones are made, unless a sentence fits none: then one more.
     """
     _check(config)
     if not len(encoded.targets):
-        raise UserError("there is no example to make batches of: an empty file, or everything in it was left out")
+        raise UserError("no example to batch: the file is empty, or every example was dropped")
     source, target = lengths(encoded)
     chosen = shaping.choose(source, target, config) if shapes is None else shaping.in_order(shapes)
     buckets = shaping.smallest_fit(source, target, chosen)
@@ -135,11 +135,11 @@ def describe(plan: Plan) -> str:
 def train_batches(
     encoded: Encoded, plan: Plan, config: BatchConfig, position: Position = START
 ) -> Iterator[tuple[Position, Batch]]:
-    """Batches without end from `position` on, each with the position after it. UserError: the plan has no such one."""
+    """An endless stream of batches from `position` on, each with the position after it. UserError: no such position."""
     epoch, start = position
     if not (epoch >= 0 and 0 <= start < plan.batches_per_epoch):
         raise UserError(
-            f"{position}: no such place in the data, an epoch has {plan.batches_per_epoch} batches; "
+            f"{position}: no such position in the data, an epoch has {plan.batches_per_epoch} batches; "
             "it was saved with another corpus, vocabulary or batch configuration"
         )
     while True:

@@ -1,9 +1,9 @@
 """Data sets as sentence pairs, checked line by line. The first stage; read by `readers`.
 
 A path may be a directory with train/valid/test.<language> files (or .tsv, .jsonl, .parquet), one TSV, JSONL or Parquet
-file, a data set on the Hugging Face hub, or nothing: the embedded language. Two files can be named instead of a path.
-Every form (readers.py) becomes a `datasets.Dataset`, and its columns become a `Corpus`. Nothing is dropped here: what
-cannot be trained on is dropped, and counted, where its ids are known (batches.encode_corpus).
+file, a data set on the Hugging Face hub, or nothing: the toy language. Two files can be named instead of a path.
+Every format (readers.py) becomes a `datasets.Dataset`, and its columns become a `Corpus`. No pair is dropped here:
+pairs that cannot be trained on are dropped, and counted, once their ids are known (batches.encode_corpus).
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from seqkd_jax.types import UserError
 
 __all__ = ["Corpus", "Split", "embedded", "fingerprint", "hold_out", "load_split", "mix", "read_lines", "take"]
 
-EMBEDDED = {"train": 10_000, "valid": 300, "test": 500}  # sentences of the embedded language, if nobody says how many
+EMBEDDED = {"train": 10_000, "valid": 300, "test": 500}  # sentence pairs of the toy language in each split
 
 
 class Corpus(NamedTuple):
@@ -40,11 +40,13 @@ def load_split(config: CorpusConfig, split: Split) -> Corpus:
     weights.
     """
     if config.source == config.target:
-        raise UserError(f"source and target are both {config.source!r}; they name two files, columns or keys")
+        raise UserError(
+            f"source and target are both {config.source!r}; they must name two different files, columns or keys"
+        )
     if bool(config.source_file) != bool(config.target_file):
         raise UserError("source_file and target_file belong together: name both or neither")
     if config.path and config.source_file:
-        raise UserError("path and source_file both name the corpus: leave one out")
+        raise UserError("path and source_file both name the corpus; give only one of them")
     path = Path(config.path)
     if config.source_file:
         name = f"{config.source_file} and {config.target_file}"
@@ -61,10 +63,10 @@ def load_split(config: CorpusConfig, split: Split) -> Corpus:
 
 
 def embedded(count: int, split: Split, seed: int = 0) -> Corpus:
-    """`count` sentence pairs of the embedded language."""
+    """`count` sentence pairs of the toy language."""
     from seqkd_jax.data import toy  # imported late: most corpora do without
 
-    return Corpus(*toy.lines(toy.sample_pairs(seed, count, split)), None, f"embedded language, split {split}")
+    return Corpus(*toy.lines(toy.sample_pairs(seed, count, split)), None, f"toy language, split {split}")
 
 
 def fingerprint(corpus: Corpus) -> str:
@@ -82,10 +84,12 @@ def take(corpus: Corpus, rows: Sequence[int] | np.ndarray) -> Corpus:
 
 
 def hold_out(corpus: Corpus, count: int, seed: int = 0) -> tuple[Corpus, Corpus]:
-    """(the rest, `count` pairs at random), both in order: validation for a corpus without any, or a seeded part."""
+    """(the rest, `count` random pairs), both in corpus order: a validation split for a corpus that has none."""
     total = len(corpus.sources)
     if not 0 < count < total:
-        raise UserError(f"{corpus.name}: cannot hold out {count:,} of {total:,} pairs; leave at least one on each side")
+        raise UserError(
+            f"{corpus.name}: cannot hold out {count:,} of {total:,} pairs; each part needs at least one pair"
+        )
     held = np.zeros(total, bool)
     held[np.random.default_rng(seed).permutation(total)[:count]] = True
     return take(corpus, np.flatnonzero(~held)), take(corpus, np.flatnonzero(held))
@@ -98,7 +102,7 @@ def mix(parts: Sequence[tuple[Corpus, float]]) -> Corpus:
     sources, targets, weights = [], [], []
     for corpus, weight in parts:
         if not 0 < weight < float("inf"):
-            raise UserError(f"{corpus.name}: weight {weight} in a mixed corpus; it must be above 0 and finite")
+            raise UserError(f"{corpus.name}: weight {weight} of a part must be positive and finite")
         sources += corpus.sources
         targets += corpus.targets
         weights += [weight * own for own in corpus.weights or [1.0] * len(corpus.sources)]
@@ -129,13 +133,13 @@ def _corpus(dataset: readers.Dataset, config: CorpusConfig, name: str) -> Corpus
 
 
 def _one_line(text: str) -> str:
-    """A cell may hold line ends, a line may not: what is written and read line by line must stay one."""
+    """Replace line ends inside a cell by spaces: text that is written and read line by line must stay one line."""
     return text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ") if "\n" in text or "\r" in text else text
 
 
 def _only_train(name: str, split: Split) -> None:
     if split != "train":
         raise UserError(
-            f"{name}: a training corpus alone, no split {split!r}; give a directory with train, valid and test, or "
+            f"{name}: holds a training split only, no split {split!r}; give a directory with train, valid and test, or "
             "--hold-out N of its pairs for validation"
         )

@@ -1,4 +1,4 @@
-"""A corpus as ids, and what a batch of it looks like: pairs, sequences, classified sequences, images. NumPy only."""
+"""A corpus as ids, and the layout of its batches: pairs, sequences, classified sequences, images. NumPy only."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -16,13 +16,13 @@ class Encoded(NamedTuple):
     sources: list[np.ndarray]  # ids, EOS at the end; or images [28,28]; of a language model nothing that is read
     targets: list[np.ndarray]  # ids without BOS and EOS, or one class
     weights: np.ndarray  # [N] float32
-    # [T,E] each, or [T,R,E]: a teacher's, or R teachers', features at its T labels; see `recorded`
+    # [T,E] each, or [T,R,E]: a teacher's, or R teachers', features at its T labels; see training.teacher_cache
     teacher_features: list[np.ndarray] | None = None
-    form: str = "pairs"  # of FORMS: what a batch of it looks like
+    form: str = "pairs"  # an entry of FORMS: the layout of its batches
 
 
 def fingerprint(encoded: Encoded) -> str:
-    """SHA-256 of all ids, their order, weights and form; not of what a teacher found."""
+    """SHA-256 of all ids, their order, weights and form; teacher features do not enter."""
     digest = hashlib.sha256(encoded.form.encode())
     for arrays in (encoded.sources, encoded.targets, [encoded.weights]):
         for array in arrays:
@@ -39,12 +39,12 @@ def sequences(ids: Sequence[Sequence[int]]) -> Encoded:
 
 
 def classified(inputs: Sequence[np.ndarray], classes: Sequence[int]) -> Encoded:
-    """What a classifier reads, and the class of each: ids with what should stand at their end, or images [28,28].
+    """Inputs of a classifier and their classes: ids (with EOS, if the model expects one) or images [28,28].
 
     UserError without any example.
     """
     if not len(inputs):
-        raise UserError("there is no example to classify: an empty file, or everything in it was left out")
+        raise UserError("no example to classify: the file is empty, or every example was dropped")
     targets = [np.array([label], np.int32) for label in classes]
     form = "classes" if inputs[0].ndim == 1 else "images"
     return Encoded(list(inputs), targets, np.ones(len(targets), np.float32), form=form)
@@ -94,7 +94,7 @@ def _with_class(encoded: Encoded, shape: Shape, rows: np.ndarray, inputs: np.nda
 
 
 class Form(NamedTuple):
-    """What a batch of a corpus looks like. Features, and a teacher's, have the position axes of the labels."""
+    """The layout of a batch. Features, a teacher's too, have the position axes of the labels."""
 
     batch: Callable[[Encoded, Shape, np.ndarray], Batch]
     predicts_eos: bool = False  # a label more than the target has ids

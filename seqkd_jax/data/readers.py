@@ -1,7 +1,7 @@
-"""The forms that a data set comes in, each to a `datasets.Dataset`.
+"""Readers of text, TSV, JSONL, Parquet and the Hugging Face hub: each returns a `datasets.Dataset`.
 
-Text, TSV and JSONL are read here and not by `datasets`, so that bad input gets one line with file and line number, and
-so that a line is what a person takes for one. Parquet files and the hub are its own.
+Text, TSV and JSONL are parsed here instead of by `datasets`: an error then names file and line, and only a line feed
+ends a line. `datasets` reads Parquet files and the hub.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ WEIGHT = "weight"  # a column of this name is the pair's weight in the loss
 
 
 def directory(path: Path, split: Split, config: CorpusConfig) -> Dataset:
-    """A split in a directory: <split>.<language> files, one file of another form, or Parquet shards as on the hub."""
+    """A split in a directory: <split>.<language> files, a TSV, JSONL or Parquet file, or Parquet shards."""
     for name in SPLITS[split]:
         sides = source, target = path / f"{name}.{config.source}", path / f"{name}.{config.target}"
         present = [side for side in sides if side.is_file()]
@@ -33,7 +33,9 @@ def directory(path: Path, split: Split, config: CorpusConfig) -> Dataset:
             return parallel(source, target, config)
         if present:
             (absent,) = set(sides) - set(present)
-            raise UserError(f"{absent}: no such file beside {present[0].name}; check source and target of the corpus")
+            raise UserError(
+                f"{absent}: no such file, though {present[0].name} exists; check --corpus.source and --corpus.target"
+            )
         for suffix in SUFFIXES:
             if (path / f"{name}{suffix}").is_file():
                 return file(path / f"{name}{suffix}", config)
@@ -46,34 +48,36 @@ def directory(path: Path, split: Split, config: CorpusConfig) -> Dataset:
 
 
 def _complete(shards: list[Path]) -> list[Path]:
-    """Shards as the hub names them; UserError if some are missing, or lie in two places."""
+    """Check that all Parquet shards (named as on the hub) are there once. UserError if not."""
     numbers = [re.search(r"-(\d+)-of-(\d+)\.parquet$", shard.name) for shard in shards]
     if all(numbers):
         wanted = [f"{number:05d}" for number in range(int(numbers[0][2]))]
         if sorted(number[1] for number in numbers) != wanted:
-            raise UserError(f"{shards[0]}: of {len(wanted)} shards there are {len(shards)}; each is needed once")
+            raise UserError(f"{shards[0]}: found {len(shards)} of {len(wanted)} shards; each is needed exactly once")
     return shards
 
 
 def file(path: Path, config: CorpusConfig) -> Dataset:
-    """One file that holds both sides; its suffix says how."""
+    """One file with both sides; its suffix names the format."""
     if path.suffix == ".parquet":
         return _parquet([path])
     if path.suffix == ".jsonl":
         return _jsonl(path, config)
     if path.suffix == ".tsv":
         return _tsv(path, config)
-    raise UserError(f"{path}: not {' or '.join(SUFFIXES)}; plain text is two files: source_file and target_file")
+    raise UserError(
+        f"{path}: unknown suffix; expected {' or '.join(SUFFIXES)}, or two text files (source_file and target_file)"
+    )
 
 
 def parallel(source: Path, target: Path, config: CorpusConfig) -> Dataset:
-    """Two files that agree line by line."""
+    """Two plain text files, parallel line by line."""
     sources, targets = _text(source), _text(target)
     if len(sources) != len(targets):
         (short, shorter), (long, longer) = sorted([(len(sources), source), (len(targets), target)])
         raise UserError(
             f"{shorter} has {short:,} lines but {longer} has {long:,}: line {short + 1} of {longer.name} has no "
-            "partner; the two must agree line by line"
+            "counterpart; the two files must be parallel line by line"
         )
     return _dataset({config.source: sources, config.target: targets})
 
@@ -84,7 +88,7 @@ def hub(config: CorpusConfig, split: Split) -> Dataset:
     local = path.is_absolute() or len(path.parts) > 2 or path.suffix in SUFFIXES
     if local or (len(path.parts) == 2 and path.parent.is_dir()):  # a mistyped path would wait for the network
         raise UserError(f"{name}: no such file or directory")
-    with _load_dataset(f"{name}: no file or directory here, and from the hub") as load:
+    with _load_dataset(f"{name}: no such file or directory, and loading it from the hub failed") as load:
         splits = load(name, config.hub_config or None)
     for candidate in SPLITS[split]:
         if candidate in splits:
@@ -95,12 +99,12 @@ def hub(config: CorpusConfig, split: Split) -> Dataset:
 def read_lines(path: Path | str) -> Iterator[str]:
     """The lines of a file, or of standard input ("-"), one at a time. UserError: no such file, not UTF-8 (which line).
 
-    Only a line feed ends a line, so that U+2028 and its like cannot shift the lines of one side; a carriage return
-    before it goes. A file may begin with a byte order mark.
+    Only a line feed ends a line, so that U+2028 and similar characters cannot misalign the two sides; a carriage
+    return before it is removed. A file may begin with a byte order mark.
     """
     name = "standard input" if str(path) == "-" else str(path)
     if str(path) == "-" and sys.stdin is None:
-        raise UserError("standard input is closed: name a file")
+        raise UserError("standard input is closed; give a file name")
     try:
         with contextlib.nullcontext(sys.stdin.buffer) if str(path) == "-" else open(path, "rb") as stream:
             for line_number, line in enumerate(stream, 1):
@@ -117,15 +121,17 @@ def read_lines(path: Path | str) -> Iterator[str]:
 
 
 def require_columns(names: Collection[str], config: CorpusConfig, where: str) -> None:
-    """UserError, naming the columns that exist, unless both languages are among them."""
+    """UserError, listing the existing columns, unless both languages are among them."""
     for language in (config.source, config.target):
         if language not in names:
             found = ", ".join(names)[:200] or "none"
-            raise UserError(f"{where}: no column {language!r}, found: {found}; say which with source and target")
+            raise UserError(
+                f"{where}: no column {language!r}, found: {found}; name them with --corpus.source and --corpus.target"
+            )
 
 
 def number(value: Any, where: str) -> float:
-    """A weight; UserError unless it is finite and not negative."""
+    """A pair's weight. UserError unless it is finite and not negative."""
     with contextlib.suppress(TypeError, ValueError, OverflowError):
         if 0 <= float(value) < float("inf"):
             return float(value)
@@ -133,7 +139,7 @@ def number(value: Any, where: str) -> float:
 
 
 def _tsv(path: Path, config: CorpusConfig) -> Dataset:
-    """Two columns, source and target; or any number under a first line that names them. Quotes mean nothing."""
+    """Two columns, source and target; or any number under a header that names them. Quotes are ordinary text."""
     lines = _text(path)
     names = lines[0].split("\t")
     header = bool({config.source, config.target} & set(names))
@@ -146,7 +152,9 @@ def _tsv(path: Path, config: CorpusConfig) -> Dataset:
     require_columns(names, config, f"{path}, line 1")
     for name in (config.source, config.target, WEIGHT):
         if names.count(name) > 1:
-            raise UserError(f"{path}, line 1: {names.count(name)} columns are called {name!r}; name each once")
+            raise UserError(
+                f"{path}, line 1: {names.count(name)} columns are named {name!r}; column names must be unique"
+            )
     columns: dict[str, list] = {name: [] for name in names if name in (config.source, config.target, WEIGHT)}
     for line_number, line in enumerate(lines[header:], 1 + header):
         cells, where = line.split("\t"), f"{path}, line {line_number}"
@@ -190,7 +198,7 @@ def _jsonl(path: Path, config: CorpusConfig) -> Dataset:
 
 
 def _parquet(paths: list[Path]) -> Dataset:
-    """Parquet files, one after the other; through no cache, so that an edited file is read as it is now."""
+    """Parquet files in the given order, read without a cache: an edited file is read as it is now."""
     for path in paths:
         _require_content(path)
     with tempfile.TemporaryDirectory() as cache, _load_dataset(f"{paths[0]}: not Parquet") as load:
@@ -206,7 +214,7 @@ def _dataset(columns: dict[str, list]) -> Dataset:
 
 @contextlib.contextmanager
 def _load_dataset(trouble: str) -> Iterator[Callable]:
-    """datasets.load_dataset without bars and chatter, and with its many kinds of errors as one line."""
+    """`datasets.load_dataset` without progress bars and log lines; any of its errors becomes one UserError."""
     import datasets
 
     bars = datasets.is_progress_bar_enabled()
@@ -235,6 +243,6 @@ def _text(path: Path) -> list[str]:
 def _require_content(path: Path) -> None:
     try:
         if not path.stat().st_size:
-            raise UserError(f"{path}: an empty file")
+            raise UserError(f"{path}: the file is empty")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None

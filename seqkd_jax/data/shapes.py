@@ -1,4 +1,4 @@
-"""Which few static shapes the batches of a corpus have, from the lengths of its sentences alone. NumPy only.
+"""The few static shapes of a corpus's batches, chosen from the lengths of its sentences alone. NumPy only.
 
 Every shape costs one compilation, so there are few, chosen so that the fewest cells are padding.
 """

@@ -1,4 +1,4 @@
-"""One vocabulary of each kind: functions from text to ids and back, beside the bytes of its file.
+"""The kinds of vocabularies: each has functions from text to ids and back, and the bytes of its file.
 
 To add a kind: a function here that gives a Vocabulary, its name in VocabularyConfig, its line in `learn` and `load`.
 """
@@ -57,7 +57,7 @@ def train_sentencepiece(lines: Iterable[str], config: VocabularyConfig) -> bytes
         )
     except RuntimeError as error:
         reason = " ".join(str(error).split()).rpartition("] ")[2]  # after the place in their source
-        raise UserError(f"vocabulary size {config.size}, {config.algorithm}: sentencepiece refuses: {reason}") from None
+        raise UserError(f"vocabulary size {config.size}, {config.algorithm}: sentencepiece failed: {reason}") from None
     return model.getvalue()
 
 
@@ -69,7 +69,7 @@ def subwords(name: str, data: bytes) -> Vocabulary:
     size = processor.get_piece_size()
     ids = processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id()
     if ids != (PAD, UNK, BOS, EOS):
-        raise UserError(f"{name}: its special ids are {ids}, they must be {(PAD, UNK, BOS, EOS)}")
+        raise UserError(f"{name}: its special ids are {ids}; they must be {(PAD, UNK, BOS, EOS)}")
 
     def decode(tokens: Iterable) -> str:
         return processor.decode([int(token) for token in tokens if token not in (PAD, BOS, EOS)])
@@ -93,7 +93,7 @@ def mapped_subwords(name: str, data: bytes, entries: tuple[str, ...]) -> Vocabul
     try:
         processor = sentencepiece.SentencePieceProcessor(model_proto=data)
     except RuntimeError:
-        raise UserError(f"{name}: no sentencepiece model; take the file of the same name again") from None
+        raise UserError(f"{name}: not a sentencepiece model; copy the file again") from None
     ids = {piece: index for index, piece in enumerate(entries) if piece not in SPECIALS}
 
     def split(line: str) -> list[str]:
@@ -156,7 +156,7 @@ def class_list(name: str, entries: list[str]) -> Vocabulary:
 
     def encode(line: str) -> list[int]:
         if line not in ids:
-            raise UserError(f"{name}: no class is called {line!r}; there are {', '.join(entries)}")
+            raise UserError(f"{name}: no class named {line!r}; the classes are {', '.join(entries)}")
         return [ids[line]]
 
     def decode(tokens: Iterable) -> str:
@@ -170,8 +170,8 @@ def tokenizer(name: str) -> Callable[[str], list[str]]:
     """One line -> words. The names beside `pretokenised` are sacrebleu's tokenizers."""
     if name == "refuse_raw":
         raise UserError(
-            "vocabulary of words: say how the text is tokenised: tokenizer `pretokenised` if words are already "
-            "separated by spaces, or `13a`, `intl`, `char` to apply sacrebleu's; raw text is refused"
+            "a vocabulary of words needs tokenised text: set its tokenizer to `pretokenised` if spaces separate the "
+            "words already, or to `13a`, `intl` or `char` to apply sacrebleu's"
         )
     if name == "pretokenised":
         return str.split
@@ -197,4 +197,4 @@ def _some(lines: Iterable[str]) -> Iterable[str]:
             found = True
             yield line
     if not found:
-        raise UserError("no text to learn a vocabulary from: every line is blank; give a training corpus with text")
+        raise UserError("no text to learn a vocabulary from: every line is blank")

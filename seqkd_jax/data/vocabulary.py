@@ -1,9 +1,9 @@
-"""Text to ids and back. After the corpus is read and before it is batched.
+"""Text to ids and back.
 
 Four kinds (`tokenizers`): subwords that sentencepiece learns from raw text; the most frequent words of tokenised text
-with <unk> for the rest (Kim & Rush 2016); from elsewhere, Marian's: subwords of two sentencepiece models whose ids
-are their places in one list; and the classes of a classifier. The fingerprint of both sides is what every checkpoint
-carries, so that another vocabulary is refused by name.
+with <unk> for the rest (Kim & Rush 2016); Marian's, imported: subwords of two sentencepiece models whose ids are
+their places in one list; and the classes of a classifier. Every checkpoint stores the fingerprint of both sides, so
+that another vocabulary is refused.
 """
 
 from collections.abc import Iterable, Sequence
@@ -54,8 +54,10 @@ def learn(sources: Iterable[str], targets: Iterable[str], config: VocabularyConf
     if config.size <= len(SPECIALS):
         raise UserError(f"vocabulary size {config.size}: must exceed {len(SPECIALS)}, the number of special entries")
     if config.kind in ("marian", "labels"):
-        maker = {"marian": "`seqkd import` takes it over", "labels": "vocab.labels makes it"}[config.kind]
-        raise UserError(f"vocabulary kind {config.kind} cannot be learned: {maker}; learn sentencepiece or words")
+        maker = {"marian": "`seqkd import` makes it", "labels": "vocabulary.labels makes it"}[config.kind]
+        raise UserError(
+            f"vocabulary kind {config.kind} cannot be learned from text: {maker}; choose sentencepiece or words"
+        )
     if config.kind == "words":
         split = tokenizer(config.tokenizer)
         source, target = (most_frequent(text, split, config.size) for text in (sources, targets))
@@ -85,12 +87,14 @@ def words(entries: Sequence[str]) -> Vocabularies:
 
 
 def labels(read: Vocabularies | None, classes: Sequence[str]) -> Vocabularies:
-    """The vocabularies of a classifier: the source side of `read`, None if it reads no text, and its classes from 0.
+    """The vocabularies of a classifier: the source side of `read` (None if it reads no text) and its classes, from 0.
 
-    UserError for what `seqkd import` made: that is for translators.
+    UserError for an imported vocabulary (`seqkd import`): it belongs to a translator.
     """
     if read is not None and read.config.kind == "marian":
-        raise UserError("a classifier reads words or subwords learned here; those of an imported translator it cannot")
+        raise UserError(
+            "a classifier cannot read the vocabulary of an imported translator; learn words or subwords for it"
+        )
     source, split = (class_list(NOTHING, []), "pretokenised") if read is None else (read.source, read.config.tokenizer)
     config = VocabularyConfig(kind="labels", size=len(classes), tokenizer=split)
     return _together(source, class_list(CLASSES, list(classes)), config)
@@ -126,9 +130,9 @@ def load(directory: Path | str) -> Vocabularies:
         names = description["source"], description["target"]
         data = {name: (path.parent / name).read_bytes() for name in names}
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: lacks or misnames {error}; learn it again with `seqkd vocab`") from None
+        raise UserError(f"{path}: missing or invalid entry {error}; learn it again with `seqkd vocab`") from None
     except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}; {path} names it") from None
+        raise UserError(f"{error.filename}: {error.strerror}, though {path} names it") from None
     entries = tuple(files.read_json(path.parent / ENTRIES)) if config.kind == "marian" else ()
     sides = {name: _from_bytes(name, content, config, entries, path.parent) for name, content in data.items()}
     vocabularies = _together(*(sides[name] for name in names), config)
@@ -140,7 +144,7 @@ def require_same(expected: str, vocabularies: Vocabularies, where: Path | str) -
     """UserError unless the vocabularies have the expected fingerprint; `where` names what was made with that one."""
     if vocabularies.fingerprint != expected:
         raise UserError(
-            f"{where}: made with vocabulary {expected[:12]}, but this one is {vocabularies.fingerprint[:12]}; "
+            f"{where}: made with vocabulary {expected[:12]}, but the one given is {vocabularies.fingerprint[:12]}; "
             "use the vocabulary saved beside it, or make it again with this one"
         )
 

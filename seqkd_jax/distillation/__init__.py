@@ -1,9 +1,9 @@
 """From a teacher to a distilled corpus: n-best lists, a choice among them, a corpus with a card. Uses `decoding`.
 
-Sequence-level distillation is no loss but another corpus: Seq-KD takes the teacher's best translation of every training
-source, Seq-Inter the one of its n-best list nearest to the reference (Kim & Rush 2016, sections 3.2 and 3.3).
+Sequence-level distillation is another corpus, not another loss: Seq-KD takes the teacher's best translation of every
+training source, Seq-Inter the one of its n-best list nearest to the reference (Kim & Rush 2016, sections 3.2 and 3.3).
 
-  nbest      the teacher's n-best lists, in shards written atomically; what is there whole is not made again
+  nbest      the teacher's n-best lists, in shards written atomically; complete shards are not made again
   selection  one hypothesis of a list, under a rule of SELECTIONS
   distilled_corpus  train.<source> and train.<target> line by line beside the original, scores, filters, a card
 """

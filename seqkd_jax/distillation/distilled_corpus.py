@@ -1,4 +1,4 @@
-"""A distilled corpus on disk: every line of the original, what was chosen for it, a card that says how."""
+"""A distilled corpus on disk: the original source lines, the chosen targets, and a card that describes both."""
 
 import math
 import statistics
@@ -37,7 +37,7 @@ def write_corpus(
     """
     sources = [line for shard in found.shards for line in shard]
     if references is not None and len(references) != len(sources):
-        raise UserError(f"{len(references)} references for {len(sources)} source lines: there must be one for each")
+        raise UserError(f"{len(references)} references for {len(sources)} source lines: each line needs one")
     tokenize = vocabularies.metric_tokenizer
     wanted = None if references is None else metrics.metric_references(vocabularies, references)
     lists = progress.track(read_n_best(found), len(sources), f"choose ({selection})", "sentences")
@@ -75,7 +75,7 @@ def _statistics(sources: Sequence[str], choices: Sequence[Choice], references: l
     """The numbers of the card; shares, ratios and means are over the lines with a source."""
     present = [index for index, line in enumerate(sources) if line.strip()]
     if not present:
-        raise UserError("nothing to distil: every source line is empty")
+        raise UserError("nothing to distil: every source line is blank")
     chosen = [choices[index] for index in present]
     texts, first = [choice.candidate.text for choice in chosen], [choice.first.text for choice in chosen]
     source_words, words = (sum(len(line.split()) for line in lines) for lines in (sources, texts))
@@ -113,9 +113,9 @@ def _probability(choice: Choice) -> float:
 
 
 def check_filters(config: FilterConfig) -> None:
-    """UserError for filters that would leave out what they do not mean to."""
+    """UserError for values out of range."""
     if not 0 <= config.drop_worst < 1:
-        raise UserError(f"drop_worst is {config.drop_worst}: it is a share, from 0 to below 1")
+        raise UserError(f"drop_worst is {config.drop_worst}: it must be at least 0 and below 1")
     if config.max_length_ratio != 0 and config.max_length_ratio < 1:
         raise UserError(f"max_length_ratio is {config.max_length_ratio}: it must be at least 1, or 0 for none")
 

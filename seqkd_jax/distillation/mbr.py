@@ -1,4 +1,4 @@
-"""Minimum Bayes risk: of a sentence's hypotheses the one that resembles the others most, not the most probable.
+"""Minimum Bayes risk decoding: choose the hypothesis that is most similar to the others, not the most probable one.
 
 The hypotheses stand in for all translations (Kumar & Byrne 2004 with an n-best list, Eikema & Aziz 2020 with samples):
 each is judged by its expected similarity to what the model might have said. Text only, after the search, on the host.
@@ -56,7 +56,7 @@ def _probability(log_probs: np.ndarray) -> np.ndarray:
 
 def _entry(entries: dict[str, Callable], name: str, what: str) -> Callable:
     if name not in entries:
-        raise UserError(f"mbr: no {what} called {name!r}: there are {', '.join(entries)}")
+        raise UserError(f"mbr: no {what} named {name!r}; there are {', '.join(entries)}")
     return entries[name]
 
 

@@ -1,4 +1,4 @@
-"""The teacher's n-best lists of a whole corpus, in shards: each is whole or not there, and a killed run goes on."""
+"""The teacher's n-best lists of a whole corpus, in shards that are written atomically: a killed run resumes."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ FORMAT = 1  # of the shards
 
 
 class NBest(NamedTuple):
-    """Where the n-best lists of some lines are, and what made them."""
+    """The n-best lists of a corpus: their directory, and what they were made with."""
 
     directory: Path
     settings: dict  # all that decides their content, beside the lines
@@ -44,11 +44,11 @@ def n_best(
     part: tuple[int, int] = (0, 1),
     name: str = "n-best",
 ) -> NBest:
-    """The teacher's n-best lists of source lines, in `directory`; started again, it makes only what is not there whole.
+    """The teacher's n-best lists of source lines, in `directory`; called again, it makes only the missing shards.
 
     A shard is trusted if its hash is the one written after it and its identity, a hash of the teacher's weights, the
-    rules and the lines, is ours: a truncated or foreign one is made again. part (i, n): only every n-th shard from the
-    i-th, so that n processes can share the work; the bytes are those of one process.
+    rules and the lines, is ours: a truncated or foreign shard is made again. part (i, n): only every n-th shard from
+    the i-th, so that n processes can share the work; the bytes are those of one process.
     """
     decoding = replace(decoding, chunk=shard_lines)
     settings = {
@@ -75,12 +75,12 @@ def n_best(
 
 
 def read_n_best(found: NBest) -> Iterator[list[Candidate]]:
-    """The list of each line, in order, best first. UserError: a shard is missing, damaged or of another making."""
+    """The list of each line, in order, best first. UserError: a shard is missing, damaged or made otherwise."""
     for number in range(len(found.shards)):
         data = _whole(found, number)
         if data is None:
             raise UserError(
-                f"{_shard(found, number)}: missing, damaged or made with other settings; run the stage again"
+                f"{_shard(found, number)}: missing, damaged or made with other settings; run `seqkd distill` again"
             )
         for row in gzip.decompress(data).decode("utf-8").splitlines():
             yield [Candidate(**hypothesis) for hypothesis in json.loads(row)["hypotheses"]]
@@ -96,7 +96,7 @@ def _identity(found: NBest, number: int) -> str:
 
 
 def _write_shard(found: NBest, number: int, lists: Iterator[Translation]) -> None:
-    """The shard, then the file that vouches for it: a kill between the two leaves a shard nobody trusts."""
+    """Write the shard, then the file with its hash: a kill between the two leaves a shard that is made again."""
     rows = []
     for source, hypotheses in lists:
         candidates = [Candidate(_one_line(h.text), h.score, h.log_prob, h.finished, len(h.tokens)) for h in hypotheses]

@@ -14,30 +14,30 @@ from seqkd_jax.types import UserError
 
 
 class Choice(NamedTuple):
-    """The hypothesis taken for one line."""
+    """The hypothesis chosen for one line."""
 
     candidate: Candidate
-    first: Candidate  # the head of the list, which the model prefers
+    first: Candidate  # the first of the list, which the model prefers
     index: int  # in the list, from 0
-    similarity: float | None  # to the reference, if the rule looks at it
+    similarity: float | None  # to the reference, for rules that read it
 
 
 def choose(
     candidates: Sequence[Candidate], selection: str, reference: str | None = None, tokenize: str = "13a"
 ) -> Choice:
-    """The candidate that a rule takes. Unfinished ones are looked at only where none is finished.
+    """The candidate that a rule chooses. Unfinished ones are considered only if none is finished.
 
     Among equally similar ones the better model score wins. UserError: the rule is unknown, or has no reference.
     """
     if selection not in SELECTIONS:
-        raise UserError(f"selection {selection!r}: there is no such rule, only {', '.join(SELECTIONS)}")
+        raise UserError(f"selection {selection!r}: no such rule; the rules are {', '.join(SELECTIONS)}")
     similarity = SELECTIONS[selection]
     finished = [index for index, candidate in enumerate(candidates) if candidate.finished]
     allowed = finished or list(range(len(candidates)))
     if similarity is None:
         return Choice(candidates[allowed[0]], candidates[0], allowed[0], None)
     if reference is None:
-        raise UserError(f"selection {selection!r} needs references, but there is only source text; use 'best'")
+        raise UserError(f"selection {selection!r} needs references, but only source text is given; use 'best'")
     similarities = similarity([candidates[index].text for index in allowed], reference, tokenize)
     best = max(range(len(allowed)), key=lambda place: (similarities[place], candidates[allowed[place]].score))
     return Choice(candidates[allowed[best]], candidates[0], allowed[best], similarities[best])

@@ -1,9 +1,9 @@
-"""Whether a model's confidence is to be believed: calibration error, reliability diagrams. NumPy only.
+"""Calibration of a model's confidence: expected calibration error, reliability diagrams. NumPy only.
 
 Works on what any classifier gives: the probability of its decision and whether the decision was right. Language models
 are classifiers with one example a token. Studies call it on validation sets; it knows nothing of models.
 
-Bins are equal in width over [0, 1]. Edge rule: bin i of n holds i/n <= confidence < (i+1)/n, and the last one holds 1
+Bins are equal in width over [0, 1]. Edges: bin i of n holds i/n <= confidence < (i+1)/n, and the last one holds 1
 as well, as in `tfp.stats.expected_calibration_error`.
 """
 
@@ -45,7 +45,7 @@ def _occupied(confidence, correct, bins: int):
     if bins < 1:
         raise UserError(f"calibration: bins is {bins}: it must be at least 1")
     if confidence.size == 0:
-        raise UserError("calibration: there are no examples: give at least one")
+        raise UserError("calibration: no examples; at least one is needed")
     bad = ~((confidence >= -ROUNDING) & (confidence <= 1 + ROUNDING))  # true for NaN, too
     if bad.any():
         row = int(bad.argmax())

@@ -1,4 +1,4 @@
-"""What a model gives to references: nats, tokens, perplexity. Below evaluation, and what training validates with."""
+"""Log-likelihood of references under a model: nats, tokens, perplexity. Training validates with it."""
 
 import functools
 import math
@@ -15,7 +15,7 @@ from seqkd_jax.types import Batch, Model, Translator, UserError
 
 
 class Likelihood(NamedTuple):
-    """What a model gives to references."""
+    """The log-likelihood of references under a model."""
 
     nats: float  # summed over the corpus
     tokens: int  # predicted, EOS included
@@ -37,7 +37,7 @@ def of_batches(model: Model | Translator, params, batches: Iterable[Batch]) -> L
     sums = [_summed_nll(model)(params, batch) for batch in batches]  # all dispatched before the first is waited for
     nats, tokens = np.sum(np.asarray(jax.device_get(sums), np.float64), axis=0)
     if tokens == 0:
-        raise UserError("no reference token to be scored: nothing is there, or all of it has weight 0")
+        raise UserError("no reference token to score: the corpus is empty, or every weight is 0")
     return Likelihood(float(nats), round(float(tokens)))
 
 

@@ -20,7 +20,7 @@ SAMPLES, SEED = 1000, 12345  # of the bootstrap; sacrebleu's own defaults
 
 
 class CorpusScores(NamedTuple):
-    """What sacrebleu says of a system's outputs."""
+    """Corpus scores by sacrebleu."""
 
     bleu: float  # 0 to 100
     chrf: float  # 0 to 100
@@ -57,7 +57,7 @@ def paired_bootstrap(
     interval of the difference over the same resamples. What does not differ in any has p = 1 (sacrebleu: 1/1001).
     """
     if against not in systems:
-        raise UserError(f"bootstrap: no system is called {against!r}; there are {', '.join(systems)}")
+        raise UserError(f"bootstrap: no system named {against!r}; there are {', '.join(systems)}")
     others = [name for name in systems if name != against]
     for outputs in systems.values():
         _same_length(outputs, references)
@@ -150,6 +150,4 @@ def _fixed_seed() -> Iterator[None]:
 
 def _same_length(outputs: Sequence[str], references: Sequence[str]) -> None:
     if len(outputs) != len(references) or not outputs:
-        raise UserError(
-            f"{len(outputs)} outputs for {len(references)} references: there must be one of each for each line"
-        )
+        raise UserError(f"{len(outputs)} outputs for {len(references)} references: the numbers must be equal")

@@ -1,4 +1,4 @@
-"""How alike models represent the same examples, and a map of them: Abnar et al. 2020's analysis of representations.
+"""Similarity of models' representations of the same examples, and a map of the models (Abnar et al. 2020).
 
 In: the penultimate features of every model on one fixed set of examples. `cosine_matrix` forgets the model's own axes
 (the examples' angles to each other stay), `similarities` compares such matrices, `distances` and `embed` lay the models
@@ -26,7 +26,9 @@ def cosine_matrix(vectors: Num[np.ndarray, "N E"]) -> Float[np.ndarray, "N N"]:
     vectors = vectors.astype(np.float64)
     bad = ~np.isfinite(vectors).all(axis=1)
     if bad.any():
-        raise UserError(f"representations: the vector of example {int(bad.argmax())} is not finite: did it diverge?")
+        raise UserError(
+            f"representations: the vector of example {int(bad.argmax())} is not finite; the model may have diverged"
+        )
     directions = _directions(vectors)
     return (directions @ directions.T).astype(np.float32)
 
@@ -41,7 +43,7 @@ def similarities(
 ) -> Float[np.ndarray, "M M"]:
     """`similarity` of every two models, float64, symmetric. Raises UserError on unequal numbers of examples."""
     if not len(matrices) or not len(matrices[0]):
-        raise UserError("representations: nothing to compare: give a cosine matrix of at least one example")
+        raise UserError("representations: nothing to compare; a cosine matrix of at least one example is needed")
     examples = len(matrices[0])
     for i, matrix in enumerate(matrices):
         if matrix.shape != (examples, examples):

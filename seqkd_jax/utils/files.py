@@ -1,4 +1,4 @@
-"""Files a reader sees whole or not at all, and their hashes. The bottom of the tree: no jax, imports only base.
+"""Atomic files and directories, and their hashes. Imports no jax.
 
 Everything a stage makes goes through here. A file: temporary name, fsync, rename, fsync of the directory. A directory:
 filled beside its place as `.<name>.new`; an older one steps aside as `.<name>.old` while the new one moves in, and
@@ -58,7 +58,7 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         line = getattr(error, "lineno", 1)
-        raise UserError(f"{path}, line {line}: not JSON ({error}); delete it and make it again") from None
+        raise UserError(f"{path}, line {line}: not JSON ({error}); delete it and create it again") from None
 
 
 def json_line(value: Any) -> str:
@@ -96,7 +96,7 @@ def remove(path: Path | str) -> None:
 def require_no_directory(path: Path) -> None:
     """UserError for a directory where a file is to be written; asked early, nothing is computed in vain."""
     if path.is_dir():
-        raise UserError(f"{path}: is a directory; name a file to write")
+        raise UserError(f"{path}: is a directory; name a file")
 
 
 @contextlib.contextmanager
@@ -154,7 +154,7 @@ def locked(directory: Path | str) -> Iterator[None]:
     """Hold a directory while it is written in; UserError if another process does."""
 
     def refuse() -> None:
-        raise UserError(f"{directory}: another process writes there; wait for it, or name another")
+        raise UserError(f"{directory}: another process is writing there; wait for it, or name another directory")
 
     with alone(Path(directory) / ".lock", refuse):
         yield
@@ -195,25 +195,27 @@ def require_replaceable(directory: Path | str, holds: Sequence[str]) -> None:
     """
     directory = Path(directory)
     if directory.is_file():
-        raise UserError(f"{directory}: is a file; name a new directory to write")
+        raise UserError(f"{directory}: is a file; name a new directory")
     if not directory.exists():
         return
     resolved = directory.resolve()
     if resolved in (Path.cwd(), *Path.cwd().parents):
-        raise UserError(f"{directory}: you are in it, and writing would replace it; name a new directory to write")
+        raise UserError(
+            f"{directory}: is the current directory or contains it, and writing would replace it; name a new directory"
+        )
     names = sorted(path.name for path in resolved.iterdir())
     others = [name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in holds)]
     if names and not any(fnmatch.fnmatchcase(name, holds[0]) for name in names):
         others = others or names
     if others:
         raise UserError(
-            f"{directory}: holds other things ({', '.join(others[:3])}), which writing would remove; name a new "
-            "directory to write"
+            f"{directory}: holds other files ({', '.join(others[:3])}), which writing would remove; name a new "
+            "directory"
         )
 
 
 def said(error: OSError) -> str:
-    """One line of what the system refused, such as a full disk, which names no file."""
+    """One line for an error of the operating system, such as a full disk, which names no file."""
     return f"{error.filename or 'reading or writing'}: {error.strerror or error}"
 
 

@@ -1,4 +1,4 @@
-"""What a computation costs and what the machine can do: matrix products, memory. Read by training, studies and reports.
+"""The cost of a computation (FLOPs, bytes) and the measured peak of the machine.
 
 FLOPs are those of matrix products and convolutions, counted exactly on the traced program; the yardsticks are a chain
 of matrix products and a pass over memory, timed on the same machine. So "share of peak" says how much of the time is

@@ -1,6 +1,6 @@
-"""What a person sees while a stage runs, on stderr: a bar with rate and time left, or a quiet log if not a terminal.
+"""Progress on standard error: a bar with rate and time left, or a quiet log if it is not a terminal.
 
-Also the count of compilations: few static shapes are a promise of this code, and a counter keeps it.
+Also the count of compilations, which the command line prints: static shapes keep it small.
 """
 
 import contextlib

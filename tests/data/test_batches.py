@@ -246,7 +246,7 @@ def test_a_side_that_is_no_sequence_is_not_padded():
 def test_no_example_is_said():
     with pytest.raises(UserError, match="no example to classify"):
         batches.classified([], [])
-    with pytest.raises(UserError, match="no example to make batches of"):
+    with pytest.raises(UserError, match="no example to batch"):
         batches.make_plan(batches.sequences([]), BatchConfig())
 
 

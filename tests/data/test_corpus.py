@@ -152,7 +152,7 @@ BAD_FILES = [
     ("train.tsv", b"en\tfr\na\tb\n", "line 1: no column 'de', found: en, fr"),
     ("train.tsv", b"en\tde\n", "no usable pair"),
     ("train.tsv", b"a\tb\nc\t\xff\n", "train.tsv, line 2: not UTF-8: byte 3 of the line is 0xff"),
-    ("train.tsv", b"", "train.tsv: an empty file"),
+    ("train.tsv", b"", "train.tsv: the file is empty"),
     ("train.jsonl", b'{"en":"a","de":"b"}\n\n{"en":"a",}\n', "train.jsonl, line 3: not JSON: .*column 11"),
     ("train.jsonl", b"[" * 100_000, "line 1: not JSON that can be read"),
     ("train.jsonl", b'{"id":' + b"1" * 5000 + b"}", "line 1: not JSON that can be read"),
@@ -163,7 +163,7 @@ BAD_FILES = [
     ("train.jsonl", b"[1]\n", "line 1: not a JSON object"),
     ("train.jsonl", b"\n \n", "no usable pair"),
     ("train.parquet", b"nothing of the kind", "train.parquet: not Parquet: "),
-    ("train.parquet", b"", "train.parquet: an empty file"),
+    ("train.parquet", b"", "train.parquet: the file is empty"),
     ("train.csv", b"a,b\n", "no split 'train': expected train.en and train.de, or .*; found train.csv"),
 ]
 
@@ -182,8 +182,8 @@ BAD_PAIRS = [
     (b"a\n", b"d\n\n", "train.en has 1 lines but .*train.de has 2: line 2 of train.de"),
     (b"a\nb\n", b"d\n\xc3(\n", "train.de, line 2: not UTF-8: byte 1 of the line is 0xc3"),
     (b"a\nb\n\xe4", b"d\n", "train.en, line 3: not UTF-8"),
-    (b"", b"d\n", "train.en: an empty file"),
-    (b"a\n", None, "train.de: no such file beside train.en"),
+    (b"", b"d\n", "train.en: the file is empty"),
+    (b"a\n", None, "train.de: no such file, though train.en exists"),
     (None, None, "no split 'train': .*found nothing"),
 ]
 
@@ -339,8 +339,8 @@ def test_missing_shards_and_columns_named_twice_are_said(tmp_path):
     """Half a corpus, or one that is read twice over, would be trained on without a word."""
     parquet_shards(tmp_path)
     (tmp_path / "data" / "train-00000-of-00002.parquet").unlink()
-    with pytest.raises(UserError, match="of 2 shards there are 1"):
+    with pytest.raises(UserError, match="found 1 of 2 shards"):
         corpus.load_split(CorpusConfig(str(tmp_path), "en", "de"), "train")
     (tmp_path / "twice.tsv").write_text("en\tde\ten\tde\na\tb\tc\td\n")
-    with pytest.raises(UserError, match="twice.tsv, line 1: 2 columns are called 'en'"):
+    with pytest.raises(UserError, match="twice.tsv, line 1: 2 columns are named 'en'"):
         corpus.load_split(CorpusConfig(str(tmp_path / "twice.tsv"), "en", "de"), "train")

@@ -1,4 +1,4 @@
-"""The embedded language by counting: what is sampled, enumerated and claimed must agree."""
+"""The toy language by counting: what is sampled, enumerated and claimed must agree."""
 
 import itertools
 import math
@@ -129,7 +129,7 @@ def test_the_same_seed_gives_the_same_pairs_in_every_process():
     here = [tuple(example) for example in toy.sample_pairs(11, 40, "valid")]
     assert here == [tuple(example) for example in toy.sample_pairs(11, 90, "valid")[:40]]
     assert here != [tuple(example) for example in toy.sample_pairs(12, 40, "valid")]
-    code = "from seqkd_jax import language; print([tuple(e) for e in language.sample_pairs(11, 40, 'valid')])"
+    code = "from seqkd_jax.data import toy; print([tuple(e) for e in toy.sample_pairs(11, 40, 'valid')])"
     for hash_seed in ("1", "2"):
         environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)}
         run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -145,7 +145,7 @@ def test_a_damaged_shard_is_made_again_and_never_read(tmp_path, teacher, decoded
     found = make(tmp_path / "lists", teacher)
     expected = content(tmp_path / "lists")
     damage(tmp_path / "lists" / "shard-00001.jsonl.gz", tmp_path / "lists" / "shard-00001.jsonl.json")
-    with pytest.raises(UserError, match="shard-00001.*run the stage again"):
+    with pytest.raises(UserError, match="shard-00001.*run `seqkd distill` again"):
         list(read_n_best(found))
     decoded.seen.clear()
     make(tmp_path / "lists", teacher)
@@ -292,7 +292,7 @@ def test_ties_go_to_the_better_score_and_finished_ones_first(selection):
 
 
 def test_a_rule_that_is_not_there_and_a_missing_reference():
-    with pytest.raises(UserError, match="'gleu'.*only best, kim_rush"):
+    with pytest.raises(UserError, match="'gleu'.*the rules are best, kim_rush"):
         choose(candidates("a"), "gleu")
     with pytest.raises(UserError, match="'chrf' needs references.*'best'"):
         choose(candidates("a"), "chrf")
@@ -413,7 +413,7 @@ def test_line_counts_must_agree(tmp_path, found):
 
 def test_nothing_to_distil(tmp_path, teacher, decoded):
     nothing = make(tmp_path / "lists", teacher, ["", " "])
-    with pytest.raises(UserError, match="every source line is empty"):
+    with pytest.raises(UserError, match="every source line is blank"):
         write(tmp_path, nothing, references=None)
 
 

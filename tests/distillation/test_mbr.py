@@ -100,7 +100,7 @@ def test_only_the_metric_of_different_pairs_is_computed(monkeypatch):
 
 
 def test_wrong_names_are_refused():
-    with pytest.raises(UserError, match="no utility called 'ter'"):
+    with pytest.raises(UserError, match="no utility named 'ter'"):
         reordered(translation(("a", -1.0)), "ter")
-    with pytest.raises(UserError, match="no weights called 'all'"):
+    with pytest.raises(UserError, match="no weights named 'all'"):
         reordered(translation(("a", -1.0)), "chrf", "all")

@@ -192,7 +192,7 @@ def test_sentence_metrics_are_sacrebleus():
 def test_what_cannot_be_compared_is_named():
     with pytest.raises(UserError, match="2 outputs for 1 references"):
         metrics.score(["a", "b"], ["a"], "13a")
-    with pytest.raises(UserError, match="no system is called 'teacher'; there are a"):
+    with pytest.raises(UserError, match="no system named 'teacher'; there are a"):
         metrics.paired_bootstrap({"a": ["x"]}, ["x"], "teacher", "13a")
     assert metrics.paired_bootstrap({"a": ["x"]}, ["x"], "a", "13a") == {}
 

@@ -67,5 +67,5 @@ def test_a_model_without_any_idea_has_perplexity_v():
 def test_batches_of_fill_alone_are_an_error():
     encoded, _ = encode_corpus(corpus(), VOCABULARIES, BATCH, keep_all=True)
     _, batch = next(eval_batches(encoded, make_plan(encoded, BATCH)))
-    with pytest.raises(UserError, match="no reference token to be scored"):
+    with pytest.raises(UserError, match="no reference token to score"):
         likelihood.of_batches(TINY, PARAMS, [batch._replace(weights=np.zeros_like(batch.weights))])

@@ -34,7 +34,7 @@ def test_a_directory_is_replaced_by_one_of_its_kind(tmp_path):
 @pytest.mark.parametrize("inside", ["thesis.tex", "best/checkpoint.json"])
 def test_other_things_are_not_replaced(tmp_path, inside):
     files.write_text(tmp_path / "data" / inside, "years of work")
-    with pytest.raises(UserError, match=f"data: holds other things .{inside.split('/')[0]}.*name a new directory"):
+    with pytest.raises(UserError, match=f"data: holds other files .{inside.split('/')[0]}.*name a new directory"):
         made(tmp_path / "data")
     assert (tmp_path / "data" / inside).read_text() == "years of work"
 
@@ -45,11 +45,11 @@ def test_what_a_directory_of_its_kind_never_holds_is_not_replaced(tmp_path):
     (tmp_path / "a" / "text.txt").write_text("of this kind")
     made(tmp_path / "a")
     files.write_text(tmp_path / "a" / "stages" / "weights", "hours of work")
-    with pytest.raises(UserError, match="a: holds other things .stages."):
+    with pytest.raises(UserError, match="a: holds other files .stages."):
         made(tmp_path / "a")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "text.txt").write_text("somebody's")
-    with pytest.raises(UserError, match="b: holds other things .text.txt."):
+    with pytest.raises(UserError, match="b: holds other files .text.txt."):
         made(tmp_path / "b")
 
 
@@ -60,7 +60,7 @@ def test_where_one_works_is_not_replaced(tmp_path, monkeypatch):
     for place in ("here", "here/below"):
         monkeypatch.chdir(tmp_path / place)
         for name in ("here", "link"):
-            with pytest.raises(UserError, match="you are in it"):
+            with pytest.raises(UserError, match="is the current directory"):
                 files.require_replaceable(tmp_path / name, HOLDS)
 
 

@@ -1,4 +1,4 @@
-"""One update of `seqkd_jax.train`, with head and loss in blocks of positions (`seqkd_jax.blocks`) or all at once."""
+"""One update of `training.train_step`, with head and loss in blocks of positions (`losses.blockwise`) or at once."""
 
 import sys
 from collections.abc import Callable, Iterator

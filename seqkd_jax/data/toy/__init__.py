@@ -1,6 +1,6 @@
-"""The embedded language: English-like sources, German-like targets, every probability known. NumPy only.
+"""The toy language: English-like sources, German-like targets, every probability known. NumPy only.
 
-The default corpus of the study (`corpus` serves it like any other), and the truth that models are measured against.
+The default corpus of the studies, read through `corpus` like any other, and the truth that models are measured against.
 A source has tens to hundreds of right targets, each with an exact p(target | source); see grammar.py and lexicon.py.
 
 Choices are correlated, so that greedy search errs and a mixture of right targets is wrong. How a target begins, its
@@ -62,7 +62,7 @@ class Example(NamedTuple):
 def sample_pairs(seed: int, count: int, split: str = "train") -> list[Example]:
     """`count` examples drawn from the grammar given the split; the same in every process, the first n of more too."""
     if split not in PERCENT:
-        raise UserError(f"embedded language: no split {split!r}; use one of {', '.join(PERCENT)}")
+        raise UserError(f"toy language: no split {split!r}; use one of {', '.join(PERCENT)}")
     choose = grammar.drawing(np.random.default_rng([seed, list(PERCENT).index(split)]))
     examples: list[Example] = []
     while len(examples) < count:

@@ -1,4 +1,4 @@
-"""The grammar of the embedded language: two probabilistic programs, and the ways to run them.
+"""The grammar of the toy language: two probabilistic programs, and the ways to run them.
 
 `source` and `target` make every choice through a function `choose` that they are given. One that draws makes the
 corpus, one that follows given words is the parser, one that tries everything enumerates the translations: what is
@@ -286,7 +286,7 @@ def _not_of_the_language(given: Sequence[str], place: int, options: Collection[s
         known = given[place] in source_words()
         wrong = f"word {place + 1} {given[place]!r} {'cannot stand here' if known else 'is no word of the language'}"
     some = ", ".join(list(options)[:4]) + (", ..." if len(options) > 4 else "")
-    return UserError(f"embedded language, source {' '.join(given)!r}: {wrong}; expected {some or 'nothing more'}")
+    return UserError(f"toy language, source {' '.join(given)!r}: {wrong}; expected {some or 'nothing more'}")
 
 
 def _replay(taken: tuple, made: list, weights: list[float], pending: list[tuple], options: Mapping[Any, float]) -> Any:

@@ -1,4 +1,4 @@
-"""The words of the embedded language, and how German-like ones are inflected. Tables, and what reads them."""
+"""The words of the toy language, and how German-like ones are inflected. Tables, and what reads them."""
 
 from typing import NamedTuple
 
