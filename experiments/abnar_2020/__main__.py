@@ -34,8 +34,6 @@ class Command:
     """So many seeds of each arm, trained at once (None: the scale's)."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ARM ...")] = ()
     """Make only these arms, such as lstm-to-transformer, with their teachers; what was made before is reported, too."""
-    earlier: Path | None = None
-    """A results.json of the same settings and data: arms that --only does not name are reported as they stand there."""
     quirks: tuple[Quirk, ...] = ()
     """Do as the paper's code does: teachers keep their dropout; the teacher's term is divided by T², not multiplied."""
     alpha: float = 1.0
@@ -81,29 +79,24 @@ def _out(scale: Scale, command: Command) -> Path:
 
 def _run(scale: Scale, command: Command) -> int:
     _check(scale, command)
-    named = select(scale.arms, command.only)
-    asked = with_teachers(scale.arms, named)
+    asked = with_teachers(scale.arms, select(scale.arms, command.only))
     if command.dry_run:
         from experiments.abnar_2020 import dry_run
 
         print(dry_run.describe(scale, command.seeds or scale.seeds, asked))
         return 0
-    from experiments.abnar_2020 import answers, claims, earlier, plots, results, study, tables, tasks
+    from experiments.abnar_2020 import claims, plots, results, study, tables, tasks
     from experiments.core import report
 
     progress.count_compilations()
     started = time.monotonic()
     out = _out(scale, command)
     making = study.Study(scale, tasks.load(scale, command.data), out / "stages", command.seeds or scale.seeds)
-    before = earlier.read(making, command.earlier) if command.earlier else None
     left_out = evaluated(scale.arms, asked, making, lambda arm: arm.key, study.evaluated)
-    found, right = results.collect(making, left_out)
-    if before:
-        found, right = earlier.joined(making, (found, right), before, [arm.label for arm in named])
+    found = results.collect(making, left_out)
     found = {"study": "abnar_2020", **report.what_ran(found["data"]), **found}
     found["claims"] = [claim._asdict() for claim in claims.claims(found)]
     table = tables.table(found)
-    found["answers"] = answers.save(out / answers.FILE, right)  # just before the results that know it by its hash
     write(out, found, table, plots.PLOTS)
     print(table)
     print(f"results, table and plots: {out}")

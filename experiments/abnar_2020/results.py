@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.abnar_2020 import accuracy, answers, maps, study
-from experiments.abnar_2020.answers import Answers
+from experiments.abnar_2020 import accuracy, claims, maps, study
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.scale import SETUPS
 from experiments.abnar_2020.study import Study
@@ -19,8 +18,8 @@ from seqkd_jax.utils import files
 WRITTEN = {"arm", "student", "teacher", "metrics"}  # of every arm
 
 
-def collect(made: Study, left_out: Mapping[Arm, set[int]]) -> tuple[dict, Answers]:
-    """What results.json says beside what ran, and what each arm has right.
+def collect(made: Study, left_out: Mapping[Arm, set[int]]) -> dict:
+    """What results.json says beside what ran.
 
     left_out: of each arm that was evaluated the seeds that do not count.
     """
@@ -28,29 +27,10 @@ def collect(made: Study, left_out: Mapping[Arm, set[int]]) -> tuple[dict, Answer
     said = {arm: _kept(made, arm, left_out[arm]) for arm in arms}
     entries = [_entry(made, arm, said, left_out[arm]) for arm in arms]
     mapped = tuple(arm for arm in arms if len(left_out[arm]) < made.seeds)
-    right = {arm.label: answers.of_arm(task, said[arm]) for arm in mapped}
-    found = {
-        **identity(made),
-        "notes": list(scale.deviations),
-        "counts": task.counts,
-        "arms": entries,
-        "differences": answers.differences(scale.setup, task.strata, right),
-        "representations": files.read_json(maps.drawn_map(made, mapped, left_out) / "map.json") if mapped else None,
+    right = {
+        arm.label: {name: _correct(made, said[arm], name) for name in task.tests if not name.startswith("gold_")}
+        for arm in mapped
     }
-    return found, right
-
-
-def read(path: Path) -> dict:
-    """A results.json of this study; UserError for what is none."""
-    found = report.read(path, "abnar_2020", WRITTEN)
-    if found.get("setup") not in SETUPS:
-        raise UserError(f"{path}: of no set-up that there is; name one that this study has written")
-    return found
-
-
-def identity(made: Study) -> dict:
-    """What results have in common that belong to one study."""
-    scale = made.scale
     first = scale.training[scale.arms[0].student].seed
     return {
         "scenario": SETUPS[scale.setup].scenario,
@@ -61,15 +41,41 @@ def identity(made: Study) -> dict:
         "teaching": scale.teaching,
         "quirks": list(scale.quirks),
         "data": data_hashes(made),
+        "notes": list(scale.deviations),
+        "counts": task.counts,
+        "arms": entries,
+        "differences": differences(scale.setup, task.strata, right),
+        "representations": files.read_json(maps.drawn_map(made, mapped, left_out) / "map.json") if mapped else None,
     }
 
 
-def settings(made: Study, arm: Arm) -> dict:
-    """How an arm is trained."""
-    return {
-        "config": asdict(made.scale.config(arm, made.seeds)),
-        "model": stages.canonical(made.scale.models[arm.student]),
-    }
+def read(path: Path) -> dict:
+    """A results.json of this study; UserError for what is none."""
+    found = report.read(path, "abnar_2020", WRITTEN)
+    if found.get("setup") not in SETUPS:
+        raise UserError(f"{path}: of no set-up that there is; name one that this study has written")
+    return found
+
+
+def differences(setup: str, strata: Mapping[str, np.ndarray], right: Mapping[str, dict]) -> dict[str, dict]:
+    """The paired intervals that claims ask for, where both arms are there; right: arm -> test set -> bool [R,N]."""
+    found: dict[str, dict] = {}
+    for first, second, metric in claims.comparisons(setup):
+        if first in right and second in right:
+            found.setdefault(f"{first} | {second}", {})[metric] = _difference(
+                strata, right[first], right[second], metric
+            )
+    return found
+
+
+def _difference(strata: Mapping[str, np.ndarray], first: dict, second: dict, metric: str) -> dict:
+    name = metric.removeprefix("accuracy_") if metric.startswith("accuracy_") else "test"
+    binned = {accuracy.MACRO[bins]: bins for bins in ("distance", "attractors")}
+    if metric not in binned:
+        return accuracy.difference(first[name], second[name])
+    counted = accuracy.selections(strata["distance"], strata["intervening"], strata["attractors"])
+    rows, bins, groups = counted[binned[metric]]
+    return accuracy.difference(first[name][:, rows], second[name][:, rows], bins, groups)
 
 
 def _kept(made: Study, arm: Arm, left_out: set[int]) -> dict[str, np.ndarray]:
@@ -92,7 +98,11 @@ def _entry(made: Study, arm: Arm, said: dict, left_out: set[int]) -> dict:
         "metrics": {},
         "bins": {},
         "reliability": [],
-        "training": {**settings(made, arm), **_ran(made, arm)},
+        "training": {
+            "config": asdict(config),
+            "model": stages.canonical(made.scale.models[arm.student]),
+            **_ran(made, arm),
+        },
     }
     if not len(found["places"]):
         return entry

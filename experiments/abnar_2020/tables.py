@@ -243,7 +243,7 @@ def _notes(results: dict) -> list[str]:
 
 
 def _reported(results: dict) -> list[str]:
-    """Which arms were taken from earlier results, and what that means."""
+    """Of results that an earlier form of this study put together: which arms were taken from results before them."""
     taken: dict[str, list[str]] = {}
     for arm in ordered(results):
         if "reported" in arm:
@@ -251,7 +251,7 @@ def _reported(results: dict) -> list[str]:
     if not taken:
         return []
     anew = [arm["arm"] for arm in results["arms"] if arm.get("teacher_made_anew")]
-    shown = {model["arm"] for model in (results["representations"] or {"models": []})["models"]}
+    shown = {model["arm"] for model in results["representations"]["models"]}
     unseen = [arm["arm"] for arm in ordered(results) if arm["arm"] not in shown]
     return [
         *(f"taken from results of commit {commit}: {', '.join(arms)}" for commit, arms in taken.items()),

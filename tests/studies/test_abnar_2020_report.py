@@ -1,8 +1,10 @@
 """Claims, tables and plots of the study, from made-up results in which the paper is right, or wrong in everything."""
 
 import itertools
+import json
 import random
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,9 @@ from experiments.abnar_2020.arms import grid
 from experiments.abnar_2020.effects import Comparison
 from experiments.core.claims import DIRECTION, FAILED, NOT_RUN, REPRODUCED, together, welch
 from experiments.core.plots import draw_all
+from seqkd_jax.utils import files
+
+COMMITTED = Path(__file__).parents[2] / "experiments" / "results" / "abnar_2020"
 
 LEVELS = {  # how strong each model's bias is: 0 to 1, in the paper's order
     "lm": {"LSTM": 1.0, "Small LSTM": 0.9, "Transformer": 0.4, "Small Transformer": 0.5},
@@ -322,6 +327,31 @@ def test_the_ratio_of_deviations_holds_what_it_should():
         low, high = effects.steadier({"arms": arms}, "A", "B", "a").interval
         covered += low <= np.log(0.5) <= high
     assert covered == pytest.approx(3800, abs=35), "with the two sides' degrees of freedom swapped it is 3,740"
+
+
+def test_an_unpaired_interval_is_that_of_two_means():
+    """Of each arm's own examples: the reaches add in squares, and those over seeds are added to that."""
+    results = {"arms": [], "differences": {}}
+    for name, mean, low, high in (("A", 0.9, 0.87, 0.92), ("B", 0.8, 0.76, 0.83)):
+        found = {"mean": mean, "low": low, "high": high, "values": [mean - 0.01, mean + 0.01]}
+        results["arms"].append({"arm": name, "metrics": {"d": found}})
+    found = effects.unpaired(results, "A", "B", "d")
+    assert found == pytest.approx((0.1 - (0.03**2 + 0.03**2) ** 0.5, 0.1 + (0.02**2 + 0.04**2) ** 0.5))
+    assert effects.unpaired(results, "B", "A", "d") == pytest.approx((-found[1], -found[0]))
+    seeds = welch([0.89, 0.91], [0.79, 0.81])
+    assert effects.difference(results, Comparison("A", "B", "d")).interval == pytest.approx(together(0.1, seeds, found))
+    del results["arms"][1]["metrics"]["d"]["low"]
+    assert effects.unpaired(results, "A", "B", "d") is None
+    assert effects.unpaired(results, "A", "C", "d") is None
+
+
+@pytest.mark.parametrize("directory", sorted(COMMITTED.iterdir()), ids=lambda directory: directory.name)
+def test_committed_results_give_the_committed_table_and_verdicts(directory):
+    """Those too that hold arms of an earlier report, which the study no longer puts together."""
+    found = files.read_json(directory / "results.json")
+    assert json.loads(json.dumps([claim._asdict() for claim in claims.claims(found)])) == found["claims"]
+    written = (directory / "table.md").read_text(encoding="utf-8")
+    assert tables.table(found) == written, "write it anew: python -m experiments.core.render --out DIRECTORY"
 
 
 def test_the_best_perplexity_may_be_anyone_s():
