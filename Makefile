@@ -1,11 +1,14 @@
-# make demo    the study at smoke scale: teacher, students, table, plots (minutes on two cores)
-# make test    the tests; make test-all: the slow ones too, on programs that are optimised
-# make test-peers  beside PyTorch, transformers and CTranslate2, on the same weights: installs them first
-# make setup   the virtual environment, which the others make themselves
-# make lint    what the tests of style say; make format: mend it
-# make clean   remove the virtual environment and caches; results stay
+# make demo        the first study on the toy language: teacher, students, table, plots (minutes on two cores)
+# make test        the tests
+# make test-all    the slow tests too, on optimised programs
+# make test-peers  tests beside PyTorch, transformers and CTranslate2 (installs the extra `peers`)
+# make docs        the documentation as a site: docs/_build/html (installs the extra `docs`)
+# make lint        check the style
+# make format      correct the style
+# make setup       the virtual environment .venv, which every other target makes by itself
+# make clean       remove the virtual environment, caches and built pages; results in runs/ stay
 #
-# Each does its own set-up. Another interpreter: make test PYTHON=python3.12
+# Another interpreter: make test PYTHON=python3.12
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,7 +19,7 @@ READY := $(VENV)/.ready-$(VERSION)
 # Large pages on Linux: a training step on CPUs spends a fifth of its time on page faults without them.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: help setup demo test test-all test-peers lint format clean
+.PHONY: help setup demo test test-all test-peers docs lint format clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -50,6 +53,14 @@ $(READY)-peers: $(READY)
 test-peers: $(READY)-peers
 	$(BIN)/python -m pytest -q -m peers --durations=10
 
+$(READY)-docs: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	@touch $@
+
+docs: $(READY)-docs
+	$(BIN)/python docs/command_line.py
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,5 +70,5 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache docs/_build
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

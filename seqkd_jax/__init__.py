@@ -19,4 +19,4 @@ The rooms, in the order in which they use each other:
 The studies are in `experiments`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -75,9 +75,12 @@ def embed(distances: Float[np.ndarray, "M M"], seed: int = SEED) -> Float[np.nda
 
     Random starts, drawn from `seed`, of which the best is kept. Turned to a fixed orientation: centred, the widest
     direction first, the outermost point of either axis on its positive side. The same input gives the same map. The
-    unit is that of the distances.
+    unit is that of the distances. Raises UserError where scikit-learn, an extra, is not installed.
     """
-    from sklearn.manifold import smacof  # heavy, and only maps need it
+    try:
+        from sklearn.manifold import smacof  # heavy, and only maps need it
+    except ImportError as error:
+        raise UserError("maps need scikit-learn: run pip install 'seqkd_jax[studies]'") from error
 
     if not distances.any():  # one model, or equal ones; SMACOF divides by their distances
         return np.zeros((len(distances), 2))

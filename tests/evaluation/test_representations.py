@@ -1,6 +1,7 @@
 """Similarities against loops over rows, maps against configurations that are known."""
 
 import importlib
+import sys
 import warnings
 
 import numpy as np
@@ -117,6 +118,12 @@ def test_one_model_and_equal_models_are_one_point(models):
 def test_two_models_lie_on_the_first_axis():
     found = embed(np.array([[0.0, 1.0], [1.0, 0.0]]))
     np.testing.assert_allclose(found, [[0.5, 0], [-0.5, 0]], atol=1e-3)
+
+
+def test_a_map_without_scikit_learn_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
+    with pytest.raises(UserError, match=r"pip install 'seqkd_jax\[studies\]'"):
+        embed(np.array([[0.0, 1.0], [1.0, 0.0]]))
 
 
 def test_bad_input_is_named():
