@@ -72,7 +72,8 @@ class Study(NamedTuple):
     """A paper's experiments. `results` is the dict of results.json; its `arms` is a list with a dict for each arm."""
 
     name: str  # of its package, and in results.json
-    title: str
+    title: str  # authors and year
+    about: str  # the paper and the names of its arms, a paragraph for the results page
     options: type[Options]
     # Made
     scales: Callable[[Any], Mapping[str, Any]]  # options -> name of the output directory -> scale; UserError
@@ -89,11 +90,19 @@ class Study(NamedTuple):
     claims: Callable[[dict], list[claims.Claim]]
     sections: Callable[[dict], list[Section]]  # tables with their notes, without the claims
     plots: Mapping[str, Callable[[dict], Any]]  # name -> a figure, or None
-    headline: Callable[[dict], tuple[str, str]]  # (which data and models, the main effect), a cell of a table each
-    findings: Callable[[dict], Sequence[str]]  # the main effects, a sentence each
+    headline: Callable[[dict], "Headline"]
+    findings: Callable[[dict], Sequence[str]]  # the main effects in plain words, a sentence each
     # Beside training
     further: Callable[[Any, Sequence[Any]], Sequence[tuple[str, float]]] = lambda scale, arms: ()  # for a dry run
     samples: Callable[[Workspace, Mapping[Any, Any]], str] = lambda workspace, found: ""  # for the screen
+
+
+class Headline(NamedTuple):
+    """Results in a line of the README's table; a study's results differ in data or setting."""
+
+    data: str
+    setting: str  # models, how long: told on the page only
+    effect: str  # of teaching against the student alone, with its interval; at most about 50 characters
 
 
 def main(study: Study, arguments: Sequence[str] | None = None) -> int:

@@ -154,9 +154,18 @@ def further(scale: Scale, chosen: Sequence[Row]) -> list[tuple[str, float]]:
     return found
 
 
+ABOUT = (
+    "[Sequence-Level Knowledge Distillation](https://arxiv.org/abs/1606.07947): a large translation model, the "
+    "teacher, teaches a small one, the student. Word-KD: the student learns the teacher's distribution at every "
+    "position, beside the reference. Seq-KD: it is trained on the teacher's beam-search outputs. Seq-Inter: it is "
+    "fine-tuned on that hypothesis of the teacher's n-best list that is nearest to the reference. Baseline: the "
+    "student without a teacher."
+)
+
 STUDY = Study(
     name="kim_rush_2016",
     title="Kim & Rush 2016",
+    about=ABOUT,
     options=Command,
     scales=scales,
     load=load,

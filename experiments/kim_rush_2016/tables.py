@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from experiments.core.report import DAGGER
+from experiments.core.study import Headline
 from experiments.core.tables import Column, Section, of_arms
 from experiments.kim_rush_2016 import scales
 from experiments.kim_rush_2016.arms import ACROSS, BASELINE, COMPARED, ROLES, TEACHER
@@ -132,14 +133,16 @@ def _notes(results: dict) -> list[str]:
 # In words
 
 
-def headline(results: dict) -> tuple[str, str]:
-    """Data and models; the effect of Seq-KD."""
+def headline(results: dict) -> Headline:
+    """Data, models and epochs; the effect of Seq-KD."""
     models = dict.fromkeys(arm["model"] for arm in results["arms"] if ROLES[arm["arm"]] != "transformer")
-    effects = [f"Seq-KD {_gain(seq_kd, baseline)} BLEU over its baseline" for seq_kd, baseline in _students(results)]
-    return f"{DATA.get(results['scale'], results['scale'])}, LSTM {' to '.join(models)}", "; ".join(effects) or "–"
+    alone = [arm["training"]["config"]["epochs"] for arm in results["arms"] if arm["arm"] in (TEACHER, BASELINE)]
+    data = f"{DATA.get(results['scale'], results['scale'])}, {'+'.join(map(str, alone))} epochs"
+    effects = [f"Seq-KD {_gain(seq_kd, baseline)} BLEU" for seq_kd, baseline in _students(results)]
+    return Headline(data, f"LSTM {' to '.join(models)}", "; ".join(effects) or "–")
 
 
-DATA = {"smoke": "toy language", "multi30k": "Multi30k En–De", "paper-en-de": "WMT En–De", "paper-th-en": "IWSLT Th–En"}
+DATA = {"smoke": "Toy language", "multi30k": "Multi30k", "paper-en-de": "WMT En–De", "paper-th-en": "IWSLT Th–En"}
 
 
 def findings(results: dict) -> list[str]:
@@ -149,19 +152,18 @@ def findings(results: dict) -> list[str]:
     for seq_kd, baseline in _students(results):
         adds, usual = (arm["bleu_beam5"] - arm["bleu_beam1"] for arm in (seq_kd, baseline))
         found += [
-            f"Decoded greedily, the {seq_kd['model']} student trained by Seq-KD has {seq_kd['bleu_beam1']:.1f} BLEU: "
-            f"{_gain(seq_kd, baseline)} against its baseline, {_gain(seq_kd, baseline, ACROSS)} against its baseline "
-            f"with a beam of 5.",
-            *([f"Against its teacher, both greedy, it has {_gain(seq_kd, teacher)} BLEU."] if teacher else []),
-            f"A beam of 5 adds {adds:+.1f} BLEU to Seq-KD, and {usual:+.1f} to the baseline.",
-            f"Seq-KD gives its own greedy output a probability of {percent(seq_kd['mode_probability'])} (the baseline "
-            f"{percent(baseline['mode_probability'])}); its perplexity on references is "
-            f"{_perplexity(seq_kd['perplexity'])} (the baseline's {_perplexity(baseline['perplexity'])}).",
+            f"The {seq_kd['model']} student trained by Seq-KD and decoded greedily is {_apart(seq_kd, baseline)} its "
+            f"baseline, and {_apart(seq_kd, baseline, ACROSS)} its baseline with a beam of 5.",
+            *([f"It is {_apart(seq_kd, teacher)} its teacher, both greedy."] if teacher else []),
+            f"A beam of 5 adds {adds:+.1f} BLEU to Seq-KD, {usual:+.1f} to the baseline.",
+            f"Seq-KD gives its own greedy output a probability of {percent(seq_kd['mode_probability'])}, the baseline "
+            f"{percent(baseline['mode_probability'])}. Its perplexity on references is "
+            f"{_perplexity(seq_kd['perplexity'])}, the baseline's {_perplexity(baseline['perplexity'])}.",
         ]
         others = [arm for arm in results["arms"] if arm["model"] == seq_kd["model"] and arm not in (seq_kd, baseline)]
         if others:
             told = ", ".join(f"{arm['arm']} {_gain(arm, baseline)}" for arm in others)
-            found.append(f"The other ways to teach it, greedily against the baseline: {told}.")
+            found.append(f"The others in BLEU against the baseline, greedily: {told}.")
     return found
 
 
@@ -174,7 +176,20 @@ def _students(results: dict) -> list[tuple[dict, dict]]:
 
 def _gain(arm: dict, other: dict, compared_as: str = "beam1") -> str:
     """A difference in BLEU, with its 95% interval over test sentences where that was computed."""
+    delta, interval = _difference(arm, other, compared_as)
+    return f"{delta:+.1f} " + (f"[{interval[0]:+.1f}, {interval[1]:+.1f}]" if interval else "(not tested)")
+
+
+def _apart(arm: dict, other: dict, compared_as: str = "beam1") -> str:
+    """The same in words."""
+    delta, interval = _difference(arm, other, compared_as)
+    sign = 1 if delta >= 0 else -1
+    reach = "[{:.1f}, {:.1f}]".format(*sorted(sign * end for end in interval)) if interval else "(not tested)"
+    return f"{abs(delta):.1f} BLEU {reach} {'above' if sign > 0 else 'below'}"
+
+
+def _difference(arm: dict, other: dict, compared_as: str) -> tuple[float, tuple[float, float] | None]:
     beam, other_beam = COMPARED[compared_as]
     compared = arm.get("significance", {}).get(other["arm"], {}).get(compared_as)
-    interval = f"[{compared['delta_low']:+.1f}, {compared['delta_high']:+.1f}]" if compared else "(not tested)"
-    return f"{arm[f'bleu_{beam}'] - other[f'bleu_{other_beam}']:+.1f} {interval}"
+    interval = (compared["delta_low"], compared["delta_high"]) if compared else None
+    return arm[f"bleu_{beam}"] - other[f"bleu_{other_beam}"], interval

@@ -1,0 +1,192 @@
+"""The results pages, docs/results/STUDY.md, the table of the README and each table.md, all from results.json.
+
+    python -m experiments.core.pages [--check]
+
+A page says what was found, then has the tables, then how they were made and how that differs from the paper. Every
+number comes from a results.json under experiments/results; nothing is trained, and plots are linked as they are.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import tyro
+
+from experiments.core import claims, report
+from experiments.core.study import Study, exit_status, read, told
+from experiments.core.tables import Section, Table
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files, progress
+
+STUDIES = ("kim_rush_2016",)  # whose `study` module has a STUDY; in the order of the README's table
+ROOT = Path(__file__).parents[2]
+RESULTS, PAGES, README = "experiments/results", "docs/results", "README.md"
+COMMAND = "python -m experiments.core.pages"
+START, END = "<!-- generated: results-summary -->", "<!-- end -->"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Write docs/results, the README's table of results and each table.md anew from experiments/results."""
+
+    check: bool = False
+    """Write nothing; exit with 1, naming them, if some are not what their results.json says."""
+
+
+class Run(NamedTuple):
+    """One results.json."""
+
+    study: Study
+    path: Path  # its directory
+    results: dict
+    claims: Sequence[claims.Claim]
+
+    @property
+    def name(self) -> str:
+        """Its data and setting."""
+        return ", ".join(filter(None, self.study.headline(self.results)[:2]))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 1 some are stale, 2 an error that the user can mend."""
+    options = tyro.cli(Options, args=arguments, prog=COMMAND)
+    return exit_status(lambda: update(options, ROOT))
+
+
+def update(options: Options, root: Path) -> int:
+    """Write what is stale under root, or name it."""
+    wanted = {root / path: text for path, text in written(root).items()}
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    for path in stale:
+        if options.check:
+            print(f"stale: {path.relative_to(root)}; run {COMMAND}", file=sys.stderr)
+        else:
+            files.write_text(path, wanted[path])
+            print(f"written: {path.relative_to(root)}")
+    return int(options.check and bool(stale))
+
+
+def written(root: Path) -> dict[str, str]:
+    """Path under root -> text of every file that is made of results."""
+    made = [run for name in STUDIES for run in runs(study_of(name), root)]
+    found = {f"{run.path.relative_to(root)}/table.md": report.to_markdown(told(run.study, run.results)) for run in made}
+    for name in STUDIES:
+        found[f"{PAGES}/{name}.md"] = page([run for run in made if run.study.name == name], root)
+    readme = (root / README).read_text(encoding="utf-8")
+    if START in readme:
+        found[README] = with_summary(readme, made)
+    return found
+
+
+def study_of(name: str) -> Study:
+    """The study of that package."""
+    return importlib.import_module(f"experiments.{name}.study").STUDY
+
+
+def runs(study: Study, root: Path) -> list[Run]:
+    """The committed results of a study: those on toy data first."""
+    found = [
+        Run(study, path.parent, results := read(study, path), study.claims(results))
+        for path in sorted((root / RESULTS / study.name).glob("*/results.json"))
+    ]
+    return sorted(found, key=lambda run: run.results["scale"] != "smoke")
+
+
+# The README
+
+
+def with_summary(readme: str, made: Sequence[Run]) -> str:
+    """The text with the table between its marks written anew."""
+    before, _, rest = readme.partition(START)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise UserError(f"{README}: {START} without {END} after it; put it there")
+    return f"{before}{START}\n{report.to_markdown([summary(made)])}{END}{after}"
+
+
+def summary(made: Sequence[Run]) -> Section:
+    """A row for each results.json."""
+    head = ["study", "data", "main effect [95% interval]", "claims reproduced"]
+    headlines = [run.study.headline(run.results) for run in made]
+    rows = [
+        [run.study.title, headline.data, headline.effect, _share(run.claims)]
+        for run, headline in zip(made, headlines, strict=True)
+    ]
+    return Section(table=Table(head, rows, left=3))
+
+
+def _share(tested: Sequence[claims.Claim]) -> str:
+    verdicts = [claim.verdict for claim in tested if claim.verdict != claims.NOT_RUN]
+    return f"{verdicts.count(claims.REPRODUCED)} of {len(verdicts)}"
+
+
+# A page
+
+
+def page(made: Sequence[Run], root: Path) -> str:
+    """What was found, the tables, how, deviations; of all results of a study."""
+    study = made[0].study
+
+    def part(title: str, points: Callable[[Run], list[str]]) -> list[str]:
+        sections = [Section(run.name, points=points(run)) for run in made]
+        return [f"## {title}\n", report.to_markdown(sections, level=3)]
+
+    parts = [
+        f"<!-- written by `{COMMAND}` from {RESULTS}/{study.name}/*/results.json -->\n",
+        f"# {study.title}: results\n",
+        report.to_markdown([Section(text=[study.about, "In brackets: 95% intervals."])]),
+        *part("What was found", _found),
+        *(text for run in made for text in (f"## {run.name}\n", report.to_markdown(_tables(run, root), level=3))),
+        *part("How", lambda run: _how(run, root)),
+        *part("Deviations from the paper", lambda run: run.results.get("deviations", run.results.get("notes"))),
+    ]
+    return "\n".join(parts)
+
+
+def _found(run: Run) -> list[str]:
+    """The main effects, then how many claims held, and which did not."""
+    counts = {verdict: [claim for claim in run.claims if claim.verdict == verdict] for verdict in claims.VERDICTS}
+    failed = [f"{claim.about}: {claim.text} ({claim.measured})" for claim in counts[claims.FAILED]]
+    found = [*run.study.findings(run.results), f"{claims.summary(run.claims)}."]
+    return [*found, *([f"Not reproduced: {'; '.join(failed)}."] if failed else [])]
+
+
+def _tables(run: Run, root: Path) -> list[Section]:
+    plots = [run.path / "plots" / f"{name}.png" for name in run.study.plots]
+    shown = [(path.stem.replace("_", " "), os.path.relpath(path, root / PAGES)) for path in plots if path.exists()]
+    return [*told(run.study, run.results), *([Section("Plots", images=shown)] if shown else [])]
+
+
+def _how(run: Run, root: Path) -> list[str]:
+    results = run.results
+    trained = [arm["training"] for arm in results["arms"] if arm.get("training")]
+    commits = {commit: None for training in trained for commit in training.get("commits", [])}
+    hashes = ", ".join(f"{name} `{digest[:12]}`" for name, digest in results["data"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    seconds = sum(training.get("seconds", 0) for training in trained)
+    return [
+        f"command: `{results['command']}`",
+        f"commit: {_commits([results['commit']])}" + (f"; training: {_commits(commits)}" if commits else ""),
+        f"machine: {results['host_cpu']}; devices: {', '.join(results['devices'])}",
+        f"seeds: {', '.join(map(str, _seeds(results['arms'])))}",
+        f"training of all arms: {progress.duration(seconds)}; finished {results['finished'][:10]}",
+        f"versions: {versions}",
+        f"data (SHA-256): {hashes}",
+        f"all numbers: `{(run.path / 'results.json').relative_to(root)}`",
+    ]
+
+
+def _commits(found: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(f"`{report.short_commit({'commit': commit})}`" for commit in found))
+
+
+def _seeds(arms: Sequence[dict]) -> list[int]:
+    return sorted({seed for arm in arms for seed in arm.get("seeds", [arm.get("seed")])})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
