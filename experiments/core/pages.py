@@ -18,7 +18,7 @@ import tyro
 
 from experiments.core import claims, report
 from experiments.core.study import Study, exit_status, read, told
-from experiments.core.tables import Section, Table
+from experiments.core.tables import Section
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
 
@@ -76,6 +76,7 @@ def written(root: Path) -> dict[str, str]:
     found = {f"{run.path.relative_to(root)}/table.md": report.to_markdown(told(run.study, run.results)) for run in made}
     for name in STUDIES:
         found[f"{PAGES}/{name}.md"] = page([run for run in made if run.study.name == name], root)
+    found[f"{PAGES}/index.md"] = index(made)
     readme = (root / README).read_text(encoding="utf-8")
     if START in readme:
         found[README] = with_summary(readme, made)
@@ -96,7 +97,7 @@ def runs(study: Study, root: Path) -> list[Run]:
     return sorted(found, key=lambda run: run.results["scale"] != "smoke")
 
 
-# The README
+# The README and the index
 
 
 def with_summary(readme: str, made: Sequence[Run]) -> str:
@@ -105,23 +106,36 @@ def with_summary(readme: str, made: Sequence[Run]) -> str:
     _, end, after = rest.partition(END)
     if not end:
         raise UserError(f"{README}: {START} without {END} after it; put it there")
-    return f"{before}{START}\n{report.to_markdown([summary(made)])}{END}{after}"
+    return f"{before}{START}\n{summary(made)}{END}{after}"
 
 
-def summary(made: Sequence[Run]) -> Section:
-    """A row for each results.json."""
-    head = ["study", "data", "main effect [95% interval]", "claims reproduced"]
-    headlines = [run.study.headline(run.results) for run in made]
+def summary(made: Sequence[Run]) -> str:
+    """A row for each results.json; not aligned, so that lines stay short."""
     rows = [
-        [run.study.title, headline.data, headline.effect, _share(run.claims)]
-        for run, headline in zip(made, headlines, strict=True)
+        ["study", "data", "main effect [95% interval]", *claims.VERDICTS],
+        ["---", "---", "---", *["---:"] * len(claims.VERDICTS)],
     ]
-    return Section(table=Table(head, rows, left=3))
+    for run in made:
+        headline, verdicts = run.study.headline(run.results), [claim.verdict for claim in run.claims]
+        counts = [str(verdicts.count(verdict)) for verdict in claims.VERDICTS]
+        rows.append([run.study.title, headline.data, headline.effect, *counts])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def _share(tested: Sequence[claims.Claim]) -> str:
-    verdicts = [claim.verdict for claim in tested if claim.verdict != claims.NOT_RUN]
-    return f"{verdicts.count(claims.REPRODUCED)} of {len(verdicts)}"
+def index(made: Sequence[Run]) -> str:
+    """The page above the studies' pages."""
+    studies = {run.study.name: run.study.title for run in made}
+    return "\n".join(
+        [
+            f"<!-- written by `{COMMAND}` -->\n\n# Results\n",
+            summary(made),
+            "The right columns count claims of the paper by their verdict. Findings, tables, plots and deviations:\n",
+            *(f"- [{title}]({name}.md)" for name, title in studies.items()),
+            "\n```{toctree}\n:hidden:\n",
+            *studies,
+            "```\n",
+        ]
+    )
 
 
 # A page

@@ -47,7 +47,7 @@ def test_stale_files_are_named_and_written_anew(root, only_one, capsys):
     told = capsys.readouterr().err
     assert "stale: docs/results/kim_rush_2016.md" in told and "stale: README.md" in told and "/table.md" in told
     assert not (root / pages.PAGES).exists()
-    assert pages.update(pages.Options(), root) == 0 and pages.run(pages.Options(check=True), root) == 0
+    assert pages.update(pages.Options(), root) == 0 and pages.update(pages.Options(check=True), root) == 0
     readme = (root / "README.md").read_text(encoding="utf-8")
     assert readme.startswith("above\n") and readme.endswith("below\n") and "old" not in readme
     assert "Kim & Rush 2016" in readme and not set("†‡§") & set(readme)
