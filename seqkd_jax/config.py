@@ -242,7 +242,7 @@ class LossConfig:
     temperature_scaling: Literal["hinton", "none", "inverse"] = "hinton"
     """The teacher's term is multiplied by T^2 (Hinton et al. 2015), by 1, or by 1/T^2 (Abnar et al.'s code)."""
     teacher_dropout: bool = False
-    """The teacher teaches with its dropout on, as in Abnar et al.'s code; nothing of it can then be recorded."""
+    """The teacher teaches with its dropout on, as in Abnar et al.'s code; nothing of it can be cached then."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class Batch(NamedTuple):
     inputs: Any  # for the model only; translation: (source [B,S], target_in [B,T])
     labels: Any  # [*pos] ids to predict
     weights: Any  # [*pos] 1 counts, 0 is padding; a weighted corpus multiplies its sentence weight in
-    teacher_features: Any = None  # [*pos, E] a fixed teacher's features, where they were recorded before training
+    teacher_features: Any = None  # [*pos, E] a fixed teacher's features, where they were computed before training
 
 
 class Model(NamedTuple):

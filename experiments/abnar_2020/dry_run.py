@@ -1,8 +1,8 @@
 """What a scale would take, from shapes and configurations alone: nothing is trained, compiled or read.
 
 Updates and FLOPs rest on the sizes of the data that a set-up is meant for; FLOPs are those of matrix products
-(`performance.count_flops`) in the very step that training compiles. Of a teacher whose features are recorded that is
-its head; the pass that records them is in the sum of all updates.
+(`performance.count_flops`) in the very step that training compiles. Of a teacher whose features are cached that is
+its head; the pass that computes them is in the sum of all updates.
 """
 
 import math
@@ -21,7 +21,7 @@ from seqkd_jax.types import Batch
 from seqkd_jax.utils import performance
 
 WORDS = 15  # of an embedded sentence
-RECORD_GIB = trainer.Run._field_defaults["record_gib"]
+CACHE_GIB = trainer.Run._field_defaults["teacher_cache_gib"]
 HINT = "A CPU core makes some 1e10 to 5e10 of them a second in training: `performance.matrix_peak` measures its most."
 
 
@@ -64,15 +64,15 @@ def _estimate(scale: Scale, arm: Arm, seeds: int, examples: int) -> tuple[int, i
     state = jax.eval_shape(lambda: train_step.start_state(model, config))
     batch, once = _batch(scale, config.batch.sentences), 0.0
     if teacher and not config.loss.teacher_dropout:
-        features, of_pass = _recorded(taught, batch, teachers if each else None)
-        if in_epoch * features.size * features.dtype.itemsize <= RECORD_GIB * teacher_cache.GIBIBYTE:
+        features, of_pass = _cached(taught, batch, teachers if each else None)
+        if in_epoch * features.size * features.dtype.itemsize <= CACHE_GIB * teacher_cache.GIBIBYTE:
             batch, once = batch._replace(teacher_features=features), in_epoch * teachers * of_pass
     rows = jax.ShapeDtypeStruct((1, 1, config.batch.sentences), np.int32)
     flops = performance.count_flops(update, state, batch, rows, train_step.settings(config, 1.0), known)
     return models.parameter_count(model), updates, flops, once
 
 
-def _recorded(taught, batch: Batch, replicas: int | None) -> tuple[jax.ShapeDtypeStruct, float]:
+def _cached(taught, batch: Batch, replicas: int | None) -> tuple[jax.ShapeDtypeStruct, float]:
     """A teacher's features of a batch, and the FLOPs in which one teacher finds them."""
 
     def find(params, inputs):

@@ -110,15 +110,13 @@ def training(study: Study, arm: Arm) -> Path:
         run = Run(
             model,
             given.vocabularies,
-            given.train,
-            given.valid,
             config,
             shapes(study),
             teacher=inputs.get("teacher"),
             teachers=scale.teachers,
         )
         try:
-            told = train_model(run, directory, arm.key)._asdict()
+            told = train_model(run, given.train, given.valid, directory, arm.key)._asdict()
             del told["best"], told["last"]
         except loop.Diverged as error:
             progress.log(f"{error}; no seed of {arm.label} is left, the study goes on without it")

@@ -24,7 +24,7 @@ from seqkd_jax.decoding import Decoding
 from seqkd_jax.distillation import nbest
 from seqkd_jax.evaluation import evaluation, metrics
 from seqkd_jax.losses import LOSSES
-from seqkd_jax.training.translation_trainer import Run, train_translator
+from seqkd_jax.training.trainer import Run, train_translator
 from seqkd_jax.utils import files, progress
 
 SPLITS = ("train", "valid", "test")
@@ -179,14 +179,13 @@ def training(workspace: Workspace, row: Row) -> Path:
         run = Run(
             model=row.model,
             vocabularies=vocabulary.load(words),
-            train=read(workspace, read_from, "train"),
-            valid=read(workspace, inputs["gold"], "valid"),
             config=config,
             shapes=shapes(workspace) if config.batch == scale.batch else None,
             start=inputs.get("start"),
             teacher=inputs.get("teacher"),
         )
-        found = train_translator(run, directory, row.key)
+        train, valid = read(workspace, read_from, "train"), read(workspace, inputs["gold"], "valid")
+        found = train_translator(run, train, valid, directory, row.key)
         told = found.replicas[0]._asdict() | found._asdict()
         del told["best"], told["last"], told["replicas"]
         files.write_json(directory / "summary.json", told)

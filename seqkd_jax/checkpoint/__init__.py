@@ -31,6 +31,7 @@ __all__ = [
     "average",
     "config_to_json",
     "fingerprint",
+    "inputs_of",
     "load",
     "load_all",
     "load_ensemble",
@@ -253,18 +254,23 @@ def load_state(directory: Path | str, like: Any) -> Any:
 
 
 # Of metadata: what tells of which run a checkpoint is. A mean of some of a run's is of that run too.
-OF_RUN = ("made_of", "config", "replica")
+OF_RUN = ("inputs", "config", "replica")
+
+
+def inputs_of(metadata: dict) -> dict[str, str]:
+    """What a run was made of beside its configuration -> SHA-256, as its checkpoints' metadata name it."""
+    return metadata.get("inputs") or metadata.get("made_of", {})  # the key before 0.2.0
 
 
 def _of_run(record: dict) -> tuple:
-    """What checkpoints of one run have in common: what it is made of, and the seed, unless it started from weights.
+    """What checkpoints of one run have in common: its inputs, and the seed, unless it started from weights.
 
     Seeds that were trained at once are told apart by their place.
     """
     metadata = record["metadata"]
-    made_of = metadata.get("made_of", {})
-    tuned = made_of.get("start", "none") != "none"
-    return made_of, None if tuned else (metadata.get("config", {}).get("seed"), metadata.get("replica", 0))
+    inputs = inputs_of(metadata)
+    tuned = inputs.get("start", "none") != "none"
+    return inputs, None if tuned else (metadata.get("config", {}).get("seed"), metadata.get("replica", 0))
 
 
 def average(directories: list[Path | str]) -> Any:

@@ -35,7 +35,7 @@ RESULTS = ("results.json", "*.txt")  # of `seqkd evaluate`
 def train(command: Train) -> None:
     """Ties corpus, vocabulary, model and starting point together; the work is in train_translator."""
     from seqkd_jax import models
-    from seqkd_jax.training.translation_trainer import Run, train_translator
+    from seqkd_jax.training.trainer import Run, train_translator
 
     checks.train(command)
     gold = functools.cache(lambda: inputs.load_pairs(command.pairs, "train"))
@@ -47,15 +47,13 @@ def train(command: Train) -> None:
     run = Run(
         model=model,
         vocabularies=vocabularies,
-        train=corpus,
-        valid=valid,
         config=command.config,
         start=command.start,
         teacher=command.teacher,
         teachers=command.teachers,
-        record_gib=command.record_gib,
+        teacher_cache_gib=command.teacher_cache_gib,
     )
-    done = train_translator(run, command.out)
+    done = train_translator(run, corpus, valid, command.out)
     best = ", ".join(f"{found.best_value:.4g} at {found.best_step:,}" for found in done.replicas)
     progress.log(
         f"{done.steps:,} updates; best {best}; "

@@ -64,8 +64,8 @@ class Train:
     """Checkpoint whose distribution the loss reads (word_kd)."""
     teachers: Literal["one", "each"] = "one"
     """Of a teacher of several seeds: its first teaches all replicas, or each its own."""
-    record_gib: float = 4.0
-    """Compute the teacher's features of the corpus once and keep them, if they take no more memory; 0: never."""
+    teacher_cache_gib: float = 4.0
+    """Compute the teacher's features of the corpus once and keep them, if they take at most this; 0: never."""
     start: Path | None = None
     """Checkpoint of the same model to start from; None: at random."""
     config: Annotated[TrainConfig, Flat] = TrainConfig()

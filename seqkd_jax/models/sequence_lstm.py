@@ -1,7 +1,7 @@
 """An LSTM that reads one sequence: a language model, or a classifier of what it has read (Abnar et al. 2020).
 
 Inputs are ids [B,T], padded on the right. `reads` says which positions have features: every one, or the last word's.
-A classifier's features keep a position axis of length 1, so that losses, recorded teachers and validation are the same
+A classifier's features keep a position axis of length 1, so that losses, the teacher cache and validation are the same
 for all models. Tied output weights are reached through a projection to the width of the embeddings.
 """
 

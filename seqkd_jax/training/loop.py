@@ -1,7 +1,7 @@
-"""The training loop: the update of `train` over a stream of batches, for teachers, students and classifiers alike.
+"""The training loop: the update of `train_step` over a stream of batches, for teachers, students and classifiers alike.
 
-It validates, keeps the best and the last checkpoint, writes metrics, stops on a loss that is not finite, and goes on
-where it was killed: what it carries beside the TrainState is in `run_record`.
+It validates, keeps the best and the last checkpoint, writes metrics, stops on a loss that is not finite, and resumes
+where it was killed: what it carries beside the TrainState is in `run_state`.
 """
 
 import math
@@ -20,7 +20,7 @@ from seqkd_jax.data.batches import Position
 from seqkd_jax.losses import LOSSES, arguments_from
 from seqkd_jax.training import train_step
 from seqkd_jax.training.preemption import stop_signal
-from seqkd_jax.training.run_state import STEPS, Replica, RunRecord, append_metrics, metadata, resume, with_replica
+from seqkd_jax.training.run_state import STEPS, Replica, RunState, append_metrics, metadata, resume, with_replica
 from seqkd_jax.training.schedule import after_epoch, learning_rate
 from seqkd_jax.training.train_step import Teacher, TrainState
 from seqkd_jax.types import Batch, UserError, require_at_least, require_choices, require_shares
@@ -76,14 +76,14 @@ def fit(
     save: Callable[..., Path],
     params: Any = None,
     teacher: Teacher | None = None,
-    made_of: Mapping[str, str] = NOTHING,
+    inputs: Mapping[str, str] = NOTHING,
     name: str = "train",
 ) -> Summary:
     """Train until `config` says stop; called again on the same directory it goes on, or returns at once when done.
 
     validate: params -> {"loss": nats per token, ...}, with "bleu" if config.validate_bleu. save: (directory, params,
-    metadata=, state=), and replicas= if there are several. params: where to start instead of at random. made_of: what
-    the run is made of beside `config`, such as its corpus -> a hash of that. Writes last/ (everything needed to go on),
+    metadata=, state=), and replicas= if there are several. params: where to start instead of at random. inputs: what
+    decides the run beside `config`, such as its corpus -> a hash of that. Writes last/ (everything needed to go on),
     best/, step-<n>/ (config.keep of them), epoch-<n>/ and end/ (config.keep_path) and metrics.jsonl. SIGTERM saves and
     exits with 143.
     Diverged: a loss that is not finite, with the step named and the checkpoints left as they are; of several replicas
@@ -98,9 +98,9 @@ def fit(
     update = train_step.update_for(model, config, devices, teacher)  # what cannot be is said before anything is written
     directory.mkdir(parents=True, exist_ok=True)
     with files.locked(directory):
-        run, state = resume(directory, config, made_of, train_step.start_state(model, config, params), devices)
+        run, state = resume(directory, config, inputs, train_step.start_state(model, config, params), devices)
         teacher_params = train_step.replicate(teacher.params, devices) if teacher else None
-        loop = _Loop(config, made_of, directory, data, devices, update, teacher_params, validate, save, name)
+        loop = _Loop(config, inputs, directory, data, devices, update, teacher_params, validate, save, name)
         if not run.finished:
             with stop_signal(instead_of=Diverged) as stopped:
                 run, state = _train(loop, run, state, stopped)
@@ -134,7 +134,7 @@ _NOT_NEGATIVE = (
 )  # fmt: skip
 
 
-def _outcomes(config: TrainConfig, run: RunRecord) -> list[Outcome]:
+def _outcomes(config: TrainConfig, run: RunState) -> list[Outcome]:
     sign = -1.0 if config.validate_bleu else 1.0
     return [
         Outcome(r.seed, r.best_step, sign * r.best_value, r.stopped, r.diverged, list(r.history)) for r in run.replicas
@@ -145,7 +145,7 @@ class _Loop(NamedTuple):
     """What does not change during `fit`."""
 
     config: TrainConfig
-    made_of: Mapping[str, str]
+    inputs: Mapping[str, str]
     directory: Path
     data: Data
     devices: tuple
@@ -173,7 +173,7 @@ class _Pending(NamedTuple):
     compiled_before: bool  # its program had run before: its time is that of an update, not of a compilation
 
 
-def _train(loop: _Loop, run: RunRecord, state: TrainState, stopped: Callable[[], bool]) -> tuple[RunRecord, TrainState]:
+def _train(loop: _Loop, run: RunState, state: TrainState, stopped: Callable[[], bool]) -> tuple[RunState, TrainState]:
     config, flops, pending = loop.config, {}, None
     saved = since = time.monotonic()
     if config.keep_path and run.step == 0:
@@ -231,7 +231,7 @@ def _train(loop: _Loop, run: RunRecord, state: TrainState, stopped: Callable[[],
     raise AssertionError("the stream of training batches ended; it must go on over epochs")
 
 
-def _settle(loop: _Loop, run: RunRecord, pending: _Pending | None, since: float) -> tuple[RunRecord, float]:
+def _settle(loop: _Loop, run: RunState, pending: _Pending | None, since: float) -> tuple[RunState, float]:
     """Wait for an update, check its losses, log it, count its time. Returns the run and the time now."""
     if pending is None:
         return run, since
@@ -253,7 +253,7 @@ def _settle(loop: _Loop, run: RunRecord, pending: _Pending | None, since: float)
     return run, now
 
 
-def _diverge(loop: _Loop, run: RunRecord, place: int, step: int, what: str) -> RunRecord:
+def _diverge(loop: _Loop, run: RunState, place: int, step: int, what: str) -> RunState:
     """A replica that is not finite trains no more; Diverged if it was the last that still did. what: it is."""
     replica = run.replicas[place]
     seed = f"seed {replica.seed}: " if len(run.replicas) > 1 else ""
@@ -267,11 +267,11 @@ def _diverge(loop: _Loop, run: RunRecord, place: int, step: int, what: str) -> R
     return run
 
 
-def _any_active(run: RunRecord) -> bool:
+def _any_active(run: RunState) -> bool:
     return any(replica.active for replica in run.replicas)
 
 
-def _validate(loop: _Loop, run: RunRecord, state: TrainState, epoch: int | None) -> RunRecord:
+def _validate(loop: _Loop, run: RunState, state: TrainState, epoch: int | None) -> RunState:
     """Score the weights of each replica, keep its best, decay its rate (paper's rule) at the end of an epoch."""
     config, better, params = loop.config, [], _validated(loop, state)
     for place, replica in enumerate(run.replicas):
@@ -307,9 +307,7 @@ def _merged(loop: _Loop, params: Any, better: list[bool]) -> Any:
     return jax.tree.map(lambda new, old: np.stack([np.asarray(new), old])[chosen], params, before)
 
 
-def _validate_one(
-    loop: _Loop, run: RunRecord, replica: Replica, params: Any, epoch: int | None
-) -> tuple[Replica, bool]:
+def _validate_one(loop: _Loop, run: RunState, replica: Replica, params: Any, epoch: int | None) -> tuple[Replica, bool]:
     """A replica after its validation, and whether it is better than before."""
     config = loop.config
     entry = {"step": run.step, **loop.validate(params)}
@@ -338,6 +336,6 @@ def _select(params: Any, place: int, replicas: int) -> Any:
     return params if replicas == 1 else jax.tree.map(lambda leaf: np.asarray(leaf)[place], params)
 
 
-def _save(loop: _Loop, run: RunRecord, name: str, params: Any, state: TrainState | None = None) -> None:
+def _save(loop: _Loop, run: RunState, name: str, params: Any, state: TrainState | None = None) -> None:
     several = {"replicas": loop.config.replicas} if loop.config.replicas > 1 else {}
-    loop.save(loop.directory / name, params, metadata=metadata(loop.config, loop.made_of, run), state=state, **several)
+    loop.save(loop.directory / name, params, metadata=metadata(loop.config, loop.inputs, run), state=state, **several)

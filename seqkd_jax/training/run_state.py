@@ -1,7 +1,7 @@
-"""What a training run carries from update to update beside its TrainState, and how a checkpoint keeps it.
+"""The run state: what a training run carries from update to update beside its TrainState, and how it is resumed.
 
-A run is of one or more seeds, each with a best value, a rate, an end of its own. JSON in the metadata of last/ is all
-that is needed to go on; metrics.jsonl is the record for people, cut back to the checkpoint when a run goes on.
+A run is of one or more seeds, each with a best value, a rate and an end of its own. The run state is JSON in the
+metadata of last/. metrics.jsonl is for people; it is cut back to the checkpoint when a run is resumed.
 """
 
 import math
@@ -19,11 +19,17 @@ from seqkd_jax.training.train_step import TrainState
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
 
-FREE = ("devices", "keep", "replicas_by", "save_minutes", "log_every")  # a run may go on under other values of these
+FREE = (
+    "devices",
+    "keep",
+    "replicas_by",
+    "save_minutes",
+    "log_every",
+)  # a run may be resumed with other values of these
 
 
 class Replica(NamedTuple):
-    """What `fit` found, and carries, of one seed."""
+    """What a run carries of one seed."""
 
     seed: int
     best_value: float = math.inf  # of the selecting metric, lower is better; BLEU is negated
@@ -40,8 +46,8 @@ class Replica(NamedTuple):
         return not self.stopped and not self.diverged
 
 
-class RunRecord(NamedTuple):
-    """What a run carries from update to update."""
+class RunState(NamedTuple):
+    """What a run carries from update to update beside its TrainState."""
 
     replicas: tuple[Replica, ...]
     step: int = 0
@@ -52,16 +58,16 @@ class RunRecord(NamedTuple):
     flops: float = 0.0  # of timed updates
 
 
-def with_replica(run: RunRecord, place: int, replica: Replica) -> RunRecord:
+def with_replica(run: RunState, place: int, replica: Replica) -> RunState:
     """The run with one of its replicas replaced."""
     return run._replace(replicas=(*run.replicas[:place], replica, *run.replicas[place + 1 :]))
 
 
-def metadata(config: TrainConfig, made_of: Mapping[str, str], run: RunRecord) -> dict:
+def metadata(config: TrainConfig, inputs: Mapping[str, str], run: RunState) -> dict:
     """What a checkpoint of this run says of it."""
     replicas = [{**replica._asdict(), "decay": replica.decay._asdict()} for replica in run.replicas]
-    told = plain({**run._asdict(), "replicas": replicas})
-    return {"config": plain(asdict(config)), "made_of": dict(made_of), "step": run.step, "run": told}
+    state = plain({**run._asdict(), "replicas": replicas})
+    return {"config": plain(asdict(config)), "inputs": dict(inputs), "step": run.step, "run": state}
 
 
 def plain(value: Any) -> Any:
@@ -77,28 +83,28 @@ STEPS = f"step-{'[0-9]' * 7}"  # the checkpoints of `TrainConfig.keep`; what els
 
 
 def resume(
-    directory: Path, config: TrainConfig, made_of: Mapping[str, str], state: TrainState, devices: tuple
-) -> tuple[RunRecord, TrainState]:
+    directory: Path, config: TrainConfig, inputs: Mapping[str, str], state: TrainState, devices: tuple
+) -> tuple[RunState, TrainState]:
     """The run to go on with, and its state on every device; UserError if the directory holds another run."""
     state = train_step.replicate(state, devices)
     last = directory / "last"
     left = [last, directory / "best", *sorted(directory.glob("epoch-*")), *sorted(directory.glob(STEPS))]
     found = next((place for place in left if files.existing(place).exists()), None)
     if found is not None:
-        _require_same(directory, checkpoint.read_record(found)["metadata"], config, made_of)
+        _require_same(directory, checkpoint.read_record(found)["metadata"], config, inputs)
     if found != last:  # nothing is there, or it was killed before last/ was, or that was deleted: it starts over
         for old in directory.glob(STEPS):
             files.remove(old)
         _truncate(directory, 0)
-        return RunRecord(tuple(Replica(config.seed + place) for place in range(config.replicas))), state
+        return RunState(tuple(Replica(config.seed + place) for place in range(config.replicas))), state
     stored = checkpoint.read_record(last)["metadata"]["run"]
     replicas = tuple(map(_read_replica, stored["replicas"]))
-    run = RunRecord(**{**stored, "position": Position(*stored["position"]), "replicas": replicas})
+    run = RunState(**{**stored, "position": Position(*stored["position"]), "replicas": replicas})
     _truncate(directory, run.step)
     return run, checkpoint.load_state(last, state)
 
 
-def _require_same(directory: Path, stored: dict, config: TrainConfig, made_of: Mapping[str, str]) -> None:
+def _require_same(directory: Path, stored: dict, config: TrainConfig, inputs: Mapping[str, str]) -> None:
     """UserError if a checkpoint's metadata are not of this run."""
     if "config" not in stored:
         raise UserError(f"{directory}: holds a checkpoint that is of no training run; use another directory")
@@ -107,8 +113,8 @@ def _require_same(directory: Path, stored: dict, config: TrainConfig, made_of: M
             raise UserError(
                 f"{directory}: holds a run with {key}={stored['config'].get(key)}, not {value}; use another directory"
             )
-    for key, value in made_of.items():
-        before = stored.get("made_of", {}).get(key, value)
+    for key, value in inputs.items():
+        before = checkpoint.inputs_of(stored).get(key, value)
         if before != value:
             raise UserError(
                 f"{directory}: holds a run with another {key} ({before[:12]}, not {value[:12]}); use another directory"

@@ -1,4 +1,4 @@
-"""A fixed teacher's features, computed once for a corpus; after batches, before training.
+"""The teacher cache: a fixed teacher's features, computed once for a corpus, before training.
 
 Word-KD reads the teacher's distribution at every label in every epoch. The teacher has neither dropout nor updates, so
 its features (the head's input, E numbers a label; its logits would be V) are the same each time: after one pass only
@@ -31,21 +31,21 @@ def size(teacher: Teacher, encoded: Encoded, plan: Plan) -> int:
 def with_features(teacher: Teacher, encoded: Encoded, plan: Plan, name: str) -> Encoded:
     """The corpus with the teacher's features beside it, [T,E] a sentence; of one teacher a replica [T,R,E].
 
-    All are in one array. Compiled once for a model and a shape.
+    All are views of one array. Compiled once for a model and a shape.
     """
     compute, members = _compiled_features(teacher.model), jax.device_put(_members(teacher))
     ends = np.cumsum([0, *labels_of(encoded)])
-    kept = None
+    cache = None
     with progress.counter(len(encoded.targets), f"{name}: teacher's features", "sentences") as advance:
         for rows, batch in eval_batches(encoded, plan):
-            found = [np.asarray(compute(params, batch.inputs)) for params in members]
-            features = np.stack(found, axis=-2) if teacher.each else found[0]
-            if kept is None:
-                kept = np.empty((ends[-1], *features.shape[2:]), features.dtype)
+            of_each = [np.asarray(compute(params, batch.inputs)) for params in members]
+            features = np.stack(of_each, axis=-2) if teacher.each else of_each[0]
+            if cache is None:
+                cache = np.empty((ends[-1], *features.shape[2:]), features.dtype)
             for place, row in enumerate(rows):
-                kept[ends[row] : ends[row + 1]] = features[place, : ends[row + 1] - ends[row]]
+                cache[ends[row] : ends[row + 1]] = features[place, : ends[row + 1] - ends[row]]
             advance(len(rows))
-    return encoded._replace(teacher_features=[kept[start:end] for start, end in pairwise(ends)])
+    return encoded._replace(teacher_features=[cache[start:end] for start, end in pairwise(ends)])
 
 
 def _members(teacher: Teacher) -> list:

@@ -189,10 +189,10 @@ def _lifted(replicas: Replicas) -> Callable:
     return lift
 
 
-def _teacher_features(model, with_dropout, params, recorded, batch, step, settings, rows):
-    """A teacher's features [*pos,E], if they were not recorded."""
-    if recorded is not None:
-        return recorded
+def _teacher_features(model, with_dropout, params, cached, batch, step, settings, rows):
+    """A teacher's features [*pos,E], if they are not cached."""
+    if cached is not None:
+        return cached
     keys = None
     if with_dropout:
         keys = jax.vmap(jax.random.fold_in, (0, None))(_row_keys(settings, step, rows), TEACHER_SITE)

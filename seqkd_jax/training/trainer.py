@@ -1,6 +1,7 @@
-"""Train any model on an encoded corpus: batches, a teacher, validation and checkpoints, tied to `fit.fit`.
+"""Train a model: corpora become batches, a teacher and a validation are tied to the loop, checkpoints are written.
 
-`train_translator` is this with text; language models and classifiers are trained with this.
+`train_model` takes an encoded corpus, of any model. `train_translator` is that with text, and BLEU for validation. A
+student of Word-KD is a run with a teacher, of Seq-KD one with another corpus; Seq-Inter is a run from another start.
 """
 
 import dataclasses
@@ -13,53 +14,72 @@ import jax
 import numpy as np
 
 from seqkd_jax import checkpoint, models
-from seqkd_jax.config import ModelConfig, TrainConfig
+from seqkd_jax.config import ModelConfig, SearchConfig, TrainConfig
 from seqkd_jax.data import batches, vocabulary
-from seqkd_jax.evaluation import likelihood
+from seqkd_jax.data.corpus import Corpus
+from seqkd_jax.decoding import Decoding, require_length, translate_lines
+from seqkd_jax.evaluation import likelihood, metrics
 from seqkd_jax.training import loop, teacher_cache, train_step
 from seqkd_jax.types import Model, Translator, UserError
 from seqkd_jax.utils import files, progress
 
 
 class Run(NamedTuple):
-    """What to train, on what, from where."""
+    """What to train, how, and from where; its corpora are beside it."""
 
     model: ModelConfig
     vocabularies: vocabulary.Vocabularies
-    train: batches.Encoded
-    valid: batches.Encoded
     config: TrainConfig
     shapes: tuple | None = None  # batch shapes shared with other runs; None: chosen from the lengths
     start: Path | None = None  # checkpoint to start from; None: at random
     teacher: Path | None = None  # checkpoint whose distribution the loss reads
     # Of a teacher that was trained with several seeds: its first for all replicas, or replica i for replica i.
     teachers: Literal["one", "each"] = "one"
-    record_gib: float = 4.0  # a teacher's features of the whole corpus are kept in memory if they take no more
+    teacher_cache_gib: float = 4.0  # a teacher's features of the whole corpus are kept in memory if they take no more
+
+
+def train_translator(run: Run, train: Corpus, valid: Corpus, directory: Path, name: str = "train") -> loop.Summary:
+    """Train a translation model on text, or resume its training; see `loop.fit` for what `directory` holds then."""
+    encoded, dropped = batches.encode_corpus(train, run.vocabularies, run.config.batch)
+    scored, not_scored = batches.encode_corpus(valid, run.vocabularies, run.config.batch)
+    progress.log(f"{name}: {dropped}")
+    if run.config.validate_bleu:
+        for number, line in enumerate(valid.sources, start=1):  # now, not after an epoch
+            require_length(number, len(run.vocabularies.source.encode(line)) + 1, f"{valid.name}: ")
+    if not_scored.empty or not_scored.overlong:
+        progress.log(f"{name}, validation loss: {not_scored}")
+    bleu = partial(_greedy_bleu, run.vocabularies, valid) if run.config.validate_bleu else None
+    return train_model(run, encoded, scored, directory, name, bleu)
 
 
 def train_model(
-    run: Run, directory: Path, name: str = "train", validate: Callable[[Model | Translator, Any], dict] | None = None
+    run: Run,
+    train: batches.Encoded,
+    valid: batches.Encoded,
+    directory: Path,
+    name: str = "train",
+    validate: Callable[[Model | Translator, Any], dict] | None = None,
 ) -> loop.Summary:
-    """Train, or go on training, in `directory`; see `fit.fit` for what it leaves there.
+    """Train any model, or resume its training; see `loop.fit` for what `directory` holds then.
 
     validate: (model, params) -> measures beside loss (nats a label) and perplexity.
     """
     if run.config.validate_bleu and validate is None:
         raise UserError("validate_bleu: this model is not validated by translating; leave it out")
-    run = run._replace(valid=run.valid._replace(weights=np.ones_like(run.valid.weights)))  # a perplexity counts tokens
-    plan = batches.make_plan(run.train, run.config.batch, run.shapes)
+    valid = valid._replace(weights=np.ones_like(valid.weights))  # a perplexity counts tokens
+    plan = batches.make_plan(train, run.config.batch, run.shapes)
     progress.log(f"{name}: {batches.describe(plan)}")
     teacher = _teacher(run)
 
     def stream(position: batches.Position):
-        corpus = run.train
-        if teacher and _worth_recording(run, teacher, plan):
-            corpus = teacher_cache.with_features(teacher, corpus, plan, name)
+        corpus = train
+        if teacher and _cache_pays(run, teacher, train, plan):
+            corpus = teacher_cache.with_features(teacher, train, plan, name)
         return batches.train_batches(corpus, plan, run.config.batch, position)
 
     model = models.build(run.model, run.vocabularies.source.size, run.vocabularies.target.size)
-    valid_plan = batches.make_plan(run.valid, run.config.batch, plan.shapes)
-    scored = [batch for _, batch in batches.eval_batches(run.valid, valid_plan)]
+    valid_plan = batches.make_plan(valid, run.config.batch, plan.shapes)
+    scored = [batch for _, batch in batches.eval_batches(valid, valid_plan)]
 
     def validation(params) -> dict:
         found = likelihood.of_batches(model, params, scored)
@@ -75,19 +95,27 @@ def train_model(
         save=partial(checkpoint.save, model_config=run.model, vocabularies=run.vocabularies),
         params=_start(run),
         teacher=teacher,
-        made_of=_made_of(run, plan),
+        inputs=_inputs(run, train, valid, plan),
         name=name,
     )
 
 
-def _made_of(run: Run, plan: batches.Plan) -> dict[str, str]:
+def _greedy_bleu(vocabularies: vocabulary.Vocabularies, valid: Corpus, model: Translator, params: Any) -> dict:
+    """BLEU of greedy translations of the validation corpus."""
+    lines = translate_lines(model, params, vocabularies, valid.sources, Decoding(SearchConfig(beam=1)))
+    outputs = [translation.text for translation in lines]
+    references = metrics.metric_references(vocabularies, valid.targets)
+    return {"bleu": metrics.score(outputs, references, vocabularies.metric_tokenizer).bleu}
+
+
+def _inputs(run: Run, train: batches.Encoded, valid: batches.Encoded, plan: batches.Plan) -> dict[str, str]:
     """What decides the run beside its configuration -> SHA-256; another of these is another run."""
     checkpoints = {"start": run.start, "teacher": run.teacher}
     return {
         "model": files.sha256_json([type(run.model).__name__, dataclasses.asdict(run.model)]),
         "vocabulary": run.vocabularies.fingerprint,
-        "training corpus": batches.fingerprint(run.train),
-        "validation corpus": batches.fingerprint(run.valid),
+        "training corpus": batches.fingerprint(train),
+        "validation corpus": batches.fingerprint(valid),
         "choice of batch shapes": files.sha256_json([list(shape) for shape in plan.shapes]),
         "way of teaching": run.teachers if run.teacher and run.config.replicas > 1 else "one",
         **{key: checkpoint.fingerprint(path) if path else "none" for key, path in checkpoints.items()},
@@ -105,6 +133,7 @@ def _start(run: Run) -> Any:
 
 
 def _teacher(run: Run) -> train_step.Teacher | None:
+    """The teacher of the run, or one for each replica; UserError for one that cannot teach."""
     if run.teacher is None:
         return None
     replicas = checkpoint.read_record(run.teacher).get("replicas", 1)
@@ -136,15 +165,16 @@ def _check_kind(run: Run, teacher: checkpoint.Checkpoint) -> None:
         raise UserError(f"{run.teacher}: holds a {theirs}, which cannot teach a {ours}; name one that reads the same")
 
 
-def _worth_recording(run: Run, teacher: train_step.Teacher, plan: batches.Plan) -> bool:
-    """Whether one pass of the teacher pays: it stays the same, more than one epoch, and room for what it finds."""
-    gib = teacher_cache.size(teacher, run.train, plan) / teacher_cache.GIBIBYTE
+def _cache_pays(run: Run, teacher: train_step.Teacher, train: batches.Encoded, plan: batches.Plan) -> bool:
+    """Whether to compute the teacher's features once: they stay the same, are read more than once, and have room."""
+    gib = teacher_cache.size(teacher, train, plan) / teacher_cache.GIBIBYTE
     updates = run.config.epochs * plan.batches_per_epoch
     updates = min(updates, run.config.max_steps or updates)
-    return updates > plan.batches_per_epoch and gib <= run.record_gib and not run.config.loss.teacher_dropout
+    return updates > plan.batches_per_epoch and gib <= run.teacher_cache_gib and not run.config.loss.teacher_dropout
 
 
 def _load(directory: Path, run: Run, replica: int | None = None) -> checkpoint.Checkpoint:
+    """A checkpoint of the run's vocabulary."""
     found = checkpoint.load(directory, replica=replica)
     vocabulary.require_same(found.vocabularies.fingerprint, run.vocabularies, directory)
     return found

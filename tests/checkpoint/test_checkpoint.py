@@ -156,16 +156,16 @@ def test_average(tmp_path, vocabularies):
     with pytest.raises(UserError, match="another model"):
         checkpoint.average([*paths, stranger])
     others = [tmp_path / f"run-{seed}" for seed in (1, 2)]
-    made_of = {"training corpus": "a", "start": "none"}
+    inputs = {"training corpus": "a", "start": "none"}
     for seed, path in zip((1, 2), others, strict=True):
         found = checkpoint.load(paths[0])
         parts = {"model_config": found.model_config, "vocabularies": found.vocabularies}
-        checkpoint.save(path, found.params, metadata={"made_of": made_of, "config": {"seed": seed}}, **parts)
+        checkpoint.save(path, found.params, metadata={"inputs": inputs, "config": {"seed": seed}}, **parts)
     with pytest.raises(UserError, match="of another run"):
         checkpoint.average(others)
     many = tmp_path / "many"
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), trees[0], trees[1])
-    checkpoint.save(many, stacked, metadata={"made_of": made_of, "config": {"seed": 1}}, replicas=2, **parts)
+    checkpoint.save(many, stacked, metadata={"inputs": inputs, "config": {"seed": 1}}, replicas=2, **parts)
     taken = [checkpoint.select(many, place, tmp_path / f"place-{place}") for place in range(2)]
     with pytest.raises(UserError, match="of another run"):
         checkpoint.average(taken)

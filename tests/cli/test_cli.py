@@ -201,8 +201,8 @@ def test_student_of_everything(data, teacher, distilled, tmp_path, capfd):
     found = inputs.training_corpus(mixed, lambda: inputs.load_pairs(mixed.pairs, "train"))
     targets = [(where / "train.de").read_text().splitlines() for where in (distilled, data)]
     assert list(found.targets) == targets[0] + targets[1] and list(found.weights) == [0.5] * 60 + [1.0] * 60
-    gold = checkpoint.read_record(teacher / "best")["metadata"]["made_of"]["training corpus"]
-    assert student.metadata["made_of"]["training corpus"] != gold
+    gold = checkpoint.read_record(teacher / "best")["metadata"]["inputs"]["training corpus"]
+    assert student.metadata["inputs"]["training corpus"] != gold
 
 
 def test_bleu_of_greedy_translations_picks_the_best(data, teacher, tmp_path, capfd):
@@ -296,8 +296,8 @@ def test_several_seeds_and_one_of_them(data, teacher, tmp_path, capfd):
     assert len(capfd.readouterr().out.splitlines()) == 1
     taught = [*arguments, "--loss.name", "word_kd", "--teacher", tmp_path / "many" / "best", "--teachers", "each"]
     assert seqkd("train", "--out", tmp_path / "taught", "--corpus.path", data, *taught) == 0
-    made_of = checkpoint.read_record(tmp_path / "taught" / "best")["metadata"]["made_of"]
-    assert made_of["way of teaching"] == "each"
+    of_run = checkpoint.read_record(tmp_path / "taught" / "best")["metadata"]["inputs"]
+    assert of_run["way of teaching"] == "each"
 
 
 def test_nothing_else_is_overwritten(data, teacher, capfd):

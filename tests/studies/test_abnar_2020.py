@@ -50,9 +50,9 @@ def tiny(setup):
     )
 
 
-def after_one_epoch(run, directory, *arguments):
+def after_one_epoch(run, train, valid, directory, name):
     """Training whose best/ is what was there after the first epoch, so that it is not the end."""
-    found = train_model(run, directory, *arguments)
+    found = train_model(run, train, valid, directory, name)
     files.remove(directory / "best")
     shutil.copytree(directory / "epoch-0001", directory / "best")
     return found
@@ -167,9 +167,9 @@ def test_a_student_is_compared_with_what_taught_it(finished):
     """Not with what became of its teacher: replica i of a student with replica i of the checkpoint that teaches."""
     made, told = finished
     teacher, _, student = made.scale.arms
-    made_of = checkpoint.read_record(study.training(made, student) / study.END)["metadata"]["made_of"]
-    assert made_of["teacher"] == checkpoint.fingerprint(study.teaching(made, teacher)), "it was taught by another"
-    assert made_of["way of teaching"] == made.scale.teachers == "each"
+    inputs = checkpoint.read_record(study.training(made, student) / study.END)["metadata"]["inputs"]
+    assert inputs["teacher"] == checkpoint.fingerprint(study.teaching(made, teacher)), "it was taught by another"
+    assert inputs["way of teaching"] == made.scale.teachers == "each"
     agreement, similar, of_teachers = [], [], []
     for place in range(made.seeds):
         taught_by = checkpoint.load(study.teaching(made, teacher), replica=place)

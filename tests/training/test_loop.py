@@ -189,13 +189,13 @@ def test_another_run_in_the_directory_is_refused(tmp_path, saver):
         fit(tmp_path, saver, dataclasses.replace(short, seed=CONFIG.seed + 1))
 
 
-def test_a_run_that_is_made_of_something_else_is_refused(tmp_path, saver):
+def test_a_run_of_other_inputs_is_refused(tmp_path, saver):
     """Also when it is finished: it would be taken for the run that was asked for."""
-    made_of = {"training corpus": "a" * 64, "vocabulary": "b" * 64}
-    fit(tmp_path, saver, made_of=made_of)
-    fit(tmp_path, saver, made_of=made_of)
+    inputs = {"training corpus": "a" * 64, "vocabulary": "b" * 64}
+    fit(tmp_path, saver, inputs=inputs)
+    fit(tmp_path, saver, inputs=inputs)
     with pytest.raises(UserError, match="another training corpus .aaaaaaaaaaaa, not cccccccccccc.; use another"):
-        fit(tmp_path, saver, made_of={**made_of, "training corpus": "c" * 64})
+        fit(tmp_path, saver, inputs={**inputs, "training corpus": "c" * 64})
 
 
 @pytest.mark.parametrize("line", ['{"step": 9, "accuracy": 0.5}', '{"epoch": 1}', "[1, 2]"])

@@ -1,4 +1,4 @@
-"""Word-KD with features recorded beforehand is Word-KD with the teacher inside the step."""
+"""Word-KD with cached features is Word-KD with the teacher inside the step."""
 
 import jax
 import numpy as np

@@ -44,7 +44,11 @@ def parity(count=64, seed=0):
 
 
 def run(config=CONFIG, model=LSTM, teacher=None, **options):
-    return Run(model, CLASSES, parity(), parity(24, 1), config, teacher=teacher, **options)
+    return Run(model, CLASSES, config, teacher=teacher, **options)
+
+
+def train(run, directory, train=None, valid=None):
+    return trainer.train_model(run, train or parity(), valid or parity(24, 1), directory)
 
 
 def test_batches_of_a_language_model():
@@ -78,25 +82,26 @@ def test_batches_of_images():
 def test_a_validation_loss_is_of_examples_alike(tmp_path):
     """Whatever weights the corpus has: it is nats of a label."""
     once = dataclasses.replace(CONFIG, epochs=1)
-    weighed = run(once)._replace(valid=parity(24, 1)._replace(weights=np.linspace(0, 2, 24, dtype=np.float32)))
-    runs = {"plain": run(once), "weighed": weighed}
-    found = [trainer.train_model(one, tmp_path / name).replicas[0].history for name, one in runs.items()]
+    plain = parity(24, 1)
+    weighted = plain._replace(weights=np.linspace(0, 2, 24, dtype=np.float32))
+    corpora = {"plain": plain, "weighted": weighted}
+    found = [train(run(once), tmp_path / name, valid=valid).replicas[0].history for name, valid in corpora.items()]
     assert found[0] == found[1]
 
 
 def test_a_run_starts_from_weights_of_its_model_and_vocabulary_alone(tmp_path):
-    first = trainer.train_model(run(dataclasses.replace(CONFIG, epochs=1)), tmp_path / "first").best
+    first = train(run(dataclasses.replace(CONFIG, epochs=1)), tmp_path / "first").best
     other = SequenceLSTMConfig(1, 6, dropout=0.0, input_dropout=0.0)
     with pytest.raises(UserError, match="cannot start from .*size=8.* this run trains .*size=6"):
-        trainer.train_model(run(model=other)._replace(start=first), tmp_path / "other")
+        train(run(model=other)._replace(start=first), tmp_path / "other")
     words = vocabulary.labels(vocabulary.words([f"v{index}" for index in range(12)]), ("even", "odd"))
     with pytest.raises(UserError, match=words.fingerprint[:12]):
-        trainer.train_model(run()._replace(start=first, vocabularies=words), tmp_path / "words")
+        train(run()._replace(start=first, vocabularies=words), tmp_path / "words")
 
 
 def test_bleu_of_what_does_not_translate_is_refused(tmp_path):
     with pytest.raises(UserError, match="validate_bleu: this model is not validated by translating"):
-        trainer.train_model(run(dataclasses.replace(CONFIG, validate_bleu=True)), tmp_path / "run")
+        train(run(dataclasses.replace(CONFIG, validate_bleu=True)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -114,7 +119,7 @@ def test_vocabularies_of_classifiers_are_kept(tmp_path):
 
 @pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_classifier_learns(tmp_path, replicas):
-    found = trainer.train_model(run(dataclasses.replace(CONFIG, replicas=replicas)), tmp_path)
+    found = train(run(dataclasses.replace(CONFIG, replicas=replicas)), tmp_path)
     for replica in found.replicas:
         assert replica.history[-1]["loss"] < 0.3, f"parity of the last word was not learned: {replica.history}"
 
@@ -123,7 +128,7 @@ def test_a_language_model_learns(tmp_path):
     model = SequenceTransformerConfig(1, 16, 2, 32, reads="every", tied=True, dropout=0.0)
     pattern = [[4 + (start + step) % 12 for step in range(6)] for start in range(12)] * 4
     encoded = batches.sequences(pattern)
-    found = trainer.train_model(Run(model, WORDS, encoded, encoded, CONFIG), tmp_path)
+    found = train(Run(model, WORDS, CONFIG), tmp_path, encoded, encoded)
     assert found.replicas[0].history[-1]["perplexity"] < 3, (
         "of seven labels one is a free choice among twelve: 12**(1/7) is 1.4"
     )
@@ -142,7 +147,7 @@ def same(found, expected, message):
 def teachers(tmp_path_factory):
     """Two seeds of a teacher."""
     directory = tmp_path_factory.mktemp("teachers")
-    return trainer.train_model(run(dataclasses.replace(CONFIG, replicas=2)), directory).best
+    return train(run(dataclasses.replace(CONFIG, replicas=2)), directory).best
 
 
 # Without biases: a key's bias changes no softmax, so its gradient is rounding, of which Adam makes steps of full size.
@@ -150,32 +155,38 @@ STUDENT = SequenceTransformerConfig(1, 8, 2, 16, biases=False, dropout=0.1)
 SOFT = dataclasses.replace(CONFIG, epochs=2, loss=LossConfig("word_kd", alpha=1.0), replicas=2)
 
 
-@pytest.mark.parametrize(("kind", "record_gib"), [pytest.param("one", 0.0, marks=pytest.mark.slow), ("each", 4.0)])
-def test_students_of_one_teacher_or_of_their_own(tmp_path, teachers, kind, record_gib):
-    """Recorded or in the step, for all or for each: the students are those of solo runs under that teacher."""
-    options = {"model": STUDENT, "teacher": teachers, "record_gib": record_gib}
-    many = trainer.train_model(run(SOFT, teachers=kind, **options), tmp_path / "many")
+@pytest.mark.parametrize(
+    ("kind", "teacher_cache_gib"), [pytest.param("one", 0.0, marks=pytest.mark.slow), ("each", 4.0)]
+)
+def test_students_of_one_teacher_or_of_their_own(tmp_path, teachers, kind, teacher_cache_gib):
+    """Cached or in the step, for all or for each: the students are those of solo runs under that teacher."""
+    options = {"model": STUDENT, "teacher": teachers, "teacher_cache_gib": teacher_cache_gib}
+    many = train(run(SOFT, teachers=kind, **options), tmp_path / "many")
     for place in range(2):
         own = checkpoint.select(teachers, place if kind == "each" else 0, tmp_path / f"teacher-{place}")
         config = dataclasses.replace(SOFT, replicas=1, seed=place)
-        alone = trainer.train_model(run(config, **{**options, "teacher": own}), tmp_path / f"alone-{place}")
-        same(weights(many.best, place), weights(alone.best), f"student {place}, {kind}, record_gib {record_gib}")
+        alone = train(run(config, **{**options, "teacher": own}), tmp_path / f"alone-{place}")
+        same(
+            weights(many.best, place),
+            weights(alone.best),
+            f"student {place}, {kind}, teacher_cache_gib {teacher_cache_gib}",
+        )
 
 
 def test_what_cannot_teach(tmp_path, teachers, monkeypatch):
     three = dataclasses.replace(SOFT, replicas=3)
     with pytest.raises(UserError, match="holds 2 teachers for 3 students"):
-        trainer.train_model(run(three, STUDENT, teachers, teachers="each"), tmp_path / "three")
+        train(run(three, STUDENT, teachers, teachers="each"), tmp_path / "three")
     other = run(SOFT, STUDENT, teachers)._replace(vocabularies=vocabulary.labels(WORDS, ("odd", "even")))
     with pytest.raises(UserError, match="vocabulary"):
-        trainer.train_model(other, tmp_path / "other")
+        train(other, tmp_path / "other")
     language_model = SequenceTransformerConfig(1, 8, 2, 16, reads="every", tied=True)
     encoded = batches.sequences(lines(8))
     with monkeypatch.context() as patch, pytest.raises(UserError, match="its first seed, which is to teach, diverged"):
         patch.setattr(checkpoint, "of_no_use", lambda found: "diverged")
-        trainer.train_model(run(SOFT, STUDENT, teachers), tmp_path / "diverged")
+        train(run(SOFT, STUDENT, teachers), tmp_path / "diverged")
     with pytest.raises(UserError, match="vocabulary"):
-        trainer.train_model(Run(language_model, WORDS, encoded, encoded, SOFT, teacher=teachers), tmp_path / "lm")
+        train(Run(language_model, WORDS, SOFT, teacher=teachers), tmp_path / "lm", encoded, encoded)
 
 
 @pytest.mark.slow
@@ -185,42 +196,43 @@ def test_a_teacher_of_another_kind_is_refused(teachers):
         trainer._check_kind(run(SOFT, STUDENT, teachers), translator)
 
 
-def test_a_run_shorter_than_an_epoch_does_not_record_its_teacher(tmp_path, teachers, monkeypatch):
+def test_a_run_shorter_than_an_epoch_does_not_cache_its_teacher(tmp_path, teachers, monkeypatch):
     """Which would be asked about the whole corpus."""
-    monkeypatch.setattr(trainer.teacher_cache, "with_features", lambda *_: pytest.fail("recorded"))
+    monkeypatch.setattr(trainer.teacher_cache, "with_features", lambda *_: pytest.fail("cached"))
     config = dataclasses.replace(SOFT, max_steps=1)
-    trainer.train_model(run(config, STUDENT, teachers, teachers="each"), tmp_path)
+    train(run(config, STUDENT, teachers, teachers="each"), tmp_path)
 
 
-def test_a_teacher_with_dropout_on_is_not_recorded(tmp_path, teachers, monkeypatch):
+def test_a_teacher_with_dropout_on_is_not_cached(tmp_path, teachers, monkeypatch):
     monkeypatch.setattr(trainer.teacher_cache, "with_features", lambda *_: pytest.fail("its features are not fixed"))
     config = dataclasses.replace(SOFT, loss=dataclasses.replace(SOFT.loss, teacher_dropout=True))
-    trainer.train_model(run(config, STUDENT, teachers, teachers="each"), tmp_path)
+    train(run(config, STUDENT, teachers, teachers="each"), tmp_path)
 
 
 def test_another_corpus_is_another_run(tmp_path):
     """Weights learned under one vocabulary must not be saved beside another."""
     one = run(dataclasses.replace(CONFIG, epochs=1))
-    trainer.train_model(one, tmp_path)
-    trainer.train_model(one, tmp_path)
-    turned = one.train._replace(targets=one.train.targets[::-1])
+    train(one, tmp_path)
+    train(one, tmp_path)
+    turned = parity()._replace(targets=parity().targets[::-1])
+    with pytest.raises(UserError, match="holds a run with another training corpus"):
+        train(one, tmp_path, turned)
     others = {
-        "training corpus": one._replace(train=turned),
         "vocabulary": one._replace(vocabularies=vocabulary.labels(WORDS, ("odd", "even"))),
         "model": one._replace(model=dataclasses.replace(one.model, dropout=0.25)),
         "choice of batch shapes": one._replace(shapes=(batches.Shape(8, 40, 1),)),
     }
     for what, other in others.items():
         with pytest.raises(UserError, match=f"holds a run with another {what}"):
-            trainer.train_model(other, tmp_path)
+            train(other, tmp_path)
 
 
 def test_a_tuple_in_a_configuration_comes_back(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (16, 28, 28)).astype(np.uint8)
     encoded = batches.classified(list(images), [0, 1] * 8)
     config = dataclasses.replace(CONFIG, epochs=1)
-    numbered = Run(MLPConfig((8, 4)), vocabulary.labels(None, ("a", "b")), encoded, encoded, config)
-    found = checkpoint.load(trainer.train_model(numbered, tmp_path).best)
+    numbered = Run(MLPConfig((8, 4)), vocabulary.labels(None, ("a", "b")), config)
+    found = checkpoint.load(train(numbered, tmp_path, encoded, encoded).best)
     assert found.model_config == MLPConfig((8, 4))
     assert files.read_json(tmp_path / "best" / "checkpoint.json")["replicas"] == 1
 
@@ -229,9 +241,9 @@ def test_a_tuple_in_a_configuration_comes_back(tmp_path):
 def test_a_run_starts_from_the_weights_that_it_is_given(tmp_path, replicas):
     """At a rate of 0 they are what it ends with, of every replica."""
     still = dataclasses.replace(CONFIG.optimiser, learning_rate=0.0)
-    start = trainer.train_model(run(dataclasses.replace(CONFIG, epochs=1)), tmp_path / "start").best
+    start = train(run(dataclasses.replace(CONFIG, epochs=1)), tmp_path / "start").best
     config = dataclasses.replace(CONFIG, epochs=1, optimiser=still, replicas=replicas, seed=5)
-    found = trainer.train_model(run(config, start=start), tmp_path / "tuned")
+    found = train(run(config, start=start), tmp_path / "tuned")
     for place in range(replicas) if replicas > 1 else [None]:
         jax.tree.map(np.testing.assert_array_equal, weights(found.best, place), weights(start))
 

@@ -50,7 +50,7 @@ def update(subject: Subject, seed: int, in_blocks: bool) -> Update:
     return Update(run, parameters, flops, compiled.memory_analysis().temp_size_in_bytes)
 
 
-# A teacher whose features are recorded is its head.
+# A teacher whose features are cached is its head.
 _RECORDED = Model(
     init=lambda key: {}, features=lambda *_: None, head=lambda params, features: features @ params["kernel"].T
 )

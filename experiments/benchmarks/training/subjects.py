@@ -17,7 +17,7 @@ class Subject(NamedTuple):
     entries: int  # of the vocabulary, or of each
     rows: int  # sentences
     steps: int  # positions of a sentence, of source and target alike; none of them padding
-    teacher: int = 0  # width of the recorded features of a teacher, whose distribution alone is learnt; 0: no teacher
+    teacher: int = 0  # width of the cached features of a teacher, whose distribution alone is learnt; 0: no teacher
 
     @property
     def translates(self) -> bool:
