@@ -113,7 +113,7 @@ def test_vocabularies_of_classifiers_are_kept(tmp_path):
         assert (found.source.size, found.target.size) == (made.source.size, made.target.size)
     assert CLASSES.target.encode("odd") == [1]
     assert WORDS.source.encode("w0 w11 other") == [4, 15, 1]
-    with pytest.raises(UserError, match="no class is called 'both'; there are even, odd"):
+    with pytest.raises(UserError, match="no class named 'both'; the classes are even, odd"):
         CLASSES.target.encode("both")
 
 
