@@ -155,33 +155,6 @@ class Memory(NamedTuple):
         return sum(self)
 
 
-def training_memory(
-    init: Callable,
-    loss: Callable,
-    batch: Any,
-    *,
-    moments: int,
-    average: bool = False,
-    accumulate: int = 1,
-    teacher_bytes: int = 0,
-) -> Memory:
-    """Bytes that training a model takes on a device, from shapes alone.
-
-    init: key -> params. loss: (params, batch) -> scalar. batch: the (abstract) microbatch of one device. moments:
-    arrays that the optimiser keeps for each parameter (SGD 0, Adam 2).
-    """
-    params = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
-    weights = tree_bytes(params)
-    return Memory(
-        parameters=weights,
-        gradients=weights * (2 if accumulate > 1 else 1),
-        optimiser=weights * moments,
-        average=weights if average else 0,
-        teacher=teacher_bytes,
-        activations=residual_bytes(loss, params, batch),
-    )
-
-
 def residual_bytes(loss: Callable, params: Any, batch: Any) -> int:
     """Bytes that the forward pass stores for the backward pass of (params, batch) -> loss, as traced."""
     closed = jax.make_jaxpr(lambda params, batch: jax.tree.leaves(jax.vjp(lambda p: loss(p, batch), params)[1]))(

@@ -1,14 +1,18 @@
-"""The study: its table, its scales, what a dry run says, and a run that is small enough to be made here."""
+"""The study through the one runner: its arms and scales, dry run, claims, tables and plots; a run that is made here."""
 
 import json
+import re
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 
 from experiments.core import dry_run
 from experiments.core.claims import DIRECTION, FAILED, NOT_RUN, REPRODUCED
-from experiments.core.study import Workspace, main, select
-from experiments.kim_rush_2016 import arms, claims, pipeline, scales, study
+from experiments.core.pages import RESULTS, ROOT
+from experiments.core.plots import draw_all, pyplot
+from experiments.core.study import Workspace, main, read, select
+from experiments.kim_rush_2016 import arms, claims, pipeline, plots, published, scales, study, tables
 from experiments.kim_rush_2016.scales import SCALES, rows
 from seqkd_jax import distillation, losses, models
 from seqkd_jax.config import LSTMConfig, SearchConfig
@@ -52,22 +56,6 @@ def run(monkeypatch, tmp_path, capsys):
 
 
 # The table
-
-
-def test_the_ten_arms_of_the_issue():
-    ten = [arm.name for arm in arms.ARMS if arm.role != "transformer"]
-    assert ten == [
-        "Teacher",
-        "Teacher + Seq-Inter",
-        "Baseline",
-        "Word-KD",
-        "Seq-KD",
-        "Baseline + Seq-Inter",
-        "Word-KD + Seq-Inter",
-        "Seq-KD + Seq-Inter",
-        "Seq-KD + Word-KD",
-        "All three",
-    ]
 
 
 def test_each_arm_is_one_cell_and_starts_from_an_earlier_one():
@@ -124,15 +112,6 @@ def test_scales_hold_together(scale):
     assert set(scale.published) <= {scales.label(row.model) for row in given}
 
 
-def test_smoke_is_as_small_as_it_was_asked_to_be():
-    (smoke,) = SCALES["smoke"]
-    assert smoke.vocabulary.size <= 400 and smoke.vocabulary.tokenizer == "pretokenised"
-    assert smoke.teacher.layers <= 2 and smoke.teacher.size <= 128
-    assert smoke.models["student"][0].size <= 48 and smoke.max_compilations == 20
-    assert len(smoke.shapes) == len(smoke.source_buckets) == smoke.batch.buckets == 1
-    assert smoke.seq_inter_search.beam == 16 and len(rows(smoke)) == 10
-
-
 def test_published_settings():
     en_de, th_en = SCALES["paper"]
     for scale in (en_de, th_en):
@@ -140,16 +119,25 @@ def test_published_settings():
         assert scale.training["student"].optimiser.normalise == "sentences"
         assert scale.seq_inter_selection == "kim_rush" and scale.evaluation.length_rule == "none"
     assert (en_de.seq_inter_share, th_en.seq_inter_share) == (0.5, 1.0)
-    sizes = {
-        scales.label(model): models.parameter_count(study.build(en_de, model))
-        for model in (en_de.teacher, *en_de.models["student"])
-    }
-    assert sizes == {"4×1000": 221_094_004, "2×500": 84_814_004, "2×300": 48_568_404}
-    sizes = {
-        scales.label(model): models.parameter_count(study.build(th_en, model))
-        for model in (th_en.teacher, *th_en.models["student"])
-    }
-    assert sizes == {"2×500": 47_289_004, "2×100": 7_917_804}
+    for scale, sizes in (
+        (en_de, {"4×1000": 221_094_004, "2×500": 84_814_004, "2×300": 48_568_404}),
+        (th_en, {"2×500": 47_289_004, "2×100": 7_917_804}),
+    ):
+        given = {row.model: models.parameter_count(study.build(scale, row.model)) for row in rows(scale)}
+        assert {scales.label(model): count for model, count in given.items()} == sizes
+
+
+def test_published_deltas_are_those_of_the_printed_bleu():
+    """But one, which the paper prints so."""
+    for table in (published.EN_DE_500, published.EN_DE_300, published.TH_EN_100):
+        base = table.rows["Baseline"]
+        for name, row in table.rows.items():
+            for beam in ("beam1", "beam5"):
+                delta = getattr(row, f"delta_{beam}")
+                found = getattr(row, f"bleu_{beam}") - getattr(base, f"bleu_{beam}")
+                if delta is not None and (table.label, name, beam) != ("En–De 2×500", "Baseline + Seq-Inter", "beam1"):
+                    assert found == pytest.approx(delta, abs=0.051), (table.label, name, beam)
+            assert row.from_memory <= published.ALL
 
 
 # Dry run
@@ -169,9 +157,8 @@ def test_a_dry_run_of_some_arms_counts_what_they_need(run):
     _, told, _ = run("--dry-run", "--only", "baseline")
     assert "n-best lists" not in told and "Teacher" not in told
     _, told, _ = run("--dry-run", "--only", "seq_kd+seq_inter")
-    assert (
-        told.count("n-best lists") == 2 and "| Teacher, " in told and "| Seq-KD, " in told and "| Word-KD" not in told
-    )
+    assert told.count("n-best lists") == 2 and "| Word-KD" not in told
+    assert "| Teacher, " in told and "| Seq-KD, " in told
 
 
 def test_updates_are_counted_by_hand():
@@ -192,7 +179,21 @@ def test_word_kd_costs_a_teacher_more():
     assert flops["Word-KD"] > flops["Baseline"] == flops["Seq-KD"]
     memory = {name: dry_run.update_memory(plan, 1) for name, plan in plans.items()}
     assert memory["Word-KD"].teacher > 0 == memory["Baseline"].teacher
-    assert memory["Baseline"].optimiser >= 2 * memory["Baseline"].parameters, "Adam has two moments"
+
+
+def test_memory_of_a_training_state():
+    plan = study.plan(micro(), rows(micro())[0])
+    weights = 4 * models.parameter_count(plan.model)
+    once = dry_run.update_memory(plan, devices=1)
+    assert (once.parameters, once.gradients, once.average) == (weights, weights, 0)
+    assert once.optimiser - 2 * weights <= 64, "Adam has two moments, and counts"
+    assert once.activations > 64 * 17 * 12 * 4, "at least the states of one layer are stored"
+    config = replace(plan.config, average_decay=0.99, accumulate=2)
+    found = dry_run.update_memory(plan._replace(config=config), devices=1)
+    assert (found.average, found.gradients) == (weights, 2 * weights)
+    assert found.activations < once.activations and found.total == sum(found)
+    three = dry_run.update_memory(plan._replace(config=replace(plan.config, replicas=3)), devices=1)
+    assert three.parameters == 3 * weights and three.activations == 3 * once.activations
 
 
 # Claims
@@ -244,6 +245,76 @@ def test_claims_show_the_numbers_of_the_paper():
     assert perplexities == "8.2 -> 22.7 / 37.0 -> 125.4†"
 
 
+# Tables and plots
+
+
+@pytest.fixture
+def committed():
+    """Results of all arms but one on real text, with published numbers beside them."""
+    return read(study.STUDY, ROOT / RESULTS / "kim_rush_2016" / "multi30k" / "results.json")
+
+
+def test_every_arm_has_a_row_beside_the_paper(committed):
+    (section,) = tables.sections(committed)
+    found = {arm: cells for _, arm, *cells in section.table.rows}
+    assert list(found) == [arm["arm"] for arm in committed["arms"]]
+    arms = {arm["arm"]: arm for arm in committed["arms"]}
+    baseline, seq_kd = arms["Baseline"], arms["Seq-KD"]
+    compared = seq_kd["significance"]["Baseline"]
+    assert compared["beam1"]["p_value"] < 0.01
+    delta = seq_kd["bleu_beam1"] - baseline["bleu_beam1"]
+    assert found["Seq-KD"][:3] == [f"{seq_kd['bleu_beam1']:.1f}", f"{delta:+.1f}**", "+4.2 / +2.2†"]
+    assert found["Seq-KD"][7] == "22.7 / 125.4†" and found["Seq-KD"][9] == "16.9% / 6.9%†"
+    assert found["Teacher"][1:3] == ["–", "–"], "the teacher is not compared with itself"
+    notes = "; ".join(section.table.notes)
+    assert seq_kd["signature"] in notes and "one seed (0)" in notes and "En–De 2×500 / Th–En 2×100" in notes
+    compared["beam1"]["p_value"], seq_kd["seed"] = 0.03, 1
+    (section,) = tables.sections(committed)
+    assert f"{delta:+.1f}*" in section.table.rows[4] and "seeds: 0, 1" in section.table.notes
+    for arm in committed["arms"]:
+        del arm["significance"]
+    assert not any("*" in cell for row in tables.sections(committed)[0].table.rows for cell in row)
+
+
+@pytest.mark.parametrize("percent, text", [(0, "0%"), (12.345, "12.3%"), (0.456, "0.46%"), (0.0123, "0.0123%")])
+def test_small_percentages_keep_their_digits(percent, text):
+    assert tables.percent(percent / 100) == text
+
+
+def test_findings_are_signed_as_the_numbers_are(committed):
+    gain, teacher, beam, *_ = tables.findings(committed)
+    assert re.search(r"2×100 .* 2\.9 BLEU \[2\.0, 3\.7\] above its baseline, and 1\.0 BLEU \(not tested\)", gain)
+    assert "5.2 BLEU [4.2, 6.3] below its teacher" in teacher and "adds +2.0 BLEU to Seq-KD, +1.9" in beam
+    committed["arms"] = committed["arms"][:2]
+    assert tables.findings(committed) == [] and tables.headline(committed).effect == "–"
+
+
+def test_plots_are_drawn_and_the_same_twice_also_without_curves_and_times(committed, tmp_path):
+    bare = deepcopy(committed)
+    for arm in bare["arms"]:
+        arm["training"]["history"], arm["source_words_per_second_beam1"], arm["mode_probability"] = [], None, 0.0
+    first, again, without = (
+        draw_all(plots.PLOTS, results, tmp_path / name)
+        for name, results in (("one", committed), ("two", committed), ("bare", bare))
+    )
+    assert [path.stem for path in first] == [path.stem for path in without] == list(plots.PLOTS)
+    for left, right in zip(first, again, strict=True):
+        assert left.read_bytes() == right.read_bytes(), f"{left.name} differs from run to run"
+
+
+def test_labels_do_not_overlap(committed):
+    """The names of the arms, and the numbers beside the dots, with two students of each arm."""
+    committed["arms"] += [arm | {"model": "2×300"} for arm in committed["arms"] if arm["model"] == "2×100"]
+    for draw in (plots.bleu, plots.mode_probability):
+        figure = draw(committed)
+        figure.canvas.draw()
+        (axes,) = figure.axes
+        boxes = [text.get_window_extent() for text in (*axes.get_yticklabels(), *axes.texts)]
+        for place, box in enumerate(boxes):
+            assert not any(box.overlaps(other) for other in boxes[place + 1 :]), "make the figure taller"
+        pyplot.close(figure)
+
+
 # The command
 
 
@@ -279,48 +350,38 @@ def test_one_arm_makes_what_it_needs_and_is_found_again(run, tmp_path):
     assert " starts " not in log and "made in" not in log
 
 
-@pytest.mark.parametrize("name", [arm.name for arm in arms.ARMS if arm.role == "student"])
-def test_each_arm_learns_from_its_corpus_its_start_and_its_teacher(name, monkeypatch, tmp_path):
-    making = Workspace(micro(), None, tmp_path / "stages")
-    row = next(row for row in rows(making.scale) if row.arm.name == name)
+def test_each_arm_learns_from_its_corpus_its_start_and_its_teacher(monkeypatch, tmp_path):
+    workspace, seen = Workspace(micro(), None, tmp_path / "stages"), []
+    source, target = workspace.scale.languages
 
-    def corpus_of(kind):
-        directory = tmp_path / kind
-        directory.mkdir(exist_ok=True)
-        for language in making.scale.languages:
-            (directory / f"train.{language}").write_text(f"{kind} {language}\n")
-        return directory
+    def made(name, files):
+        (tmp_path / name).mkdir(exist_ok=True)
+        for file, text in files.items():
+            (tmp_path / name / file).write_text(text)
+        return tmp_path / name
 
-    def checkpoint_of(_, other):
-        directory = tmp_path / other.key
-        directory.mkdir(exist_ok=True)
-        (directory / "weights").write_text(other.key)
-        return directory
-
-    seen = []
-
-    def noted(run, directory, key):
+    def stopped(run, directory, key):
         seen.append(run)
         raise InterruptedError
 
-    kinds = {kind: lambda _, kind=kind: corpus_of(kind) for kind in ("seq_kd", "seq_inter")}
-    monkeypatch.setattr(pipeline, "CORPORA", {"gold": pipeline.data, **kinds})
-    monkeypatch.setattr(pipeline, "trained", checkpoint_of)
-    monkeypatch.setattr(pipeline, "train_translator", noted)
-    with pytest.raises(InterruptedError):
-        pipeline.training(making, row)
-    (run,) = seen
-    gold = pipeline.read(making, pipeline.data(making), "train")
-    if row.arm.corpus == "gold":
-        assert run.train.targets == gold.targets
-    else:
-        assert run.train.targets == [f"{row.arm.corpus} {making.scale.languages[1]}"]
-    assert run.valid.targets == pipeline.read(making, pipeline.data(making), "valid").targets != gold.targets
-    start, taught = scales.start_of(row), row.arm.loss == "word_kd"
-    assert (start is None) == (row.arm.start is None)
-    assert run.start == (checkpoint_of(making, start) if start else None)
-    assert run.teacher == (tmp_path / making.scale.teacher_row.key if taught else None)
-    assert run.model == row.model and run.config.loss.name == row.arm.loss
+    def corpus_of(kind):
+        return lambda _: made(kind, {f"train.{source}": "source\n", f"train.{target}": f"{kind}\n"})
+
+    distilled = {kind: corpus_of(kind) for kind in ("seq_kd", "seq_inter")}
+    monkeypatch.setattr(pipeline, "CORPORA", {"gold": pipeline.data, **distilled})
+    monkeypatch.setattr(pipeline, "trained", lambda _, row: made(row.key, {"weights": row.key}))
+    monkeypatch.setattr(pipeline, "train_translator", stopped)
+    gold, valid = (pipeline.read(workspace, pipeline.data(workspace), split) for split in ("train", "valid"))
+    for row in [row for row in rows(workspace.scale) if row.arm.role == "student"]:
+        with pytest.raises(InterruptedError):
+            pipeline.training(workspace, row)
+        run, arm = seen.pop(), row.arm
+        assert run.train.targets == (gold.targets if arm.corpus == "gold" else [arm.corpus])
+        assert run.valid.targets == valid.targets != gold.targets
+        start, taught = scales.start_of(row), arm.loss == "word_kd"
+        assert run.start == (tmp_path / start.key if arm.start else None)
+        assert run.teacher == (tmp_path / workspace.scale.teacher_row.key if taught else None)
+        assert run.model == row.model and run.config.loss.name == arm.loss
 
 
 @pytest.mark.slow

@@ -5,8 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqkd_jax import models
-from seqkd_jax.config import LSTMConfig
 from seqkd_jax.utils import performance
 
 ROWS, WIDTH, LENGTH = 3, 8, 5
@@ -96,25 +94,6 @@ def test_residuals_are_what_the_backward_pass_reads():
     step = ROWS * WIDTH * 4
     found = performance.residual_bytes(chain, weights, inputs)
     assert found in (2 * LENGTH * step, 3 * LENGTH * step), f"{found} bytes; the weights must not be among them"
-
-
-def test_memory_of_a_training_state():
-    model = models.build(LSTMConfig(layers=2, size=16, dropout=0.3), 50, 60)
-    weights = 4 * models.parameter_count(model)
-
-    def loss(params, batch):
-        source, target, keys = batch
-        return jnp.sum(model.head(params, model.features(params, (source, target), keys)))
-
-    ids = jax.ShapeDtypeStruct((4, 6), np.int32)
-    keys = jax.eval_shape(lambda: jax.vmap(jax.random.key)(jnp.arange(4)))
-    found = performance.training_memory(model.init, loss, (ids, ids, keys), moments=2, average=True, accumulate=2)
-    assert found.parameters == found.average == weights
-    assert found.optimiser == found.gradients == 2 * weights
-    assert found.activations > 4 * 6 * 16 * 4, "at least the states of one layer are stored"
-    assert found.total == sum(found)
-    once = performance.training_memory(model.init, loss, (ids, ids, keys), moments=0)
-    assert (once.gradients, once.optimiser, once.average) == (weights, 0, 0)
 
 
 def test_the_peak_is_a_rate_of_this_machine():
