@@ -81,6 +81,14 @@ class Translator(NamedTuple):
     prepare: Callable = lambda params: params
 
 
+class System(NamedTuple):
+    """A translator with the parameters and the vocabularies that it translates with."""
+
+    translator: Translator
+    params: Any
+    vocabularies: Any  # data.vocabulary.Vocabularies
+
+
 class Hypotheses(NamedTuple):
     """Translations of B sentences, best first, always. An impossible slot has score -inf and no tokens."""
 

@@ -112,7 +112,7 @@ def _lists(
     scale = workspace.scale
     return distillation.n_best(
         directory,
-        checkpoint.load(teacher),
+        checkpoint.load_translator(teacher),
         lines,
         decoding(scale, search),
         name=f"n-best {search.beam}",
@@ -203,11 +203,9 @@ def measured(workspace: Workspace, row: Row) -> Path:
     scale, given, weights = workspace.scale, data(workspace), trained(workspace, row)
 
     def make(directory: Path) -> None:
-        found = checkpoint.load(weights)
+        loaded = checkpoint.load_translator(weights)
         result = evaluation.evaluate(
-            found.model,
-            found.params,
-            found.vocabularies,
+            loaded.system,
             read(workspace, given, "test"),
             decoding(scale, scale.evaluation),
             batch=scale.batch,
@@ -216,7 +214,7 @@ def measured(workspace: Workspace, row: Row) -> Path:
             timed_sentences=scale.timed_sentences,
             name=f"evaluate {row.key}",
         )
-        parameters = models.parameter_count(found.model)
+        parameters = models.parameter_count(loaded.model)
         measured = {"parameters": parameters, **result.results, **(_truth(result, workspace) if scale.toy else {})}
         files.write_json(directory / "results.json", measured)
         files.write_json(directory / "outputs.json", {**result.outputs, "references": result.references})

@@ -1,19 +1,20 @@
-"""Checkpoints that describe themselves: whoever has the directory needs nothing else.
+"""Checkpoints that describe themselves: the directory is all that is needed to load the model.
 
   params/          the weights, an orbax tree
   vocabulary/      both vocabularies as plain files (vocabulary.save)
-  state/           optional: everything training needs to go on, an orbax tree
+  state/           optional: everything that resuming the training needs, an orbax tree
   checkpoint.json  format, model kind and configuration, vocabulary fingerprint, shapes, hash, metadata, versions
 
-A directory is written whole or not at all (files.new_directory). Arrays have no device axis, so what four devices saved
-one can load.
+A directory is written whole or not at all (files.new_directory). Arrays have no device axis: a checkpoint saved from
+four devices loads on one.
 
-  record  checkpoint.json        arrays  leaves on the disk, checked; the only file that imports orbax
+  record  checkpoint.json        arrays  trees of arrays on the disk, checked; the only file that imports orbax
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import jax
 import numpy as np
@@ -23,21 +24,23 @@ from seqkd_jax.checkpoint import arrays
 from seqkd_jax.checkpoint.record import FORMAT, RECORD, config_from_json, config_to_json, read_record, versions
 from seqkd_jax.config import ModelConfig
 from seqkd_jax.data import vocabulary
-from seqkd_jax.types import Model, Translator, UserError
+from seqkd_jax.types import Model, System, Translator, UserError
 from seqkd_jax.utils import files
 
 __all__ = [
     "Checkpoint",
+    "Ensemble",
     "average",
     "config_to_json",
+    "defect",
     "fingerprint",
     "inputs_of",
     "load",
     "load_all",
-    "load_ensemble",
     "load_params",
     "load_state",
-    "of_no_use",
+    "load_translator",
+    "load_translators",
     "read_record",
     "save",
     "select",
@@ -46,22 +49,73 @@ __all__ = [
 ]
 
 
-class Checkpoint(NamedTuple):
-    """What `load` finds in a directory, or `load_ensemble` in several: then * is a tuple, one for each member."""
+M = TypeVar("M", bound=Model | Translator, covariant=True)
 
-    model: Model | Translator
-    params: Any  # * on the device(s) asked for
-    model_config: ModelConfig | tuple  # *
-    vocabularies: Any
-    metadata: dict | tuple  # * what the saver knew: step, losses, ...; JSON values
-    directory: Path | tuple  # *
-    replica: int | None = None  # which of several seeds in the directory
-    fingerprint: str = ""  # of what was read, which may have been replaced since; see `fingerprint`
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint(Generic[M]):
+    """One model, loaded from a directory. `load_translator` gives a Checkpoint[Translator]."""
+
+    model: M
+    params: Any  # on the devices that `load` was given
+    model_config: ModelConfig
+    vocabularies: vocabulary.Vocabularies
+    metadata: dict  # from the run that saved it: step, losses, ...; JSON values
+    directory: Path
+    replica: int | None = None  # the replica that was loaded, of a directory that holds several seeds
+    fingerprint: str = ""  # of the weights that were read; the directory may have been replaced since
 
     @property
     def name(self) -> str:
-        """Where it is: the directory as it was given, or the members' with + between."""
-        return " + ".join(map(str, self.directory)) if isinstance(self.directory, tuple) else str(self.directory)
+        """The directory as it was given."""
+        return str(self.directory)
+
+    @property
+    def config_json(self) -> dict:
+        """The model's kind and configuration, as JSON."""
+        return config_to_json(self.model_config)
+
+    @property
+    def system(self: "Checkpoint[Translator]") -> System:
+        """What the decoding functions take."""
+        return System(self.model, self.params, self.vocabularies)
+
+
+class Ensemble(NamedTuple):
+    """Two or more translators of one vocabulary; the probability of a token is the mean of theirs (models.ensemble)."""
+
+    members: tuple[Checkpoint[Translator], ...]
+
+    @property
+    def name(self) -> str:
+        """The directories of the members with + between."""
+        return " + ".join(member.name for member in self.members)
+
+    @property
+    def vocabularies(self) -> vocabulary.Vocabularies:
+        """Those of every member."""
+        return self.members[0].vocabularies
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs from those of its members."""
+        return files.sha256_json(["ensemble", *(member.fingerprint for member in self.members)])
+
+    @property
+    def replica(self) -> None:
+        """No member is one of several seeds in a directory."""
+        return None
+
+    @property
+    def config_json(self) -> dict:
+        """The configurations of the members, as JSON."""
+        return {"kind": "ensemble", "members": [member.config_json for member in self.members]}
+
+    @property
+    def system(self) -> System:
+        """What the decoding functions take."""
+        translator = models.ensemble(tuple(member.model for member in self.members))
+        return System(translator, tuple(member.params for member in self.members), self.vocabularies)
 
 
 def save(
@@ -76,7 +130,7 @@ def save(
 ) -> Path:
     """Write a checkpoint and wait until it is on the disk; an older one at `directory` is replaced.
 
-    params: the model's tree, replicated jax arrays or NumPy; of several replicas stacked, leaves [R,...]. state: a
+    params: the model's tree, replicated jax arrays or NumPy; several replicas are stacked, leaves [R,...]. state: a
     pytree of arrays, for `load_state`. metadata: JSON values. UserError if the params are not those of the model;
     ValueError if one is not replicated.
     """
@@ -84,7 +138,7 @@ def save(
     params = arrays.host(params)
     expected = arrays.describe(_shapes(model_config, sizes, replicas))
     arrays.require(arrays.describe(params), expected, f"{directory}: cannot save these parameters")
-    state_leaves = None if state is None else arrays.named_leaves(arrays.host(state))
+    state_leaves = {} if state is None else arrays.named_leaves(arrays.host(state))
     record = {
         "format": FORMAT,
         "model": config_to_json(model_config),
@@ -109,12 +163,12 @@ def save(
 
 def load(
     directory: Path | str, sharding: jax.sharding.Sharding | None = None, replica: int | None = None
-) -> Checkpoint:
-    """The model, its weights and its vocabularies. sharding: where the weights go; None: the first device.
+) -> Checkpoint[Model | Translator]:
+    """Load a model with its weights and vocabularies. sharding: where the weights go; None: the first device.
 
-    replica: which of the seeds that were trained at once, from 0; see `select`. UserError, naming the path and the
-    remedy: no such directory, not a checkpoint, damaged, wrong shapes or dtypes, a replica that is not named or not
-    there.
+    replica: which one, from 0, of a directory that holds several seeds (see `select`). UserError that names the path
+    and the remedy: no such directory, not a checkpoint, damaged, wrong shapes or dtypes, no such replica, or several
+    replicas and none named.
     """
 
     def one(replicas: int) -> list[int | None]:
@@ -124,17 +178,19 @@ def load(
     return _read(directory, sharding, one)[0]
 
 
-def load_all(directory: Path | str, sharding: jax.sharding.Sharding | None = None) -> list[Checkpoint]:
-    """Every one of the seeds that were trained at once, the files read and checked once; else the one that is there."""
+def load_all(
+    directory: Path | str, sharding: jax.sharding.Sharding | None = None
+) -> list[Checkpoint[Model | Translator]]:
+    """Every replica of a directory that holds several seeds, else its one model. The files are read only once."""
     return _read(directory, sharding, lambda replicas: list(range(replicas)) if replicas > 1 else [None])
 
 
 def _read(
     directory: Path | str, sharding: jax.sharding.Sharding | None, places: Callable[[int], list[int | None]]
-) -> list[Checkpoint]:
-    """Of so many seeds as a directory holds those that `places` names.
+) -> list[Checkpoint[Model | Translator]]:
+    """Load the replicas that `places`, given their number, names.
 
-    A run may put a new best/ in its place meanwhile: then that is read.
+    A run may replace best/ while it is read: then the new one is read.
     """
     record = None
     while True:
@@ -148,7 +204,7 @@ def _read(
 
 def _read_as(
     record: dict, directory: Path | str, sharding: jax.sharding.Sharding | None, places: list[int | None]
-) -> list[Checkpoint]:
+) -> list[Checkpoint[Model | Translator]]:
     path = files.existing(directory)
     vocabularies = vocabulary.load(path / "vocabulary")
     vocabulary.require_same(record["vocabulary"], vocabularies, str(directory))
@@ -164,7 +220,7 @@ def _read_as(
     if arrays.sha256(host) != record["params_sha256"]:
         raise UserError(f"{directory}: damaged, the weights do not have the hash they were saved with; train again")
 
-    def seed(place: int | None) -> Checkpoint:
+    def checkpoint_of(place: int | None) -> Checkpoint[Model | Translator]:
         own = params
         if replicas > 1:
             own = jax.device_put(jax.tree.map(lambda leaf: leaf[place], host), sharding)
@@ -172,34 +228,36 @@ def _read_as(
         read = config, vocabularies, record["metadata"], Path(directory)
         return Checkpoint(model, own, *read, place, _fingerprint(record))
 
-    return [seed(place) for place in places]
+    return [checkpoint_of(place) for place in places]
 
 
 def select(directory: Path | str, replica: int, to: Path | str) -> Path:
-    """Write one of the seeds that were trained at once as an ordinary checkpoint."""
-    found = load(directory, replica=replica)
-    if why := of_no_use(found):
-        raise UserError(f"{directory}: replica {replica} {why}; take another")
-    metadata = {**found.metadata, "replica": replica}
-    return save(to, found.params, model_config=found.model_config, vocabularies=found.vocabularies, metadata=metadata)
+    """Write one replica of a directory that holds several seeds as an ordinary checkpoint."""
+    loaded = load(directory, replica=replica)
+    if reason := defect(loaded):
+        raise UserError(f"{directory}: replica {replica} {reason}; select another")
+    metadata = {**loaded.metadata, "replica": replica}
+    return save(
+        to, loaded.params, model_config=loaded.model_config, vocabularies=loaded.vocabularies, metadata=metadata
+    )
 
 
-def of_no_use(found: Checkpoint) -> str:
-    """Why a checkpoint must not be used, said of it; "" if it may be.
+def defect(loaded: Checkpoint) -> str:
+    """Why a checkpoint must not be used, as a predicate such as "has weights that ..."; "" for a sound one.
 
-    One that diverged before its first validation has weights in best/ that nobody has looked at.
+    A replica that diverged before its first validation has unvalidated weights in best/.
     """
-    told = found.metadata.get("run", {}).get("replicas", ())
-    if found.replica is not None and found.replica < len(told):  # one that was taken out tells of all
-        own = told[found.replica]
+    replicas = loaded.metadata.get("run", {}).get("replicas", ())
+    if loaded.replica is not None and loaded.replica < len(replicas):
+        own = replicas[loaded.replica]
         if own["diverged"] and not own["best_step"]:
-            return "diverged before it was ever validated"
-    finite = all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(found.params))
-    return "" if finite else "has weights that are no finite numbers: its training diverged"
+            return "diverged before its first validation"
+    finite = all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(loaded.params))
+    return "" if finite else "has weights that are not finite: its training diverged"
 
 
 def load_params(directory: Path | str, like: Any) -> Any:
-    """The weights as they were saved, stacked if so, as NumPy arrays in the structure of `like`."""
+    """The saved weights as NumPy arrays in the structure of `like`; those of several replicas are stacked."""
     shapes = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     return arrays.restore(files.existing(directory) / "params", shapes)
 
@@ -207,40 +265,44 @@ def load_params(directory: Path | str, like: Any) -> Any:
 def _check_replica(replica: int | None, replicas: int, directory: Path | str) -> None:
     if replica is None and replicas > 1:
         raise UserError(
-            f"{directory}: holds {replicas} seeds that were trained at once; take one out with `seqkd select`"
+            f"{directory}: holds {replicas} replicas (seeds trained together); extract one with `seqkd select`"
         )
     if not 0 <= (replica or 0) < replicas:
-        raise UserError(f"{directory}: has no replica {replica}, it holds {replicas}, counted from 0")
+        raise UserError(f"{directory}: has no replica {replica}; it holds {replicas}, numbered from 0")
 
 
-def load_ensemble(directories: Sequence[Path | str]) -> Checkpoint:
-    """Checkpoints as one whose probabilities are the mean of theirs (models.ensemble); a single one is itself.
+def load_translator(
+    directory: Path | str, sharding: jax.sharding.Sharding | None = None, replica: int | None = None
+) -> Checkpoint[Translator]:
+    """`load` of a translation model. UserError for a checkpoint of another kind."""
+    loaded = load(directory, sharding, replica)
+    kind = models.kind_of(loaded.model_config)
+    if kind not in models.TRANSLATORS:
+        raise UserError(f"{directory}: holds a {kind}, which does not translate; name a translation model")
+    return cast(Checkpoint[Translator], loaded)
 
-    They may be of different models. UserError: none is named, or one has another vocabulary than the first.
+
+def load_translators(directories: Sequence[Path | str]) -> Checkpoint[Translator] | Ensemble:
+    """The translation model of one directory, or the ensemble of several, which may be of different kinds.
+
+    UserError: no directory, a model that does not translate, members with different vocabularies.
     """
     if not directories:
         raise UserError("no checkpoint is named: give --checkpoint, several times for an ensemble")
-    first, *others = members = [load(directory) for directory in directories]
-    for member in members:
-        if models.kind_of(member.model_config) not in models.TRANSLATORS:
-            kind = models.kind_of(member.model_config)
-            raise UserError(f"{member.name}: holds a {kind}, which does not translate; name a translation model")
+    first, *others = members = [load_translator(directory) for directory in directories]
     for other in others:
         if other.vocabularies.fingerprint != first.vocabularies.fingerprint:
             prints = f"{other.vocabularies.fingerprint[:12]}, not {first.vocabularies.fingerprint[:12]}"
             raise UserError(f"{other.name}: has vocabulary {prints} of {first.name}; an ensemble needs one vocabulary")
-    if not others:
-        return first
-    translators, params, configs, _, metadata, directories, _, prints = zip(*members, strict=True)
-    read = configs, first.vocabularies, metadata, directories
-    return Checkpoint(models.ensemble(translators), params, *read, fingerprint=_of_ensemble(prints))
+    return Ensemble(tuple(members)) if others else first
 
 
 def load_state(directory: Path | str, like: Any) -> Any:
     """The saved training state in the structure, dtypes and shardings of `like`.
 
     Leaves of `like`: jax arrays or ShapeDtypeStructs (restored with their sharding, on the first device if they have
-    none), or NumPy arrays and Python numbers (restored as NumPy). UserError if there is no state or it is another one.
+    none), or NumPy arrays and Python numbers (restored as NumPy). UserError if there is no state, or one of another
+    structure.
     """
     record, path = read_record(directory), files.existing(directory)
     if record["state"] is None:
@@ -253,19 +315,19 @@ def load_state(directory: Path | str, like: Any) -> Any:
     return jax.tree.unflatten(structure, [restored[name] for name in sorted(restored)])
 
 
-# Of metadata: what tells of which run a checkpoint is. A mean of some of a run's is of that run too.
+# The entries of metadata that identify the run of a checkpoint. An average of checkpoints keeps them.
 OF_RUN = ("inputs", "config", "replica")
 
 
 def inputs_of(metadata: dict) -> dict[str, str]:
-    """What a run was made of beside its configuration -> SHA-256, as its checkpoints' metadata name it."""
+    """The inputs of the run that saved a checkpoint with this metadata: name -> SHA-256."""
     return metadata.get("inputs") or metadata.get("made_of", {})  # the key before 0.2.0
 
 
 def _of_run(record: dict) -> tuple:
-    """What checkpoints of one run have in common: its inputs, and the seed, unless it started from weights.
+    """The identity of the run that a checkpoint is from: its inputs, and its seed unless it started from weights.
 
-    Seeds that were trained at once are told apart by their place.
+    Replicas of one run differ by their number.
     """
     metadata = record["metadata"]
     inputs = inputs_of(metadata)
@@ -273,8 +335,11 @@ def _of_run(record: dict) -> tuple:
     return inputs, None if tuned else (metadata.get("config", {}).get("seed"), metadata.get("replica", 0))
 
 
-def average(directories: list[Path | str]) -> Any:
-    """The mean of the weights of checkpoints of one model and vocabulary, as NumPy arrays in the saved dtypes."""
+def average(directories: Sequence[Path | str]) -> Any:
+    """The mean of the weights of checkpoints of one run, as NumPy arrays in the saved dtypes.
+
+    UserError: no directory, or checkpoints that differ in model, vocabulary or run.
+    """
     if not directories:
         raise UserError("nothing to average: name at least one checkpoint")
     first = read_record(directories[0])
@@ -284,23 +349,20 @@ def average(directories: list[Path | str]) -> Any:
         for key in ("model", "vocabulary"):
             if record[key] != first[key]:
                 raise UserError(
-                    f"{directory}: another {key} than {directories[0]}; only checkpoints of one run average"
+                    f"{directory}: has another {key} than {directories[0]}; average checkpoints of one run only"
                 )
         if _of_run(record) != _of_run(first):
-            raise UserError(f"{directory}: of another run than {directories[0]}; their mean would be of no use")
+            raise UserError(
+                f"{directory}: is of another run than {directories[0]}; average checkpoints of one run only"
+            )
         params = jax.tree.map(lambda leaf: leaf.astype(np.float64), arrays.host(load(directory).params))
         total = params if total is None else jax.tree.map(np.add, total, params)
     shapes = _shapes(config_from_json(first["model"], directories[0]), (first["source_size"], first["target_size"]), 1)
     return jax.tree.map(lambda leaf, shape: (leaf / len(directories)).astype(shape.dtype), total, shapes)
 
 
-def fingerprint(directory: Path | str | tuple) -> str:
-    """SHA-256 of what decides a checkpoint's output: configuration, vocabulary, weights; not where it was made.
-
-    A tuple of directories: of their ensemble.
-    """
-    if isinstance(directory, tuple):
-        return _of_ensemble(map(fingerprint, directory))
+def fingerprint(directory: Path | str) -> str:
+    """SHA-256 of what decides a checkpoint's output: configuration, vocabulary and weights."""
     return _fingerprint(read_record(directory))
 
 
@@ -308,12 +370,8 @@ def _fingerprint(record: dict) -> str:
     return files.sha256_json([record[key] for key in ("format", "model", "vocabulary", "params_sha256")])
 
 
-def _of_ensemble(fingerprints: Iterable[str]) -> str:
-    return files.sha256_json(["ensemble", *fingerprints])
-
-
 def _shapes(config: ModelConfig, sizes: tuple[int, int], replicas: int) -> Any:
-    """The model's parameters as ShapeDtypeStructs: traced, neither allocated nor compiled."""
+    """The model's parameters as ShapeDtypeStructs; nothing is allocated or compiled."""
     shapes = jax.eval_shape(lambda: models.build(config, *sizes).init(jax.random.key(0)))
     if replicas == 1:
         return shapes

@@ -1,6 +1,6 @@
-"""Trees of arrays on the disk, and what is checked of them. The only file that imports orbax.
+"""Trees of arrays on the disk, checked. The only file that imports orbax.
 
-Orbax casts dtypes silently and its NumPy targets accept wrong shapes: both are compared here.
+Orbax casts dtypes silently and accepts wrong shapes for NumPy targets, so both are compared here.
 """
 
 import hashlib
@@ -29,12 +29,12 @@ def sha256(tree: Any) -> str:
     return digest.hexdigest()
 
 
-def require(found: dict, expected: dict, where: str) -> None:
-    """UserError that names the first leaf that differs."""
-    for name in sorted(found.keys() | expected.keys()):
-        if found.get(name) != expected.get(name):
+def require(actual: dict, expected: dict, where: str) -> None:
+    """Compare two results of `describe`. UserError that names the first leaf that differs."""
+    for name in sorted(actual.keys() | expected.keys()):
+        if actual.get(name) != expected.get(name):
             there, here = (
-                "missing" if leaf is None else f"{leaf[1]}{leaf[0]}" for leaf in (found.get(name), expected.get(name))
+                "missing" if leaf is None else f"{leaf[1]}{leaf[0]}" for leaf in (actual.get(name), expected.get(name))
             )
             raise UserError(f"{where}: {name} is {there}, expected {here}; use the configuration it was made with")
 
@@ -48,7 +48,10 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 
 def host(tree: Any) -> Any:
-    """NumPy leaves, a replicated array's first copy. What is not replicated would be saved in part: it is refused."""
+    """The tree with NumPy leaves, taken from the first copy of a replicated array.
+
+    ValueError for an array that is not replicated: only part of it would be saved.
+    """
     for name, leaf in named_leaves(tree).items():
         if isinstance(leaf, jax.Array) and not leaf.is_fully_replicated:
             raise ValueError(f"{name} is not replicated: {leaf.sharding}; reduce it over the devices before saving")
@@ -70,7 +73,7 @@ def read(path: Path, shapes: Any, sharding: jax.sharding.Sharding) -> Any:
 
 
 def restore(path: Path, targets: Any) -> Any:
-    """The tree in the form of `targets` (see `target`). UserError: nothing is there, or it is damaged."""
+    """The saved tree in the form of `targets` (see `target`). UserError if it is missing or damaged."""
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(path.absolute(), targets)
@@ -80,7 +83,7 @@ def restore(path: Path, targets: Any) -> Any:
 
 
 def target(leaf: Any, device: jax.sharding.Sharding) -> Any:
-    """What orbax is to restore a leaf as: as a jax array, on `device` if it says no other place, or as NumPy."""
+    """The form in which orbax restores a leaf: a jax array with its own sharding, else on `device`; or NumPy."""
     if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding or device)
     return np.asarray(leaf)

@@ -1,4 +1,4 @@
-"""What checkpoint.json says: the model's kind and configuration, shapes, hashes, versions."""
+"""checkpoint.json: the model's kind and configuration, shapes, hashes, metadata, versions."""
 
 import importlib.metadata
 import platform
@@ -12,7 +12,7 @@ from seqkd_jax.utils import files
 
 FORMAT = 1
 RECORD = "checkpoint.json"
-KEYS = ("model", "vocabulary", "source_size", "target_size", "params", "params_sha256", "state", "metadata")  # of it
+KEYS = ("model", "vocabulary", "source_size", "target_size", "params", "params_sha256", "state", "metadata")
 
 
 def read_record(directory: Path | str) -> dict:
@@ -23,28 +23,29 @@ def read_record(directory: Path | str) -> dict:
             f"{directory}: no such checkpoint; give a directory that `seqkd train` or `seqkd average` wrote"
         )
     if not (path / RECORD).is_file():
-        inside = sorted(str(Path(directory) / found.parent.name) for found in path.glob(f"*/{RECORD}"))
+        inside = sorted(str(Path(directory) / inner.parent.name) for inner in path.glob(f"*/{RECORD}"))
         remedy = f"did you mean {' or '.join(inside)}?" if inside else "give a directory that `seqkd train` wrote"
         raise UserError(f"{directory}: not a checkpoint (it has no checkpoint.json); {remedy}")
     record = files.read_json(path / RECORD)
-    found = record.get("format") if isinstance(record, dict) else None
-    if found != FORMAT:
-        raise UserError(f"{directory}: checkpoint format {found}, this version reads {FORMAT}; train again")
+    version = record.get("format") if isinstance(record, dict) else None
+    if version != FORMAT:
+        raise UserError(f"{directory}: checkpoint format {version}, this version reads {FORMAT}; train again")
     lacking = [key for key in KEYS if key not in record]
     if lacking:
         raise UserError(f"{path / RECORD}: damaged, it lacks {', '.join(lacking)}; train again")
     return record
 
 
-def config_to_json(config: ModelConfig | tuple) -> dict:
-    """A model's configuration with its kind, as JSON; of a tuple, an ensemble's: its members'."""
-    if isinstance(config, tuple):
-        return {"kind": "ensemble", "members": [config_to_json(member) for member in config]}
+def config_to_json(config: ModelConfig) -> dict:
+    """A model's kind and configuration, as JSON."""
     return {"kind": models.kind_of(config), **asdict(config)}
 
 
 def config_from_json(value: dict, where: Path | str) -> ModelConfig:
-    """The inverse. Unknown kinds, fields and types are refused by name; a field added since then takes its default."""
+    """The inverse of `config_to_json`. A missing field takes its default.
+
+    UserError that names an unknown kind, an unknown field or a value of the wrong type.
+    """
     value = dict(value)
     kind = value.pop("kind", None)
     if kind not in models.MODELS:
@@ -62,7 +63,7 @@ def config_from_json(value: dict, where: Path | str) -> ModelConfig:
 
 
 def versions() -> dict[str, str]:
-    """The versions that decide results, for provenance."""
+    """The versions of Python and of the packages that decide results."""
     packages = (
         "seqkd_jax",
         "jax",
@@ -74,10 +75,10 @@ def versions() -> dict[str, str]:
         "sentencepiece",
         "sacrebleu",
     )
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in packages:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
             continue
-    return found
+    return installed

@@ -5,12 +5,12 @@ Each function imports what it needs when it runs. Results go to standard output 
 
 import contextlib
 import functools
+import io
 import math
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 from seqkd_jax.cli import checks, inputs
 from seqkd_jax.cli.options import (
@@ -71,8 +71,8 @@ def translate(command: Translate) -> None:
     from seqkd_jax.distillation import mbr
 
     checks.translate(command)
-    loaded = checkpoint.load_ensemble(command.checkpoint)
-    system = loaded.model, loaded.params, loaded.vocabularies
+    loaded = checkpoint.load_translators(command.checkpoint)
+    system = loaded.system
     dictionary = read_dictionary(command.dictionary) if command.dictionary else None
     decoding = _decoding(command)
     write = write_jsonl if command.n_best else write_text
@@ -80,7 +80,7 @@ def translate(command: Translate) -> None:
     counter = progress.counter(None, "translate", "sentences")
     with _output(command.out) as stream, recorded as attention, counter as advance:
         translations = translate_lines(
-            *system,
+            system,
             read_lines(command.file),
             decoding,
             prefixes=read_lines(command.prefix_file) if command.prefix_file else None,
@@ -95,7 +95,7 @@ def translate(command: Translate) -> None:
             translations = (one._replace(hypotheses=one.hypotheses[: command.n_best or 1]) for one in lists)
         if attention:
             translations = record_attention(
-                *system,
+                system,
                 translations,
                 attention,
                 layer=command.attention_layer,
@@ -126,7 +126,7 @@ def distill(command: Distill) -> None:
     checks.distill(command)
     out = Path(os.path.abspath(command.out))
     files.require_replaceable(out, distilling.HOLDS)
-    teacher = checkpoint.load_ensemble(command.checkpoint)
+    teacher = checkpoint.load_translators(command.checkpoint)
     if command.source_only:
         sources, references = list(read_lines(command.source_only)), None
     else:
@@ -158,15 +158,13 @@ def evaluate(command: Evaluate) -> None:
     checks.evaluate(command)
     if command.out:
         files.require_replaceable(command.out, RESULTS)
-    loaded = checkpoint.load_ensemble(command.checkpoint)
+    loaded = checkpoint.load_translators(command.checkpoint)
     corpus = inputs.load_pairs(command.pairs, command.split)
     for name in command.compare:
         _check_compared(name, corpus, loaded)
     timed = None if command.repetitions else 0
     found = evaluation.evaluate(
-        loaded.model,
-        loaded.params,
-        loaded.vocabularies,
+        loaded.system,
         corpus,
         Decoding(command.search, batch_tokens=command.batch_tokens),
         batch=BatchConfig(),
@@ -200,7 +198,7 @@ def score(command: Score) -> None:
     from seqkd_jax.data.corpus import read_lines
     from seqkd_jax.decoding import force_score
 
-    loaded = checkpoint.load_ensemble(command.checkpoint)
+    loaded = checkpoint.load_translators(command.checkpoint)
     sources, targets = (list(read_lines(path)) for path in (command.source, command.target))
     if not sources:
         raise UserError(f"{command.source}: has no line")
@@ -211,7 +209,7 @@ def score(command: Score) -> None:
     total = 0.0
     with _output(command.out) as stream, progress.counter(len(sources), "score", "sentences") as advance:
         pairs = zip(source_ids, target_ids, strict=True)
-        for nats in force_score(loaded.model, loaded.params, pairs, progress=advance):
+        for nats in force_score(loaded.system.translator, loaded.system.params, pairs, progress=advance):
             stream.write(f"{nats:.6f}\n")
             total += nats
     tokens = sum(len(ids) + 1 for ids in target_ids)
@@ -269,7 +267,7 @@ def vocab(command: Vocab) -> None:
 
 
 @contextlib.contextmanager
-def _output(path: Path | None) -> Iterator[TextIO]:
+def _output(path: Path | None) -> Iterator[io.TextIOBase]:
     """A stream of UTF-8 lines: a file that appears whole at the end, or standard output, line by line."""
     if path is not None:
         with files.new_file(path) as stream:
@@ -288,7 +286,7 @@ def _check_compared(name: str, corpus, loaded) -> None:
     from seqkd_jax.data.corpus import read_lines
 
     if not os.path.isfile(name):
-        other = checkpoint.load_ensemble([name])
+        other = checkpoint.load_translators([name])
         if _cut_by(other.vocabularies) != _cut_by(loaded.vocabularies):
             raise UserError(f"{name}: cuts text into words otherwise than {loaded.name}: BLEU cannot compare them")
         return
@@ -309,12 +307,11 @@ def _outputs_of(name: str, command: Evaluate, corpus, loaded) -> list[str]:
 
     if os.path.isfile(name):
         return metrics.metric_references(loaded.vocabularies, read_lines(name))
-    other = checkpoint.load_ensemble([name])
+    other = checkpoint.load_translators([name])
     with progress.counter(len(corpus.sources), f"translate with {name}", "sentences") as advance:
-        system = other.model, other.params, other.vocabularies
         rules = command.search if command.search.beam > 1 else greedy_rules(command.search)  # as `evaluate` does
         decoding = Decoding(rules, batch_tokens=command.batch_tokens)
-        lines = translate_lines(*system, corpus.sources, decoding, n_best=1, progress=advance)
+        lines = translate_lines(other.system, corpus.sources, decoding, n_best=1, progress=advance)
         return [translation.text for translation in lines]
 
 

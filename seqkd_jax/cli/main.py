@@ -1,8 +1,8 @@
-"""The command `seqkd`: which command is asked for, and how it ends. Above everything.
+"""The command `seqkd`: reads the arguments, runs the command, sets the exit code.
 
-COMMANDS names for each command the dataclass of its arguments and the function that runs it. Exit codes: 0 done, 2 an
-error the user can mend (one line says how), 130 interrupted, 141 the reader of our output went away, 143 stopped by
-SIGTERM with a checkpoint saved.
+COMMANDS names for each command the dataclass of its arguments and the function that runs it. Exit codes: 0 done; 2 an
+error that the user can correct, described in one line; 130 interrupted; 141 the reader of the output is gone; 143
+stopped by SIGTERM after a checkpoint was saved.
 """
 
 import contextlib
@@ -32,56 +32,55 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
 }
 
 
-def main(given: Sequence[str] | None = None) -> None:
-    """Run one command and exit with its code; given: its arguments, None: those of the process."""
-    given = sys.argv[1:] if given is None else list(given)
+def main(arguments: Sequence[str] | None = None, program: str = "seqkd") -> None:
+    """Run one command and exit with its code. arguments: None for those of the process; program: the name shown."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     if given == ["--version"]:
         print(f"seqkd {__version__}")
         sys.exit(0)
-    with _reader_may_leave():
-        command = _read(given)
-    sys.exit(
-        _guarded(next(run for arguments_type, run in COMMANDS.values() if type(command) is arguments_type), command)
-    )
+    with _broken_pipe_exits():
+        command = _parse(given, program)
+    run = next(run for arguments_type, run in COMMANDS.values() if type(command) is arguments_type)
+    sys.exit(_exit_code(run, command, program))
 
 
-def _read(given: list[str]) -> Any:
-    """The arguments of a command; exits for --help, and for what is none."""
+def _parse(given: list[str], program: str) -> Any:
+    """The arguments of a command. Exits after --help and for invalid arguments."""
     types = {name: arguments_type for name, (arguments_type, _) in COMMANDS.items()}
     description = f"Train, distil and use translation models. Version {__version__}."
-    command = tyro.extras.subcommand_cli_from_dict(types, args=given, prog="seqkd", description=description)
+    command = tyro.extras.subcommand_cli_from_dict(types, args=given, prog=program, description=description)
     if getattr(command, "rules", None):
-        command = _under_rules(command, given)
+        command = _with_rules(command, given, program)
     return command
 
 
 @contextlib.contextmanager
-def _reader_may_leave() -> Iterator[None]:
-    """Exits with 141 if whoever reads what is printed does not read on, as in `--help | head`."""
+def _broken_pipe_exits() -> Iterator[None]:
+    """Exit with 141 if the reader of standard output closes it, as in `--help | head`."""
     try:
         try:
             yield
         finally:
-            if sys.stdout is not None:  # it is where it was closed
+            if sys.stdout is not None:  # None: it was closed before the start
                 sys.stdout.flush()
     except BrokenPipeError:
         files.drop_output()
         sys.exit(141)
 
 
-def _under_rules(command: Any, given: Sequence[str]) -> Any:
-    """The command read again, its named rules being the defaults: what is given beside them holds."""
+def _with_rules(command: Any, given: Sequence[str], program: str) -> Any:
+    """Parse again with the rules of --rules as defaults, so that options given explicitly override them."""
     from seqkd_jax.decoding.search import named_rules
 
-    # What may be given several times is added to its default.
+    # A repeatable option is appended to its default, so that default must be empty.
     hints = get_type_hints(type(command), include_extras=True).items()
     added = {name: () for name, hint in hints if tyro.conf.UseAppendAction in getattr(hint, "__metadata__", ())}
     default = dataclasses.replace(command, search=named_rules(type(command.search)(), command.rules), **added)
-    return tyro.cli(type(command), args=given[1:], default=default, prog=f"seqkd {given[0]}")
+    return tyro.cli(type(command), args=given[1:], default=default, prog=f"{program} {given[0]}")
 
 
-def _guarded(run: Callable[[Any], None], command: Any) -> int:
-    """The exit code. Only what the user can mend becomes a line; a fault of ours keeps its traceback."""
+def _exit_code(run: Callable[[Any], None], command: Any, program: str) -> int:
+    """Run a command, return its exit code. A UserError or OSError becomes one line, other exceptions are our bugs."""
     try:
         progress.count_compilations()
         run(command)
@@ -93,18 +92,18 @@ def _guarded(run: Callable[[Any], None], command: Any) -> int:
             progress.log(f"{count} programs compiled in {progress.duration(seconds)}")
         return 0
     except UserError as error:
-        return _say(str(error), 2)
+        return _report(program, str(error), 2)
     except KeyboardInterrupt:
-        return _say("interrupted", 130)
-    except BrokenPipeError:  # `| head`: nobody reads on, which is no error
+        return _report(program, "interrupted", 130)
+    except BrokenPipeError:  # as in `| head`: not an error
         files.drop_output()
         return 141
     except OSError as error:
-        return _say(files.said(error), 2)
+        return _report(program, files.said(error), 2)
 
 
-def _say(message: str, code: int) -> int:
-    print(f"seqkd: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+def _report(program: str, message: str, code: int) -> int:
+    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return code
 
 

@@ -59,11 +59,15 @@ def in_order(
         for number, item in enumerate(present, start=first + 1):
             require_length(number, max(size(item)))
         first += len(present)
-        groups: dict[Shape | None, list[int]] = {}
+        groups: dict[Shape, list[int]] = {}
+        without_shape = 0
         for index in sorted(range(len(present)), key=lambda i: size(present[i])):
-            groups.setdefault(shape_of(present[index]), []).append(index)
+            shape = shape_of(present[index])
+            if shape is None:
+                without_shape += 1
+            else:
+                groups.setdefault(shape, []).append(index)
         results: list[Any] = [None] * len(present)
-        without_shape = groups.pop(None, [])
         running = []
         for shape, members in groups.items():
             members.reverse()  # the longest first: what is left when a pool runs dry is soon done
@@ -77,7 +81,7 @@ def in_order(
             if progress:
                 progress(len(batch))
         if progress and without_shape:
-            progress(len(without_shape))
+            progress(without_shape)
         yield from results
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from seqkd_jax.decoding.buckets import FORCED_BUCKETS, Ids, Shape, in_order, on_one_device, padded, rows_of, width_of
 from seqkd_jax.decoding.search import attention_weights, sequence_log_probs
 from seqkd_jax.decoding.translator import Translation
-from seqkd_jax.types import BOS, EOS, Translator
+from seqkd_jax.types import BOS, EOS, System, Translator
 from seqkd_jax.utils import files
 
 
@@ -83,9 +83,7 @@ def force_attention(
 
 
 def record_attention(
-    translator: Translator,
-    params,
-    vocabularies,
+    system: System,
     translations: Iterable[Translation],
     stream: TextIOBase,
     *,
@@ -100,6 +98,7 @@ def record_attention(
     {"line", "source": pieces, "target": pieces, "weights": [[...]]}, a row for each target piece; EOS is one, `</s>`.
     Whatever chose the hypotheses, the pass is a forced one; layer and heads as in `force_attention`.
     """
+    vocabularies = system.vocabularies
     waiting: deque[tuple[Translation, list[str], list[str]]] = deque()  # read, not yet yielded
 
     def pairs() -> Iterator[tuple[list[int], list[int]]]:
@@ -111,8 +110,17 @@ def record_attention(
             waiting.append((translation, [*vocabularies.source.split(translation.source), end], names))
             yield source, target
 
-    options = {"layer": layer, "heads": heads, "buckets": buckets, "batch_tokens": batch_tokens, "chunk": chunk}
-    for line, weights in enumerate(force_attention(translator, params, pairs(), **options), start=1):
+    matrices = force_attention(
+        system.translator,
+        system.params,
+        pairs(),
+        layer=layer,
+        heads=heads,
+        buckets=buckets,
+        batch_tokens=batch_tokens,
+        chunk=chunk,
+    )
+    for line, weights in enumerate(matrices, start=1):
         translation, source, target = waiting.popleft()
         rows = weights.astype(np.float64).round(6).tolist()
         stream.write(files.json_line({"line": line, "source": source, "target": target, "weights": rows}))

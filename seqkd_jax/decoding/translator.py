@@ -20,7 +20,7 @@ from seqkd_jax.config import SearchConfig
 from seqkd_jax.decoding.buckets import SOURCE_BUCKETS, Ids, Shape, in_order, on_one_device, padded, rows_of, width_of
 from seqkd_jax.decoding.search import DECODERS, POOLS, Request, attended, length_limits
 from seqkd_jax.decoding.unknown import replace_unknown
-from seqkd_jax.types import EOS, PAD, Hypotheses, Translator, UserError
+from seqkd_jax.types import EOS, PAD, Hypotheses, System, Translator, UserError
 
 PREFIX_BUCKETS = (0, 4, 16)
 
@@ -93,9 +93,7 @@ def translate_ids(
 
 
 def translate_lines(
-    translator: Translator,
-    params,
-    vocabularies,
+    system: System,
     lines: Iterable[str],
     decoding: Decoding,
     *,
@@ -114,6 +112,7 @@ def translate_lines(
     progress: as in `translate_ids`. first: the number of the first line, from 0: errors name lines by it, and samples
     are drawn by it.
     """
+    translator, params, vocabularies = system
     waiting: deque[str] = deque()  # read, not yet yielded
 
     def encoded() -> Iterator[list[int]]:
@@ -132,7 +131,7 @@ def translate_lines(
             if hypotheses.scores[slot] == -np.inf:
                 break  # no more hypotheses are possible
             ids = without_ends(hypotheses.tokens[slot])
-            if unknown_from_source and ids:
+            if positions is not None and ids:
                 text = replace_unknown(vocabularies, source, ids, positions[slot, : len(ids)].tolist(), dictionary)
             else:
                 text = vocabularies.target.decode(ids)
@@ -164,7 +163,7 @@ def compile_searches(translator: Translator, params, sentences: Iterable[Ids], d
     start = time.perf_counter()
     params = prepare(translator, params).params
     shapes = {_search_shape(Sentence(0, ids, ()), decoding) for ids in sentences}
-    for shape in sorted(shapes - {None}):
+    for shape in sorted(shape for shape in shapes if shape):
         request = _request(decoding.search, shape, [])  # fill rows only: compiled, and done after no step
         jax.block_until_ready(_search(translator, decoding, shape, False)(params, request))
     return time.perf_counter() - start

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from seqkd_jax import checkpoint
 from seqkd_jax.decoding import Decoding, Translation, translate_lines
-from seqkd_jax.types import UserError
+from seqkd_jax.types import Translator, UserError
 from seqkd_jax.utils import files, progress
 
 FORMAT = 1  # of the shards
@@ -36,7 +36,7 @@ class Candidate(NamedTuple):
 
 def n_best(
     directory: Path | str,
-    teacher: checkpoint.Checkpoint,
+    teacher: checkpoint.Checkpoint[Translator] | checkpoint.Ensemble,
     lines: Sequence[str],
     decoding: Decoding,
     *,
@@ -50,7 +50,7 @@ def n_best(
     rules and the lines, is ours: a truncated or foreign shard is made again. part (i, n): only every n-th shard from
     the i-th, so that n processes can share the work; the bytes are those of one process.
     """
-    decoding = replace(decoding, chunk=shard_lines)
+    decoding, system = replace(decoding, chunk=shard_lines), teacher.system
     settings = {
         "format": FORMAT,
         "checkpoint": teacher.fingerprint,  # of the weights that decode, not of what is there now
@@ -61,15 +61,14 @@ def n_best(
         **({} if teacher.replica is None else {"replica": teacher.replica}),
     }
     shards = [lines[start : start + shard_lines] for start in range(0, len(lines), shard_lines)]
-    model = checkpoint.config_to_json(teacher.model_config)
-    found = NBest(Path(directory), settings, shards, {"path": teacher.name, "model": model})
+    found = NBest(Path(directory), settings, shards, {"path": teacher.name, "model": teacher.config_json})
     todo = [number for number in range(part[0], len(shards), part[1]) if _whole(found, number) is None]
     if len(todo) < len(shards):
         progress.log(f"{name}: {len(shards) - len(todo)} of {len(shards)} shards need no decoding")
     with progress.counter(sum(len(shards[number]) for number in todo), name, "sentences") as advance:
         for number in todo:
-            system = teacher.model, teacher.params, teacher.vocabularies
-            lists = translate_lines(*system, shards[number], decoding, progress=advance, first=shard_lines * number)
+            first = shard_lines * number
+            lists = translate_lines(system, shards[number], decoding, progress=advance, first=first)
             _write_shard(found, number, lists)
     return found
 
@@ -116,8 +115,8 @@ def _whole(found: NBest, number: int) -> bytes | None:
         voucher = files.read_json(path.with_suffix(".json"))
     except (FileNotFoundError, UserError):
         return None
-    expected = {"identity": _identity(found, number), "sha256": files.sha256_bytes(data)}
-    expected["lines"] = len(found.shards[number])
+    lines = len(found.shards[number])
+    expected = {"identity": _identity(found, number), "sha256": files.sha256_bytes(data), "lines": lines}
     return data if voucher == expected else None
 
 

@@ -6,17 +6,18 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from seqkd_jax.config import BatchConfig
 from seqkd_jax.data.batches import Shape
+from seqkd_jax.data.corpus import Corpus
 from seqkd_jax.decoding import Decoding, Translation, compile_searches, prepare, require_length, translate_lines
 from seqkd_jax.decoding.search import greedy_rules
 from seqkd_jax.evaluation import likelihood
 from seqkd_jax.evaluation.metrics import confidence_interval, metric_references, score, signatures
-from seqkd_jax.types import EOS, Translator
+from seqkd_jax.types import EOS, System
 from seqkd_jax.utils import progress
 
 
@@ -29,10 +30,8 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    translator: Translator,
-    params,
-    vocabularies,
-    corpus,
+    system: System,
+    corpus: Corpus,
     decoding: Decoding,
     *,
     batch: BatchConfig,
@@ -48,31 +47,31 @@ def evaluate(
     compile_seconds; once: perplexity, mode_probability (of the greedy output), signature. batch, shapes: of the batches
     for perplexity, as in training.
     """
+    vocabularies = system.vocabularies
     references = metric_references(vocabularies, corpus.targets)
     ids = [[*vocabularies.source.encode(line), EOS] for line in corpus.sources]
     for number, (source, target) in enumerate(zip(ids, corpus.targets, strict=True), start=1):  # before hours of work
         require_length(number, len(source), f"{corpus.name}, sources: ")
         require_length(number, len(vocabularies.target.encode(target)) + 1, f"{corpus.name}, references: ")
     timed = _spread(corpus.sources, timed_sentences)
-    results, outputs = {"sentences": len(references)}, {}
+    results: dict[str, Any] = {"sentences": len(references)}
+    outputs = {}
     greedy = replace(decoding, search=greedy_rules(decoding.search))
     runs = {"beam1": greedy}  # the greedy search, whatever the rules say of a beam of 1
     if decoding.search.beam != 1:
         runs[f"beam{decoding.search.beam}"] = decoding
-    ready = prepare(translator, params)
+    ready = system._replace(params=prepare(system.translator, system.params))
     with progress.counter(len(runs) * (len(ids) + repetitions * len(timed)), name, "sentences") as advance:
         for key, run in runs.items():
-            compiling = compile_searches(translator, ready, ids, run)
-            decode = functools.partial(
-                translate_lines, translator, ready, vocabularies, decoding=run, n_best=1, progress=advance
-            )
+            compiling = compile_searches(ready.translator, ready.params, ids, run)
+            decode = functools.partial(translate_lines, ready, decoding=run, n_best=1, progress=advance)
             translations = list(decode(corpus.sources))
             outputs[key] = [translation.text for translation in translations]
             measures = _of_outputs(outputs[key], references, vocabularies.metric_tokenizer) | _of_search(translations)
             measures["source_words_per_second"] = words_per_second(decode, timed, repetitions)
             measures["compile_seconds"] = compiling
             results |= {f"{measure}_{key}": value for measure, value in measures.items()}
-    found = likelihood.of_references(translator, params, vocabularies, corpus, batch, shapes)
+    found = likelihood.of_references(system, corpus, batch, shapes)
     results |= {"perplexity": found.perplexity, "reference_tokens": found.tokens}
     results["mode_probability"] = results["mode_probability_beam1"]
     results["signature"], results["chrf_signature"] = signatures(vocabularies.metric_tokenizer)
@@ -118,7 +117,7 @@ def words_per_second(
     return sum(len(line.split()) for line in lines) / statistics.median(seconds) if seconds else None
 
 
-def _spread(lines: Sequence[str], count: int | None) -> Sequence[str]:
+def _spread(lines: list[str], count: int | None) -> list[str]:
     """`count` lines at even distances, all if None: of the same lengths as the whole, so nothing new is compiled."""
     if count is None or count >= len(lines):
         return lines

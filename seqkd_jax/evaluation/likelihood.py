@@ -11,7 +11,7 @@ import numpy as np
 from seqkd_jax.config import BatchConfig, LossConfig
 from seqkd_jax.data.batches import Shape, encode_corpus, eval_batches, make_plan
 from seqkd_jax.losses import LOSSES, arguments_from, blockwise, over_positions
-from seqkd_jax.types import Batch, Model, Translator, UserError
+from seqkd_jax.types import Batch, Model, System, Translator, UserError
 
 
 class Likelihood(NamedTuple):
@@ -41,17 +41,15 @@ def of_batches(model: Model | Translator, params, batches: Iterable[Batch]) -> L
     return Likelihood(float(nats), round(float(tokens)))
 
 
-def of_references(
-    translator: Translator, params, vocabularies, corpus, batch: BatchConfig, shapes: Sequence[Shape] | None = None
-) -> Likelihood:
+def of_references(system: System, corpus, batch: BatchConfig, shapes: Sequence[Shape] | None = None) -> Likelihood:
     """Of all references of a corpus: no pair is left out, whatever the length limits of `batch`.
 
     shapes: those of training, to share its programs; None: chosen from the lengths.
     """
     unweighted = corpus._replace(weights=None)  # a perplexity counts tokens
-    encoded, _ = encode_corpus(unweighted, vocabularies, batch, keep_all=True)
+    encoded, _ = encode_corpus(unweighted, system.vocabularies, batch, keep_all=True)
     made = (batch for _, batch in eval_batches(encoded, make_plan(encoded, batch, shapes)))
-    return of_batches(translator, params, made)
+    return of_batches(system.translator, system.params, made)
 
 
 @functools.cache

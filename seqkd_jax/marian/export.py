@@ -59,11 +59,12 @@ def export_marian(directory: Path | str, out: Path | str, max_positions: int = 5
 
 def _require_expressible(loaded: checkpoint.Checkpoint, directory: Path | str) -> TransformerConfig:
     """The configuration, if Marian can express it."""
-    kind = models.kind_of(loaded.model_config)
-    if kind != "transformer":
+    config = loaded.model_config
+    if not isinstance(config, TransformerConfig):
+        kind = models.kind_of(config)
         raise UserError(f"{directory}: model {kind}; Marian's form holds a transformer only")
     for name, value in EXPRESSIBLE.items():
-        found = getattr(loaded.model_config, name)
+        found = getattr(config, name)
         if found != value:
             raise UserError(f"{directory}: {name} is {found}; Marian's form holds {value} only: train one that is")
     vocabularies = loaded.vocabularies
@@ -71,7 +72,7 @@ def _require_expressible(loaded: checkpoint.Checkpoint, directory: Path | str) -
         raise UserError(f"{directory}: vocabulary kind words; Marian's form holds sentencepiece models only")
     if vocabularies.source.entries != vocabularies.target.entries:
         raise UserError(f"{directory}: separate vocabularies; Marian's form holds a joint one only")
-    return loaded.model_config
+    return config
 
 
 def _descriptions(config: TransformerConfig, names: list[str], never: list, max_positions: int) -> dict[str, Any]:

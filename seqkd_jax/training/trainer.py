@@ -20,7 +20,7 @@ from seqkd_jax.data.corpus import Corpus
 from seqkd_jax.decoding import Decoding, require_length, translate_lines
 from seqkd_jax.evaluation import likelihood, metrics
 from seqkd_jax.training import loop, teacher_cache, train_step
-from seqkd_jax.types import Model, Translator, UserError
+from seqkd_jax.types import Model, System, Translator, UserError
 from seqkd_jax.utils import files, progress
 
 
@@ -102,7 +102,7 @@ def train_model(
 
 def _greedy_bleu(vocabularies: vocabulary.Vocabularies, valid: Corpus, model: Translator, params: Any) -> dict:
     """BLEU of greedy translations of the validation corpus."""
-    lines = translate_lines(model, params, vocabularies, valid.sources, Decoding(SearchConfig(beam=1)))
+    lines = translate_lines(System(model, params, vocabularies), valid.sources, Decoding(SearchConfig(beam=1)))
     outputs = [translation.text for translation in lines]
     references = metrics.metric_references(vocabularies, valid.targets)
     return {"bleu": metrics.score(outputs, references, vocabularies.metric_tokenizer).bleu}
@@ -140,7 +140,7 @@ def _teacher(run: Run) -> train_step.Teacher | None:
     if run.teachers == "one" or run.config.replicas == 1:
         found = _load(run.teacher, run, 0 if replicas > 1 else None)
         _check_kind(run, found)
-        if why := checkpoint.of_no_use(found):
+        if why := checkpoint.defect(found):
             raise UserError(f"{run.teacher}: {'its first seed, ' * (replicas > 1)}which is to teach, {why}")
         return train_step.Teacher(found.model, found.params)
     if replicas != run.config.replicas:
@@ -150,7 +150,7 @@ def _teacher(run: Run) -> train_step.Teacher | None:
         )
     found = checkpoint.load_all(run.teacher)
     for member in found:
-        if why := checkpoint.of_no_use(member):
+        if why := checkpoint.defect(member):
             progress.log(f"{run.teacher}: replica {member.replica} {why}; its student learns nothing of use")
     vocabulary.require_same(found[0].vocabularies.fingerprint, run.vocabularies, run.teacher)
     _check_kind(run, found[0])

@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from io import TextIOBase
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -100,7 +101,7 @@ def require_no_directory(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def new_file(path: Path | str) -> Iterator[TextIO]:
+def new_file(path: Path | str) -> Iterator[TextIOBase]:
     """A stream of UTF-8 text; on a clean exit the file takes its place whole, on an error it is removed.
 
     A device or a pipe is written to as it is. UserError for a directory.

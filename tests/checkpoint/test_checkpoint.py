@@ -172,7 +172,7 @@ def test_average(tmp_path, vocabularies):
     broken = jax.tree.map(lambda leaf: np.stack([leaf, leaf * np.nan]), trees[0])
     replicas = [{"diverged": place, "best_step": 3} for place in (0, 6)]  # validated before, as end/ and last/ are then
     checkpoint.save(many, broken, metadata={"run": {"replicas": replicas}}, replicas=2, **parts)
-    with pytest.raises(UserError, match="replica 1 has weights that are no finite numbers"):
+    with pytest.raises(UserError, match="replica 1 has weights that are not finite"):
         checkpoint.select(many, 1, tmp_path / "broken")
     with pytest.raises(UserError, match="at least one"):
         checkpoint.average([])

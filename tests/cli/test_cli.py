@@ -289,7 +289,7 @@ def test_several_seeds_and_one_of_them(data, teacher, tmp_path, capfd):
     assert seqkd("train", "--out", tmp_path / "many", "--corpus.path", data, *arguments) == 0
     (tmp_path / "in").write_text("red blue\n")
     translate = "translate", "--checkpoint", tmp_path / "many" / "best", tmp_path / "in", *SEARCH
-    assert "holds 2 seeds that were trained at once; take one out with `seqkd select`" in fails(capfd, *translate)
+    assert "holds 2 replicas (seeds trained together); extract one with `seqkd select`" in fails(capfd, *translate)
     assert seqkd("select", tmp_path / "many" / "best", "--replica", 1, "--out", tmp_path / "one") == 0
     assert capfd.readouterr().out.splitlines()[-1] == str(tmp_path / "one")
     assert seqkd("translate", "--checkpoint", tmp_path / "one", tmp_path / "in", *SEARCH) == 0
@@ -390,13 +390,13 @@ def test_exit_codes(raised, code, said, capfd):
     def run(command):
         raise raised
 
-    assert main._guarded(run, None) == code
+    assert main._exit_code(run, None, "seqkd") == code
     assert capfd.readouterr().err == said
 
 
 def test_a_fault_of_ours_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
-        main._guarded(lambda command: 1 / 0, None)
+        main._exit_code(lambda command: 1 / 0, None, "seqkd")
 
 
 def python(code, **arguments):
@@ -406,10 +406,10 @@ def python(code, **arguments):
 @pytest.mark.parametrize(
     "code",
     [
-        "from seqkd_jax.cli import main; sys.exit(main._guarded(lambda c: print('x\\n' * 10**6), None))",
+        "from seqkd_jax.cli import main; sys.exit(main._exit_code(lambda c: print('x\\n' * 10**6), None, 'seqkd'))",
         "from experiments.core import command; sys.exit(command.exit_status(lambda: print('x\\n' * 10**6) or 0))",
-        # --help
-        "from seqkd_jax.cli import main; main._read = lambda given: sys.exit(print('x\\n' * 10**6)); main.main([])",
+        # as in --help
+        "from seqkd_jax.cli import main; main._parse = lambda *_: sys.exit(print('x\\n' * 10**6)); main.main([])",
     ],
 )
 def test_a_reader_that_goes_away_is_no_error(code):

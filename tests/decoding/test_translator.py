@@ -25,7 +25,7 @@ from seqkd_jax.decoding import (
     write_text,
 )
 from seqkd_jax.decoding.search import length_limits
-from seqkd_jax.types import EOS, PAD, UNK, UserError
+from seqkd_jax.types import EOS, PAD, UNK, System, UserError
 from seqkd_jax.utils import progress
 
 LETTERS = "_?^$abcdefgh"  # the id of a letter is its place
@@ -46,6 +46,9 @@ class Letters:
 
 class LetterVocabularies:
     source = target = Letters()
+
+
+SPELLING = System(TINY, PARAMS, LetterVocabularies)
 
 
 def sentences(count, seed=0, longest=7):
@@ -84,20 +87,20 @@ def test_how_the_work_is_split_leaves_no_trace(decoder):
 def test_lines_are_never_dropped_merged_or_reordered():
     """Empty ones, blank ones, overlong ones, line ends of both kinds."""
     lines = ["abc\n", "\n", "", "hgfedcba" * 3 + "\r\n", "   \n", "a", "abc"]
-    found = list(translate_lines(TINY, PARAMS, LetterVocabularies, lines, Decoding(CONFIG, chunk=4, **OPTIONS)))
+    found = list(translate_lines(SPELLING, lines, Decoding(CONFIG, chunk=4, **OPTIONS)))
     assert [translation.source for translation in found] == [line.rstrip("\r\n") for line in lines]
     for blank in (1, 2, 4):
         assert found[blank].hypotheses == [Hypothesis([], "", 0.0, 0.0, True)]
     assert found[0].hypotheses == found[6].hypotheses and found[0].text
     assert max(len(h.tokens) for h in found[3].hypotheses) > 8, "a line longer than all buckets was not translated"
-    alone = list(translate_lines(TINY, PARAMS, LetterVocabularies, lines[3:4], Decoding(CONFIG, **OPTIONS)))
+    alone = list(translate_lines(SPELLING, lines[3:4], Decoding(CONFIG, **OPTIONS)))
     assert alone[0] == found[3]
 
 
 def test_n_best_keeps_the_first_of_the_list():
     lines = ["abc", "", "hgf"]
-    everything = list(translate_lines(TINY, PARAMS, LetterVocabularies, lines, Decoding(CONFIG, **OPTIONS)))
-    two = list(translate_lines(TINY, PARAMS, LetterVocabularies, lines, Decoding(CONFIG, **OPTIONS), n_best=2))
+    everything = list(translate_lines(SPELLING, lines, Decoding(CONFIG, **OPTIONS)))
+    two = list(translate_lines(SPELLING, lines, Decoding(CONFIG, **OPTIONS), n_best=2))
     assert [t.hypotheses[:2] for t in everything] == [t.hypotheses for t in two]
     assert [len(t.hypotheses) for t in two] == [2, 1, 2]
 
@@ -144,7 +147,7 @@ def test_nothing_is_read_before_it_is_needed():
             read.append(number)
             yield "abc"
 
-    translations = translate_lines(TINY, PARAMS, LetterVocabularies, stream(), Decoding(CONFIG, chunk=3, **OPTIONS))
+    translations = translate_lines(SPELLING, stream(), Decoding(CONFIG, chunk=3, **OPTIONS))
     assert not read
     next(translations)
     assert len(read) == 3
@@ -165,11 +168,12 @@ def test_unknown_words_can_be_replaced_by_what_was_attended_to():
     params = parameters(0, vocabulary=8)
     params["bias"][UNK] += 12
     lines = ["a strange b", "", "d c"]
-    plain = list(translate_lines(TINY, params, words, lines, Decoding(CONFIG, **OPTIONS)))
-    found = list(translate_lines(TINY, params, words, lines, Decoding(CONFIG, **OPTIONS), unknown_from_source=True))
+    system = System(TINY, params, words)
+    plain = list(translate_lines(system, lines, Decoding(CONFIG, **OPTIONS)))
+    found = list(translate_lines(system, lines, Decoding(CONFIG, **OPTIONS), unknown_from_source=True))
     dictionary = {word: f"<{word}>" for line in lines for word in line.split()}
     options = dict(unknown_from_source=True, dictionary=dictionary)
-    looked_up = list(translate_lines(TINY, params, words, lines, Decoding(CONFIG, **OPTIONS), **options))
+    looked_up = list(translate_lines(system, lines, Decoding(CONFIG, **OPTIONS), **options))
     replaced = 0
     for line, *three in zip(lines, plain, found, looked_up, strict=True):
         for before, after, entry in zip(*(t.hypotheses for t in three), strict=True):
@@ -182,7 +186,7 @@ def test_unknown_words_can_be_replaced_by_what_was_attended_to():
     with pytest.raises(UserError, match="attention"):
         list(
             translate_lines(
-                WITHOUT_ATTENTION, params, words, lines, Decoding(CONFIG, **OPTIONS), unknown_from_source=True
+                System(WITHOUT_ATTENTION, params, words), lines, Decoding(CONFIG, **OPTIONS), unknown_from_source=True
             )
         )
 
@@ -220,9 +224,7 @@ def test_prefixes_of_all_lengths_in_order():
         expected = reference_beam_search(next_log_probs(PARAMS, ids), config, 0, len(ids) - 1 + 5, given)
         assert [without_ends(row) for row in hypotheses.tokens] == [[i for i in h[0] if i != EOS] for h in expected]
         np.testing.assert_allclose(hypotheses.scores, [h[1] for h in expected], rtol=3e-5, atol=3e-5)
-    lines = translate_lines(
-        TINY, PARAMS, LetterVocabularies, ["abc", "de"], Decoding(config, **OPTIONS), prefixes=["gg\n", ""]
-    )
+    lines = translate_lines(SPELLING, ["abc", "de"], Decoding(config, **OPTIONS), prefixes=["gg\n", ""])
     first, second = lines
     assert all(h.text.startswith("gg") for h in first.hypotheses) and len(second.hypotheses) == 3
     for wrong, word in (([[5]] * 8, "no prefix 9"), ([[5]] * 10, "no sentence 10"), ([[5] * 20] * 9, "max_length")):
@@ -254,15 +256,15 @@ def test_a_line_that_is_a_book_is_refused_by_its_number():
         list(force_score(TINY, PARAMS, [([5, EOS], [5]), ([5, EOS], book)]))
     lines, decoding = ["a", "b" * 5000], Decoding(CONFIG, **OPTIONS)
     with pytest.raises(UserError, match="sentence 12 has"):
-        list(translate_lines(TINY, PARAMS, LetterVocabularies, lines, decoding, first=10))
+        list(translate_lines(SPELLING, lines, decoding, first=10))
 
 
 def test_lines_of_a_later_part_are_sampled_as_in_the_whole():
     lines = ["ab c", "d", "efg", "h a b"]
     decoding = Decoding(SearchConfig(beam=3, sample_seed=5), "sample", **OPTIONS)
-    whole = list(translate_lines(TINY, PARAMS, LetterVocabularies, lines, decoding))
-    assert whole[2:] == list(translate_lines(TINY, PARAMS, LetterVocabularies, lines[2:], decoding, first=2))
-    assert whole[2:] != list(translate_lines(TINY, PARAMS, LetterVocabularies, lines[2:], decoding))
+    whole = list(translate_lines(SPELLING, lines, decoding))
+    assert whole[2:] == list(translate_lines(SPELLING, lines[2:], decoding, first=2))
+    assert whole[2:] != list(translate_lines(SPELLING, lines[2:], decoding))
 
 
 def test_files():

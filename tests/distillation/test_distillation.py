@@ -53,7 +53,7 @@ def decoded(monkeypatch):
     """Replaces the search by one that spells the source backwards, and keeps the lines it was given."""
     seen, firsts = [], []
 
-    def backwards(translator, params, vocabularies, lines, decoding, **options):
+    def backwards(system, lines, decoding, **options):
         firsts.append(options["first"])
         for line in lines:
             if line == seen_limit.get("line"):
@@ -170,7 +170,7 @@ def test_other_settings_other_weights_or_other_lines_are_another_list(tmp_path, 
     changed = [*LINES[:4], "g", *LINES[5:]]
     again(changed[3:6], lines=changed)
     again([], lines=changed)
-    again(LINES, lines=LINES, teacher=teacher._replace(replica=1))  # another seed of one directory
+    again(LINES, lines=LINES, teacher=replace(teacher, replica=1))  # another seed of one directory
     again(changed, lines=changed)
     moved = make_teacher(tmp_path / "moved")
     again([], lines=changed, teacher=moved)  # the same weights elsewhere
@@ -201,7 +201,7 @@ def test_several_processes_share_the_work(tmp_path, teacher, decoded):
 def test_a_real_search(tmp_path, teacher):
     decoding = Decoding(SEARCH, source_buckets=(4,), batch_tokens=24)
     found = make(tmp_path / "lists", teacher, decoding=decoding)
-    expected = translate_lines(TINY, teacher.params, VOCABULARIES, LINES, decoding)
+    expected = translate_lines(teacher.system, LINES, decoding)
     for candidates, translation in zip(read_n_best(found), expected, strict=True):
         assert [candidate.text for candidate in candidates] == [h.text for h in translation.hypotheses]
         assert [candidate.score for candidate in candidates] == [h.score for h in translation.hypotheses]
@@ -313,7 +313,7 @@ def found(tmp_path, teacher, monkeypatch):
         "g h": candidates("g\u2028h"),
     }
 
-    def stub(translator, params, vocabularies, lines, decoding, **options):
+    def stub(system, lines, decoding, **options):
         for line in lines:
             yield Translation(line, [Hypothesis([5] * c.tokens, *c[:4]) for c in listed[line]])
 

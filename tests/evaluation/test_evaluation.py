@@ -15,7 +15,7 @@ from seqkd_jax.data import vocabulary
 from seqkd_jax.data.corpus import Corpus
 from seqkd_jax.decoding import Decoding, compiled_searches
 from seqkd_jax.evaluation import evaluation, metrics
-from seqkd_jax.types import BOS, EOS, PAD, UserError
+from seqkd_jax.types import BOS, EOS, PAD, System, UserError
 from seqkd_jax.utils import progress
 
 WORDS = ["a", "b", "c", "d", "e", "f", "g", "h"]
@@ -23,6 +23,7 @@ VOCABULARIES = vocabulary.learn(
     WORDS, WORDS, VocabularyConfig(kind="words", size=12, joint=False, tokenizer="pretokenised")
 )
 PARAMS = parameters(1, vocabulary=12)
+SYSTEM = System(TINY, PARAMS, VOCABULARIES)
 SEARCH = SearchConfig(beam=3, max_length_a=1.0, max_length_b=3.0)
 BATCH = BatchConfig(tokens=32, buckets=2, max_source=4, max_target=4)
 OPTIONS = {"source_buckets": (8,), "batch_tokens": 24}
@@ -69,7 +70,7 @@ def measured():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "words_per_second", watched)
-        found = evaluation.evaluate(TINY, PARAMS, VOCABULARIES, data, Decoding(SEARCH, **OPTIONS), **arguments)
+        found = evaluation.evaluate(SYSTEM, data, Decoding(SEARCH, **OPTIONS), **arguments)
     return types.SimpleNamespace(data=data, found=found, compiled_while_timed=counted)
 
 
@@ -117,7 +118,7 @@ def test_a_sentence_beyond_all_bounds_is_said_before_anything_is_decoded(monkeyp
     for side, data in (("sources", (["a", endless], ["a", "b"])), ("references", (["a", "b"], ["a", endless]))):
         given = Corpus(*data, None, "test")
         with pytest.raises(UserError, match=f"test, {side}: sentence 2 has 5,001 tokens"):
-            evaluation.evaluate(TINY, PARAMS, VOCABULARIES, given, Decoding(SEARCH), batch=BatchConfig())
+            evaluation.evaluate(SYSTEM, given, Decoding(SEARCH), batch=BatchConfig())
 
 
 def test_nothing_is_compiled_while_the_clock_runs(measured):

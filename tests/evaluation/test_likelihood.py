@@ -14,7 +14,7 @@ from seqkd_jax.data.corpus import Corpus
 from seqkd_jax.evaluation import likelihood
 from seqkd_jax.losses import blockwise
 from seqkd_jax.models import ensemble
-from seqkd_jax.types import EOS, UserError
+from seqkd_jax.types import EOS, System, UserError
 
 WORDS = ["a", "b", "c", "d", "e", "f", "g", "h"]
 VOCABULARIES = vocabulary.learn(
@@ -34,7 +34,7 @@ def corpus(weights=None, count=9):
 def test_perplexity_is_the_token_mean_over_the_corpus(batch):
     """Whatever the batches; overlong pairs count, corpus weights do not."""
     data = corpus(weights=[0.5] * 9)
-    found = likelihood.of_references(TINY, PARAMS, VOCABULARIES, data, batch)
+    found = likelihood.of_references(System(TINY, PARAMS, VOCABULARIES), data, batch)
     expected = 0.0
     for source, target in zip(data.sources, data.targets, strict=True):
         ids = [*VOCABULARIES.source.encode(source), EOS], [*VOCABULARIES.target.encode(target), EOS]
@@ -50,17 +50,17 @@ def test_perplexity_is_the_token_mean_over_the_corpus(batch):
 def test_in_blocks_of_positions_it_is_the_same(monkeypatch, system):
     """A batch of 32 labels in blocks of three, the last one filled up; at once there is one block."""
     (model, params), batch = system, BatchConfig(tokens=32, buckets=1)
-    whole = likelihood.of_references(model, params, VOCABULARIES, corpus(), batch)
+    whole = likelihood.of_references(System(model, params, VOCABULARIES), corpus(), batch)
     monkeypatch.setitem(blockwise.LOGITS, jax.default_backend(), 3 * 12)
     another = model._replace(head=lambda *given: model.head(*given))  # what was compiled before has one block
-    found = likelihood.of_references(another, params, VOCABULARIES, corpus(), batch)
+    found = likelihood.of_references(System(another, params, VOCABULARIES), corpus(), batch)
     assert found.tokens == whole.tokens
     assert found.nats == pytest.approx(whole.nats, rel=1e-6)
 
 
 def test_a_model_without_any_idea_has_perplexity_v():
     nothing = {name: value * 0 for name, value in PARAMS.items()}
-    found = likelihood.of_references(TINY, nothing, VOCABULARIES, corpus(), BATCH)
+    found = likelihood.of_references(System(TINY, nothing, VOCABULARIES), corpus(), BATCH)
     assert found.perplexity == pytest.approx(12, rel=1e-5)
 
 

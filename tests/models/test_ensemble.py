@@ -145,24 +145,25 @@ def saved(tmp_path_factory):
 
 def test_checkpoints_load_as_an_ensemble(saved):
     a, b = (checkpoint.load(saved / name) for name in "ab")
-    both = checkpoint.load_ensemble([saved / "a", saved / "b"])
-    assert both.model is ensemble((a.model, b.model))
-    jax.tree.map(np.testing.assert_array_equal, both.params, (a.params, b.params))
-    assert both.name == f"{saved / 'a'} + {saved / 'b'}" and both.metadata == ({"n": "a"}, {"n": "b"})
-    prints = {checkpoint.fingerprint(c.directory) for c in (a, b, both)}
+    both = checkpoint.load_translators([saved / "a", saved / "b"])
+    assert both.system.translator is ensemble((a.model, b.model))
+    jax.tree.map(np.testing.assert_array_equal, both.system.params, (a.params, b.params))
+    assert both.name == f"{saved / 'a'} + {saved / 'b'}"
+    assert [member.metadata for member in both.members] == [{"n": "a"}, {"n": "b"}]
+    prints = {a.fingerprint, b.fingerprint, both.fingerprint}
     assert len(prints) == 3, "an ensemble is another teacher than its members"
-    kinds = [member["kind"] for member in checkpoint.config_to_json(both.model_config)["members"]]
-    assert kinds == ["lstm", "transformer"]
+    assert a.fingerprint == checkpoint.fingerprint(saved / "a")
+    assert [member["kind"] for member in both.config_json["members"]] == ["lstm", "transformer"]
 
 
 def test_one_checkpoint_is_itself(saved):
-    one = checkpoint.load_ensemble([saved / "a"])
+    one = checkpoint.load_translators([saved / "a"])
     assert one.directory == saved / "a" and one.name == str(saved / "a")
-    assert one.model is checkpoint.load(saved / "a").model
+    assert one.system.translator is checkpoint.load(saved / "a").model
 
 
 def test_what_is_no_ensemble_is_refused(saved):
     with pytest.raises(UserError, match=rf"{saved / 'c'}.*{saved / 'a'}.*one vocabulary"):
-        checkpoint.load_ensemble([saved / "a", saved / "b", saved / "c"])
+        checkpoint.load_translators([saved / "a", saved / "b", saved / "c"])
     with pytest.raises(UserError, match="--checkpoint"):
-        checkpoint.load_ensemble([])
+        checkpoint.load_translators([])

@@ -210,8 +210,8 @@ def test_what_is_not_finite_is_never_the_best(tmp_path, saver):
 
     found = fit(tmp_path, saver, dataclasses.replace(MANY, validate_bleu=True), validate=scripted)
     assert [bool(replica.best_step) for replica in found.replicas] == [True, False, True]
-    of_no_use = [checkpoint.of_no_use(member) for member in checkpoint.load_all(found.best)]
-    assert of_no_use == ["", "diverged before it was ever validated", ""]
+    defects = [checkpoint.defect(member) for member in checkpoint.load_all(found.best)]
+    assert defects == ["", "diverged before its first validation", ""]
 
 
 def test_all_diverged_is_an_error(tmp_path, saver):
@@ -304,10 +304,10 @@ def test_no_update_is_made_for_nobody(tmp_path, saver, capfd):
 def test_a_seed_that_diverged_at_once_cannot_be_taken_out(tmp_path, saver):
     losses = iter([1.0, np.nan, 1.0, 0.9, 0.9])
     found = fit(tmp_path, saver, validate=lambda params: {"loss": next(losses)})
-    with pytest.raises(UserError, match="replica 1 diverged before it was ever validated"):
+    with pytest.raises(UserError, match="replica 1 diverged before its first validation"):
         checkpoint.select(found.best, 1, tmp_path / "taken")
     taken = checkpoint.select(found.best, 2, tmp_path / "taken")
-    why = checkpoint.of_no_use(checkpoint.load(taken))
+    why = checkpoint.defect(checkpoint.load(taken))
     assert why == "", "one that was taken out is good, whatever became of the others"
     again = fit(tmp_path, saver, data=lambda position: pytest.fail("trained again"))
     assert np.isnan(again.replicas[1].history[0]["loss"]), "a loss that is no number is read back as one"

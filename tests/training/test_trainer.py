@@ -183,7 +183,7 @@ def test_what_cannot_teach(tmp_path, teachers, monkeypatch):
     language_model = SequenceTransformerConfig(1, 8, 2, 16, reads="every", tied=True)
     encoded = batches.sequences(lines(8))
     with monkeypatch.context() as patch, pytest.raises(UserError, match="its first seed, which is to teach, diverged"):
-        patch.setattr(checkpoint, "of_no_use", lambda found: "diverged")
+        patch.setattr(checkpoint, "defect", lambda found: "diverged")
         train(run(SOFT, STUDENT, teachers), tmp_path / "diverged")
     with pytest.raises(UserError, match="vocabulary"):
         train(Run(language_model, WORDS, SOFT, teacher=teachers), tmp_path / "lm", encoded, encoded)
@@ -191,7 +191,7 @@ def test_what_cannot_teach(tmp_path, teachers, monkeypatch):
 
 @pytest.mark.slow
 def test_a_teacher_of_another_kind_is_refused(teachers):
-    translator = checkpoint.load_all(teachers)[0]._replace(model_config=LSTMConfig())
+    translator = dataclasses.replace(checkpoint.load_all(teachers)[0], model_config=LSTMConfig())
     with pytest.raises(UserError, match="holds a lstm, which cannot teach a sequence_transformer; name one that reads"):
         trainer._check_kind(run(SOFT, STUDENT, teachers), translator)
 
