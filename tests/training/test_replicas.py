@@ -256,7 +256,7 @@ def test_what_cannot_be(tmp_path, saver):
     with pytest.raises(UserError, match="replicas=0: at least 1"):
         fit(tmp_path / "none", saver, dataclasses.replace(MANY, replicas=0))
     found = fit(tmp_path / "many", saver, dataclasses.replace(MANY, epochs=1))
-    with pytest.raises(UserError, match="holds 3 seeds.*seqkd select"):
+    with pytest.raises(UserError, match="holds 3 replicas.*seqkd select"):
         select(found.best)
     with pytest.raises(UserError, match="no replica 3"):
         select(found.best, 3)
