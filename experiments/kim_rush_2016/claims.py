@@ -59,15 +59,28 @@ def _printed_rows(published: Mapping[str, Sequence], model: str, teacher: dict |
     ]
 
 
-def _gain(reference: dict, arm: dict, compared_as: str = "beam1") -> Measured:
-    """BLEU above that of the arm it is compared with; compared_as: at which beams, a name of COMPARED."""
+class Difference(NamedTuple):
+    """BLEU of an arm above another's, and what the paired bootstrap over test sentences says, if it was asked."""
+
+    delta: float
+    interval: tuple[float, float] | None  # 95%
+    p_value: float | None
+
+
+def difference(arm: dict, reference: dict, compared_as: str = "beam1") -> Difference:
+    """Of two arms of results.json; compared_as: at which beams, a name of COMPARED."""
     beam, reference_beam = COMPARED[compared_as]
     delta = arm[f"bleu_{beam}"] - reference[f"bleu_{reference_beam}"]
     compared = arm.get("significance", {}).get(reference["arm"], {}).get(compared_as)
     if not compared:
-        return Measured(f"{delta:+.2f} BLEU", None, verdict(delta))
-    interval = (compared["delta_low"], compared["delta_high"])
-    return Measured(f"{delta:+.2f} BLEU, p = {compared['p_value']:.3f}", interval, verdict(delta, interval))
+        return Difference(delta, None, None)
+    return Difference(delta, (compared["delta_low"], compared["delta_high"]), compared["p_value"])
+
+
+def _gain(reference: dict, arm: dict, compared_as: str = "beam1") -> Measured:
+    delta, interval, p_value = difference(arm, reference, compared_as)
+    tested = "" if p_value is None else f", p = {p_value:.3f}"
+    return Measured(f"{delta:+.2f} BLEU{tested}", interval, verdict(delta, interval))
 
 
 def _mode_grows(baseline: dict, seq_kd: dict) -> Measured:

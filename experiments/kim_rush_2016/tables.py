@@ -6,7 +6,8 @@ from experiments.core.report import DAGGER
 from experiments.core.study import Headline
 from experiments.core.tables import Column, Section, of_arms
 from experiments.kim_rush_2016 import scales
-from experiments.kim_rush_2016.arms import ACROSS, BASELINE, COMPARED, ROLES, TEACHER
+from experiments.kim_rush_2016.arms import ACROSS, BASELINE, ROLES, TEACHER
+from experiments.kim_rush_2016.claims import difference
 
 REQUIRED = (
     "arm",
@@ -48,10 +49,9 @@ def _delta(beam: str) -> Callable[[dict, dict], str]:
         other = reference_of(results, arm)
         if other is None or other is arm:
             return "–"
-        found = arm.get("significance", {}).get(other["arm"], {}).get(beam)
-        p_value = 1.0 if found is None else found["p_value"]
-        mark = "**" if p_value < 0.01 else "*" if p_value < 0.05 else ""
-        return f"{arm[f'bleu_{beam}'] - other[f'bleu_{beam}']:+.1f}{mark}"
+        delta, _, p_value = difference(arm, other, beam)
+        mark = "" if p_value is None else "**" if p_value < 0.01 else "*" if p_value < 0.05 else ""
+        return f"{delta:+.1f}{mark}"
 
     return cell
 
@@ -174,22 +174,15 @@ def _students(results: dict) -> list[tuple[dict, dict]]:
     return [(seq_kd, baseline) for seq_kd, baseline in found if baseline]
 
 
-def _gain(arm: dict, other: dict, compared_as: str = "beam1") -> str:
-    """A difference in BLEU, with its 95% interval over test sentences where that was computed."""
-    delta, interval = _difference(arm, other, compared_as)
+def _gain(arm: dict, other: dict) -> str:
+    """A difference in BLEU, both greedy, with its 95% interval over test sentences where that was computed."""
+    delta, interval, _ = difference(arm, other)
     return f"{delta:+.1f} " + (f"[{interval[0]:+.1f}, {interval[1]:+.1f}]" if interval else "(not tested)")
 
 
 def _apart(arm: dict, other: dict, compared_as: str = "beam1") -> str:
     """The same in words."""
-    delta, interval = _difference(arm, other, compared_as)
+    delta, interval, _ = difference(arm, other, compared_as)
     sign = 1 if delta >= 0 else -1
     reach = "[{:.1f}, {:.1f}]".format(*sorted(sign * end for end in interval)) if interval else "(not tested)"
     return f"{abs(delta):.1f} BLEU {reach} {'above' if sign > 0 else 'below'}"
-
-
-def _difference(arm: dict, other: dict, compared_as: str) -> tuple[float, tuple[float, float] | None]:
-    beam, other_beam = COMPARED[compared_as]
-    compared = arm.get("significance", {}).get(other["arm"], {}).get(compared_as)
-    interval = (compared["delta_low"], compared["delta_high"]) if compared else None
-    return arm[f"bleu_{beam}"] - other[f"bleu_{other_beam}"], interval
