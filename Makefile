@@ -3,6 +3,7 @@
 # make test-all    the slow tests too, on optimised programs
 # make test-peers  tests beside PyTorch, transformers and CTranslate2 (installs the extra `peers`)
 # make docs        the documentation as a site: docs/_build/html (installs the extra `docs`)
+# make pages       results pages and tables anew from experiments/results
 # make lint        check the style
 # make format      correct the style
 # make setup       the virtual environment .venv, which every other target makes by itself
@@ -19,7 +20,7 @@ READY := $(VENV)/.ready-$(VERSION)
 # Large pages on Linux: a training step on CPUs spends a fifth of its time on page faults without them.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: help setup demo test test-all test-peers docs lint format clean
+.PHONY: help setup demo test test-all test-peers docs pages lint format clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -57,7 +58,10 @@ $(READY)-docs: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
 	@touch $@
 
-docs: $(READY)-docs
+pages: $(READY)
+	$(BIN)/python -m experiments.core.pages
+
+docs: $(READY)-docs pages
 	$(BIN)/python docs/command_line.py
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
