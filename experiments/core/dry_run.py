@@ -41,18 +41,18 @@ class Plan(NamedTuple):
 
 
 def sections(
-    arms: Sequence[Any], plan: Callable[[Any], Plan], further: Sequence[tuple[str, float]], devices: int
+    arms: Sequence[Any], plan_of: Callable[[Any], Plan], further: Sequence[tuple[str, float]], devices: int
 ) -> list[Section]:
     """The dry run of these arms. further: what else is computed, and its FLOPs."""
     rows, total = [], sum(flops for _, flops in further)
     for arm in arms:
-        found = plan(arm)
-        each = update_flops(found)
-        training = found.updates * each + found.once
+        plan = plan_of(arm)
+        each = update_flops(plan)
+        training = plan.updates * each + plan.once
         total += training
-        size = f"{update_memory(found, devices).total / 2**20:,.0f} MiB"
-        parameters = f"{models.parameter_count(found.model):,}"
-        rows.append([arm.label, parameters, f"{found.updates:,}", size, f"{each:.2g}", f"{training:.2g}"])
+        size = f"{update_memory(plan, devices).total / 2**20:,.0f} MiB"
+        parameters = f"{models.parameter_count(plan.model):,}"
+        rows.append([arm.label, parameters, f"{plan.updates:,}", size, f"{each:.2g}", f"{training:.2g}"])
     head = ["arm", "parameters", "updates", "memory per device", "FLOPs per update", "training FLOPs"]
     points = [f"{what}: {flops:.2g} FLOPs" for what, flops in further]
     return [Section(table=Table(head, rows, notes=NOTES)), Section(points=[*points, f"in all: {total:.2g} FLOPs"])]

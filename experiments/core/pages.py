@@ -17,7 +17,7 @@ from typing import NamedTuple
 import tyro
 
 from experiments.core import claims, report
-from experiments.core.study import Study, exit_status, read, told
+from experiments.core.study import Study, exit_status, read, report_sections
 from experiments.core.tables import Section
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
@@ -71,16 +71,19 @@ def update(options: Options, root: Path) -> int:
 
 
 def written(root: Path) -> dict[str, str]:
-    """Path under root -> text of every file that is made of results."""
-    made = [run for name in STUDIES for run in runs(study_of(name), root)]
-    found = {f"{run.path.relative_to(root)}/table.md": report.to_markdown(told(run.study, run.results)) for run in made}
+    """Path under root -> text of every file that is generated from results."""
+    runs = [run for name in STUDIES for run in committed(study_of(name), root)]
+    texts = {
+        f"{run.path.relative_to(root)}/table.md": report.to_markdown(report_sections(run.study, run.results))
+        for run in runs
+    }
     for name in STUDIES:
-        found[f"{PAGES}/{name}.md"] = page([run for run in made if run.study.name == name], root)
-    found[f"{PAGES}/index.md"] = index(made)
+        texts[f"{PAGES}/{name}.md"] = page([run for run in runs if run.study.name == name], root)
+    texts[f"{PAGES}/index.md"] = index(runs)
     readme = (root / README).read_text(encoding="utf-8")
     if START in readme:
-        found[README] = with_summary(readme, made)
-    return found
+        texts[README] = with_summary(readme, runs)
+    return texts
 
 
 def study_of(name: str) -> Study:
@@ -88,47 +91,47 @@ def study_of(name: str) -> Study:
     return importlib.import_module(f"experiments.{name}.study").STUDY
 
 
-def runs(study: Study, root: Path) -> list[Run]:
+def committed(study: Study, root: Path) -> list[Run]:
     """The committed results of a study: those on toy data first."""
-    found = [
+    runs = [
         Run(study, path.parent, results := read(study, path), study.claims(results))
         for path in sorted((root / RESULTS / study.name).glob("*/results.json"))
     ]
-    return sorted(found, key=lambda run: run.results["scale"] != "smoke")
+    return sorted(runs, key=lambda run: run.results["scale"] != "smoke")
 
 
 # The README and the index
 
 
-def with_summary(readme: str, made: Sequence[Run]) -> str:
+def with_summary(readme: str, runs: Sequence[Run]) -> str:
     """The text with the table between its marks written anew."""
     before, _, rest = readme.partition(START)
     _, end, after = rest.partition(END)
     if not end:
         raise UserError(f"{README}: {START} without {END} after it; put it there")
-    return f"{before}{START}\n{summary(made)}{END}{after}"
+    return f"{before}{START}\n{summary(runs)}{END}{after}"
 
 
-def summary(made: Sequence[Run]) -> str:
+def summary(runs: Sequence[Run]) -> str:
     """A row for each results.json; not aligned, so that lines stay short."""
     rows = [
         ["study", "data", "main effect [95% interval]", *claims.VERDICTS],
         ["---", "---", "---", *["---:"] * len(claims.VERDICTS)],
     ]
-    for run in made:
+    for run in runs:
         headline, verdicts = run.study.headline(run.results), [claim.verdict for claim in run.claims]
         counts = [str(verdicts.count(verdict)) for verdict in claims.VERDICTS]
         rows.append([run.study.title, headline.data, headline.effect, *counts])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def index(made: Sequence[Run]) -> str:
+def index(runs: Sequence[Run]) -> str:
     """The page above the studies' pages."""
-    studies = {run.study.name: run.study.title for run in made}
+    studies = {run.study.name: run.study.title for run in runs}
     return "\n".join(
         [
             f"<!-- written by `{COMMAND}` -->\n\n# Results\n",
-            summary(made),
+            summary(runs),
             "The right columns count claims of the paper by their verdict. Findings, tables, plots and deviations:\n",
             *(f"- [{title}]({name}.md)" for name, title in studies.items()),
             "\n```{toctree}\n:hidden:\n",
@@ -141,12 +144,12 @@ def index(made: Sequence[Run]) -> str:
 # A page
 
 
-def page(made: Sequence[Run], root: Path) -> str:
+def page(runs: Sequence[Run], root: Path) -> str:
     """What was found, the tables, how, deviations; of all results of a study."""
-    study = made[0].study
+    study = runs[0].study
 
     def part(title: str, points: Callable[[Run], list[str]]) -> list[str]:
-        sections = [Section(run.name, points=points(run)) for run in made]
+        sections = [Section(run.name, points=points(run)) for run in runs]
         return [f"## {title}\n", report.to_markdown(sections, level=3)]
 
     parts = [
@@ -154,7 +157,7 @@ def page(made: Sequence[Run], root: Path) -> str:
         f"# {study.title}: results\n",
         report.to_markdown([Section(text=[study.about, "In brackets: 95% intervals."])]),
         *part("What was found", _found),
-        *(text for run in made for text in (f"## {run.name}\n", report.to_markdown(_tables(run, root), level=3))),
+        *(text for run in runs for text in (f"## {run.name}\n", report.to_markdown(_tables(run, root), level=3))),
         *part("How", lambda run: _how(run, root)),
         *part("Deviations from the paper", lambda run: run.results.get("deviations", run.results.get("notes"))),
     ]
@@ -165,14 +168,14 @@ def _found(run: Run) -> list[str]:
     """The main effects, then how many claims held, and which did not."""
     counts = {verdict: [claim for claim in run.claims if claim.verdict == verdict] for verdict in claims.VERDICTS}
     failed = [f"{claim.about}: {claim.text} ({claim.measured})" for claim in counts[claims.FAILED]]
-    found = [*run.study.findings(run.results), f"{claims.summary(run.claims)}."]
-    return [*found, *([f"Not reproduced: {'; '.join(failed)}."] if failed else [])]
+    points = [*run.study.findings(run.results), f"{claims.summary(run.claims)}."]
+    return [*points, *([f"Not reproduced: {'; '.join(failed)}."] if failed else [])]
 
 
 def _tables(run: Run, root: Path) -> list[Section]:
     plots = [run.path / "plots" / f"{name}.png" for name in run.study.plots]
     shown = [(path.stem.replace("_", " "), os.path.relpath(path, root / PAGES)) for path in plots if path.exists()]
-    return [*told(run.study, run.results), *([Section("Plots", images=shown)] if shown else [])]
+    return [*report_sections(run.study, run.results), *([Section("Plots", images=shown)] if shown else [])]
 
 
 def _how(run: Run, root: Path) -> list[str]:
@@ -194,8 +197,8 @@ def _how(run: Run, root: Path) -> list[str]:
     ]
 
 
-def _commits(found: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(f"`{report.short_commit({'commit': commit})}`" for commit in found))
+def _commits(commits: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(f"`{report.short_commit({'commit': commit})}`" for commit in commits))
 
 
 def _seeds(arms: Sequence[dict]) -> list[int]:

@@ -94,14 +94,14 @@ class Study(NamedTuple):
     findings: Callable[[dict], Sequence[str]]  # the main effects in plain words, a sentence each
     # Beside training
     further: Callable[[Any, Sequence[Any]], Sequence[tuple[str, float]]] = lambda scale, arms: ()  # for a dry run
-    samples: Callable[[Workspace, Mapping[Any, Any]], str] = lambda workspace, found: ""  # for the screen
+    samples: Callable[[Workspace, Mapping[Any, Any]], str] = lambda workspace, evaluated: ""  # for the screen
 
 
 class Headline(NamedTuple):
     """Results in a line of the README's table; a study's results differ in data or setting."""
 
     data: str
-    setting: str  # models, how long: told on the page only
+    setting: str  # models, how long; shown on the page only
     effect: str  # of teaching against the student alone, with its interval; at most about 50 characters
 
 
@@ -148,12 +148,12 @@ def _run(study: Study, options: Options, name: str, scale: Any) -> int:
     base = options.out or Path("runs") / study.name
     out = base / name if options.out is None or len(study.scales(options)) > 1 else base
     workspace = Workspace(scale, study.load(scale, options.data), out / "stages")
-    found = _evaluated(study, workspace, arms, asked)
-    collected = study.collect(workspace, found, out)
+    evaluated = _evaluated(study, workspace, arms, asked)
+    collected = study.collect(workspace, evaluated, out)
     results = {"study": study.name, "scale": scale.name, **report.what_ran(collected.pop("data")), **collected}
     results["deviations"] = list(scale.deviations)
     table = _write(study, out, results)
-    print(study.samples(workspace, found))
+    print(study.samples(workspace, evaluated))
     print(table)
     print("".join(f"- not as in the paper: {deviation}\n" for deviation in scale.deviations), end="")
     failed = sum(claim["verdict"] == claims.FAILED for claim in results["claims"])
@@ -183,13 +183,13 @@ def select(arms: Sequence[Any], names: Sequence[str]) -> list[Any]:
 
 def _needed(study: Study, scale: Any, asked: Iterable[Any]) -> list[Any]:
     """These arms and those that they need, in the order of the table."""
-    found, rest = set(), list(asked)
+    needed, rest = set(), list(asked)
     while rest:
         arm = rest.pop()
-        if arm not in found:
-            found.add(arm)
+        if arm not in needed:
+            needed.add(arm)
             rest += study.needs(scale, arm)
-    return [arm for arm in study.arms(scale) if arm in found]
+    return [arm for arm in study.arms(scale) if arm in needed]
 
 
 def _check_data(scale: Any, data: Path | None) -> None:
@@ -206,13 +206,13 @@ def _evaluated(study: Study, workspace: Workspace, arms: Sequence[Any], asked: S
 
     Those that are asked for come first: by the time that they are made, another process may have made the others.
     """
-    found = {}
+    evaluated = {}
     for arm in sorted(arms, key=lambda arm: arm not in asked):
         try:
-            found[arm] = study.evaluate(workspace._replace(make=arm in asked), arm)
+            evaluated[arm] = study.evaluate(workspace._replace(make=arm in asked), arm)
         except stages.NotMade:
             progress.log(f"[{arm.key}] left out: not among --only, and not made before")
-    return {arm: found[arm] for arm in arms if arm in found}
+    return {arm: evaluated[arm] for arm in arms if arm in evaluated}
 
 
 def _write(study: Study, out: Path, results: dict) -> str:
@@ -221,7 +221,7 @@ def _write(study: Study, out: Path, results: dict) -> str:
 
     results["claims"] = [claim._asdict() for claim in study.claims(results)]
     check(study, results, out)
-    sections = told(study, results)
+    sections = report_sections(study, results)
     table = report.to_markdown(sections)
     files.write_json(out / "results.json", results)
     files.write_text(out / "table.md", table)
@@ -232,18 +232,18 @@ def _write(study: Study, out: Path, results: dict) -> str:
     return table
 
 
-def told(study: Study, results: dict) -> list[Section]:
+def report_sections(study: Study, results: dict) -> list[Section]:
     """The study's tables, then the claims of its paper."""
     return [*study.sections(results), claims.section(study.claims(results))]
 
 
 def read(study: Study, path: Path) -> dict:
     """A results.json of this study; UserError for what is none."""
-    found = files.read_json(path)
-    if not isinstance(found, dict) or found.get("study") != study.name or not isinstance(found.get("arms"), list):
+    results = files.read_json(path)
+    if not isinstance(results, dict) or results.get("study") != study.name or not isinstance(results.get("arms"), list):
         raise UserError(f"{path}: no results.json of {study.name}; name one that this study has written")
-    check(study, found, path)
-    return found
+    check(study, results, path)
+    return results
 
 
 def check(study: Study, results: dict, path: Path) -> None:
@@ -264,12 +264,12 @@ def render(study: Study, directory: Path) -> int:
     return 0
 
 
-def _count(most: int, seconds: float, made: list[tuple[str, float]]) -> int:
+def _count(most: int, seconds: float, programs: list[tuple[str, float]]) -> int:
     """Print what was compiled; too much is a failure."""
-    names = ", ".join(f"{name} {took:.1f}s" for name, took in made)
+    names = ", ".join(f"{name} {took:.1f}s" for name, took in programs)
     limit = f" (at most {most})" if most else ""
-    print(f"{progress.duration(seconds)}; {len(made)} compilations{limit}: {names}")
-    if most and len(made) > most:
+    print(f"{progress.duration(seconds)}; {len(programs)} compilations{limit}: {names}")
+    if most and len(programs) > most:
         print("error: too many compilations: what should be shared differs in a shape or setting", file=sys.stderr)
         return 1
     return 0

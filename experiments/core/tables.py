@@ -35,7 +35,7 @@ class Column(NamedTuple):
 
 def of_arms(columns: Iterable[Column], results: dict, arms: Iterable[dict], left: int = 1, notes=()) -> Table:
     """A row for each arm, with the columns that every one of them has a number for."""
-    found = [(column.heading, [column.cell(results, arm) for arm in arms]) for column in columns]
-    found = [(heading, cells) for heading, cells in found if None not in cells]
-    headings, cells = zip(*found, strict=True)
+    filled = [(column.heading, [column.cell(results, arm) for arm in arms]) for column in columns]
+    filled = [(heading, cells) for heading, cells in filled if None not in cells]
+    headings, cells = zip(*filled, strict=True)
     return Table(headings, list(zip(*cells, strict=True)), left, notes)

@@ -36,7 +36,7 @@ def claims(results: dict) -> list[Claim]:
     published = scales.named(results["scale"]).published
     arms = {(arm["model"], arm["arm"]): arm for arm in results["arms"]}
     teacher = next((arm for arm in results["arms"] if arm["arm"] == TEACHER), None)
-    found = []
+    tested = []
     for role in ("teacher", "student"):
         models = dict.fromkeys(arm["model"] for arm in results["arms"] if ROLES[arm["arm"]] == role)
         for model in models or (role,):
@@ -46,8 +46,8 @@ def claims(results: dict) -> list[Claim]:
                 paper = " / ".join(printed(*(row[name] for name in needed)) for row in rows)
                 present = [teacher if name == TEACHER else arms.get((model, name)) for name in needed]
                 measured = test(*present) if all(present) else Measured("", None, NOT_RUN)
-                found.append(Claim(model, text, paper, measured.text, int(all(present)), *measured[1:]))
-    return found
+                tested.append(Claim(model, text, paper, measured.text, int(all(present)), *measured[1:]))
+    return tested
 
 
 def _printed_rows(published: Mapping[str, Sequence], model: str, teacher: dict | None) -> list[dict[str, Row]]:

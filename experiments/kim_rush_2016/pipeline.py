@@ -131,11 +131,11 @@ def distilled(workspace: Workspace, search: SearchConfig, share: float, selectio
 
     def make(directory: Path) -> None:
         gold = corpus.take(read(workspace, given, "train"), chosen)
-        found = _lists(workspace, candidates, teacher, gold.sources, search)
+        lists = _lists(workspace, candidates, teacher, gold.sources, search)
         vocabularies = vocabulary.load(learned_vocabulary(workspace))
         languages = workspace.scale.languages
         distillation.write_corpus(
-            directory / "corpus", found, vocabularies, gold.targets, selection, languages=languages
+            directory / "corpus", lists, vocabularies, gold.targets, selection, languages=languages
         )
 
     return workspace.stage(name, {"selection": selection}, {"lists": candidates, "data": given}, make) / "corpus"
@@ -185,10 +185,10 @@ def training(workspace: Workspace, row: Row) -> Path:
             teacher=inputs.get("teacher"),
         )
         train, valid = read(workspace, read_from, "train"), read(workspace, inputs["gold"], "valid")
-        found = train_translator(run, train, valid, directory, row.key)
-        told = found.replicas[0]._asdict() | found._asdict()
-        del told["best"], told["last"], told["replicas"]
-        files.write_json(directory / "summary.json", told)
+        outcome = train_translator(run, train, valid, directory, row.key)
+        summary = outcome.replicas[0]._asdict() | outcome._asdict()
+        del summary["best"], summary["last"], summary["replicas"]
+        files.write_json(directory / "summary.json", summary)
 
     return workspace.stage(f"train-{row.key}", [row.model, config], inputs, make, resumable=True)
 
@@ -250,7 +250,7 @@ def significance(workspace: Workspace, evaluated: Mapping[Row, Path]) -> Path:
     def make(directory: Path) -> None:
         outputs = {key: files.read_json(path / "outputs.json") for key, path in given.items()}
         tokenize = vocabulary.load(learned_vocabulary(workspace)).metric_tokenizer
-        found: dict = {row.key: {} for row in evaluated}
+        comparisons: dict = {row.key: {} for row in evaluated}
         for reference in [row for row in evaluated if row.arm.name in {against(arm) for arm in ARMS}]:
             of_teacher = reference.arm.name == TEACHER
             others = [row for row in evaluated if of_teacher or row.model == reference.model]
@@ -260,7 +260,7 @@ def significance(workspace: Workspace, evaluated: Mapping[Row, Path]) -> Path:
                 references = outputs[reference.key]["references"]
                 compared = metrics.paired_bootstrap(systems, references, reference.key, tokenize)
                 for key, result in compared.items():
-                    found[key].setdefault(reference.arm.name, {})[name] = result
-        files.write_json(directory / "significance.json", found)
+                    comparisons[key].setdefault(reference.arm.name, {})[name] = result
+        files.write_json(directory / "significance.json", comparisons)
 
     return workspace.stage("significance", COMPARED, given, make)

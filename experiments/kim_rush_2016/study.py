@@ -55,7 +55,7 @@ def collect(workspace: Workspace, evaluated: Mapping[Row, Path], out: Path) -> d
     compared = files.read_json(pipeline.significance(workspace, evaluated) / "significance.json")
     counts = files.read_json(pipeline.data(workspace) / "counts.json")
     return {
-        "data": {split: found["sha256"] for split, found in counts.items()},
+        "data": {split: count["sha256"] for split, count in counts.items()},
         "arms": [_entry(workspace, row, path, compared) for row, path in evaluated.items()],
         "distilled": {name: _card(workspace, name) for name in ("seq_kd", "seq_inter")},
     }
@@ -102,7 +102,7 @@ def samples(workspace: Workspace, evaluated: Mapping[Row, Path], count: int = 4)
     for place in np.linspace(0, len(sources) - 1, count).astype(int) if outputs else ():
         lines.append(f"\nsource: {sources[place]}")
         lines.append(f"  reference: {next(iter(outputs.values()))['references'][place]}")
-        lines += [f"  {key}: {found['beam1'][place]}" for key, found in outputs.items()]
+        lines += [f"  {key}: {output['beam1'][place]}" for key, output in outputs.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -145,13 +145,13 @@ def _batch(scale: Scale, batch: BatchConfig, largest: bool) -> Batch:
 def further(scale: Scale, chosen: Sequence[Row]) -> list[tuple[str, float]]:
     """The n-best lists that the arms need."""
     searches = {"seq_kd": (scale.seq_kd_search, 1.0), "seq_inter": (scale.seq_inter_search, scale.seq_inter_share)}
-    lengths, found = (scale.facts.source_length, scale.facts.target_length), []
+    lengths, lists = (scale.facts.source_length, scale.facts.target_length), []
     for corpus, (search, share) in searches.items():
         if any(row.arm.corpus == corpus for row in chosen):
             each = dry_run.decoding_flops(build(scale, scale.teacher), *lengths, search.beam)
             sentences = round(share * scale.facts.pairs)
-            found.append((f"{corpus}: n-best lists with K={search.beam} for {sentences:,} sentences", each * sentences))
-    return found
+            lists.append((f"{corpus}: n-best lists with K={search.beam} for {sentences:,} sentences", each * sentences))
+    return lists
 
 
 ABOUT = (

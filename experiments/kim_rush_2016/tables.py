@@ -148,10 +148,10 @@ DATA = {"smoke": "Toy language", "multi30k": "Multi30k", "paper-en-de": "WMT Enâ
 def findings(results: dict) -> list[str]:
     """The main effects, of each student that has a baseline and Seq-KD."""
     teacher = next((arm for arm in results["arms"] if arm["arm"] == TEACHER), None)
-    found = []
+    sentences = []
     for seq_kd, baseline in _students(results):
         adds, usual = (arm["bleu_beam5"] - arm["bleu_beam1"] for arm in (seq_kd, baseline))
-        found += [
+        sentences += [
             f"The {seq_kd['model']} student trained by Seq-KD and decoded greedily is {_apart(seq_kd, baseline)} its "
             f"baseline, and {_apart(seq_kd, baseline, ACROSS)} its baseline with a beam of 5.",
             *([f"It is {_apart(seq_kd, teacher)} its teacher, both greedy."] if teacher else []),
@@ -162,16 +162,16 @@ def findings(results: dict) -> list[str]:
         ]
         others = [arm for arm in results["arms"] if arm["model"] == seq_kd["model"] and arm not in (seq_kd, baseline)]
         if others:
-            told = ", ".join(f"{arm['arm']} {_gain(arm, baseline)}" for arm in others)
-            found.append(f"The others in BLEU against the baseline, greedily: {told}.")
-    return found
+            gains = ", ".join(f"{arm['arm']} {_gain(arm, baseline)}" for arm in others)
+            sentences.append(f"The others in BLEU against the baseline, greedily: {gains}.")
+    return sentences
 
 
 def _students(results: dict) -> list[tuple[dict, dict]]:
     """(Seq-KD, baseline) of each student that has both."""
     arms = {(arm["model"], arm["arm"]): arm for arm in results["arms"]}
-    found = [(arm, arms.get((arm["model"], BASELINE))) for arm in results["arms"] if arm["arm"] == "Seq-KD"]
-    return [(seq_kd, baseline) for seq_kd, baseline in found if baseline]
+    students = [(arm, arms.get((arm["model"], BASELINE))) for arm in results["arms"] if arm["arm"] == "Seq-KD"]
+    return [(seq_kd, baseline) for seq_kd, baseline in students if baseline]
 
 
 def _gain(arm: dict, other: dict) -> str:

@@ -37,7 +37,7 @@ def test_what_is_generated_is_what_the_committed_results_say():
 
 def test_the_verdicts_of_committed_results_are_todays():
     for name in pages.STUDIES:
-        for run in pages.runs(pages.study_of(name), pages.ROOT):
+        for run in pages.committed(pages.study_of(name), pages.ROOT):
             told = [claim._asdict() | {"interval": claim.interval and list(claim.interval)} for claim in run.claims]
             assert run.results["claims"] == told, f"python -m experiments.{name} --render {run.path}"
 
