@@ -1,22 +1,43 @@
-"""What can be set: frozen dataclasses, each field with its unit and meaning. No logic but checks, no hidden defaults.
+"""What can be set: frozen dataclasses, each field with its meaning, its unit and its range. No hidden defaults.
 
+`validate` checks a configuration: every field against its type, its range or its choices, then the rules across fields.
 The command line is made from these (tyro reads the string under a field as its help), checkpoints store them as JSON,
 and compiled functions are cached on them.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
+
+from seqkd_jax.types import EOS, UserError
+from seqkd_jax.utils.settings import Named, Range, Settings
 
 ComputeType = Literal["float32", "bfloat16"]
 
+# Numbers and the ranges that can be served. Counts and seeds are 32-bit integers in compiled programs. A layer is
+# compiled by itself, and a hypothesis is a row of every array of the search: more of them than these would not end.
+Count = Annotated[int, Range(0, 2**31 - 1)]
+Positive = Annotated[int, Range(1, 2**31 - 1)]
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+Layers = Annotated[int, Range(1, 256)]
+Width = Annotated[int, Range(1, 65_536)]
+Beam = Annotated[int, Range(1, 4096)]
+Tokens = Annotated[int, Range(1, 2**24)]  # of a batch, which is one array
+Length = Annotated[int, Range(1, 65_536)]  # ids of one sequence
+Rate = Annotated[float, Range(0, 1, below=True)]  # of what is dropped: not all of it
+Share = Annotated[float, Range(0, 1)]
+Amount = Annotated[float, Range(0, 1e9)]  # the product of four is still a finite float32
+Temperature = Annotated[float, Range(1e-4, 1e4)]  # its square, and what it divides, are finite float32
+Slope = Annotated[float, Range(0, 100)]  # target tokens for a source token
+Offset = Annotated[float, Range(-4096, 4096)]  # target tokens; 4096: the longest sentence that is translated
+
 
 @dataclass(frozen=True)
-class LSTMConfig:
+class LSTMConfig(Settings):
     """The paper's LSTM (Luong et al. 2015, "global general" attention, input feeding). Defaults: its 2x500 student."""
 
-    layers: int = 2
+    layers: Layers = 2
     """Layers of the encoder and of the decoder."""
-    size: int = 500
+    size: Width = 500
     """Width of embeddings, hidden states and attentional vectors."""
     bidirectional: bool = False
     """Encode forwards and backwards and sum the two (the paper: forwards only)."""
@@ -26,27 +47,27 @@ class LSTMConfig:
     """Feed the attentional vector of one step to the next."""
     start_from_encoder: bool = True
     """Start the decoder from the encoder's last states; otherwise from zeros."""
-    dropout: float = 0.3
+    dropout: Rate = 0.3
     """Rate on the inputs of layers 2 and up and on the attentional vector."""
-    init_scale: float = 0.1
+    init_scale: Amount = 0.1
     """Parameters start uniform in [-init_scale, init_scale]."""
     compute: ComputeType = "float32"
     """Type of matrix products and activations; parameters and losses stay float32."""
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
+class TransformerConfig(Settings):
     """An encoder-decoder Transformer (Vaswani et al. 2017). Defaults: a small one, pre-norm."""
 
-    encoder_layers: int = 3
+    encoder_layers: Annotated[int, Range(0, 256)] = 3
     """Encoder layers."""
-    decoder_layers: int = 3
+    decoder_layers: Layers = 3
     """Decoder layers."""
-    width: int = 256
+    width: Width = 256
     """Width of embeddings and residual stream."""
-    heads: int = 4
+    heads: Width = 4
     """Attention heads; must divide the width."""
-    feed_forward: int = 1024
+    feed_forward: Width = 1024
     """Inner width of the position-wise layers."""
     norm: Literal["pre", "post"] = "pre"
     """Layer norm before each sub-layer (and once at the end), or after each residual sum as in 2017."""
@@ -60,53 +81,60 @@ class TransformerConfig:
     """Multiply embeddings by sqrt(width)."""
     output_bias: bool = False
     """A bias on the vocabulary logits (Marian has one)."""
-    dropout: float = 0.1
+    dropout: Rate = 0.1
     """Rate on embeddings and on every sub-layer's output."""
-    attention_dropout: float = 0.0
+    attention_dropout: Rate = 0.0
     """Rate on attention weights."""
-    activation_dropout: float = 0.0
+    activation_dropout: Rate = 0.0
     """Rate inside the position-wise layers."""
     compute: ComputeType = "float32"
     """Type of matrix products and activations; parameters, norms and losses stay float32."""
     positions: Literal["tensor2tensor", "vaswani"] = "tensor2tensor"
     """Frequencies of the sinusoids, i < width/2: 10000^(-i/(width/2 - 1)), or 10000^(-2i/width) (Hugging Face)."""
 
+    def validate(self, named: Named = str) -> None:
+        """Also: the width must be even, for the sinusoids, and a multiple of the heads."""
+        super().validate(named)
+        if self.width % 2:
+            raise UserError(f"{named('width')} is {self.width}: it must be even")
+        _require_heads(self.width, self.heads, named)
+
 
 @dataclass(frozen=True)
-class SequenceLSTMConfig:
+class SequenceLSTMConfig(Settings):
     """An LSTM that reads one sequence: a language model, or a classifier of what it has read (Abnar et al. 2020)."""
 
-    layers: int = 2
+    layers: Layers = 2
     """Layers."""
-    size: int = 128
+    size: Width = 128
     """Width of embeddings and hidden states."""
     reads: Literal["every", "last"] = "last"
     """Features of every position (a language model), or of the last one only (a classifier)."""
     tied: bool = False
     """Output weights are the embeddings, through a projection of the last layer (a language model only)."""
-    dropout: float = 0.3
+    dropout: Rate = 0.3
     """Rate on the output of every layer."""
-    recurrent_dropout: float = 0.0
+    recurrent_dropout: Rate = 0.0
     """Rate on the hidden state that goes back into its layer, one mask for all steps of a row."""
-    input_dropout: float = 0.2
+    input_dropout: Rate = 0.2
     """Rate on the embeddings."""
-    init_scale: float = 0.0
+    init_scale: Amount = 0.0
     """Parameters start uniform in [-init_scale, init_scale]; 0: Glorot uniform, embeddings within 0.1 of zero."""
     compute: ComputeType = "float32"
     """Type of matrix products and activations; parameters and losses stay float32."""
 
 
 @dataclass(frozen=True)
-class SequenceTransformerConfig:
+class SequenceTransformerConfig(Settings):
     """A Transformer that reads one sequence: a language model, or a classifier (Abnar et al. 2020)."""
 
-    layers: int = 4
+    layers: Layers = 4
     """Layers; steps of the one layer if shared."""
-    width: int = 64
+    width: Width = 64
     """Width of embeddings and residual stream."""
-    heads: int = 4
+    heads: Width = 4
     """Attention heads; must divide the width."""
-    feed_forward: int = 256
+    feed_forward: Width = 256
     """Inner width of the position-wise layers."""
     causal: bool = True
     """Each position sees itself and what is before it; otherwise all of the sequence."""
@@ -122,66 +150,109 @@ class SequenceTransformerConfig:
     """Biases in the linear layers."""
     activation: Literal["relu", "gelu", "swish"] = "gelu"
     """Activation of the position-wise layers."""
-    dropout: float = 0.1
+    dropout: Rate = 0.1
     """Rate on every sub-layer's output."""
-    embedding_dropout: float = 0.1
+    embedding_dropout: Rate = 0.1
     """Rate on the embeddings."""
-    attention_dropout: float = 0.1
+    attention_dropout: Rate = 0.1
     """Rate on attention weights."""
-    activation_dropout: float = 0.0
+    activation_dropout: Rate = 0.0
     """Rate inside the position-wise layers."""
-    max_length: int = 128
+    max_length: Length = 128
     """Positions that have a learned embedding: of the longest sequence, its marks and padding included."""
-    init_scale: float = 0.05
+    init_scale: Amount = 0.05
     """Standard deviation of the embeddings at the start; the linear layers start Glorot uniform."""
     compute: ComputeType = "float32"
     """Type of matrix products and activations; parameters, norms and losses stay float32."""
 
+    def validate(self, named: Named = str) -> None:
+        """Also: the width is a multiple of the heads; what is read must be seen, and a label must not."""
+        super().validate(named)
+        _require_heads(self.width, self.heads, named)
+        if not self.causal and self.reads == "every":
+            raise UserError(
+                f"{named('causal')} is False with {named('reads')} every: a language model must be causal, or each "
+                "position sees its own label"
+            )
+        if self.causal and self.reads == "first":
+            raise UserError(
+                f"{named('causal')} is True with {named('reads')} first: the first position of a causal model sees "
+                "nothing else"
+            )
+
 
 @dataclass(frozen=True)
-class CNNConfig:
+class CNNConfig(Settings):
     """Three convolutions of images (Abnar et al. 2020, vcnn_mnist7), with group for batch normalisation."""
 
     FORM: ClassVar[int] = 2  # part of a stage's identity: raised when the same settings come to mean another model
-    channels: tuple[int, ...] = (32, 32, 16)
+    channels: tuple[Width, ...] = (32, 32, 16)
     """Channels of each 3x3 convolution."""
-    maxout: tuple[int, ...] = (32, 32, 16)
+    maxout: tuple[Width, ...] = (32, 32, 16)
     """Of each, so many units are left: the maximum of a group of channels; as many as channels: no maxout."""
-    pools: tuple[int, ...] = (1, 2, 2)
+    pools: tuple[Width, ...] = (1, 2, 2)
     """Of each, the side of the max-pooling; 1: none."""
-    groups: int = 4
+    groups: Width = 4
     """Groups of the normalisation; must divide the units of each layer."""
-    dropout: float = 0.3
+    dropout: Rate = 0.3
     """Rate on the maps of every layer, after pooling."""
+
+    def validate(self, named: Named = str) -> None:
+        """Also: one entry a layer in each list, and groups that divide; the model knows whether the image suffices."""
+        super().validate(named)
+        if not len(self.channels) == len(self.maxout) == len(self.pools) > 0:
+            counts = f"{len(self.channels)}, {len(self.maxout)} and {len(self.pools)}"
+            lists = f"{named('channels')}, {named('maxout')} and {named('pools')}"
+            raise UserError(f"{lists} have {counts} entries: each must have one for each layer, and one at least")
+        for layer, (wide, units) in enumerate(zip(self.channels, self.maxout, strict=True), start=1):
+            if wide % units:
+                raise UserError(f"{named('maxout')} is {units} in layer {layer}: it must divide its {wide} channels")
+            if units % self.groups:
+                raise UserError(
+                    f"{named('groups')} is {self.groups}: it must divide the {units} units of layer {layer}"
+                )
 
 
 @dataclass(frozen=True)
-class MLPConfig:
+class MLPConfig(Settings):
     """Dense layers over pixels (Abnar et al. 2020, ff_mnist4), with layer for batch normalisation."""
 
     FORM: ClassVar[int] = 2
-    widths: tuple[int, ...] = (512, 128, 32)
+    widths: tuple[Width, ...] = (512, 128, 32)
     """Width of each layer."""
-    dropout: float = 0.1
+    dropout: Rate = 0.1
     """Rate on the output of each layer."""
+
+    def validate(self, named: Named = str) -> None:
+        """Also: there must be a layer."""
+        super().validate(named)
+        if not self.widths:
+            raise UserError(f"{named('widths')} is empty: it must have the width of one layer at least")
+
+
+def _require_heads(width: int, heads: int, named: Named) -> None:
+    if width % heads:
+        raise UserError(f"{named('width')} is {width}: it must be a multiple of {named('heads')} ({heads})")
 
 
 @runtime_checkable
 class ModelConfig(Protocol):
-    """What a model is made by: a frozen dataclass, every field with a default. `models` knows which model is whose."""
+    """What a model is made by: frozen Settings, every field with a default. `models` knows which model is whose."""
 
     @property
     def dropout(self) -> float: ...
 
+    def validate(self, named: Named = str) -> None: ...
+
 
 @dataclass(frozen=True)
-class VocabularyConfig:
+class VocabularyConfig(Settings):
     """How text becomes ids."""
 
     kind: Literal["sentencepiece", "words", "marian", "labels"] = "sentencepiece"
     """Subwords learned from raw text, the most frequent words and <unk> as in the paper, what `import` found, or the
     classes of a classifier (vocab.labels)."""
-    size: int = 8000
+    size: Tokens = 8000
     """Entries, the four special ones included (words: the paper's 50k is size 50004)."""
     joint: bool = True
     """One sentencepiece vocabulary for both languages (words are always separate)."""
@@ -190,9 +261,15 @@ class VocabularyConfig:
     tokenizer: Literal["refuse_raw", "pretokenised", "13a", "intl", "char"] = "refuse_raw"
     """Words only: the text is tokenised already, or the sacrebleu tokenizer to apply; by default raw text is refused"""
 
+    def validate(self, named: Named = str) -> None:
+        """Also: room for a word beside the special entries, which classes do not have."""
+        super().validate(named)
+        if self.kind != "labels" and self.size <= EOS + 1:
+            raise UserError(f"{named('size')} is {self.size}: it must exceed {EOS + 1}, the number of special entries")
+
 
 @dataclass(frozen=True)
-class CorpusConfig:
+class CorpusConfig(Settings):
     """Where sentence pairs come from; `path` may be a directory, a file or a data set of the hub (seqkd_jax/corpus)."""
 
     path: str = ""
@@ -208,36 +285,55 @@ class CorpusConfig:
     hub_config: str = ""
     """Configuration of a hub data set, if it has several."""
 
+    def validate(self, named: Named = str) -> None:
+        """Also: two languages, and one place that the pairs come from."""
+        super().validate(named)
+        source, target = named("source_file"), named("target_file")
+        if self.source == self.target:
+            names = f"{named('source')} and {named('target')}"
+            raise UserError(f"{names} are both {self.source!r}: they must name two files, columns or keys")
+        if bool(self.source_file) != bool(self.target_file):
+            raise UserError(f"{source} and {target} belong together: name both or neither")
+        if self.path and self.source_file:
+            raise UserError(f"{named('path')} and {source} both name the corpus: leave one out")
+
 
 @dataclass(frozen=True)
-class BatchConfig:
+class BatchConfig(Settings):
     """How sentence pairs become batches of few static shapes. Batches never depend on the number of devices."""
 
-    tokens: int = 2048
+    tokens: Annotated[int, Range(0, 2**24)] = 2048
     """Target tokens in a batch, padding included; 0: count sentences instead."""
-    sentences: int = 0
+    sentences: Annotated[int, Range(0, 2**20)] = 0
     """Sentences in a batch, whatever their length (the paper: 64 or 128); needs tokens = 0."""
-    buckets: int = 3
+    buckets: Annotated[int, Range(1, 1000)] = 3
     """Number of static shapes, thus of compilations of the training step."""
-    max_source: int = 50
+    max_source: Length = 50
     """Longest source of a training pair, in ids; longer pairs are dropped and counted."""
-    max_target: int = 50
+    max_target: Length = 50
     """Longest target of a training pair, in ids without BOS and EOS."""
-    data_seed: int = 0
+    data_seed: Seed = 0
     """Fixes the order: a permutation is a function of this and the epoch."""
+
+    def validate(self, named: Named = str) -> None:
+        """Also: one of the two ways to count."""
+        super().validate(named)
+        if (self.tokens > 0) == (self.sentences > 0):
+            counts = f"{named('tokens')} is {self.tokens} and {named('sentences')} is {self.sentences}"
+            raise UserError(f"{counts}: exactly one must be positive, the other 0")
 
 
 @dataclass(frozen=True)
-class LossConfig:
+class LossConfig(Settings):
     """The loss axis of the table. The corpus axis is a directory, not a loss."""
 
     name: str = "nll"
     """An entry of losses.LOSSES: nll, word_kd."""
-    label_smoothing: float = 0.0
+    label_smoothing: Rate = 0.0
     """Mass spread evenly over the vocabulary in the gold term."""
-    alpha: float = 0.5
+    alpha: Share = 0.5
     """Weight of the teacher's term; the gold term has 1 - alpha (the paper: 0.5)."""
-    temperature: float = 1.0
+    temperature: Temperature = 1.0
     """Divides both models' logits in the teacher's term (the paper: 1)."""
     temperature_scaling: Literal["hinton", "none", "inverse"] = "hinton"
     """The teacher's term is multiplied by T^2 (Hinton et al. 2015), by 1, or by 1/T^2 (Abnar et al.'s code)."""
@@ -246,93 +342,99 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class OptimiserConfig:
+class OptimiserConfig(Settings):
     """The optimiser and its learning rate."""
 
     name: Literal["sgd", "adam"] = "adam"
     """SGD as in the paper, or Adam."""
-    learning_rate: float = 1e-3
+    learning_rate: Amount = 1e-3
     """The peak rate (the paper's SGD: 1.0, fine-tuning 0.1)."""
     schedule: Literal["constant", "paper", "inverse_sqrt", "cosine", "exponential", "cosine_restarts"] = "inverse_sqrt"
     """paper: halve after every epoch from decay_from_epoch on, or once validation perplexity has risen."""
-    warmup_steps: int = 400
+    warmup_steps: Count = 400
     """Steps of linear warm-up (not under `paper`)."""
-    decay_from_epoch: int = 9
+    decay_from_epoch: Count = 9
     """paper: the first epoch (counted from 1) after which the rate decays."""
-    decay_factor: float = 0.5
+    decay_factor: Share = 0.5
     """paper, exponential: the factor."""
-    hold_steps: int = 0
+    hold_steps: Count = 0
     """exponential: updates at the peak rate, after the warm-up and before the decay begins."""
-    decay_steps: int = 1000
+    decay_steps: Count = 1000
     """exponential: updates in which the rate falls by the factor; cosine_restarts: length of the first period."""
-    restart_stretch: float = 2.0
+    restart_stretch: Annotated[float, Range(1, 1e9)] = 2.0
     """cosine_restarts: each period is so many times as long as the one before."""
-    restart_peak: float = 1.0
+    restart_peak: Share = 1.0
     """cosine_restarts: each period begins at this times the peak of the one before."""
-    restart_floor: float = 0.0
+    restart_floor: Share = 0.0
     """cosine_restarts: each period ends at this share of the peak rate."""
-    b1: float = 0.9
+    b1: Rate = 0.9
     """Adam."""
-    b2: float = 0.98
+    b2: Rate = 0.98
     """Adam."""
-    epsilon: float = 1e-9
+    epsilon: Amount = 1e-9
     """Adam."""
-    clip_norm: float = 5.0
+    clip_norm: Amount = 5.0
     """Global norm of the normalised gradient; 0: no clipping."""
     normalise: Literal["tokens", "sentences"] = "tokens"
     """What the summed gradient is divided by; the paper: sentences, and its rates and clipping depend on it."""
-    l2: float = 0.0
+    l2: Amount = 0.0
     """Adds this times the sum of squares of all matrices to the loss, before clipping (Keras' regulariser)."""
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Settings):
     """One training run; the model, the corpus and the vocabulary are beside it."""
 
     loss: LossConfig = LossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     batch: BatchConfig = BatchConfig()
-    epochs: int = 10
+    epochs: Positive = 10
     """Passes over the training corpus at most."""
-    max_steps: int = 0
+    max_steps: Count = 0
     """Updates at most; 0: no limit beside epochs."""
-    seed: int = 0
+    seed: Seed = 0
     """Fixes initialisation and dropout."""
-    replicas: int = 1
+    replicas: Annotated[int, Range(1, 1024)] = 1
     """So many seeds are trained at once, seed, seed + 1, ..., on the same batches; 1: an ordinary run."""
     replicas_by: Literal["auto", "vmap", "map"] = "auto"
     """All replicas in every product, or one after the other within a step; auto: what was faster on this backend."""
-    accumulate: int = 1
+    accumulate: Annotated[int, Range(1, 65_536)] = 1
     """Microbatches per update; the result is that of the whole batch."""
-    average_decay: float = 0.0
+    average_decay: Rate = 0.0
     """Exponential moving average of the weights, used for validation and saved; 0: off."""
-    validate_every: int = 0
+    validate_every: Count = 0
     """Updates between validations; 0: once an epoch."""
     validate_bleu: bool = False
     """Also translate the validation set greedily; then BLEU, not loss, picks the best checkpoint."""
-    patience: int = 0
+    patience: Count = 0
     """Validations without improvement before an early stop; 0: never."""
-    keep: int = 0
+    keep: Count = 0
     """Checkpoints of past validations kept beside best and last, for averaging."""
     keep_path: bool = False
     """Keep the weights before the first update and after epochs 1, 2, 4, 8, ...: epoch-<n>/; and at the end: end/."""
-    devices: int = 0
+    devices: Annotated[int, Range(0, 65_536)] = 0
     """Devices to train on; 0: all."""
-    save_minutes: float = 10.0
+    save_minutes: Amount = 10.0
     """Save everything needed to go on at least this often, beside the saves at validations."""
-    log_every: int = 20
+    log_every: Positive = 20
     """Updates between lines of metrics.jsonl."""
+
+    def validate(self, named: Named = str) -> None:
+        """Also: a 32-bit seed for every replica."""
+        super().validate(named)
+        if self.seed + self.replicas > 2**32:
+            raise UserError(f"{named('seed')} is {self.seed}: it and those of all replicas must be below {2**32:,}")
 
 
 @dataclass(frozen=True)
-class SearchConfig:
+class SearchConfig(Settings):
     """The rules of the beam search. Beam 1 without a length rule is greedy decoding."""
 
-    beam: int = 5
+    beam: Beam = 5
     """Hypotheses kept, and returned."""
     length_rule: Literal["none", "power", "gnmt"] = "none"
     """Scores are log p, log p / L^a, or log p / ((5+L)/6)^a; L counts the tokens. The paper: none."""
-    length_alpha: float = 1.0
+    length_alpha: Annotated[float, Range(0, 10)] = 1.0
     """The exponent a, not negative."""
     length_counts_eos: bool = True
     """Whether EOS is one of the L tokens."""
@@ -349,39 +451,50 @@ class SearchConfig:
     at_limit: Literal["cut", "ranked", "forced_eos", "free_eos"] = "cut"
     """Hypotheses at the greatest length come after all finished ones; are ranked among them; must take EOS as their
     last token; or get it free of charge."""
-    max_length_a: float = 1.5
+    max_length_a: Slope = 1.5
     """At most a*x + b tokens (EOS included) for a source of x tokens."""
-    max_length_b: float = 10.0
+    max_length_b: Offset = 10.0
     """See max_length_a."""
-    min_length_a: float = 0.0
+    min_length_a: Slope = 0.0
     """At least a*x + b tokens before EOS."""
-    min_length_b: float = 0.0
+    min_length_b: Offset = 0.0
     """See min_length_a."""
     forbid_unk: bool = False
     """Never produce <unk>."""
-    no_repeat_ngram: int = 0
+    no_repeat_ngram: Annotated[int, Range(0, 4096)] = 0
     """Never produce a sequence of so many tokens twice in a translation; 0: off."""
-    coverage_penalty: float = 0.0
+    coverage_penalty: Amount = 0.0
     """Adds this times sum_s log min(attention received by s, 1) to the scores of what ends (Wu et al. 2016, eq. 14)."""
-    sample_temperature: float = 1.0
+    sample_temperature: Temperature = 1.0
     """Sampling only: divides the log-probabilities that are drawn from; below 1 nearer to greedy."""
-    sample_top_k: int = 0
+    sample_top_k: Count = 0
     """Sampling only: draw from the k most probable tokens; 0: from all."""
-    sample_top_p: float = 1.0
+    sample_top_p: Annotated[float, Range(0, 1, above=True)] = 1.0
     """Sampling only: draw from as few of the most probable tokens as together have probability p; after top-k."""
-    sample_seed: int = 0
+    sample_seed: Seed = 0
     """Sampling only: another seed, other samples."""
+
+    def validate(self, named: Named = str) -> None:
+        """Also: the least length must not exceed the greatest, whatever the source."""
+        super().validate(named)
+        least, most = self.min_length_a + self.min_length_b, self.max_length_a + self.max_length_b  # of one token
+        if self.min_length_a > self.max_length_a or least > most:
+            lengths = f"{self.min_length_a}x+{self.min_length_b} can exceed the greatest"
+            lengths = f"{lengths} {self.max_length_a}x+{self.max_length_b}"
+            raise UserError(
+                f"{named('min_length_a')} and {named('min_length_b')}: the least length {lengths}: lower one"
+            )
 
 
 @dataclass(frozen=True)
-class FilterConfig:
+class FilterConfig(Settings):
     """What is left out of the filtered copy of a distilled corpus; the aligned one keeps every line."""
 
     drop_unfinished: bool = False
     """Leave out targets that were cut at the length limit."""
     deduplicate: bool = False
     """Leave out all but the first of equal pairs."""
-    max_length_ratio: float = 0.0
+    max_length_ratio: Annotated[float, Range(1, 1e9, or_zero=True)] = 0.0
     """Leave out pairs of which one side has more than this many times the words of the other; 0: off."""
-    drop_worst: float = 0.0
+    drop_worst: Rate = 0.0
     """Leave out this share of the pairs, those with the lowest log-probability per token; 0: off."""

@@ -20,7 +20,7 @@ MODEL = BOTTOM | {"data", "models", "losses"}
 ALLOWED = {
     "__init__": set(),
     "types": set(),
-    "config": {"types"},
+    "config": {"types", "utils"},
     "utils": {"types"},
     "data": BOTTOM,
     "models": {"types", "config"},

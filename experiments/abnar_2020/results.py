@@ -1,7 +1,6 @@
 """From finished stages to the dict of results.json. A seed that diverged, or whose teacher did, is never averaged."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,11 @@ from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.scale import SETUPS
 from experiments.abnar_2020.study import Study
 from experiments.core import report, stages
+from seqkd_jax.config import ModelConfig
 from seqkd_jax.evaluation import calibration
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
+from seqkd_jax.utils.settings import to_json
 
 WRITTEN = {"arm", "student", "teacher", "metrics"}  # of every arm
 
@@ -99,8 +100,8 @@ def _entry(made: Study, arm: Arm, said: dict, left_out: set[int]) -> dict:
         "bins": {},
         "reliability": [],
         "training": {
-            "config": asdict(config),
-            "model": stages.canonical(made.scale.models[arm.student]),
+            "config": to_json(config),
+            "model": _described(made.scale.models[arm.student]),
             **_ran(made, arm),
         },
     }
@@ -114,6 +115,12 @@ def _entry(made: Study, arm: Arm, said: dict, left_out: set[int]) -> dict:
         metrics["agreement"] = _agreement(made, found, study.lesson_of(made, Arm(arm.teacher)))
     reliability = calibration.reliability(found["valid_confidence"].ravel(), found["valid_correct"].ravel())
     return {**entry, "metrics": metrics, "bins": bins, "reliability": reliability}
+
+
+def _described(model: ModelConfig) -> dict:
+    """A model's configuration, every field spelled out, with its type and the form of that."""
+    form = {"form": model.FORM} if hasattr(model, "FORM") else {}
+    return {"type": type(model).__name__, **form, **to_json(model)}
 
 
 def _as_teacher(made: Study, arm: Arm, places: np.ndarray) -> dict:

@@ -1,13 +1,13 @@
 """Stages: each is made once, whole, and says how. The flow of a study is files, one way.
 
-A stage's identity is the hash of its name, its settings, the contents of its inputs and the format version: arms that
-need the same thing share it, and changed settings make another directory instead of a stale one. It is filled in
-`<name>-<identity>.partial` (kept when killed, for stages that can go on), gets a manifest with the hash of every file,
-and then its name. Done means that the manifest is there and its hashes verify, not that a file exists.
+A stage's identity is the hash of its name, its settings (settings.identity: those that are not at their default), the
+contents of its inputs and the format version: arms that need the same thing share it, and changed settings make another
+directory instead of a stale one. It is filled in `<name>-<identity>.partial` (kept when killed, for stages that can go
+on), gets a manifest with the hash of every file, and then its name. Done means that the manifest is there and its
+hashes verify, not that a file exists.
 """
 
 import contextlib
-import dataclasses
 import functools
 import os
 import re
@@ -22,6 +22,7 @@ from typing import Any
 from seqkd_jax import checkpoint
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
+from seqkd_jax.utils.settings import identity
 
 FORMAT = 1  # raise it when stages made by older code must not be used any more
 MANIFEST = "manifest.json"
@@ -51,15 +52,15 @@ def stage(
     missing.
     """
     root = Path(root).absolute()
-    hashes = {key: content_hash(path) for key, path in sorted(inputs.items())}
-    identity = {"name": name, "settings": canonical(settings), "inputs": hashes, "format": FORMAT, "version": version}
-    directory = root / f"{name}-{files.sha256_json(identity)[:12]}"
+    hashes = {input_name: content_hash(path) for input_name, path in sorted(inputs.items())}
+    key = {"name": name, "settings": identity(settings), "inputs": hashes, "format": FORMAT, "version": version}
+    directory = root / f"{name}-{files.sha256_json(key)[:12]}"
     if not _done(directory):
         if make is None:
             raise NotMade(str(directory))
         with _alone(directory, name):
             if not _done(directory):  # another process may have made it meanwhile
-                _make(directory, identity, make, resumable)
+                _make(directory, key, make, resumable)
                 return directory
     if make is not None and directory not in _told:
         progress.log(f"[{name}] done before ({directory.name})")
@@ -79,26 +80,6 @@ def content_hash(path: Path | str) -> str:
             recorded = read_manifest(directory)["files"].items()
             return files.sha256_json({name: digest for name, digest in recorded if f"{name}/".startswith(prefix)})
     return files.sha256_tree(path)
-
-
-def canonical(value: Any) -> Any:
-    """Settings as JSON values that name their types, so that equal fields of two kinds of model differ.
-
-    A type whose settings came to mean something else has a FORM, a number, which tells old results from new ones.
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: canonical(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        form = {"form": value.FORM} if hasattr(value, "FORM") else {}
-        return {"type": type(value).__name__, **form, **fields}
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {"type": type(value).__name__, **canonical(value._asdict())}
-    if isinstance(value, Mapping):
-        return {str(key): canonical(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [canonical(inner) for inner in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(f"settings hold {value!r} of {type(value).__name__}; only plain values have an identity")
 
 
 def read_manifest(directory: Path | str) -> dict:
@@ -167,10 +148,10 @@ def _done(directory: Path) -> bool:
     return True
 
 
-def _make(directory: Path, identity: dict, make: Callable[[Path], object], resumable: bool) -> None:
+def _make(directory: Path, key: dict, make: Callable[[Path], object], resumable: bool) -> None:
     if directory.exists():
         raise UserError(f"{directory}: not a finished stage, it has no {MANIFEST}; delete it to make it again")
-    name, work = identity["name"], directory.with_name(f"{directory.name}.partial")
+    name, work = key["name"], directory.with_name(f"{directory.name}.partial")
     resumed = resumable and work.exists()
     if work.exists() and not resumable:
         shutil.rmtree(work)
@@ -187,7 +168,7 @@ def _make(directory: Path, identity: dict, make: Callable[[Path], object], resum
     hashes = {file: files.sha256_file(work / file) for file in files.tree(work)}
     commits = list(dict.fromkeys([*(part["commit"] for part in before), commit()]))
     how = {**provenance(), "commits": commits, "seconds": round(seconds, 3), "resumed": resumed}
-    files.write_json(work / MANIFEST, {**identity, "files": hashes, **how})
+    files.write_json(work / MANIFEST, {**key, "files": hashes, **how})
     files.fsync_tree(work)
     os.rename(work, directory)
     files.fsync(directory.parent)

@@ -25,7 +25,7 @@ from seqkd_jax.checkpoint.record import FORMAT, RECORD, config_from_json, config
 from seqkd_jax.config import ModelConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.types import Model, System, Translator, UserError
-from seqkd_jax.utils import files
+from seqkd_jax.utils import files, settings
 
 __all__ = [
     "Checkpoint",
@@ -347,7 +347,7 @@ def average(directories: Sequence[Path | str]) -> Any:
     for directory in directories:
         record = read_record(directory)
         for key in ("model", "vocabulary"):
-            if record[key] != first[key]:
+            if _decides(record, key) != _decides(first, key):
                 raise UserError(
                     f"{directory}: has another {key} than {directories[0]}; average checkpoints of one run only"
                 )
@@ -361,13 +361,18 @@ def average(directories: Sequence[Path | str]) -> Any:
     return jax.tree.map(lambda leaf, shape: (leaf / len(directories)).astype(shape.dtype), total, shapes)
 
 
+def _decides(record: dict, key: str) -> Any:
+    """What a record says under a key, to compare with another's: a model's configuration by its identity."""
+    return settings.identity(config_from_json(record[key], RECORD)) if key == "model" else record[key]
+
+
 def fingerprint(directory: Path | str) -> str:
     """SHA-256 of what decides a checkpoint's output: configuration, vocabulary and weights."""
     return _fingerprint(read_record(directory))
 
 
 def _fingerprint(record: dict) -> str:
-    return files.sha256_json([record[key] for key in ("format", "model", "vocabulary", "params_sha256")])
+    return files.sha256_json([_decides(record, key) for key in ("format", "model", "vocabulary", "params_sha256")])
 
 
 def _shapes(config: ModelConfig, sizes: tuple[int, int], replicas: int) -> Any:

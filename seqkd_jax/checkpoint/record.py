@@ -2,13 +2,12 @@
 
 import importlib.metadata
 import platform
-from dataclasses import asdict, fields
 from pathlib import Path
 
 from seqkd_jax import models
 from seqkd_jax.config import ModelConfig
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files
+from seqkd_jax.utils import files, settings
 
 FORMAT = 1
 RECORD = "checkpoint.json"
@@ -37,29 +36,20 @@ def read_record(directory: Path | str) -> dict:
 
 
 def config_to_json(config: ModelConfig) -> dict:
-    """A model's kind and configuration, as JSON."""
-    return {"kind": models.kind_of(config), **asdict(config)}
+    """A model's kind and configuration, every field spelled out, as JSON."""
+    return {"kind": models.kind_of(config), **settings.to_json(config)}
 
 
 def config_from_json(value: dict, where: Path | str) -> ModelConfig:
     """The inverse of `config_to_json`. A missing field takes its default.
 
-    UserError that names an unknown kind, an unknown field or a value of the wrong type.
+    UserError that names an unknown kind, an unknown field or a value that the field may not have.
     """
     value = dict(value)
     kind = value.pop("kind", None)
     if kind not in models.MODELS:
         raise UserError(f"{where}: unknown model kind {kind!r}; this version knows {', '.join(models.MODELS)}")
-    config = models.MODELS[kind].config
-    known = {field.name: type(field.default) for field in fields(config)}
-    for name, content in value.items():
-        if name not in known:
-            raise UserError(f"{where}: unknown field {name!r} for model kind {kind}; a newer version wrote it")
-        if known[name] is tuple and isinstance(content, list):
-            content = value[name] = tuple(content)
-        if type(content) is not known[name] and not (known[name] is float and type(content) is int):
-            raise UserError(f"{where}: {name} is {content!r}, expected {known[name].__name__}")
-    return config(**value)
+    return settings.from_json(models.MODELS[kind].config, value, lambda name: f"{where}: {kind}.{name}")
 
 
 def versions() -> dict[str, str]:

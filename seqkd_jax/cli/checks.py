@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from seqkd_jax.cli.options import Distill, Evaluate, Train, Translate
 from seqkd_jax.config import LossConfig, SearchConfig, VocabularyConfig
-from seqkd_jax.types import UserError, require_at_least
+from seqkd_jax.types import UserError
 
 Value = TypeVar("Value")
 
@@ -33,7 +33,6 @@ def train(command: Train) -> None:
 
 def translate(command: Translate) -> None:
     """Options without what they are for, and pairs that exclude each other."""
-    require_at_least(command, _option, n_best=0, read_ahead=0, batch_tokens=1)
     if command.n_best > command.search.beam:
         raise UserError(f"--n-best {command.n_best} is more than --beam {command.search.beam}: raise the beam")
     _search(command.search, command.decoder)
@@ -51,7 +50,7 @@ def translate(command: Translate) -> None:
 
 def distill(command: Distill) -> None:
     """A selection, a source and filters that fit together."""
-    from seqkd_jax.distillation import SELECTIONS, check_filters
+    from seqkd_jax.distillation import SELECTIONS
 
     rule = _entry(SELECTIONS, command.selection, "--selection")
     if command.source_only and rule is not None:
@@ -59,14 +58,11 @@ def distill(command: Distill) -> None:
     corpus = command.pairs.corpus
     if command.source_only and (corpus.path or corpus.source_file or command.pairs.hold_out):
         raise UserError("--source-only is instead of a corpus: leave out --corpus.… and --hold-out, or it")
-    require_at_least(command, _option, shard_lines=1, batch_tokens=1)
     _search(command.search)
-    check_filters(command.filters)
 
 
 def evaluate(command: Evaluate) -> None:
     """Numbers that are none, options of a rule that is not asked for."""
-    require_at_least(command, _option, repetitions=0, batch_tokens=1)
     _search(command.search)
 
 
@@ -74,13 +70,14 @@ def _search(search: SearchConfig, decoder: str = "engine") -> None:
     """Options of samples where none are drawn, of a length rule where there is none."""
     for name in ("length_alpha", "length_counts_eos"):
         if search.length_rule == "none" and getattr(search, name) != getattr(SearchConfig(), name):
-            raise UserError(f"{_option(name)} is for --length-rule power or gnmt: leave it out, or give that")
+            raise UserError(f"{option(name)} is for --length-rule power or gnmt: leave it out, or give that")
     for name in ("sample_temperature", "sample_top_k", "sample_top_p", "sample_seed"):
         if decoder != "sample" and getattr(search, name) != getattr(SearchConfig(), name):
-            raise UserError(f"{_option(name)} is for `seqkd translate --decoder sample`: leave it out, or give that")
+            raise UserError(f"{option(name)} is for `seqkd translate --decoder sample`: leave it out, or give that")
 
 
-def _option(name: str) -> str:
+def option(name: str) -> str:
+    """The option that a setting is given by."""
     return f"--{name.replace('_', '-')}"
 
 

@@ -7,6 +7,9 @@ stopped by SIGTERM after a checkpoint was saved.
 
 import contextlib
 import dataclasses
+import io
+import itertools
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, get_type_hints
@@ -14,9 +17,9 @@ from typing import Any, get_type_hints
 import tyro
 
 from seqkd_jax import __version__
-from seqkd_jax.cli import commands, options
+from seqkd_jax.cli import checks, commands, options
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress
+from seqkd_jax.utils import files, progress, settings
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "train": (options.Train, commands.train),
@@ -38,10 +41,14 @@ def main(arguments: Sequence[str] | None = None, program: str = "seqkd") -> None
     if given == ["--version"]:
         print(f"seqkd {__version__}")
         sys.exit(0)
-    with _broken_pipe_exits():
+    with _broken_pipe_exits(), _errors_in_one_line(program):
         command = _parse(given, program)
-    run = next(run for arguments_type, run in COMMANDS.values() if type(command) is arguments_type)
-    sys.exit(_exit_code(run, command, program))
+    sys.exit(_exit_code(_run, command, program))
+
+
+def _run(command: Any) -> None:
+    settings.check(command, checks.option)
+    next(run for arguments_type, run in COMMANDS.values() if type(command) is arguments_type)(command)
 
 
 def _parse(given: list[str], program: str) -> Any:
@@ -52,6 +59,26 @@ def _parse(given: list[str], program: str) -> Any:
     if getattr(command, "rules", None):
         command = _with_rules(command, given, program)
     return command
+
+
+@contextlib.contextmanager
+def _errors_in_one_line(program: str) -> Iterator[None]:
+    """Print what is wrong with the arguments as one line, like every other error, without the box that tyro draws."""
+    drawn = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(drawn):
+            yield
+    except SystemExit as ending:
+        if ending.code == 2:
+            lines = [line.strip("│ ") for line in drawn.getvalue().splitlines() if line.strip() and line[0] not in "╭╰"]
+            message = list(itertools.takewhile(lambda line: line.strip("─"), lines))
+            hints = [line for line in lines[len(message) :] if line.startswith("--")]
+            also = f"; did you mean {hints[0].split()[0]}?" if hints and message[0].startswith("Unrecognized") else ""
+            text = " ".join(message)
+            text = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", text)
+            text = re.sub("could not convert string to float: (.*)", r"\1 is not a number", text)
+            _report(program, text + also, 2)
+        raise
 
 
 @contextlib.contextmanager

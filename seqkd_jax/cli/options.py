@@ -11,14 +11,22 @@ from typing import Annotated, Literal
 import tyro
 
 from seqkd_jax.config import (
+    Amount,
     CorpusConfig,
+    Count,
     FilterConfig,
+    Layers,
+    Length,
     LSTMConfig,
+    Positive,
     SearchConfig,
+    Tokens,
     TrainConfig,
     TransformerConfig,
     VocabularyConfig,
+    Width,
 )
+from seqkd_jax.utils.settings import Range
 
 Flat = tyro.conf.arg(name="")  # the fields of a configuration as arguments without a prefix
 Rules = Literal["ctranslate2", "fairseq", "hf", "kim_rush", "marian", "t5x"] | None  # search.PROFILES
@@ -30,7 +38,7 @@ class Pairs:
     """A corpus that may lack a validation split."""
 
     corpus: CorpusConfig = CorpusConfig()
-    hold_out: int = 0
+    hold_out: Count = 0
     """Take so many training pairs as the validation split, for a corpus without one; the same for every command."""
 
 
@@ -64,7 +72,7 @@ class Train:
     """Checkpoint whose distribution the loss reads (word_kd)."""
     teachers: Literal["one", "each"] = "one"
     """Of a teacher of several seeds: its first teaches all replicas, or each its own."""
-    teacher_cache_gib: float = 4.0
+    teacher_cache_gib: Amount = 4.0
     """Compute the teacher's features of the corpus once and keep them, if they take at most this; 0: never."""
     start: Path | None = None
     """Checkpoint of the same model to start from; None: at random."""
@@ -84,7 +92,7 @@ class Translate:
     """File to read, UTF-8, one sentence a line; - is standard input."""
     out: Path | None = None
     """File to write, whole or not at all; None: standard output."""
-    n_best: int = 0
+    n_best: Annotated[int, Range(0, 4096)] = 0
     """0: plain text, the best translation of each line. N: JSON lines with the N best and their scores in nats."""
     decoder: str = "engine"
     """engine; beam, the same search as the engine's, slower; greedy; sample: as many samples as the beam is wide."""
@@ -101,15 +109,15 @@ class Translate:
     """For --replace-unknown: `source|||target` lines that translate the word."""
     attention: Path | None = None
     """File to write: JSON lines with the pieces of source and best translation, and what each target piece saw."""
-    attention_layer: int | None = None
+    attention_layer: Layers | None = None
     """For --attention: a decoder layer of a Transformer, from 1; None: the last."""
-    attention_head: Annotated[tuple[int, ...], tyro.conf.UseAppendAction] = ()
+    attention_head: Annotated[tuple[Width, ...], tyro.conf.UseAppendAction] = ()
     """For --attention: heads, from 1, each after --attention-head, of which the mean is written; none: of all."""
     prefix_file: Path | None = None
     """File with a line for each of the input: what its translation must begin with; an empty line: nothing."""
-    read_ahead: int = 0
+    read_ahead: Annotated[int, Range(0, 2**24)] = 0
     """Lines read before the first is translated: more is faster. 0: 2048, or 1 if a person types."""
-    batch_tokens: int = 1024
+    batch_tokens: Tokens = 1024
     """Source positions in a batch, padding included."""
 
 
@@ -136,9 +144,9 @@ class Distill:
     rules: Rules = None
     """Search as this toolkit does: sets the rules below that are not given themselves."""
     search: Annotated[SearchConfig, Flat] = SearchConfig()
-    shard_lines: int = 1000
+    shard_lines: Positive = 1000
     """Source lines in a shard, the unit in which work is kept."""
-    batch_tokens: int = 1024
+    batch_tokens: Tokens = 1024
     """Source positions in a batch, padding included."""
     filters: FilterConfig = FilterConfig()
     """If any is on, filtered/ holds the pairs that pass."""
@@ -163,9 +171,9 @@ class Evaluate:
     rules: Rules = None
     """Search as this toolkit does: sets the rules below that are not given themselves."""
     search: Annotated[SearchConfig, Flat] = SearchConfig()
-    repetitions: int = 3
+    repetitions: Annotated[int, Range(0, 1000)] = 3
     """Passes to time; the median counts. 0: no speed."""
-    batch_tokens: int = 1024
+    batch_tokens: Tokens = 1024
     """Source positions in a batch, padding included."""
 
 
@@ -199,7 +207,7 @@ class Select:
 
     checkpoint: tyro.conf.Positional[Path]
     """Checkpoint of several seeds."""
-    replica: int
+    replica: Annotated[int, Range(0, 1023)]
     """Which, counted from 0."""
     out: Path
     """Checkpoint to write."""
@@ -233,7 +241,7 @@ class Export:
     """Directory to write."""
     form: Annotated[Literal["hf"], tyro.conf.arg(name="to")] = "hf"
     """The form to write."""
-    max_positions: int = 512
+    max_positions: Length = 512
     """Longest sentence that transformers will take, in tokens."""
 
 

@@ -104,7 +104,7 @@ def make_plan(encoded: Encoded, config: BatchConfig, shapes: Sequence[Shape] | N
 
     With `shapes` (those of training, for validation) no new ones are made, unless a sentence fits none: then one more.
     """
-    _check(config)
+    config.validate()
     if not len(encoded.targets):
         raise UserError("no example to batch: the file is empty, or every example was dropped")
     source, target = lengths(encoded)
@@ -174,14 +174,3 @@ def _in_order(plan: Plan, order: np.ndarray | None = None) -> list[tuple[Shape, 
         rows = order[plan.buckets[order] == index]
         batches += [(shape, rows[start : start + shape.rows]) for start in range(0, len(rows), shape.rows)]
     return batches
-
-
-def _check(config: BatchConfig) -> None:
-    if min(config.tokens, config.sentences) < 0 or (config.tokens > 0) == (config.sentences > 0):
-        raise UserError(
-            f"batch tokens {config.tokens} and sentences {config.sentences}: exactly one must be positive, the other 0"
-        )
-    if config.buckets < 1:
-        raise UserError(f"buckets {config.buckets}: at least 1")
-    if config.data_seed < 0:
-        raise UserError(f"data_seed {config.data_seed}: must not be negative")

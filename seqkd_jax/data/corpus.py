@@ -39,14 +39,7 @@ def load_split(config: CorpusConfig, split: Split) -> Corpus:
     A single file, or two named files, are the training split. A numeric column `weight`, if there is one, becomes the
     weights.
     """
-    if config.source == config.target:
-        raise UserError(
-            f"source and target are both {config.source!r}; they must name two different files, columns or keys"
-        )
-    if bool(config.source_file) != bool(config.target_file):
-        raise UserError("source_file and target_file belong together: name both or neither")
-    if config.path and config.source_file:
-        raise UserError("path and source_file both name the corpus; give only one of them")
+    config.validate()
     path = Path(config.path)
     if config.source_file:
         name = f"{config.source_file} and {config.target_file}"

@@ -7,7 +7,6 @@ that another vocabulary is refused.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +24,7 @@ from seqkd_jax.data.tokenizers import (
     word_list,
 )
 from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
-from seqkd_jax.utils import files
+from seqkd_jax.utils import files, settings
 
 DESCRIPTION = "vocabulary.json"
 FORMAT = 1  # of it
@@ -51,8 +50,7 @@ def learn(sources: Iterable[str], targets: Iterable[str], config: VocabularyConf
 
     A corpus too small for `config.size` gives fewer entries. UserError: no text, a size too small, words of raw text.
     """
-    if config.size <= len(SPECIALS):
-        raise UserError(f"vocabulary size {config.size}: must exceed {len(SPECIALS)}, the number of special entries")
+    config.validate()
     if config.kind in ("marian", "labels"):
         maker = {"marian": "`seqkd import` makes it", "labels": "vocabulary.labels makes it"}[config.kind]
         raise UserError(
@@ -114,7 +112,7 @@ def save(vocabularies: Vocabularies, directory: Path | str) -> None:
         "target": vocabularies.target.name,
         "sizes": [vocabularies.source.size, vocabularies.target.size],
         "special_ids": {"pad": PAD, "unk": UNK, "bos": BOS, "eos": EOS},
-        "config": asdict(vocabularies.config),
+        "config": settings.to_json(vocabularies.config),
     }
     files.write_json(directory / DESCRIPTION, description)
 
@@ -126,7 +124,7 @@ def load(directory: Path | str) -> Vocabularies:
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise UserError(f"{path}: not a vocabulary of format {FORMAT}; learn it again with `seqkd vocab`")
     try:
-        config = VocabularyConfig(**description["config"])
+        config = settings.from_json(VocabularyConfig, description["config"], lambda name: f"{path}: {name}")
         names = description["source"], description["target"]
         data = {name: (path.parent / name).read_bytes() for name in names}
     except (KeyError, TypeError) as error:

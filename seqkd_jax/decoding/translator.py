@@ -11,33 +11,44 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import numpy as np
 
-from seqkd_jax.config import SearchConfig
-from seqkd_jax.decoding.buckets import SOURCE_BUCKETS, Ids, Shape, in_order, on_one_device, padded, rows_of, width_of
+from seqkd_jax.config import Positive, SearchConfig, Tokens
+from seqkd_jax.decoding.buckets import (
+    LONGEST,
+    SOURCE_BUCKETS,
+    Ids,
+    Shape,
+    in_order,
+    on_one_device,
+    padded,
+    rows_of,
+    width_of,
+)
 from seqkd_jax.decoding.search import DECODERS, POOLS, Request, attended, length_limits
 from seqkd_jax.decoding.unknown import replace_unknown
 from seqkd_jax.types import EOS, PAD, Hypotheses, System, Translator, UserError
+from seqkd_jax.utils.settings import Range, Settings
 
 PREFIX_BUCKETS = (0, 4, 16)
 
 
 @dataclass(frozen=True)
-class Decoding:
+class Decoding(Settings):
     """How sentences are decoded: under which rules, by what, in which shapes."""
 
     search: SearchConfig = SearchConfig()
     """The rules."""
     decoder: str = "engine"
     """What follows them, of search.DECODERS."""
-    source_buckets: tuple[int, ...] = SOURCE_BUCKETS
+    source_buckets: tuple[Annotated[int, Range(1, LONGEST)], ...] = SOURCE_BUCKETS
     """Widths that sources are padded to, EOS included; beyond the greatest, that one doubled."""
-    batch_tokens: int = 1024
+    batch_tokens: Tokens = 1024
     """Source positions decoded at a time, padding included: rows = batch_tokens / width, at least 1."""
-    chunk: int = 2048
+    chunk: Positive = 2048
     """Sentences read ahead, to be sorted by length."""
 
 
@@ -183,6 +194,7 @@ def _translate(
     translator, params, sentences: Iterable[Sentence], decoding: Decoding, progress, attention: bool, first: int
 ) -> Iterator[tuple[Hypotheses, np.ndarray | None]]:
     """(Hypotheses [K,...], attended positions [K,T] or None) of each sentence, in order."""
+    decoding.validate()
     decoder = decoding.decoder
     if decoder not in DECODERS:
         raise UserError(f"translate: no decoder is called {decoder!r}; there are {', '.join(sorted(DECODERS))}")

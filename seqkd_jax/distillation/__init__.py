@@ -8,7 +8,7 @@ training source, Seq-Inter the one of its n-best list nearest to the reference (
   distilled_corpus  train.<source> and train.<target> line by line beside the original, scores, filters, a card
 """
 
-from seqkd_jax.distillation.distilled_corpus import HOLDS, check_filters, write_corpus
+from seqkd_jax.distillation.distilled_corpus import HOLDS, write_corpus
 from seqkd_jax.distillation.nbest import Candidate, NBest, n_best, read_n_best
 from seqkd_jax.distillation.selection import SELECTIONS, Choice, choose, kim_rush
 
@@ -18,7 +18,6 @@ __all__ = [
     "Candidate",
     "Choice",
     "NBest",
-    "check_filters",
     "choose",
     "kim_rush",
     "n_best",

@@ -112,19 +112,11 @@ def _probability(choice: Choice) -> float:
     return math.exp(choice.candidate.log_prob) if choice.candidate.finished else 0.0
 
 
-def check_filters(config: FilterConfig) -> None:
-    """UserError for values out of range."""
-    if not 0 <= config.drop_worst < 1:
-        raise UserError(f"drop_worst is {config.drop_worst}: it must be at least 0 and below 1")
-    if config.max_length_ratio != 0 and config.max_length_ratio < 1:
-        raise UserError(f"max_length_ratio is {config.max_length_ratio}: it must be at least 1, or 0 for none")
-
-
 def apply_filters(
     sources: Sequence[str], choices: Sequence[Choice], config: FilterConfig
 ) -> tuple[list[int], dict[str, int]]:
     """The indices of the pairs that pass all filters, and how many each dropped, in the order they are applied in."""
-    check_filters(config)
+    config.validate()
     kept, seen = [], set()
     counts = dict.fromkeys(("empty", "unfinished", "duplicate", "length_ratio", "worst_score"), 0)
     for index, (source, choice) in enumerate(zip(sources, choices, strict=True)):

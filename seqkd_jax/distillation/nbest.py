@@ -3,14 +3,14 @@
 import gzip
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from seqkd_jax import checkpoint
 from seqkd_jax.decoding import Decoding, Translation, translate_lines
 from seqkd_jax.types import Translator, UserError
-from seqkd_jax.utils import files, progress
+from seqkd_jax.utils import files, progress, settings
 
 FORMAT = 1  # of the shards
 
@@ -19,7 +19,8 @@ class NBest(NamedTuple):
     """The n-best lists of a corpus: their directory, and what they were made with."""
 
     directory: Path
-    settings: dict  # all that decides their content, beside the lines
+    settings: dict  # for the card: all that decides their content, beside the lines
+    identity: dict  # of the same, to compare
     shards: list[Sequence[str]]  # the source lines of each
     teacher: dict  # for the card: where the checkpoint was, its model
 
@@ -51,17 +52,21 @@ def n_best(
     the i-th, so that n processes can share the work; the bytes are those of one process.
     """
     decoding, system = replace(decoding, chunk=shard_lines), teacher.system
-    settings = {
+    made = {
         "format": FORMAT,
         "checkpoint": teacher.fingerprint,  # of the weights that decode, not of what is there now
-        "search": asdict(decoding.search),
+        **({} if teacher.replica is None else {"replica": teacher.replica}),
+    }
+    identity = {**made, "decoding": settings.identity(replace(decoding, chunk=Decoding.chunk))}
+    told = {
+        **made,
+        "search": settings.to_json(decoding.search),
         "decoder": decoding.decoder,
         "source_buckets": list(decoding.source_buckets),
         "batch_tokens": decoding.batch_tokens,
-        **({} if teacher.replica is None else {"replica": teacher.replica}),
     }
     shards = [lines[start : start + shard_lines] for start in range(0, len(lines), shard_lines)]
-    found = NBest(Path(directory), settings, shards, {"path": teacher.name, "model": teacher.config_json})
+    found = NBest(Path(directory), told, identity, shards, {"path": teacher.name, "model": teacher.config_json})
     todo = [number for number in range(part[0], len(shards), part[1]) if _whole(found, number) is None]
     if len(todo) < len(shards):
         progress.log(f"{name}: {len(shards) - len(todo)} of {len(shards)} shards need no decoding")
@@ -91,7 +96,7 @@ def _shard(found: NBest, number: int) -> Path:
 
 def _identity(found: NBest, number: int) -> str:
     first = len(found.shards[0]) * number
-    return files.sha256_json([found.settings, first, list(found.shards[number])])
+    return files.sha256_json([found.identity, first, list(found.shards[number])])
 
 
 def _write_shard(found: NBest, number: int, lists: Iterator[Translation]) -> None:

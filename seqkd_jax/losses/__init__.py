@@ -89,21 +89,21 @@ def over_positions(loss: Loss) -> Callable:
 
 
 def arguments_from(config: LossConfig) -> LossArguments:
-    """The traced settings of a configuration, as Python floats. Raises UserError on a value outside its range.
+    """The traced settings of a configuration that is valid, as Python floats.
 
     `temperature_scaling` names the convention for the teacher's term: "hinton" multiplies by T^2, so that its gradient
     keeps its size as T grows (Hinton, Vinyals & Dean 2015, section 2); "none" by 1; "inverse" by 1/T^2, which is what
     the code of Abnar, Dehghani & Zuidema 2020 does. At T = 1, Kim & Rush's choice, all three are the same.
     """
-    _check("label_smoothing", config.label_smoothing, 0.0 <= config.label_smoothing < 1.0, "from 0 to below 1")
-    _check("alpha", config.alpha, 0.0 <= config.alpha <= 1.0, "from 0 to 1")
-    _check("temperature", config.temperature, 0.0 < config.temperature < float("inf"), "above 0")
-    if config.temperature_scaling not in TEMPERATURE_SCALINGS:
-        raise UserError(
-            f"temperature_scaling {config.temperature_scaling!r} is not one of {', '.join(TEMPERATURE_SCALINGS)}"
-        )
     scale = TEMPERATURE_SCALINGS[config.temperature_scaling](config.temperature)
     return LossArguments(float(config.alpha), float(config.temperature), float(scale), float(config.label_smoothing))
+
+
+def require_loss(name: str, named: str = "loss.name") -> Loss:
+    """The entry of LOSSES; UserError if there is none. named: what the user calls the setting."""
+    if name not in LOSSES:
+        raise UserError(f"{named} is {name!r}: it must be one of {', '.join(LOSSES)}")
+    return LOSSES[name]
 
 
 def _gold(student, label, smoothing):
@@ -124,11 +124,6 @@ def _normaliser(logits):
     # normaliser at the student's T costs less than `lax.cond(T == 1)` saves: the branch would stop XLA from fusing.
     top = jax.lax.stop_gradient(jnp.max(logits))
     return top, jnp.log(jnp.sum(jnp.exp(logits - top)))
-
-
-def _check(name: str, value: float, right: bool, wanted: str) -> None:
-    if not right:
-        raise UserError(f"{name} is {value}: it must be {wanted}")
 
 
 TEMPERATURE_SCALINGS: dict[str, Callable[[float], float]] = {

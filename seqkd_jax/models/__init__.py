@@ -28,7 +28,7 @@ from seqkd_jax.models.lstm import build_lstm
 from seqkd_jax.models.sequence_lstm import build_sequence_lstm
 from seqkd_jax.models.sequence_transformer import build_sequence_transformer
 from seqkd_jax.models.transformer import build_transformer
-from seqkd_jax.types import Model, Translator, require_choices
+from seqkd_jax.types import Model, Translator
 
 __all__ = ["MODELS", "READERS", "TRANSLATORS", "Entry", "build", "ensemble", "kind_of", "parameter_count"]
 
@@ -61,9 +61,10 @@ def kind_of(config: ModelConfig) -> str:
 
 @functools.cache
 def build(config: ModelConfig, source_size: int, target_size: int) -> Translator | Model:
-    """The model of a configuration; equal configurations share one, and with it every compiled function."""
-    require_choices(config)
-    return MODELS[kind_of(config)].build(config, source_size, target_size)
+    """The model of a configuration; equal ones share it, and every compiled function. UserError if it is no model."""
+    kind = kind_of(config)
+    config.validate(lambda name: f"{kind}.{name}")
+    return MODELS[kind].build(config, source_size, target_size)
 
 
 def parameter_count(model) -> int:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from seqkd_jax.config import CNNConfig, MLPConfig
-from seqkd_jax.models.layers import dropout, fold_keys, require_rates, vocabulary_logits
+from seqkd_jax.models.layers import dropout, fold_keys, vocabulary_logits
 from seqkd_jax.types import Model, UserError
 
 SIDE = 28  # pixels
@@ -167,30 +167,14 @@ class MLPClassifier(nn.Module):
         return vocabulary_logits(features, *self.output, "float32")
 
 
-def _check_cnn(config: CNNConfig) -> None:
-    """Raise UserError for a configuration that is no model."""
-    channels, maxout, pools = config.channels, config.maxout, config.pools
-    if not len(channels) == len(maxout) == len(pools) > 0:
-        lengths = f"{len(channels)} channels, {len(maxout)} maxout and {len(pools)} pools"
-        raise UserError(f"cnn: {lengths}; each layer needs one of each, and there must be a layer")
+def _require_pixels(config: CNNConfig) -> None:
+    """UserError for pools of more pixels than an image has left."""
     side = SIDE
-    for layer, (wide, units, pool) in enumerate(zip(channels, maxout, pools, strict=True), start=1):
-        if units < 1 or wide < 1 or wide % units:
-            raise UserError(f"cnn: maxout ({units} units) must divide the {wide} channels of layer {layer}")
-        if config.groups < 1 or units % config.groups:
-            raise UserError(f"cnn: groups ({config.groups}) must divide the {units} units of layer {layer}")
+    for layer, pool in enumerate(config.pools, start=1):
         side -= 2
-        if not 1 <= pool <= side:
-            raise UserError(f"cnn: the pool of layer {layer} is {pool}; it must be from 1 to {side}, the side there")
+        if pool > side:
+            raise UserError(f"cnn: the pool of layer {layer} is {pool}: it must be from 1 to {side}, the side there")
         side //= pool
-    require_rates("cnn", config, "dropout")
-
-
-def _check_mlp(config: MLPConfig) -> None:
-    """Raise UserError for a configuration that is no model."""
-    if not config.widths or min(config.widths) < 1:
-        raise UserError(f"mlp: widths are {config.widths}; at least one layer is needed, each at least 1 wide")
-    require_rates("mlp", config, "dropout")
 
 
 def _model(module: nn.Module) -> Model:
@@ -204,12 +188,11 @@ def _model(module: nn.Module) -> Model:
 def build_cnn(config: CNNConfig, source_size: int, target_size: int) -> Model:
     """The network for so many classes (target_size); UserError if the configuration is no model."""
     del source_size  # pixels have no vocabulary
-    _check_cnn(config)
+    _require_pixels(config)
     return _model(CNNClassifier(config, target_size))
 
 
 def build_mlp(config: MLPConfig, source_size: int, target_size: int) -> Model:
     """The perceptron for so many classes (target_size); UserError if the configuration is no model."""
     del source_size  # pixels have no vocabulary
-    _check_mlp(config)
     return _model(MLPClassifier(config, target_size))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Shaped
 
-from seqkd_jax.types import PAD, UserError, require_at_least, require_shares
+from seqkd_jax.types import PAD, UserError
 
 DECODING = "decoding"  # beside the parameters: copies of weights, laid out for decoding
 LEVELS = 2**16  # a mask compares 16 random bits with round(rate * LEVELS): rates are rounded to 1/65536
@@ -76,16 +76,6 @@ def require_tied(name: str, config, source_size: int, target_size: int) -> None:
     """UserError if output weights are to be the embeddings and cannot be."""
     if config.tied and source_size != target_size:
         raise UserError(f"{name}: tied needs one vocabulary, got {source_size} and {target_size} entries: tied=False")
-
-
-def require_sizes(name: str, config, *sizes: str) -> None:
-    """UserError for a number of layers, or a width, below 1."""
-    require_at_least(config, lambda size: f"{name}: {size}", **dict.fromkeys(sizes, 1))
-
-
-def require_rates(name: str, config, *rates: str) -> None:
-    """UserError for a dropout rate outside [0, 1)."""
-    require_shares(config, lambda rate: f"{name}: {rate}", *rates)
 
 
 def reorder(leaf: Shaped[Array, "B K ..."], parents: Int[Array, "B K"] | None) -> Shaped[Array, "B K ..."]:

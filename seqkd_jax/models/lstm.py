@@ -24,8 +24,6 @@ from seqkd_jax.models.layers import (
     prepared_head,
     preparing,
     reorder,
-    require_rates,
-    require_sizes,
     vocabulary_logits,
 )
 from seqkd_jax.models.recurrence import Weight, apply_weight, lstm_cell, lstm_layer, scan_products
@@ -198,8 +196,6 @@ class LSTMTranslator(nn.Module):
 
 def build_lstm(config: LSTMConfig, source_size: int, target_size: int) -> Translator:
     """The translator for vocabularies of these sizes; UserError if the configuration is no model."""
-    require_sizes("lstm", config, "layers", "size")
-    require_rates("lstm", config, "dropout")
     module = LSTMTranslator(config, source_size, target_size)
     return Translator(
         init=lambda key: module.init(key, jnp.zeros((1, 1), jnp.int32), 1, method="start"),

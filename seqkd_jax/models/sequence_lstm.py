@@ -18,8 +18,6 @@ from seqkd_jax.models.layers import (
     dropout,
     fold_keys,
     read_positions,
-    require_rates,
-    require_sizes,
     require_tied,
     vocabulary_logits,
 )
@@ -106,9 +104,7 @@ class SequenceLSTM(nn.Module):
 
 def build_sequence_lstm(config: SequenceLSTMConfig, source_size: int, target_size: int) -> Model:
     """The model that reads a vocabulary of one size and predicts entries of another; UserError if it is none."""
-    require_sizes("sequence_lstm", config, "layers", "size")
     require_tied("sequence_lstm", config, source_size, target_size)
-    require_rates("sequence_lstm", config, "dropout", "recurrent_dropout", "input_dropout")
     module = SequenceLSTM(config, source_size, target_size)
     return Model(
         init=lambda key: module.init(key, jnp.zeros((1, 1), jnp.int32), method="features"),

@@ -17,8 +17,6 @@ from seqkd_jax.models.layers import (
     dropout,
     fold_keys,
     read_positions,
-    require_rates,
-    require_sizes,
     require_tied,
     vocabulary_logits,
 )
@@ -73,16 +71,7 @@ class SequenceTransformer(nn.Module):
 
 def build_sequence_transformer(config: SequenceTransformerConfig, source_size: int, target_size: int) -> Model:
     """The model that reads a vocabulary of one size and predicts entries of another; UserError if it is none."""
-    require_sizes("sequence_transformer", config, "layers", "width", "heads", "feed_forward")
-    if config.width % config.heads:
-        raise UserError(f"sequence_transformer: width {config.width} must be a multiple of heads ({config.heads})")
-    if not config.causal and config.reads == "every":
-        raise UserError("sequence_transformer: a language model must be causal, or each position sees its own label")
-    if config.causal and config.reads == "first":
-        raise UserError("sequence_transformer: the first position of a causal model sees nothing else: causal=False")
     require_tied("sequence_transformer", config, source_size, target_size)
-    rates = ("dropout", "embedding_dropout", "attention_dropout", "activation_dropout")
-    require_rates("sequence_transformer", config, *rates)
     module = SequenceTransformer(config, source_size, target_size)
     return Model(
         init=lambda key: module.init(key, jnp.zeros((1, 1), jnp.int32), method="features"),

@@ -28,8 +28,6 @@ from seqkd_jax.models.layers import (
     prepared_head,
     preparing,
     reorder,
-    require_rates,
-    require_sizes,
     vocabulary_logits,
 )
 from seqkd_jax.models.transformer_layers import DecoderLayer, EncoderLayer, Keys, layer_norm
@@ -151,25 +149,13 @@ class TransformerTranslator(nn.Module):
         return dropout(embedded.astype(self.config.compute), self.config.dropout, keys)
 
 
-def _check(config: TransformerConfig, source_size: int, target_size: int) -> None:
-    """Raise UserError for a configuration that is no model."""
-    require_sizes("transformer", config, "width", "heads", "feed_forward")
-    if config.width % 2 or config.width % config.heads:
-        raise UserError(f"transformer: width {config.width} must be even and a multiple of heads ({config.heads})")
-    if config.decoder_layers < 1 or config.encoder_layers < 0:
-        layers = f"{config.encoder_layers} encoder and {config.decoder_layers} decoder layers"
-        raise UserError(f"transformer: {layers}; at least one decoder layer is needed")
+def build_transformer(config: TransformerConfig, source_size: int, target_size: int) -> Translator:
+    """The translator for vocabularies of these sizes; UserError if the configuration does not fit them."""
     if config.tied == "all" and source_size != target_size:
         sizes = f"{source_size} source and {target_size} target entries"
         raise UserError(
             f"transformer: tied=all needs one joint vocabulary, got {sizes}; take tied=target or joint=True"
         )
-    require_rates("transformer", config, "dropout", "attention_dropout", "activation_dropout")
-
-
-def build_transformer(config: TransformerConfig, source_size: int, target_size: int) -> Translator:
-    """The translator for vocabularies of these sizes; UserError if the configuration does not fit them."""
-    _check(config, source_size, target_size)
     module = TransformerTranslator(config, source_size, target_size)
     return Translator(
         init=lambda key: module.init(

@@ -17,13 +17,13 @@ import numpy as np
 from seqkd_jax import checkpoint
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.data.batches import Position
-from seqkd_jax.losses import LOSSES, arguments_from
+from seqkd_jax.losses import require_loss
 from seqkd_jax.training import train_step
 from seqkd_jax.training.preemption import stop_signal
 from seqkd_jax.training.run_state import STEPS, Replica, RunState, append_metrics, metadata, resume, with_replica
 from seqkd_jax.training.schedule import after_epoch, learning_rate
 from seqkd_jax.training.train_step import Teacher, TrainState
-from seqkd_jax.types import Batch, UserError, require_at_least, require_choices, require_shares
+from seqkd_jax.types import Batch, UserError
 from seqkd_jax.utils import files, performance, progress
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -91,8 +91,8 @@ def fit(
     an error once none is left. UserError: a setting out of its range; a directory that holds another run, by its
     configuration or by what it is made of, or that another process trains in.
     """
-    _check(config)
-    if LOSSES[config.loss.name].needs_teacher and teacher is None:
+    config.validate()
+    if require_loss(config.loss.name).needs_teacher and teacher is None:
         raise UserError(f"loss {config.loss.name!r} needs a teacher: give its checkpoint")
     devices = train_step.devices(config.devices)
     update = train_step.update_for(model, config, devices, teacher)  # what cannot be is said before anything is written
@@ -107,31 +107,6 @@ def fit(
     rate = run.tokens / run.seconds if run.seconds else 0.0
     fraction = run.flops / run.seconds / performance.matrix_peak() / len(devices) if run.seconds else 0.0
     return Summary(directory / "best", directory / "last", run.step, _outcomes(config, run), rate, fraction)
-
-
-def _check(config: TrainConfig) -> None:
-    """UserError for a setting that no run can have."""
-    require_at_least(config, seed=0, epochs=1, log_every=1, accumulate=1, devices=0)
-    require_at_least(config, max_steps=0, validate_every=0, patience=0, keep=0)
-    if config.seed + config.replicas > 2**32:
-        raise UserError(f"seed is {config.seed}: it and those of all replicas must be below {2**32}")
-    if config.loss.name not in LOSSES:
-        raise UserError(f"loss.name is {config.loss.name!r}: it must be one of {', '.join(sorted(LOSSES))}")
-    arguments_from(config.loss)
-    require_choices(config)
-    require_choices(config.optimiser, "optimiser.{}".format)
-    require_at_least(config.optimiser, "optimiser.{}".format, **dict.fromkeys(_NOT_NEGATIVE, 0))
-    require_shares(config, str, "average_decay")
-    require_shares(config.optimiser, "optimiser.{}".format, "b1", "b2")
-    if config.optimiser.restart_stretch < 1:
-        stretch = config.optimiser.restart_stretch
-        raise UserError(f"restart_stretch is {stretch}: it must be at least 1, or the restarts would come ever faster")
-
-
-_NOT_NEGATIVE = (
-    "learning_rate", "clip_norm", "l2", "epsilon", "warmup_steps", "hold_steps", "decay_steps", "decay_from_epoch",
-    "decay_factor", "restart_peak", "restart_floor",
-)  # fmt: skip
 
 
 def _outcomes(config: TrainConfig, run: RunState) -> list[Outcome]:

@@ -6,7 +6,6 @@ metadata of last/. metrics.jsonl is for people; it is cut back to the checkpoint
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from seqkd_jax.training import train_step
 from seqkd_jax.training.schedule import Decay
 from seqkd_jax.training.train_step import TrainState
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files
+from seqkd_jax.utils import files, settings
 
 FREE = (
     "devices",
@@ -67,7 +66,7 @@ def metadata(config: TrainConfig, inputs: Mapping[str, str], run: RunState) -> d
     """What a checkpoint of this run says of it."""
     replicas = [{**replica._asdict(), "decay": replica.decay._asdict()} for replica in run.replicas]
     state = plain({**run._asdict(), "replicas": replicas})
-    return {"config": plain(asdict(config)), "inputs": dict(inputs), "step": run.step, "run": state}
+    return {"config": settings.to_json(config), "inputs": dict(inputs), "step": run.step, "run": state}
 
 
 def plain(value: Any) -> Any:
@@ -108,16 +107,15 @@ def _require_same(directory: Path, stored: dict, config: TrainConfig, inputs: Ma
     """UserError if a checkpoint's metadata are not of this run."""
     if "config" not in stored:
         raise UserError(f"{directory}: holds a checkpoint that is of no training run; use another directory")
-    for key, value in plain(asdict(config)).items():
-        if stored["config"].get(key) != value and key not in FREE:
-            raise UserError(
-                f"{directory}: holds a run with {key}={stored['config'].get(key)}, not {value}; use another directory"
-            )
+    before = settings.from_json(TrainConfig, stored["config"], lambda name: f"{directory}: holds a run whose {name}")
+    for name, old, new in settings.differences(before, config):
+        if name not in FREE:
+            raise UserError(f"{directory}: holds a run with {name}={old}, not {new}; use another directory")
     for key, value in inputs.items():
-        before = checkpoint.inputs_of(stored).get(key, value)
-        if before != value:
+        found = checkpoint.inputs_of(stored).get(key, value)
+        if found != value:
             raise UserError(
-                f"{directory}: holds a run with another {key} ({before[:12]}, not {value[:12]}); use another directory"
+                f"{directory}: holds a run with another {key} ({found[:12]}, not {value[:12]}); use another directory"
             )
 
 

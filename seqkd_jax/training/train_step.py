@@ -80,8 +80,6 @@ TEACHER_SITE = 2**31 - 1  # of the keys of a teacher's dropout
 
 def replicas(config: TrainConfig, teacher: Teacher | None = None) -> Replicas:
     """The replicas of a run on the present backend."""
-    if config.replicas < 1:
-        raise UserError(f"replicas={config.replicas}: at least 1")
     by = FASTER.get(jax.default_backend(), "vmap") if config.replicas_by == "auto" else config.replicas_by
     return Replicas(config.replicas, by, teacher is not None and teacher.each)
 

@@ -21,7 +21,7 @@ from seqkd_jax.decoding import Decoding, require_length, translate_lines
 from seqkd_jax.evaluation import likelihood, metrics
 from seqkd_jax.training import loop, teacher_cache, train_step
 from seqkd_jax.types import Model, System, Translator, UserError
-from seqkd_jax.utils import files, progress
+from seqkd_jax.utils import files, progress, settings
 
 
 class Run(NamedTuple):
@@ -112,7 +112,7 @@ def _inputs(run: Run, train: batches.Encoded, valid: batches.Encoded, plan: batc
     """What decides the run beside its configuration -> SHA-256; another of these is another run."""
     checkpoints = {"start": run.start, "teacher": run.teacher}
     return {
-        "model": files.sha256_json([type(run.model).__name__, dataclasses.asdict(run.model)]),
+        "model": files.sha256_json(settings.identity(run.model)),
         "vocabulary": run.vocabularies.fingerprint,
         "training corpus": batches.fingerprint(train),
         "validation corpus": batches.fingerprint(valid),

@@ -36,18 +36,24 @@ def test_what_an_option_is_for_lets_it_pass():
 @pytest.mark.parametrize(
     "command, said",
     [
-        (["translate", "--checkpoint", "c", "--n-best", "-1"], "--n-best is -1: it must be at least 0"),
+        (
+            ["translate", "--checkpoint", "c", "--n-best", "-1"],
+            "--n-best is -1: it must be a whole number from 0 to 4,096",
+        ),
         (["translate", "--checkpoint", "c", "--read-ahead", "-1"], "--read-ahead is -1"),
         (["translate", "--checkpoint", "c", "--batch-tokens", "0"], "--batch-tokens is 0"),
         (["distill", "--checkpoint", "c", "--out", "o", "--shard-lines", "0"], "--shard-lines is 0"),
         (
             ["distill", "--checkpoint", "c", "--out", "o", "--filters.drop-worst", "5"],
-            "drop_worst is 5.0: it is a share",
+            "--filters.drop-worst is 5.0: it must be a number from 0 to below 1",
         ),
-        (["distill", "--checkpoint", "c", "--out", "o", "--filters.drop-worst", "-0.1"], "drop_worst is -0.1"),
+        (
+            ["distill", "--checkpoint", "c", "--out", "o", "--filters.drop-worst", "-0.1"],
+            "--filters.drop-worst is -0.1",
+        ),
         (
             ["distill", "--checkpoint", "c", "--out", "o", "--filters.max-length-ratio", "0.5"],
-            "must be at least 1, or 0",
+            "from 1 to 1e+09, or 0",
         ),
         (["evaluate", "--checkpoint", "c", "--repetitions", "-1"], "--repetitions is -1"),
         (["translate", "--checkpoint", "c", "--decoder", "greedy", "--n-best", "2"], "gives one translation"),

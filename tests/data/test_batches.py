@@ -191,9 +191,9 @@ def test_a_position_of_another_plan_is_refused():
     [
         (BatchConfig(tokens=0), "exactly one"),
         (BatchConfig(tokens=10, sentences=3), "exactly one"),
-        (BatchConfig(tokens=-5, sentences=3), "exactly one"),
-        (BatchConfig(buckets=0), "buckets 0"),
-        (BatchConfig(data_seed=-1), "data_seed -1"),
+        (BatchConfig(tokens=-5, sentences=3), "tokens is -5"),
+        (BatchConfig(buckets=0), "buckets is 0"),
+        (BatchConfig(data_seed=-1), "data_seed is -1"),
     ],
 )
 def test_bad_configurations_are_named(config, problem):

@@ -104,7 +104,7 @@ def test_raw_text_is_refused_for_words():
 @pytest.mark.parametrize(
     "config, sources, problem",
     [
-        (VocabularyConfig(size=4), SOURCES, "size 4"),
+        (VocabularyConfig(size=4), SOURCES, "size is 4"),
         (VocabularyConfig(size=9), SOURCES, "size 9.*smaller than"),
         (BPE, ["", "  "], None),
         (SEPARATE, [], "no text"),
@@ -176,7 +176,7 @@ def test_a_bad_description_is_refused(tmp_path):
     good = json.loads(path.read_text())
     for bad in ([], {**good, "format": 99}, {"format": 1}, {**good, "config": {"sise": 3}}):
         path.write_text(json.dumps(bad))
-        with pytest.raises(UserError, match="seqkd vocab"):
+        with pytest.raises(UserError, match="seqkd vocab|sise: there is no such setting"):
             vocabulary.load(tmp_path)
 
 

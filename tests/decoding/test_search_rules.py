@@ -12,7 +12,7 @@ from tiny import WITHOUT_ATTENTION, next_log_probs, parameters
 
 from seqkd_jax import models
 from seqkd_jax.config import LSTMConfig, SearchConfig, TransformerConfig
-from seqkd_jax.decoding.search import DECODERS, PROFILES, named_rules, rules
+from seqkd_jax.decoding.search import DECODERS, PROFILES, named_rules
 from seqkd_jax.decoding.search.rules import RULES
 from seqkd_jax.types import EOS, PAD, UNK, UserError
 
@@ -235,9 +235,9 @@ def test_padding_needs_no_attention():
 
 def test_limits_that_hold_for_every_sentence_are_taken():
     """One token at least, twice the source at most: no contradiction, since a source has a token."""
-    rules.check(SearchConfig(min_length_b=1, max_length_a=2, max_length_b=0))
+    SearchConfig(min_length_b=1, max_length_a=2, max_length_b=0).validate()
     for wrong in ({"min_length_b": 3, "max_length_a": 2, "max_length_b": 0}, {"min_length_a": 2, "max_length_a": 1}):
         with pytest.raises(UserError, match="the least length .* can exceed the greatest"):
-            rules.check(SearchConfig(**wrong))
+            SearchConfig(**wrong).validate()
     with pytest.raises(UserError, match="sample_seed is -1"):
-        rules.check(SearchConfig(sample_seed=-1))
+        SearchConfig(sample_seed=-1).validate()

@@ -229,4 +229,4 @@ def test_a_missing_teacher_is_named():
 )
 def test_settings_out_of_range_are_named(field, value):
     with pytest.raises(UserError, match=f"{field} is {value}"):
-        arguments_from(LossConfig(**{field: value}))
+        LossConfig(**{field: value}).validate()

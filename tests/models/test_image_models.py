@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqkd_jax import models
 from seqkd_jax.config import CNNConfig, MLPConfig
 from seqkd_jax.models.images import build_cnn, build_mlp
 from seqkd_jax.types import UserError
@@ -200,27 +201,27 @@ def test_initial_scales():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"maxout": (32, 32)}, "3 channels, 2 maxout and 3 pools"),
-        ({"channels": (), "maxout": (), "pools": ()}, "there must be a layer"),
-        ({"groups": 3}, r"groups \(3\) must divide the 32 units of layer 1"),
-        ({"groups": 0}, r"groups \(0\)"),
-        ({"maxout": (32, 32, 5)}, r"maxout \(5 units\) must divide the 16 channels of layer 3"),
-        ({"maxout": (32, 32, 2)}, r"groups \(4\) must divide the 2 units of layer 3"),
-        ({"pools": (1, 2, 11)}, "pool of layer 3 is 11; it must be from 1 to 10"),
-        ({"pools": (13, 2, 1)}, "pool of layer 2 is 2; it must be from 1 to 0"),
-        ({"pools": (0, 2, 2)}, "pool of layer 1 is 0"),
+        ({"maxout": (32, 32)}, "have 3, 2 and 3 entries"),
+        ({"channels": (), "maxout": (), "pools": ()}, "one at least"),
+        ({"groups": 3}, "groups is 3: it must divide the 32 units of layer 1"),
+        ({"groups": 0}, "groups is 0"),
+        ({"maxout": (32, 32, 5)}, "maxout is 5 in layer 3: it must divide its 16 channels"),
+        ({"maxout": (32, 32, 2)}, "groups is 4: it must divide the 2 units of layer 3"),
+        ({"pools": (1, 2, 11)}, "pool of layer 3 is 11: it must be from 1 to 10"),
+        ({"pools": (13, 2, 1)}, "pool of layer 2 is 2: it must be from 1 to 0"),
+        ({"pools": (0, 2, 2)}, "pools is 0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
     ],
 )
 def test_a_configuration_that_is_no_cnn_is_named(change, message):
-    with pytest.raises(UserError, match=f"^cnn: .*{message}"):
-        build_cnn(dataclasses.replace(CNNConfig(), **change), 0, V)
+    with pytest.raises(UserError, match=f"^cnn[.:].*{message}"):
+        models.build(dataclasses.replace(CNNConfig(), **change), 0, V)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"widths": ()}, "widths are"), ({"widths": (8, 0)}, "at least 1 wide"), ({"dropout": -0.1}, "dropout is -0.1")],
+    [({"widths": ()}, "widths is empty"), ({"widths": (8, 0)}, "widths is 0"), ({"dropout": -0.1}, "dropout is -0.1")],
 )
 def test_a_configuration_that_is_no_mlp_is_named(change, message):
-    with pytest.raises(UserError, match=f"^mlp: .*{message}"):
-        build_mlp(dataclasses.replace(MLPConfig(), **change), 0, V)
+    with pytest.raises(UserError, match=rf"^mlp\.{message}"):
+        models.build(dataclasses.replace(MLPConfig(), **change), 0, V)

@@ -213,7 +213,11 @@ def test_shared_weights_are_one_layer():
 @pytest.mark.parametrize(
     ("config", "classes", "message"),
     [
-        (dataclasses.replace(TRANSFORMER, heads=3), V, "width 8 must be a multiple of heads"),
+        (
+            dataclasses.replace(TRANSFORMER, heads=3),
+            V,
+            "width is 8: it must be a multiple of sequence_transformer.heads",
+        ),
         (dataclasses.replace(TRANSFORMER, layers=0), V, "layers is 0"),
         (dataclasses.replace(TRANSFORMER, causal=False), V, "must be causal"),
         (dataclasses.replace(TRANSFORMER, reads="first", tied=False), 2, "first position of a causal model"),

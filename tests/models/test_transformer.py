@@ -205,9 +205,9 @@ def test_the_scale_of_initialisation():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"heads": 3}, "multiple of heads"),
+        ({"heads": 3}, "multiple of transformer.heads"),
         ({"width": 15, "heads": 5}, "even"),
-        ({"decoder_layers": 0}, "decoder layer"),
+        ({"decoder_layers": 0}, "decoder_layers is 0"),
         ({"tied": "all"}, "joint"),
         ({"attention_dropout": 1.0}, "attention_dropout"),
     ],

@@ -1,17 +1,14 @@
 """Stages: made once, whole, by identity; killed and damaged ones."""
 
-import dataclasses
-import json
 import multiprocessing
 import os
 import threading
 import time
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
 from experiments.core import command, stages
-from seqkd_jax.config import LSTMConfig, SearchConfig, TransformerConfig
 from seqkd_jax.types import UserError
 
 
@@ -78,27 +75,6 @@ def test_a_part_of_a_stage_is_an_input_too(tmp_path):
     assert stages.content_hash(same / "inner") == stages.content_hash(above / "inner"), "where it lies"
     with pytest.raises(UserError, match="no such input"):
         stages.content_hash(tmp_path / "absent")
-
-
-def test_kinds_of_configuration_differ():
-    lstm, transformer = stages.canonical(LSTMConfig()), stages.canonical(TransformerConfig())
-    assert lstm["type"] == "LSTMConfig" and lstm["size"] == 500 and transformer["type"] == "TransformerConfig"
-    assert json.dumps(stages.canonical([SearchConfig(), (1, 2.5, None, True, "x")]))
-
-    @dataclasses.dataclass(frozen=True)
-    class Changed:
-        FORM: ClassVar[int] = 2
-        size: int = 1
-
-    assert stages.canonical(Changed()) == {"type": "Changed", "form": 2, "size": 1}, "old results have another hash"
-
-    class Pair(NamedTuple):
-        left: int
-        right: int
-
-    assert stages.canonical(Pair(1, 2)) == {"type": "Pair", "left": 1, "right": 2}
-    with pytest.raises(TypeError, match="no identity|identity"):
-        stages.canonical({"function": len})
 
 
 def test_a_killed_stage_starts_clean_or_goes_on(tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import functools
 import json
+import math
 import os
 import signal
 from types import SimpleNamespace
@@ -334,37 +335,14 @@ def test_two_processes_do_not_train_in_one_directory(tmp_path, saver):
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [
-        {"epochs": 0},
-        {"log_every": 0},
-        {"accumulate": 0},
-        {"max_steps": -1},
-        {"keep": -1},
-        {"seed": -1},
-        {"devices": -1},
-    ],
-)
-def test_settings_that_no_run_can_have(tmp_path, saver, settings):
-    (name,) = settings
-    with pytest.raises(UserError, match=f"^{name} is {settings[name]}: it must be at least"):
-        fit(tmp_path, saver, dataclasses.replace(CONFIG, **settings))
-    assert not list(tmp_path.iterdir()), "said before anything is written"
-
-
-@pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"seed": 20260711123000}, "seed is 20260711123000: it and those of all replicas must be below 4294967296"),
-        ({"seed": 2**32 - 1, "replicas": 2}, "seed is 4294967295"),
-        ({"loss": LossConfig(alpha=1.5)}, "alpha is 1.5"),
-        ({"loss": LossConfig(temperature=0.0)}, "temperature is 0.0"),
+        ({"epochs": 0}, "epochs is 0: it must be a whole number from 1 to"),
+        ({"seed": 20260711123000}, "seed is 20260711123000"),
+        ({"seed": 2**32 - 1, "replicas": 2}, "seed is 4294967295: it and those of all replicas must be below"),
+        ({"loss": LossConfig(alpha=1.5)}, "loss.alpha is 1.5"),
         ({"loss": LossConfig(name="nil")}, "loss.name is 'nil': it must be one of nll, word_kd"),
-        ({"average_decay": 1.5}, "average_decay is 1.5: it must be at least 0 and below 1"),
-        ({"optimiser": OptimiserConfig(b1=1.0)}, "optimiser.b1 is 1.0: it must be at least 0 and below 1"),
-        ({"optimiser": OptimiserConfig(learning_rate=-1.0)}, "optimiser.learning_rate is -1.0: it must be at least 0"),
-        ({"optimiser": OptimiserConfig(clip_norm=-5.0)}, "optimiser.clip_norm is -5.0: it must be at least 0"),
-        ({"optimiser": OptimiserConfig(decay_factor=-0.5)}, "optimiser.decay_factor is -0.5: it must be at least 0"),
+        ({"optimiser": OptimiserConfig(clip_norm=math.nan)}, "optimiser.clip_norm is nan: it must be a number from 0"),
     ],
 )
 def test_settings_are_looked_at_before_anything_is_written(tmp_path, saver, settings, message):
@@ -388,12 +366,6 @@ def test_a_misspelled_choice_is_not_the_default(tmp_path, saver, part, name, mes
     with pytest.raises(UserError, match=f"^{message}"):
         fit(tmp_path, saver, config)
     assert not list(tmp_path.iterdir())
-
-
-def test_restarts_that_would_never_end_are_refused(tmp_path, saver):
-    rule = OptimiserConfig("adam", 1e-3, "cosine_restarts", decay_steps=100, restart_stretch=0.5)
-    with pytest.raises(UserError, match="restart_stretch is 0.5: it must be at least 1"):
-        fit(tmp_path, saver, dataclasses.replace(CONFIG, optimiser=rule))
 
 
 @pytest.mark.parametrize("order", ["AABC", "ABCA"])

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Int
 
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.decoding.search.beams import advance
-from seqkd_jax.decoding.search.rules import Request, check
+from seqkd_jax.decoding.search.rules import Request
 from seqkd_jax.decoding.search.slots import Pool, Slots, compacted, cut, empty, encoded, refilled, widened
 from seqkd_jax.decoding.search.topk import extensions
 from seqkd_jax.types import Hypotheses, Translator
@@ -30,7 +30,7 @@ def engine(translator: Translator, config: SearchConfig, max_steps: int, slots: 
 
     slots: sentences decoded at a time, at most P (None: P). Rules and results as in `simple.beam_search`, to rounding.
     """
-    check(config)
+    config.validate()
 
     def search(params, request: Request) -> Hypotheses:
         rows = request.source.shape[0]

@@ -73,24 +73,6 @@ def greedy_rules(config: SearchConfig) -> SearchConfig:
     return replace(config, beam=1, stop="first_k_finished", eos_among="first_k", ended="replaced")
 
 
-def check(config: SearchConfig) -> None:
-    """Raise UserError for rules that cannot be searched under."""
-    if config.beam < 1:
-        raise UserError(f"search: beam is {config.beam}; it must be 1 or more")
-    if config.length_alpha < 0:
-        raise UserError(f"search: length_alpha is {config.length_alpha}; below 0 the stop bound fails, take 0 or more")
-    if config.coverage_penalty < 0:
-        raise UserError(f"search: coverage_penalty is {config.coverage_penalty}; it rewards below 0, take 0 or more")
-    if config.no_repeat_ngram < 0:
-        raise UserError(f"search: no_repeat_ngram is {config.no_repeat_ngram}; take 0 (off) or more")
-    if not 0 <= config.sample_seed < 2**32:
-        raise UserError(f"search: sample_seed is {config.sample_seed}; it must be from 0 to 2^32 - 1")
-    shortest = config.min_length_a + config.min_length_b, config.max_length_a + config.max_length_b  # of one token
-    if config.min_length_a > config.max_length_a or shortest[0] > shortest[1]:
-        least, most = f"{config.min_length_a}x+{config.min_length_b}", f"{config.max_length_a}x+{config.max_length_b}"
-        raise UserError(f"search: the least length {least} can exceed the greatest {most}; lower min_length_a or _b")
-
-
 def allowed(config: SearchConfig, t, live, log_probs: Float[Array, "K V"], request: Request) -> Float[Array, "K V"]:
     """Log-probabilities of one sentence's next tokens, -inf where the rules forbid one; they stay the model's own.
 

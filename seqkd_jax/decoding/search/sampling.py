@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.decoding.search.rules import Request
 from seqkd_jax.decoding.search.simple import one_by_one
-from seqkd_jax.types import Hypotheses, Translator, UserError
+from seqkd_jax.types import Hypotheses, Translator
 
 
 def sample(translator: Translator, config: SearchConfig, max_steps: int) -> Callable[..., Hypotheses]:
@@ -26,7 +26,7 @@ def sample(translator: Translator, config: SearchConfig, max_steps: int) -> Call
 
     The samples of a smaller beam are among them. One that the rules leave no token for is impossible (score -inf).
     """
-    _check(config)
+    config.validate()
     numbers = np.arange(config.beam)
     draw = jax.vmap(jax.vmap(lambda *each: _draw(config, *each), (None, None, 0, 0)), (None, 0, None, 0))
     samples = one_by_one(
@@ -63,13 +63,3 @@ def _draw(config: SearchConfig, t, draws, sample, log_probs: Float[Array, " V"])
         key = jax.random.fold_in(key, part)
     logits, ids = narrowed(config, log_probs)
     return ids[jax.random.categorical(key, logits)]
-
-
-def _check(config: SearchConfig) -> None:
-    """Raise UserError for a distribution that cannot be drawn from."""
-    if not config.sample_temperature > 0:
-        raise UserError(f"search: sample_temperature is {config.sample_temperature}; above 0, or take decoder greedy")
-    if config.sample_top_k < 0:
-        raise UserError(f"search: sample_top_k is {config.sample_top_k}; the number of tokens to keep, 0 for all")
-    if not 0 < config.sample_top_p <= 1:
-        raise UserError(f"search: sample_top_p is {config.sample_top_p}; a probability above 0, 1 for all tokens")

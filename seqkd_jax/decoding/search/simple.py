@@ -14,7 +14,7 @@ from jax import lax
 
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.decoding.search.beams import advance, candidates, covered_by, first_beams, log_softmax, n_best, uncovered
-from seqkd_jax.decoding.search.rules import Request, allowed, check, score
+from seqkd_jax.decoding.search.rules import Request, allowed, score
 from seqkd_jax.types import BOS, EOS, PAD, Hypotheses, Translator
 
 
@@ -33,7 +33,7 @@ def beam_search(translator: Translator, config: SearchConfig, max_steps: int) ->
     candidates a step, an EOS among the first K finishes its hypothesis, and the first K others live on; or as the
     configuration has it.
     """
-    check(config)
+    config.validate()
     candidates_all = jax.vmap(lambda *row: candidates(config, *row), in_axes=(None, 0, 0, 0))
     advance_all = jax.vmap(lambda *row: advance(config, *row), in_axes=(None, 0, 0, 0, 0))
     reorder = jax.vmap(lambda state, parents: jax.tree.map(lambda leaf: leaf[parents], state))
@@ -84,7 +84,7 @@ def one_by_one(
     choose(t, log_probs [B,count,V], request) -> the next token of each [B,count]. One without an allowed token is
     impossible from then on.
     """
-    check(config)
+    config.validate()
     allowed_all = jax.vmap(lambda *row: allowed(config, *row), in_axes=(None, 0, 0, 0))
 
     def search(params, request: Request) -> Hypotheses:
