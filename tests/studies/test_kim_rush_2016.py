@@ -360,8 +360,8 @@ def test_each_arm_learns_from_its_corpus_its_start_and_its_teacher(monkeypatch, 
             (tmp_path / name / file).write_text(text)
         return tmp_path / name
 
-    def stopped(run, directory, key):
-        seen.append(run)
+    def stopped(run, train, valid, directory, key):
+        seen.append((run, train, valid))
         raise InterruptedError
 
     def corpus_of(kind):
@@ -375,9 +375,9 @@ def test_each_arm_learns_from_its_corpus_its_start_and_its_teacher(monkeypatch, 
     for row in [row for row in rows(workspace.scale) if row.arm.role == "student"]:
         with pytest.raises(InterruptedError):
             pipeline.training(workspace, row)
-        run, arm = seen.pop(), row.arm
-        assert run.train.targets == (gold.targets if arm.corpus == "gold" else [arm.corpus])
-        assert run.valid.targets == valid.targets != gold.targets
+        (run, train, validation), arm = seen.pop(), row.arm
+        assert train.targets == (gold.targets if arm.corpus == "gold" else [arm.corpus])
+        assert validation.targets == valid.targets != gold.targets
         start, taught = scales.start_of(row), arm.loss == "word_kd"
         assert run.start == (tmp_path / start.key if arm.start else None)
         assert run.teacher == (tmp_path / workspace.scale.teacher_row.key if taught else None)
