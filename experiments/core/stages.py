@@ -77,8 +77,8 @@ def content_hash(path: Path | str) -> str:
         if re.search("-[0-9a-f]{12}$", directory.name) and (directory / MANIFEST).is_file():
             inside = path.relative_to(directory).as_posix()
             prefix = "" if inside == "." else f"{inside}/"
-            recorded = read_manifest(directory)["files"].items()
-            return files.sha256_json({name: digest for name, digest in recorded if f"{name}/".startswith(prefix)})
+            listed = read_manifest(directory)["files"].items()
+            return files.sha256_json({name: digest for name, digest in listed if f"{name}/".startswith(prefix)})
     return files.sha256_tree(path)
 
 
@@ -94,12 +94,12 @@ def commits_of(manifest: dict) -> list[str]:
 
 def verify(directory: Path) -> None:
     """UserError, naming the file and the remedy, unless a finished stage holds just what its manifest says."""
-    recorded = read_manifest(directory)["files"]
+    listed = read_manifest(directory)["files"]
     found = set(files.tree(directory)) - {MANIFEST}
-    for name in sorted(found ^ set(recorded)):
+    for name in sorted(found ^ set(listed)):
         state = "is not in its manifest" if name in found else "is missing"
         raise UserError(f"{directory}: damaged, {name} {state}; delete the directory to make it again")
-    for name, digest in recorded.items():
+    for name, digest in listed.items():
         if files.sha256_file(directory / name) != digest:
             raise UserError(f"{directory}: damaged, {name} has changed; delete the directory to make it again")
 

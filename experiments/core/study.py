@@ -148,7 +148,7 @@ def _run(study: Study, options: Options, name: str, scale: Any) -> int:
     base = options.out or Path("runs") / study.name
     out = base / name if options.out is None or len(study.scales(options)) > 1 else base
     workspace = Workspace(scale, study.load(scale, options.data), out / "stages")
-    evaluated = _evaluated(study, workspace, arms, asked)
+    evaluated = evaluate_arms(study, workspace, arms, asked)
     collected = study.collect(workspace, evaluated, out)
     results = {"study": study.name, "scale": scale.name, **report.what_ran(collected.pop("data")), **collected}
     results["deviations"] = list(scale.deviations)
@@ -201,7 +201,7 @@ def _check_data(scale: Any, data: Path | None) -> None:
         raise UserError(f"--data {data}: no such file or directory; it must lead to {scale.files}")
 
 
-def _evaluated(study: Study, workspace: Workspace, arms: Sequence[Any], asked: Sequence[Any]) -> dict:
+def evaluate_arms(study: Study, workspace: Workspace, arms: Sequence[Any], asked: Sequence[Any]) -> dict:
     """Arm -> study.evaluate, of those that are asked for or were made before; the others are told by their key.
 
     Those that are asked for come first: by the time that they are made, another process may have made the others.

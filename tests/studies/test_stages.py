@@ -4,11 +4,13 @@ import multiprocessing
 import os
 import threading
 import time
-from typing import NamedTuple
 
 import pytest
 
-from experiments.core import command, stages
+from experiments.core import stages
+from experiments.core.study import Workspace, evaluate_arms
+from experiments.kim_rush_2016.scales import named, rows
+from experiments.kim_rush_2016.study import STUDY
 from seqkd_jax.types import UserError
 
 
@@ -209,20 +211,18 @@ def test_provenance_names_what_ran(monkeypatch):
     assert os.sep not in found["command"], "a machine's paths do not belong into results"
 
 
-class Making(NamedTuple):
-    make: bool = True
-
-
-def test_arms_that_are_asked_for_are_made_first():
-    """So that what another process makes meanwhile is found, and told in the order of the arms."""
+def test_arms_that_are_asked_for_are_made_first(tmp_path):
+    """So that what another process makes meanwhile is found, and reported in the order of the arms."""
+    first, second, third, *_ = arms = rows(named("smoke"))
     there = set()
 
-    def evaluate(study, arm):
-        if study.make:
-            there.update({arm, "first"})  # the latter by somebody else
+    def evaluate(workspace, arm):
+        if workspace.make:
+            there.update({arm, first})  # the latter by somebody else
         if arm not in there:
             raise stages.NotMade
-        return arm.upper()
+        return arm.key
 
-    found = command.evaluated(("first", "second", "third"), ["third"], Making(), str, evaluate)
-    assert list(found.items()) == [("first", "FIRST"), ("third", "THIRD")]
+    study, workspace = STUDY._replace(evaluate=evaluate), Workspace(None, None, tmp_path)
+    evaluated = evaluate_arms(study, workspace, arms, [third])
+    assert list(evaluated.items()) == [(first, first.key), (third, third.key)]
