@@ -1,6 +1,13 @@
 """Knowledge distillation for sequences in JAX: Kim & Rush 2016, and Abnar, Dehghani & Zuidema 2020.
 
-The rooms, in the order in which they use each other:
+The public API is what `__all__` names:
+
+  import seqkd_jax as kd
+  student = kd.load("student/best")
+  student.translate(["Two dogs are playing."], beam=5)
+
+`kd.train`, `kd.distill` and `kd.evaluate` are the commands of the same names. All other modules and names are internal
+and may move. They are, in the order in which they use each other:
 
   types         the axes, and the types that models, losses, search and training pass to each other
   config        everything that can be set
@@ -14,9 +21,102 @@ The rooms, in the order in which they use each other:
   training      train_step (one update: the only pmap), loop, run_state, teacher_cache, trainer
   distillation  hypotheses -> a distilled corpus; minimum Bayes risk
   marian        Hugging Face's Marian directories, in and out
+  api           the public functions
   cli           the command `seqkd`
 
 The studies are in `experiments`.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seqkd_jax.api import (
+        Batch,
+        BatchConfig,
+        Checkpoint,
+        Corpus,
+        CorpusConfig,
+        Distilled,
+        Ensemble,
+        Evaluation,
+        FilterConfig,
+        Hypotheses,
+        Hypothesis,
+        LoadedTranslator,
+        LossConfig,
+        LSTMConfig,
+        Model,
+        OptimiserConfig,
+        SearchConfig,
+        Summary,
+        System,
+        TrainConfig,
+        TransformerConfig,
+        Translation,
+        Translator,
+        UserError,
+        Vocabularies,
+        VocabularyConfig,
+        distill,
+        evaluate,
+        hold_out,
+        learn_vocabulary,
+        load,
+        load_split,
+        load_vocabulary,
+        named_rules,
+        train,
+    )
+
 __version__ = "0.2.0"
+
+__all__ = [
+    "Batch",
+    "BatchConfig",
+    "Checkpoint",
+    "Corpus",
+    "CorpusConfig",
+    "Distilled",
+    "Ensemble",
+    "Evaluation",
+    "FilterConfig",
+    "Hypotheses",
+    "Hypothesis",
+    "LSTMConfig",
+    "LoadedTranslator",
+    "LossConfig",
+    "Model",
+    "OptimiserConfig",
+    "SearchConfig",
+    "Summary",
+    "System",
+    "TrainConfig",
+    "TransformerConfig",
+    "Translation",
+    "Translator",
+    "UserError",
+    "Vocabularies",
+    "VocabularyConfig",
+    "distill",
+    "evaluate",
+    "hold_out",
+    "learn_vocabulary",
+    "load",
+    "load_split",
+    "load_vocabulary",
+    "named_rules",
+    "train",
+]
+
+
+def __getattr__(name: str):
+    """A public name, imported when it is first used: `import seqkd_jax` alone imports no JAX."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from seqkd_jax import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "seqkd_jax"
 BOTTOM = {"types", "config", "utils"}
 MODEL = BOTTOM | {"data", "models", "losses"}
 ALLOWED = {
-    "__init__": set(),
+    "__init__": {"api"},
     "types": set(),
     "config": {"types", "utils"},
     "utils": {"types"},
@@ -31,8 +31,9 @@ ALLOWED = {
     "training": MODEL | {"checkpoint", "decoding", "evaluation"},
     "distillation": BOTTOM | {"data", "checkpoint", "decoding", "evaluation"},
     "marian": BOTTOM | {"data", "models", "checkpoint"},
+    "api": MODEL | {"checkpoint", "decoding", "evaluation", "training", "distillation"},
     "__main__": {"cli"},
-    "cli": MODEL | {"checkpoint", "decoding", "evaluation", "training", "distillation", "marian", "__init__"},
+    "cli": MODEL | {"checkpoint", "decoding", "evaluation", "training", "distillation", "marian", "api", "__init__"},
 }
 
 # Outside package or attribute -> the only files and folders that may name it.

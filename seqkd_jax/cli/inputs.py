@@ -1,16 +1,16 @@
-"""What the commands read: corpora and vocabularies, as their arguments name them. Between `arguments` and `cli`."""
+"""What the commands read: corpora and vocabularies, as their arguments name them."""
 
 import dataclasses
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from seqkd_jax.cli.options import Pairs, Train
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
 
 
-def load_pairs(pairs: Pairs, split: str):
+def load_pairs(pairs: Pairs, split: Literal["train", "valid", "test"]):
     """A split of the corpus; with hold_out, train and valid are made of the training split."""
     from seqkd_jax.data.corpus import hold_out, load_split
 
@@ -30,13 +30,10 @@ def training_corpus(command: Train, gold: Callable[[], Any]):
 
 def vocabularies(command: Train, gold: Callable[[], Any]):
     """Those of --vocabulary, else of the teacher or start, else learned from the gold training split."""
-    from seqkd_jax.data import vocabulary
+    from seqkd_jax import api
 
-    given = command.vocabulary or command.teacher or command.start
-    if given is None:
-        return vocabulary.learn(gold().sources, gold().targets, command.vocab)
-    path = files.existing(given)
-    return vocabulary.load(path / "vocabulary" if (path / "vocabulary").is_dir() else path)
+    shared = command.vocabulary or command.teacher or command.start
+    return api.load_vocabulary(shared) if shared else api.learn_vocabulary(gold(), command.vocab)
 
 
 def _part(command: Train, name: str, gold: Callable[[], Any]):

@@ -29,8 +29,8 @@ class Corpus(NamedTuple):
 
     sources: list[str]
     targets: list[str]
-    weights: list[float] | None  # of each pair in the loss; None: all 1
-    name: str  # for messages
+    weights: list[float] | None = None  # of each pair in the loss; None: all 1
+    name: str = "corpus"  # for messages
 
 
 def load_split(config: CorpusConfig, split: Split) -> Corpus:

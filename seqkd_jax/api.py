@@ -1,0 +1,409 @@
+"""The public functions: load, train, distill, evaluate. The command line is a layer over them.
+
+`import seqkd_jax as kd` exports what `__all__` names here. An error that the user can correct is a UserError.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from seqkd_jax import checkpoint, distillation, models
+from seqkd_jax.checkpoint import Checkpoint, Ensemble
+from seqkd_jax.config import (
+    BatchConfig,
+    CorpusConfig,
+    FilterConfig,
+    LossConfig,
+    LSTMConfig,
+    ModelConfig,
+    OptimiserConfig,
+    SearchConfig,
+    TrainConfig,
+    TransformerConfig,
+    VocabularyConfig,
+)
+from seqkd_jax.data import vocabulary
+from seqkd_jax.data.corpus import Corpus, hold_out, load_split, read_lines
+from seqkd_jax.data.vocabulary import Vocabularies
+from seqkd_jax.decoding import Decoding, Hypothesis, Translation, force_score, translate_lines
+from seqkd_jax.decoding.search import greedy_rules, named_rules
+from seqkd_jax.distillation import mbr as minimum_bayes_risk
+from seqkd_jax.evaluation import evaluation, metrics
+from seqkd_jax.evaluation.evaluation import Evaluation
+from seqkd_jax.training.loop import Summary
+from seqkd_jax.training.trainer import Run, train_translator
+from seqkd_jax.types import EOS, Batch, Hypotheses, Model, System, Translator, UserError
+from seqkd_jax.utils import files, progress
+
+__all__ = [
+    "Batch",
+    "BatchConfig",
+    "Checkpoint",
+    "Corpus",
+    "CorpusConfig",
+    "Distilled",
+    "Ensemble",
+    "Evaluation",
+    "FilterConfig",
+    "Hypotheses",
+    "Hypothesis",
+    "LSTMConfig",
+    "LoadedTranslator",
+    "LossConfig",
+    "Model",
+    "OptimiserConfig",
+    "SearchConfig",
+    "Summary",
+    "System",
+    "TrainConfig",
+    "TransformerConfig",
+    "Translation",
+    "Translator",
+    "UserError",
+    "Vocabularies",
+    "VocabularyConfig",
+    "distill",
+    "evaluate",
+    "hold_out",
+    "learn_vocabulary",
+    "load",
+    "load_split",
+    "load_vocabulary",
+    "named_rules",
+    "train",
+]
+
+
+class LoadedTranslator(NamedTuple):
+    """A translation model, or an ensemble of several, as `load` returns it."""
+
+    checkpoint: Checkpoint[Translator] | Ensemble
+
+    def translate(
+        self,
+        lines: Iterable[str],
+        *,
+        beam: int | None = None,
+        search: SearchConfig = SearchConfig(),
+        decoder: str = "engine",
+        n_best: int | None = None,
+        prefixes: Iterable[str] | None = None,
+        mbr: Literal["none", "chrf", "bleu"] = "none",
+        mbr_weights: Literal["uniform", "probability"] = "uniform",
+        replace_unknown: bool = False,
+        dictionary: Mapping[str, str] | None = None,
+        batch_tokens: int = 1024,
+    ) -> list[Translation]:
+        """Translate lines of text: one Translation for each, in order. The options are those of `stream`.
+
+        student = kd.load("student/best")
+        for translation in student.translate(["Two dogs are playing."], beam=5):
+            print(translation.text, translation.hypotheses[0].score)
+        """
+        return list(
+            self.stream(
+                lines,
+                beam=beam,
+                search=search,
+                decoder=decoder,
+                n_best=n_best,
+                prefixes=prefixes,
+                mbr=mbr,
+                mbr_weights=mbr_weights,
+                replace_unknown=replace_unknown,
+                dictionary=dictionary,
+                batch_tokens=batch_tokens,
+            )
+        )
+
+    def stream(
+        self,
+        lines: Iterable[str],
+        *,
+        beam: int | None = None,
+        search: SearchConfig = SearchConfig(),
+        decoder: str = "engine",
+        n_best: int | None = None,
+        prefixes: Iterable[str] | None = None,
+        mbr: Literal["none", "chrf", "bleu"] = "none",
+        mbr_weights: Literal["uniform", "probability"] = "uniform",
+        replace_unknown: bool = False,
+        dictionary: Mapping[str, str] | None = None,
+        batch_tokens: int = 1024,
+        read_ahead: int = 2048,
+        progress: Callable[[int], object] | None = None,
+    ) -> Iterator[Translation]:
+        """Translate lines as they are read, in bounded memory, whatever their number.
+
+        beam: hypotheses kept for each line, instead of search.beam. search: the rules, see `named_rules` for those of
+        other toolkits. decoder: engine, beam (the same search, slower), greedy, or sample. n_best: hypotheses returned
+        for each line; None: all. prefixes: for each line a text that its translation begins with. mbr: order the
+        hypotheses by expected similarity (minimum Bayes risk), their weights by mbr_weights. replace_unknown: each
+        <unk> becomes the source word that it attends to most, or that word's entry in dictionary. batch_tokens: source
+        positions decoded at once. read_ahead: lines read before the first is translated. progress: called with the
+        number of lines that were done.
+        UserError: an invalid rule, a line of more than 4,096 tokens, no prefix for a line, or no attention to replace
+        <unk> with.
+
+            for translation in kd.load("student/best").stream(open("input.en")):
+                print(translation.text)
+        """
+        decoding = Decoding(_with_beam(search, beam), decoder, batch_tokens=batch_tokens, chunk=read_ahead)
+        translations = translate_lines(
+            self.checkpoint.system,
+            lines,
+            decoding,
+            prefixes=prefixes,
+            n_best=n_best if mbr == "none" else None,
+            unknown_from_source=replace_unknown,
+            dictionary=dictionary,
+            progress=progress,
+        )
+        if mbr == "none":
+            return translations
+        tokenize = self.checkpoint.vocabularies.metric_tokenizer
+        ranked = minimum_bayes_risk.by_expected_utility(translations, mbr, mbr_weights, tokenize)
+        return (one._replace(hypotheses=one.hypotheses[:n_best]) for one in ranked)
+
+    def score(
+        self, sources: Sequence[str], targets: Sequence[str], *, progress: Callable[[int], object] | None = None
+    ) -> list[float]:
+        """log p(target | source) in nats, EOS included, of each pair of lines, in order. progress: as in `stream`.
+
+        UserError: unequal numbers of sources and targets, or a line of more than 4,096 tokens.
+
+            teacher = kd.load("teacher/best")
+            teacher.score(["Two dogs are playing."], ["Zwei Hunde spielen."])
+        """
+        if len(sources) != len(targets):
+            raise UserError(f"{len(sources):,} sources for {len(targets):,} targets: give one target for each source")
+        translator, params, vocabularies = self.checkpoint.system
+        source_ids = ([*vocabularies.source.encode(line), EOS] for line in sources)
+        pairs = zip(source_ids, map(vocabularies.target.encode, targets), strict=True)
+        return list(force_score(translator, params, pairs, progress=progress))
+
+
+def load(*paths: Path | str, replica: int | None = None) -> LoadedTranslator:
+    """Load a translation model from a checkpoint; of several, their ensemble (the mean of their probabilities).
+
+    replica: which one, from 0, of a single checkpoint that holds several seeds. UserError: a path that holds no
+    checkpoint, a damaged one, a model that does not translate, members with different vocabularies.
+
+        student = kd.load("student/best")
+        both = kd.load("student/best", "teacher/best")
+        both.translate(["Two dogs are playing."], beam=5)
+    """
+    if replica is None:
+        return LoadedTranslator(checkpoint.load_translators(paths))
+    if len(paths) != 1:
+        raise UserError(f"replica {replica} of {len(paths)} checkpoints: name one checkpoint")
+    return LoadedTranslator(checkpoint.load_translator(paths[0], replica=replica))
+
+
+def load_vocabulary(path: Path | str) -> Vocabularies:
+    """The vocabularies of a checkpoint, or of a directory that `seqkd vocab` wrote. UserError: missing or damaged.
+
+    shared = kd.load_vocabulary("teacher/best")
+    print(shared.source.size, shared.fingerprint)
+    """
+    found = files.existing(path)
+    return vocabulary.load(found / "vocabulary" if (found / "vocabulary").is_dir() else found)
+
+
+def learn_vocabulary(corpus: Corpus, config: VocabularyConfig = VocabularyConfig()) -> Vocabularies:
+    """Learn the vocabularies of both sides of a training corpus. UserError: no text, too small a size, raw words.
+
+    corpus = kd.load_split(kd.CorpusConfig("data"), "train")
+    vocabularies = kd.learn_vocabulary(corpus, kd.VocabularyConfig(size=8000))
+    """
+    return vocabulary.learn(corpus.sources, corpus.targets, config)
+
+
+def train(
+    corpus: Corpus,
+    valid: Corpus,
+    out: Path | str,
+    *,
+    model: ModelConfig = LSTMConfig(),
+    config: TrainConfig = TrainConfig(),
+    vocabularies: Vocabularies | None = None,
+    start: Path | str | None = None,
+    teacher: Path | str | None = None,
+    teachers: Literal["one", "each"] = "one",
+    teacher_cache_gib: float = 4.0,
+) -> Summary:
+    """Train a teacher or a student in directory `out`; called again with the same arguments, it resumes.
+
+    vocabularies: None for those of the teacher, else of the start, else learned from the corpus. start: checkpoint of
+    the same model to start from; None: random parameters. teacher: checkpoint whose distribution the loss reads (loss
+    word_kd). teachers: of a teacher with several replicas, the first teaches all students, or each its own.
+    teacher_cache_gib: keep the teacher's features of the corpus in memory if they need no more (GiB); 0: never.
+    Returns the paths of the best and the last checkpoint, the validations and the speed (target tokens/s).
+    UserError: an invalid setting, another run in `out`, a start or teacher that does not fit, a loss not finite.
+
+        corpus, valid = (kd.load_split(kd.CorpusConfig("data"), split) for split in ("train", "valid"))
+        teacher = kd.train(corpus, valid, "teacher", model=kd.LSTMConfig(size=500))
+        word_kd = kd.TrainConfig(kd.LossConfig("word_kd"))
+        student = kd.train(corpus, valid, "student", config=word_kd, teacher=teacher.best)
+    """
+    if vocabularies is None:
+        shared = teacher or start
+        vocabularies = load_vocabulary(shared) if shared else learn_vocabulary(corpus)
+    size = models.parameter_count(models.build(model, vocabularies.source.size, vocabularies.target.size))
+    progress.log(f"{models.kind_of(model)}: {size:,} parameters; vocabulary {vocabularies.fingerprint[:12]}")
+    run = Run(
+        model=model,
+        vocabularies=vocabularies,
+        config=config,
+        start=Path(start) if start else None,
+        teacher=Path(teacher) if teacher else None,
+        teachers=teachers,
+        teacher_cache_gib=teacher_cache_gib,
+    )
+    return train_translator(run, corpus, valid, Path(out))
+
+
+class Distilled(NamedTuple):
+    """A distilled corpus on disk, as `distill` returns it."""
+
+    directory: Path  # train.<source> and train.<target>; with filters, those of the pairs that passed
+    languages: tuple[str, str]  # the suffixes of the two files
+    card: dict  # how it was made, and its statistics; JSON values
+
+    @property
+    def corpus(self) -> Corpus:
+        """The pairs, read from the directory."""
+        return load_split(CorpusConfig(str(self.directory), *self.languages), "train")
+
+
+def distill(
+    teacher: LoadedTranslator,
+    sources: Sequence[str],
+    out: Path | str,
+    *,
+    references: Sequence[str] | None = None,
+    languages: tuple[str, str] = ("en", "de"),
+    selection: str = "best",
+    beam: int | None = None,
+    search: SearchConfig = SearchConfig(),
+    filters: FilterConfig = FilterConfig(),
+    shard_lines: int = 1000,
+    batch_tokens: int = 1024,
+) -> Distilled:
+    """Translate training sources with a teacher and write the corpus of a student to directory `out`.
+
+    The n-best lists are kept in `<out>.n-best` in shards of shard_lines; called again, it resumes there. references:
+    one for each source, for a selection that needs them and for BLEU on the card. languages: suffixes of the files.
+    selection: best (Seq-KD), or the hypothesis nearest to the reference by kim_rush (Seq-Inter), sacrebleu or chrf.
+    beam, search, batch_tokens: as in LoadedTranslator.stream. filters: if any is set, `filtered/` holds what passes.
+    UserError: an unknown selection, references missing or of another number, no sources, an `out` with other files.
+
+        corpus = kd.load_split(kd.CorpusConfig("data"), "train")
+        distilled = kd.distill(kd.load("teacher/best"), corpus.sources, "seq_kd", references=corpus.targets)
+        kd.train(distilled.corpus, valid, "student", vocabularies=kd.load_vocabulary("teacher/best"))
+    """
+    out, absolute = Path(out), Path(os.path.abspath(out))
+    files.require_replaceable(absolute, distillation.HOLDS)
+    lists = distillation.n_best(
+        absolute.with_name(f"{absolute.name}.n-best"),
+        teacher.checkpoint,
+        sources,
+        Decoding(_with_beam(search, beam), batch_tokens=batch_tokens),
+        shard_lines=shard_lines,
+    )
+    filtered = filters != FilterConfig()
+    card = distillation.write_corpus(
+        out,
+        lists,
+        teacher.checkpoint.vocabularies,
+        references,
+        selection,
+        languages=languages,
+        filters=filters if filtered else None,
+    )
+    return Distilled(out / "filtered" if filtered else out, languages, card)
+
+
+def evaluate(
+    translator: LoadedTranslator,
+    corpus: Corpus,
+    *,
+    beam: int | None = None,
+    search: SearchConfig = SearchConfig(),
+    compare: Sequence[Path | str] = (),
+    repetitions: int = 3,
+    batch_tokens: int = 1024,
+) -> Evaluation:
+    """BLEU and chrF (0 to 100) at beam 1 and the given beam, perplexity, p(t = mode) and speed (source words/s).
+
+    compare: other systems, each a checkpoint or a file with one translation a line; results["compared"] has the paired
+    bootstrap of each against this one. repetitions: passes that are timed, the median counts; 0: no speed. beam,
+    search, batch_tokens: as in LoadedTranslator.stream. Returns `results` (JSON values), `outputs` and `references`.
+    UserError: no sentences, a system with another number of lines or another tokenizer.
+
+        test = kd.load_split(kd.CorpusConfig("data"), "test")
+        found = kd.evaluate(kd.load("student/best"), test, beam=5, compare=["baseline/best"])
+        print(found.results["bleu_beam5"], found.results["compared"])
+    """
+    loaded, search = translator.checkpoint, _with_beam(search, beam)
+    for other in compare:
+        _require_comparable(other, corpus, loaded)
+    decoding = Decoding(search, batch_tokens=batch_tokens)
+    found = evaluation.evaluate(
+        loaded.system,
+        corpus,
+        decoding,
+        batch=BatchConfig(),
+        repetitions=repetitions,
+        timed_sentences=None if repetitions else 0,
+    )
+    results = {
+        "checkpoint": loaded.name,
+        "fingerprint": loaded.fingerprint,
+        "corpus": corpus.name,
+        **found.results,
+    }
+    if compare:
+        systems = {str(other): _outputs_of(other, decoding, corpus, loaded) for other in compare}
+        systems[loaded.name] = found.outputs[f"beam{search.beam}"]
+        tokenize = loaded.vocabularies.metric_tokenizer
+        results["compared"] = metrics.paired_bootstrap(systems, found.references, loaded.name, tokenize)
+    return found._replace(results=results)
+
+
+def _with_beam(search: SearchConfig, beam: int | None) -> SearchConfig:
+    return search if beam is None else replace(search, beam=beam)
+
+
+def _require_comparable(other: Path | str, corpus: Corpus, loaded: Checkpoint[Translator] | Ensemble) -> None:
+    """UserError for another system that BLEU cannot compare, before anything is translated."""
+    if not Path(other).is_file():
+        vocabularies = checkpoint.load_translator(other).vocabularies
+        if _word_splitter(vocabularies) != _word_splitter(loaded.vocabularies):
+            raise UserError(f"{other}: uses a different tokenizer from {loaded.name}: BLEU cannot compare them")
+        return
+    count = sum(1 for _ in read_lines(other))
+    if count != len(corpus.sources):
+        raise UserError(f"{other}: has {count:,} lines, {corpus.name} has {len(corpus.sources):,}: give one for each")
+
+
+def _outputs_of(
+    other: Path | str, decoding: Decoding, corpus: Corpus, loaded: Checkpoint[Translator] | Ensemble
+) -> list[str]:
+    """Translations of the corpus by another system: the lines of a file, or made by a checkpoint as `evaluate` does."""
+    if Path(other).is_file():
+        return metrics.metric_references(loaded.vocabularies, read_lines(other))
+    search = decoding.search if decoding.search.beam > 1 else greedy_rules(decoding.search)
+    with progress.counter(len(corpus.sources), f"translate with {other}", "sentences") as advance:
+        translations = load(other).stream(
+            corpus.sources, search=search, n_best=1, batch_tokens=decoding.batch_tokens, progress=advance
+        )
+        return [translation.text for translation in translations]
+
+
+def _word_splitter(vocabularies: Vocabularies) -> tuple[str, str]:
+    """What decides which words BLEU counts in a system's text."""
+    tokenizer = vocabularies.metric_tokenizer
+    return tokenizer, vocabularies.config.tokenizer if tokenizer == "none" else ""

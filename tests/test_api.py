@@ -1,0 +1,149 @@
+"""The public API: a teacher, its distilled corpus, a student and their evaluation, from Python as by the commands."""
+
+import inspect
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from commands import seqkd
+
+import seqkd_jax as kd
+from seqkd_jax import api, checkpoint
+from seqkd_jax.decoding import force_score
+from seqkd_jax.types import EOS
+
+WORDS = ["red", "green", "blue", "black", "white"]
+MODEL = kd.LSTMConfig(layers=1, size=8)
+CONFIG = kd.TrainConfig(batch=kd.BatchConfig(tokens=256, buckets=1), max_steps=4, validate_every=2, keep=1, devices=1)
+SEARCH = kd.SearchConfig(beam=2, max_length_a=0.0, max_length_b=6.0)
+FUNCTIONS = [name for name in kd.__all__ if inspect.isfunction(getattr(kd, name))]
+
+
+def pairs(count, seed):
+    draw = np.random.default_rng(seed)
+    lines = [" ".join(draw.choice(WORDS, size=draw.integers(2, 6))) for _ in range(count)]
+    return kd.Corpus(lines, [line.upper() for line in lines])
+
+
+TRAIN, VALID, TEST = pairs(60, 0), pairs(8, 1), pairs(8, 2)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    words = kd.VocabularyConfig(kind="words", size=9, joint=False, tokenizer="pretokenised")
+    out = tmp_path_factory.mktemp("runs") / "teacher"
+    vocabularies = kd.learn_vocabulary(TRAIN, words)
+    return kd.train(TRAIN, VALID, out, model=MODEL, config=CONFIG, vocabularies=vocabularies)
+
+
+@pytest.fixture(scope="module")
+def distilled(teacher, tmp_path_factory):
+    out = tmp_path_factory.mktemp("distilled") / "seq_kd"
+    return kd.distill(kd.load(teacher.best), TRAIN.sources, out, references=TRAIN.targets, search=SEARCH)
+
+
+def test_translations_are_those_of_the_command(teacher, tmp_path, capfd):
+    (tmp_path / "in").write_text("".join(f"{line}\n" for line in TEST.sources))
+    rules = ["--beam", 3, "--max-length-a", 0, "--max-length-b", 6]
+    assert seqkd("translate", "--checkpoint", teacher.best, tmp_path / "in", "--n-best", 2, *rules) == 0
+    rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    translations = kd.load(teacher.best).translate(TEST.sources, beam=3, search=SEARCH, n_best=2)
+    assert [row["source"] for row in rows] == [translation.source for translation in translations] == TEST.sources
+    for row, translation in zip(rows, translations, strict=True):
+        assert translation.text == translation.hypotheses[0].text and len(translation.hypotheses) == 2
+        for told, hypothesis in zip(row["hypotheses"], translation.hypotheses, strict=True):
+            assert told == {name: getattr(hypothesis, name) for name in told}
+
+
+def test_translate_is_stream_and_ranks_by_expected_utility(teacher):
+    student = kd.load(teacher.best)
+    lines = iter(TEST.sources)
+    first = next(student.stream(lines, search=SEARCH, read_ahead=2))
+    assert first == student.translate(TEST.sources, search=SEARCH)[0] and len(list(lines)) == 6, "read ahead by two"
+    ranked = student.translate(TEST.sources, search=SEARCH, mbr="chrf", mbr_weights="probability", n_best=1)
+    assert [len(translation.hypotheses) for translation in ranked] == [1] * 8
+    assert student.translate.__func__ is api.LoadedTranslator.translate
+    options = [list(inspect.signature(method).parameters) for method in (student.translate, student.stream)]
+    assert options[1] == [*options[0], "read_ahead", "progress"], "translate takes every option of stream but these"
+
+
+def test_scores_are_those_of_forced_decoding(teacher):
+    loaded = kd.load(teacher.best)
+    translator, params, vocabularies = loaded.checkpoint.system
+    ids = [
+        ([*vocabularies.source.encode(a), EOS], vocabularies.target.encode(b)) for a, b in zip(*TEST[:2], strict=True)
+    ]
+    assert loaded.score(TEST.sources, TEST.targets) == list(force_score(translator, params, ids))
+    with pytest.raises(kd.UserError, match="8 sources for 7 targets"):
+        loaded.score(TEST.sources, TEST.targets[1:])
+
+
+def test_several_paths_are_an_ensemble(teacher):
+    paths = teacher.best, teacher.last
+    both = kd.load(*paths)
+    assert isinstance(both.checkpoint, kd.Ensemble) and isinstance(kd.load(teacher.best).checkpoint, kd.Checkpoint)
+    assert both.checkpoint.fingerprint == checkpoint.load_translators(paths).fingerprint
+    assert len(both.translate(TEST.sources[:2], search=SEARCH)) == 2
+
+
+def test_a_student_of_the_distilled_corpus_and_its_evaluation(teacher, distilled, tmp_path):
+    assert distilled.corpus.sources == TRAIN.sources and distilled.card["lines"] == 60
+    translations = kd.load(teacher.best).translate(TRAIN.sources, search=SEARCH)
+    assert distilled.corpus.targets == [translation.text for translation in translations]
+    student = kd.train(distilled.corpus, VALID, tmp_path / "student", model=MODEL, config=CONFIG, start=teacher.best)
+    loaded = kd.load(student.best)
+    assert loaded.checkpoint.vocabularies.fingerprint == kd.load_vocabulary(teacher.best).fingerprint, "the start's"
+    (tmp_path / "lines.txt").write_text("".join(f"{line}\n" for line in TEST.targets))
+    compare = [teacher.best, tmp_path / "lines.txt"]
+    found = kd.evaluate(loaded, TEST, search=SEARCH, compare=compare, repetitions=0)
+    assert set(found.results["compared"]) == set(map(str, compare)) and set(found.outputs) == {"beam1", "beam2"}
+    assert found.results["compared"][str(compare[1])]["bleu"] == pytest.approx(100)
+    assert found.results["fingerprint"] == loaded.checkpoint.fingerprint and found.results["perplexity"] > 1
+
+
+def test_what_the_user_can_correct_is_a_user_error(teacher, distilled, tmp_path):
+    with pytest.raises(kd.UserError, match="no such checkpoint"):
+        kd.load(tmp_path / "nowhere")
+    with pytest.raises(kd.UserError, match="--checkpoint"):
+        kd.load()
+    with pytest.raises(kd.UserError, match="has no replica 3"):
+        kd.load(teacher.best, replica=3)
+    with pytest.raises(kd.UserError, match="name one checkpoint"):
+        kd.load(teacher.best, teacher.last, replica=0)
+    with pytest.raises(kd.UserError, match="decoder is called 'bean'"):
+        kd.load(teacher.best).translate(["red"], decoder="bean")
+    with pytest.raises(kd.UserError, match="another vocabulary|another run"):
+        kd.train(VALID, VALID, teacher.best.parent, model=MODEL, config=CONFIG, start=teacher.best)
+
+
+def test_every_name_is_there_and_explains_itself():
+    assert kd.__all__ == api.__all__ == sorted(kd.__all__) and set(kd.__all__) < set(dir(kd))
+    assert {"load", "train", "distill", "evaluate"} <= set(FUNCTIONS)
+    methods = [kd.load_split, kd.hold_out, kd.named_rules]  # of other modules, with their docstrings
+    for name in kd.__all__:
+        public = getattr(kd, name)
+        assert public.__doc__ and not public.__doc__.startswith(f"{name}("), f"{name} has no docstring"
+        if inspect.isfunction(public):
+            kinds = {parameter.kind for parameter in inspect.signature(public).parameters.values()}
+            assert inspect.Parameter.VAR_KEYWORD not in kinds, f"{name}: name its options"
+            assert "kd." in public.__doc__ or public in methods, f"{name}: add an example to its docstring"
+    with pytest.raises(AttributeError, match="no attribute 'trains'"):
+        kd.trains  # noqa: B018
+
+
+def test_the_package_alone_imports_nothing_heavy():
+    code = "import sys, seqkd_jax; dir(seqkd_jax); print({'jax', 'numpy', 'datasets'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.stdout == "set()\n", done
+
+
+def test_the_package_runs_as_the_command():
+    def run(*arguments):
+        command = [sys.executable, "-m", "seqkd_jax", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=100)
+
+    assert run("--help").stdout.startswith("usage: python -m seqkd_jax")
+    missing = run("score", "--checkpoint", "nowhere", "--source", "a", "--target", "b")
+    assert missing.returncode == 2 and missing.stderr.startswith("python -m seqkd_jax: error: nowhere: no such")
