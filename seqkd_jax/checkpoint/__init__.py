@@ -288,7 +288,7 @@ def load_translators(directories: Sequence[Path | str]) -> Checkpoint[Translator
     UserError: no directory, a model that does not translate, members with different vocabularies.
     """
     if not directories:
-        raise UserError("no checkpoint is named: give --checkpoint, several times for an ensemble")
+        raise UserError("no checkpoint is named: give one (--checkpoint), or several for an ensemble")
     first, *others = members = [load_translator(directory) for directory in directories]
     for other in others:
         if other.vocabularies.fingerprint != first.vocabularies.fingerprint:

@@ -239,7 +239,7 @@ def test_what_is_compared_is_looked_at_first(data, teacher, tmp_path, monkeypatc
     lines = (data / "train.de").read_text().splitlines()
     otherwise = vocabulary.learn(lines, lines, VocabularyConfig(kind="words", size=30, tokenizer="13a"))
     for name, config, said in (
-        ("words", LSTMConfig(layers=1, size=4), "cuts text into words otherwise than"),
+        ("words", LSTMConfig(layers=1, size=4), "uses a different tokenizer from"),
         ("classifier", SequenceLSTMConfig(1, 8), "does not translate"),
     ):
         params = models.build(config, otherwise.source.size, otherwise.target.size).init(jax.random.key(0))
