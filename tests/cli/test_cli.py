@@ -309,7 +309,7 @@ def test_nothing_else_is_overwritten(data, teacher, capfd):
         ("distill", "--checkpoint", teacher / "best", "--out", data, *pairs),
         ("average", teacher / "best", "--out", teacher),
     ):
-        assert "holds other things" in fails(capfd, *command)
+        assert "holds other files" in fails(capfd, *command)
     assert (data / "train.en").exists() and (teacher / "best" / "checkpoint.json").exists()
 
 
