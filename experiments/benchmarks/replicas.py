@@ -1,87 +1,68 @@
-"""Several seeds at once against one after the other: updates a second, interleaved, on the present backend.
+"""Several seeds at once against one after the other: seconds of an update, interleaved, on the present backend.
 
-  python -m experiments.benchmarks.replicas [--replicas 3] [--rounds 7] [--out FILE]
+    python -m experiments.benchmarks.replicas [--replicas 3] [--rounds 9] [--out DIR]
 
 For each model of the small agreement study one update of R replicas is timed as `vmap` (all replicas in every product),
-as `map` (one after the other within the step) and as R solo updates, on the same batch shape. What wins on a backend
-is what `train.FASTER` names for it.
+as `map` (one after the other within the step) and as R solo updates, on the same batch shape. What is faster on a
+backend is what `train_step.FASTER` names for it.
 """
 
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Annotated
 
 import jax
 import numpy as np
-import tyro
 
 from experiments.abnar_2020.scales import SCALES, Scale
-from experiments.core import measure, report, stages
-from experiments.core.command import exit_status
+from experiments.benchmarks import benchmark
+from experiments.core import measure
+from experiments.core.tables import Section, Table
 from seqkd_jax import models
-from seqkd_jax.config import TrainConfig
+from seqkd_jax.config import Positive, TrainConfig
 from seqkd_jax.training import train_step
-from seqkd_jax.types import Batch, require_at_least
-from seqkd_jax.utils import files, performance, progress
+from seqkd_jax.types import Batch
+from seqkd_jax.utils import progress
+from seqkd_jax.utils.settings import Range
 
 SCALED = (SCALES["classification", "small"], SCALES["lm", "small"], SCALES["images", "small"])
 LENGTHS = {"classification": 16, "lm": 28, "images": 1}
 WORDS = 10_004
+WAYS = ("solo", "vmap", "map")
 
 
-@dataclass(frozen=True)
-class Command:
+@dataclass(frozen=True, kw_only=True)
+class Options(benchmark.Options):
     """Several seeds at once against one after the other."""
 
-    replicas: int = 3
+    replicas: Annotated[int, Range(2, 2**10)] = 3
     """Seeds."""
-    rounds: int = 7
-    """Interleaved repetitions; medians are told."""
-    updates: int = 3
+    updates: Positive = 3
     """Updates in one repetition."""
-    out: Path | None = None
-    """Also write the results there, as JSON."""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 an error that the user can mend."""
-    command = tyro.cli(Command, args=arguments, prog="python -m experiments.benchmarks.replicas", description=__doc__)
-    return exit_status(lambda: _run(command), "nothing was written")
-
-
-def _run(command: Command) -> int:
-    require_at_least(command, "--{}".format, replicas=2, rounds=1, updates=1)
-    stages.commit()
-    rows, told = [], []
-    for scale in SCALED:
-        for name in scale.models:
+def measure_all(options: Options) -> dict:
+    """Every model of the small study; a smoke run has the first classifier alone."""
+    found = []
+    for scale in SCALED[:1] if options.smoke else SCALED:
+        for name in list(scale.models)[:1] if options.smoke else scale.models:
             progress.log(f"{scale.setup}: {name}")
-            seconds = _time(scale, name, command)
-            told.append({"setup": scale.setup, "model": name, "seconds": seconds})
-            ratios = [f"{seconds['solo'] / seconds[way]:.2f}" for way in ("vmap", "map")]
-            each = [f"{1000 * seconds[way]:.0f}" for way in ("solo", "vmap", "map")]
-            rows.append([scale.setup, name, *each, *ratios])
+            found.append({"setup": scale.setup, "model": name, "seconds": _time(scale, name, options)})
             jax.clear_caches()
-    head = ["set-up", "model", "solo × R, ms", "vmap, ms", "map, ms", "vmap: times as fast", "map: times as fast"]
-    print("\n".join(report.markdown(head, rows, left=2)))
-    print(f"\n{command.replicas} replicas, medians of {command.rounds} interleaved rounds")
-    if command.out:
-        results = {"study": "replicas", **report.what_ran({}), "replicas": command.replicas, "models": told}
-        files.write_json(command.out, {**results, "rounds": command.rounds, "peak": performance.matrix_peak()})
-    return 0
+    return {"replicas": options.replicas, "models": found}
 
 
-def _time(scale: Scale, name: str, command: Command) -> dict[str, float]:
+def _time(scale: Scale, name: str, options: Options) -> dict[str, float]:
     """Median seconds of an update of all replicas, by way."""
     config = replace(scale.training[name], devices=1)
-    many = replace(config, replicas=command.replicas)
+    many = replace(config, replicas=options.replicas)
     ways = {way: _step(scale, name, replace(many, replicas_by=way), 1) for way in ("vmap", "map")}
-    ways["solo"] = _step(scale, name, config, command.replicas)
-    updates = range(command.updates)
+    ways["solo"] = _step(scale, name, config, options.replicas)
+    updates = range(options.updates)
     runs = {way: lambda step=step: measure.time_jobs(lambda _: step(), updates) for way, step in ways.items()}
-    found = measure.interleave(runs, command.rounds, seed=0)
+    found = measure.interleave(runs, options.rounds, options.seed, pause=0.0 if options.smoke else measure.PAUSE)
     return {way: statistics.median(statistics.mean(timed.seconds) for timed in rounds) for way, rounds in found.items()}
 
 
@@ -114,6 +95,26 @@ def _batch(scale: Scale, config: TrainConfig) -> Batch:
     shape = (rows, length) if scale.setup == "lm" else (rows, 1)
     labels = rng.integers(0, WORDS if scale.setup == "lm" else classes, shape).astype(np.int32)
     return Batch(inputs, labels, np.ones(shape, np.float32))
+
+
+def sections(results: dict) -> list[Section]:
+    """One table: a row for each model."""
+    rows = []
+    for found in results["models"]:
+        seconds = found["seconds"]
+        ratios = [f"{seconds['solo'] / seconds[way]:.2f}" for way in ("vmap", "map")]
+        rows.append([found["setup"], found["model"], *(f"{1000 * seconds[way]:.0f}" for way in WAYS), *ratios])
+    solo = f"solo × {results['replicas']}, ms"
+    head = ["set-up", "model", solo, "vmap, ms", "map, ms", "vmap: times as fast", "map: times as fast"]
+    return [Section(table=Table(head, rows, left=2))]
+
+
+BENCHMARK = benchmark.Benchmark("replicas", Options, measure_all, sections)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 an error that the user can mend."""
+    return benchmark.main(BENCHMARK, "experiments.benchmarks.replicas", arguments)
 
 
 if __name__ == "__main__":

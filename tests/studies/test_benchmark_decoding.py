@@ -1,41 +1,29 @@
 """The benchmark of decoding: its systems against each other, and the command at tiny sizes."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
 from experiments.benchmarks.decoding import __main__ as command
-from experiments.benchmarks.decoding import agreement, costs, growth, memory, peers, registry, systems, work, worker
-from experiments.core import measure
+from experiments.benchmarks.decoding import costs, systems, work, worker
 from seqkd_jax import checkpoint, models
 from seqkd_jax.config import LSTMConfig, SearchConfig, TransformerConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.decoding.search import named_rules
 from seqkd_jax.types import EOS
 
-# What is made of times and outputs
-
-
-def test_a_disturbed_round_has_no_exponent():
-    """Seconds without the encoder's can come out negative where the encoder alone was disturbed."""
-    at = lambda seconds: [measure.Timed([each], []) for each in seconds]  # noqa: E731
-    curve = growth._curve([8, 16], [at([1.0, -0.1, 2.0]), at([2.0, 2.0, 4.0])])
-    assert curve["exponent"]["median"] == pytest.approx(1.0) and curve["rounds_left_out"] == 1
-    assert growth._curve([8, 16], [at([-1.0]), at([2.0])])["exponent"] is None
+INSTALL = "pip install 'seqkd_jax[peers]'"
 
 
 def test_outputs_are_compared_token_by_token():
     outputs = {"a": [[4, 5, 6], [7], []], "b": [[4, 9, 6], [7], []], "c": [[4, 5], [7, 8], []]}
-    found = agreement.compare(outputs, "a")
-    assert found["b"]["sentences_that_differ"] == found["b"]["first_that_differs"] == 1
+    found = systems.agreement(outputs, "a")
+    assert set(found) == {"b", "c"} and found["b"]["sentences_that_differ"] == 1
     assert found["b"]["identical_tokens"] == 3 / 4
     assert found["c"]["identical_tokens"] == 3 / 5, "what is missing or too much is not identical"
-    assert agreement.compare({"a": [[1]], "b": [[1]]}, "a")["b"]["first_that_differs"] is None
-
-
-# Work and systems
 
 
 @pytest.fixture(scope="module")
@@ -63,43 +51,18 @@ def test_jobs_hold_every_sentence_once_and_outputs_return_to_their_places(tiny):
     assert found[1] == found[4]
 
 
-def test_padding_counts_filled_rows_and_widths(tiny):
-    jobs = systems.ours("beam", tiny.model).prepare(tiny.sentences, 4, work.rules_of(tiny, 1))
-    assert sum(job.positions for job in jobs) == 2 * 4 * 16 + 4 * 32
-    assert costs.padding_waste(jobs, tiny.sentences) == 1 - (5 * 8 + 21) / 256
-
-
-def test_steps_spent_on_fill_rows_are_counted(tiny):
-    """Five sentences in batches of four: three rows of the second batch only fill it."""
-    found = costs.steps(tiny.model, "beam", tiny.sentences[:5], 4, work.rules_of(tiny, 2))
-    steps = work.SMOKE.target_tokens
-    assert found == (2 * 4 * steps, 5 * steps)
-    assert found.waste == 3 / 8
-
-
 def test_needed_arithmetic_grows_with_sentences_and_beam(tiny):
     def needed(sentences, beam):
         return costs.needed(tiny.model, [8] * sentences, [6] * sentences, beam, 4)
 
-    assert needed(8, 2).flops == 2 * needed(4, 2).flops
-    vocabulary = 2 * 60 * 16 * 6 * 4  # FLOPs of the product with the vocabulary, for each hypothesis
-    assert needed(4, 3).flops - needed(4, 2).flops > vocabulary
-    assert needed(4, 2).bytes < 2 * needed(2, 2).bytes, "weights are read once a batch"
-
-
-def test_real_sentences_are_drawn_by_the_seed_without_empty_ones(tiny, tmp_path):
-    (tmp_path / "in").write_text("\n".join(["ab cd", "", *(f"a{letter} b" for letter in "cdefgh")]) + "\n")
-
-    def draw(seed):
-        return work.from_checkpoint(tiny.model.directory, tmp_path / "in", None, 4, seed, SearchConfig()).lines
-
-    assert draw(1) == draw(1) != draw(2)
-    assert len(draw(1)) == 4
-    assert "" not in draw(1)
+    assert needed(8, 2)[0] == 2 * needed(4, 2)[0]
+    product = 2 * 60 * 16 * 6 * 4  # FLOPs of the product with the vocabulary, for each hypothesis
+    assert needed(4, 3)[0] - needed(4, 2)[0] > product
+    assert needed(4, 2)[1] < 2 * needed(2, 2)[1], "weights are read once a batch"
 
 
 def lstm_checkpoint(directory, **options):
-    """A random LSTM whose outputs have different lengths."""
+    """A random LSTM whose outputs have different lengths, and a file of sentences beside it."""
     lines = ["a b c d e f g h", "h g f e d c b a", "a c e g", "b d f h"]
     vocabularies = vocabulary.learn(lines, lines, VocabularyConfig(size=40, kind="words", tokenizer="pretokenised"))
     config, sizes = LSTMConfig(2, 16, **options), (vocabularies.source.size, vocabularies.target.size)
@@ -111,135 +74,113 @@ def lstm_checkpoint(directory, **options):
     return directory
 
 
-# The command
+def test_real_sentences_are_drawn_by_the_seed_without_empty_ones(tmp_path):
+    directory, source = lstm_checkpoint(tmp_path / "lstm" / "best"), tmp_path / "lstm" / "input"
+    draw = lambda seed: work.from_checkpoint(directory, source, source, 2, seed)  # noqa: E731
+    assert draw(1).lines == draw(1).lines == draw(1).references != draw(3).lines
+    assert len(draw(1).lines) == 2 and "" not in draw(1).lines
+    assert draw(1).name == "lstm", "the run is named, not which of its checkpoints"
 
 
-@pytest.fixture
-def run(tmp_path, capsys):
-    """A function: arguments -> (exit status, results or None, standard output, standard error)."""
-
-    def call(*arguments):
-        out = tmp_path / "out"
-        status = command.main(["--smoke", "--no-memory", "--out", str(out), *arguments])
-        results = json.loads((out / "results.json").read_text()) if status == 0 else None
-        return status, results, *capsys.readouterr()
-
-    return call
+def test_a_peer_that_is_not_installed_is_said(tiny, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setitem(worker.SYSTEMS, "peer", worker.Entry(None, packages=("no_such_package",)))
+    worker._serve(SimpleNamespace(send=told.append), "peer", tiny.model.directory, tmp_path)
+    assert isinstance(told[0], systems.Missing) and str(told[0]).startswith("no_such_package is not installed")
 
 
-@pytest.mark.parametrize("growth", ["--no-growth", pytest.param("--growth", marks=pytest.mark.slow)])
-def test_a_smoke_run_without_peers(run, tmp_path, growth):
-    status, results, output, _ = run("--peers", "none", growth)
-    assert status == 0
+def run(tmp_path, *arguments):
+    """The command at tiny sizes -> (results, table)"""
+    assert command.main(["--smoke", "--rounds", "2", "--out", str(tmp_path / "out"), *arguments]) == 0
+    return json.loads((tmp_path / "out" / "results.json").read_text()), (tmp_path / "out" / "table.md").read_text()
+
+
+def test_a_smoke_run_on_real_sentences_without_peers(tmp_path, capsys):
+    directory, source = lstm_checkpoint(tmp_path / "lstm"), str(tmp_path / "input")
+    given = ["--checkpoint", str(directory), "--input", source, "--references", source, "--peers"]
+    results, table = run(tmp_path, *given, "--no-memory", "--no-growth")
     assert {"command", "commit", "versions", "peer_versions", "devices", "host_cpu", "threads"} <= set(results)
-    (model,) = results["models"]
-    assert {(case["beam"], case["rows"]) for case in model["cases"]} == {(1, 1), (1, 4), (2, 1), (2, 4)}
-    for case in model["cases"]:
-        found = case["systems"][systems.REFERENCE]
-        assert found["target_tokens"] == case["sentences"] * work.SMOKE.target_tokens
-        assert (case["rows"] == 1) == ("p95_seconds" in found)
-    if growth == "--growth":
-        assert set(model["growth"]["curves"]) == {"sentences", "beam", "length"}
-        assert (tmp_path / "out" / "plots" / "growth.png").is_file()
-    assert (tmp_path / "out" / "table.md").read_text() in output
-    assert "1,051.3" in output, "the paper's Table 2 must stand beside ours"
-
-
-@pytest.mark.slow
-def test_a_missing_peer_is_said_and_no_error(run, monkeypatch):
-    def missing(model, scratch):
-        raise ModuleNotFoundError("No module named 'ctranslate2'", name="ctranslate2")
-
-    def here(name, peers, model, scratch):  # not in a process of its own, where nothing can be replaced
-        built, lost = registry.build((name,), peers, model, scratch)
-        if lost:
-            raise systems.Missing(lost[name])
-        return built.get(name)
-
-    monkeypatch.setattr(worker, "start", here)
-    monkeypatch.setitem(registry.PEERS, "ctranslate2", {"CTranslate2": registry.Entry(missing, "transformer")})
-    status, results, output, _ = run("--peers", "ctranslate2", "--no-growth")
-    assert status == 0
-    assert results["models"][0]["missing"]["CTranslate2"].startswith("ctranslate2 is not installed")
-    assert "Missing: CTranslate2: ctranslate2 is not installed" in output
-
-
-@pytest.mark.slow
-def test_a_checkpoint_with_references_has_bleu_and_a_plot(run, tmp_path):
-    directory = lstm_checkpoint(tmp_path / "lstm")
-    source = str(tmp_path / "input")
-    arguments = ["--checkpoint", str(directory), "--input", source, "--references", source, "--peers", "none"]
-    status, results, output, _ = run(*arguments, "--no-growth")
-    assert status == 0
+    assert set(results["data"]) == {"input", "references"}
     (model,) = results["models"]
     assert model["sentences"] == 5, "the empty line is left out"
-    assert 0 <= model["cases"][-1]["bleu"][systems.REFERENCE] <= 100
-    assert set(results["data"]) == {"input", "references"}
-    assert (tmp_path / "out" / "plots" / "quality_and_speed.png").is_file()
-    assert "seqkd_jax" in output.split("Table 2")[1]
+    assert {(case["beam"], case["rows"]) for case in model["cases"]} == {(2, 1), (2, 4)}
+    for case in model["cases"]:
+        assert set(case["systems"]) == {worker.BASE, worker.REFERENCE}
+        assert case["agreement"][worker.BASE]["identical_tokens"] == 1
+        assert (case["rows"] == 1) == ("p95_seconds" in case["systems"][worker.BASE])
+    assert 0 <= model["cases"][-1]["bleu"][worker.REFERENCE] <= 100
+    assert table in capsys.readouterr().out and "A smoke run" in table
+    assert "1,051.3" in table and f"{worker.BASE}, lstm" in table, "the paper's Table 2 must stand beside ours"
+    assert (tmp_path / "out" / "plots" / "throughput.png").is_file()
+
+
+@pytest.mark.slow
+def test_a_smoke_run_of_the_random_model_with_memory_and_growth(tmp_path):
+    results, table = run(tmp_path, "--peers")
+    (model,) = results["models"]
+    for case in model["cases"]:
+        found = case["systems"][worker.REFERENCE]
+        assert found["target_tokens"] == case["sentences"] * work.SMOKE.target_tokens
+    for found in model["memory"]["systems"].values():
+        assert 0 < found["before"] < found["first"] < 2**34
+    assert set(model["growth"]["curves"]["length"]) == {worker.BASE, worker.REFERENCE}
+    assert "time by length" in table and (tmp_path / "out" / "plots" / "growth.png").is_file()
 
 
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["--peers", "marian"], "--peers marian: there is no such peer"),
-        (["--checkpoint", "x"], "--checkpoint needs --input"),
-        (["--input", "x"], "--input needs --checkpoint"),
+        (["--checkpoint", "x"], "--checkpoint DIR and --input FILE belong together"),
+        (["--input", "x"], "--checkpoint DIR and --input FILE belong together"),
         (["--references", "x"], "--references are those of --input"),
         (["--checkpoint", "nowhere", "--input", "x"], "nowhere: no such checkpoint"),
-        (["--rules", "hf"], "--rules hf: the peers follow ctranslate2 alone; give --peers none"),
-        (["--rounds", "0"], "--rounds 0: must be 1 or more"),
-        (["--batches", "0"], "--batches 0: must be 1 or more"),
+        (["--batches", "0"], "--batches is 0: it must be a whole number from 1"),
+        (["--sentences", "-1"], "--sentences is -1: it must be a whole number from 0"),
     ],
 )
 def test_a_wrong_input_is_one_line_and_exit_status_2(arguments, words, tmp_path, capsys):
     assert command.main([*arguments, "--out", str(tmp_path / "out")]) == 2
     errors = capsys.readouterr().err.strip().splitlines()
-    assert errors[-1].startswith("error: ")
-    assert words in errors[-1]
+    assert errors[-1].startswith("error: ") and words in errors[-1]
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.slow
-def test_memory_is_that_of_a_process_of_its_own(tiny, tmp_path):
-    arguments = tiny.model, tmp_path, tiny.sentences, 4, work.rules_of(tiny, 2)
-    found = memory.peak(systems.REFERENCE, None, *arguments)
-    assert 0 < found["before"] < found["first"] < 2**34
 
 
 # Peers
 
 
+def outputs_of(system, sentences, rows, rules):
+    """In the order of the sentences."""
+    jobs = system.prepare(sentences, rows, rules)
+    return systems.in_order(jobs, [system.run(job) for job in jobs])
+
+
 @pytest.mark.peers
 @pytest.mark.parametrize("norm", ["pre", "post"])
-def test_ctranslate2_decodes_what_marian_cannot_hold(tmp_path, norm):
-    """Pre-norm, untied tables: written as CTranslate2's own model."""
-    pytest.importorskip("ctranslate2", reason="pip install 'seqkd_jax[peers]'")
+def test_ctranslate2_decodes_every_transformer(tmp_path, norm):
+    """Pre-norm, untied tables, too: written as CTranslate2's own model."""
+    pytest.importorskip("ctranslate2", reason=INSTALL)
+    from experiments.benchmarks.decoding import peers
+
     config = TransformerConfig(2, 2, 16, heads=2, feed_forward=32, norm=norm, activation="gelu", tied="none")
     tiny = work.from_random(work.SMOKE, 6, 1, tmp_path)
     vocabularies, size = tiny.model.vocabularies, tiny.model.vocabularies.source.size
     params = jax.tree.map(lambda leaf: 2 * leaf, jax.jit(models.build(config, size, size).init)(jax.random.key(2)))
     checkpoint.save(tmp_path / "other", params, model_config=config, vocabularies=vocabularies, metadata={})
-    model, rules = checkpoint.load(tmp_path / "other"), named_rules(SearchConfig(beam=3), "ctranslate2")
-    made = {}
-    for name, system in {
-        "ours": systems.ours("beam", model),
-        "theirs": peers.ctranslate2("float32", model, tmp_path / "files"),
-    }.items():
-        jobs = system.prepare(tiny.sentences, 4, rules)
-        made[name] = systems.in_order(jobs, [system.run(job) for job in jobs])
-    assert made["theirs"] == made["ours"]
+    model, tiny = checkpoint.load(tmp_path / "other"), tiny._replace(rules=named_rules(SearchConfig(), work.RULES))
+    for beam in (1, 3):
+        asked = tiny.sentences, 4, work.rules_of(tiny, beam)
+        ours = outputs_of(systems.ours("beam", model), *asked)
+        assert outputs_of(peers.ctranslate2("float32", model, tmp_path / "files"), *asked) == ours
     peers.ctranslate2("int8", model, tmp_path / "files")
-    assert len({tuple(ids) for ids in made["ours"]}) > 3, "outputs must differ, or nothing is shown"
+    assert len({tuple(ids) for ids in ours}) > 3, "outputs must differ, or nothing is shown"
 
 
 @pytest.mark.peers
-def test_peers_decode_the_same_tokens(run):
-    pytest.importorskip("ctranslate2", reason="pip install 'seqkd_jax[peers]'")
-    status, results, *_ = run("--no-growth")
-    assert status == 0
-    (model,) = results["models"]
+def test_peers_decode_the_same_tokens(tmp_path):
+    pytest.importorskip("ctranslate2", reason=INSTALL)
+    (model,) = run(tmp_path, "--no-growth")[0]["models"]
     assert {"CTranslate2 float32", "CTranslate2 int8", "Hugging Face generate"} <= set(model["load_seconds"])
+    assert set(model["memory"]["systems"]) == set(model["load_seconds"])
     for case in model["cases"]:
         for name in ("CTranslate2 float32", "Hugging Face generate"):
             found = case["agreement"][name]
@@ -247,25 +188,26 @@ def test_peers_decode_the_same_tokens(run):
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("rules", [{}, {"stop": "first_k_finished"}, {"length_rule": "power"}])
+@pytest.mark.parametrize("rules", [{}, {"length_rule": "power", "min_length_b": 2.0}])
 def test_the_lstm_in_pytorch_gives_the_same_tokens(rules, tmp_path):
-    pytest.importorskip("torch", reason="pip install 'seqkd_jax[peers]'")
+    pytest.importorskip("torch", reason=INSTALL)
+    from experiments.benchmarks.decoding.opennmt import open_nmt
+
     model = checkpoint.load(lstm_checkpoint(tmp_path / "lstm"))
     draw = np.random.default_rng(0)
     sentences = [[*draw.integers(4, 12, draw.integers(1, 8)).tolist(), EOS] for _ in range(40)]
-    built, _ = registry.build(list(registry.entries(["opennmt"])), ["opennmt"], model, tmp_path)
     for beam in (1, 3):
-        found = {}
-        for name in (systems.REFERENCE, "PyTorch as OpenNMT-py"):
-            jobs = built[name].prepare(sentences, 16, SearchConfig(beam=beam, **rules))
-            found[name] = systems.in_order(jobs, [built[name].run(job) for job in jobs])
-        assert len({len(ids) for ids in found[systems.REFERENCE]}) > 3, "lengths must differ, or nothing is tested"
-        assert found[systems.REFERENCE] == found["PyTorch as OpenNMT-py"], f"beam {beam}"
+        asked = sentences, 16, SearchConfig(beam=beam, stop="first_k_finished", **rules)
+        ours, theirs = outputs_of(systems.ours("beam", model), *asked), outputs_of(open_nmt(model, tmp_path), *asked)
+        assert len({len(ids) for ids in ours}) > 3, "lengths must differ, or nothing is tested"
+        assert ours == theirs, f"beam {beam}"
 
 
 @pytest.mark.peers
 def test_a_peer_that_cannot_hold_the_model_says_why(tmp_path):
-    pytest.importorskip("torch", reason="pip install 'seqkd_jax[peers]'")
+    pytest.importorskip("torch", reason=INSTALL)
+    from experiments.benchmarks.decoding.opennmt import open_nmt
+
     model = checkpoint.load(lstm_checkpoint(tmp_path / "lstm", bidirectional=True))
-    _, missing = registry.build(["PyTorch as OpenNMT-py"], ["opennmt"], model, tmp_path)
-    assert "one direction" in missing["PyTorch as OpenNMT-py"]
+    with pytest.raises(systems.Missing, match="one direction"):
+        open_nmt(model, tmp_path)

@@ -1,16 +1,20 @@
-"""The benchmark of training: that what it times is the same work, and the command at tiny sizes."""
+"""The benchmarks of training: that what they time is the same work, the commands at tiny sizes, committed results."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from experiments.benchmarks import replicas
+from experiments.benchmarks import benchmark, replicas
+from experiments.benchmarks.decoding import __main__ as decoding
 from experiments.benchmarks.training import __main__ as command
 from experiments.benchmarks.training.subjects import SUBJECTS, tiny
 
+RESULTS = Path(__file__).parents[2] / "experiments" / "results" / "benchmarks"
+
 
 def test_the_command_at_tiny_sizes(tmp_path, capsys):
-    arguments = ["--smoke", "--no-torch", "--rounds", "6", "--updates", "1", "--only", "word-kd"]
+    arguments = ["--smoke", "--no-peers", "--rounds", "6", "--updates", "1", "--only", "word-kd"]
     assert command.main([*arguments, "--out", str(tmp_path)]) == 0
     table = (tmp_path / "table.md").read_text("utf-8")
     assert table in capsys.readouterr().out and "A smoke run" in table
@@ -21,15 +25,41 @@ def test_the_command_at_tiny_sizes(tmp_path, capsys):
     assert losses[0] == pytest.approx(losses[1]), "blocks must not change what is learnt"
 
 
+@pytest.mark.slow
+def test_replicas_at_tiny_sizes(tmp_path):
+    arguments = ["--smoke", "--replicas", "2", "--rounds", "1", "--updates", "1"]
+    assert replicas.main([*arguments, "--out", str(tmp_path)]) == 0
+    (found,) = json.loads((tmp_path / "results.json").read_text("utf-8"))["models"]
+    assert set(found["seconds"]) == set(replicas.WAYS) and min(found["seconds"].values()) > 0
+
+
 @pytest.mark.parametrize(
     ("module", "option", "least"),
-    [(command, "rounds", 1), (command, "seed", 0), (replicas, "rounds", 1), (replicas, "replicas", 2)],
+    [(command, "rounds", 1), (command, "seed", 0), (command, "updates", 1), (replicas, "replicas", 2)],
 )
 def test_what_cannot_be_timed(tmp_path, capsys, module, option, least):
-    said = module.main([f"--{option}", str(least - 1), "--out", str(tmp_path / "none")])
+    status = module.main([f"--{option}", str(least - 1), "--out", str(tmp_path / "none")])
     error = capsys.readouterr().err
-    assert said == 2 and error == f"error: --{option} is {least - 1}: it must be at least {least}\n"
+    assert status == 2 and error.startswith(f"error: --{option} is {least - 1}: it must be a whole number from {least}")
     assert not (tmp_path / "none").exists()
+
+
+COMMITTED = sorted(RESULTS.rglob("results.json"))
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=[str(path.parent.relative_to(RESULTS)) for path in COMMITTED])
+def test_committed_tables_are_those_of_their_results(path):
+    results = json.loads(path.read_text("utf-8"))
+    (module,) = [one for one in (decoding, command, replicas) if one.BENCHMARK.name == results["study"]]
+    name = module.__name__.removesuffix(".__main__")
+    assert benchmark.table(module.BENCHMARK, results) == path.with_name("table.md").read_text("utf-8"), (
+        f"write it anew: python -m {name} --render {path.parent.relative_to(RESULTS.parents[2])}"
+    )
+
+
+def test_results_of_another_benchmark_are_refused(capsys):
+    assert command.main(["--render", str(RESULTS / "replicas")]) == 2
+    assert "no results.json of training_speed" in capsys.readouterr().err
 
 
 @pytest.mark.peers

@@ -1,8 +1,8 @@
 """Decoding speed: our decoders and their peers on the same weights, the same sentences, the same rules, interleaved.
 
-    python -m experiments.benchmarks.decoding [--checkpoint DIR ... --input FILE] [--peers NAME,NAME] [--out DIR]
+    python -m experiments.benchmarks.decoding [--checkpoint DIR ... --input FILE] [--peers NAME ...] [--out DIR]
 
-Flow: `work` (weights, sentences, rules) -> `systems`, `peers`, `opennmt` (decoders behind one interface), each in a
-process of its own (`worker`) -> `agreement` (outputs compared, token by token) -> `measure` (interleaved rounds),
-`memory`, `growth` -> `render` (tables, plots).
+`work` holds weights, sentences and rules; `worker` the list of systems, each in a process of its own (ours in
+`systems`, others in `peers` and `opennmt`); `study` compares outputs, then
+measures; `costs` counts what the work needs.
 """

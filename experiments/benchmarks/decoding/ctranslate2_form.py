@@ -1,4 +1,4 @@
-"""A Transformer of ours as a model of CTranslate2: for those that Marian's form cannot hold, such as pre-norm ones."""
+"""A Transformer of ours as a model of CTranslate2, written directly: Marian's form cannot hold pre-norm ones."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,15 +29,11 @@ def convert(model: Checkpoint, out: Path, compute_type: str) -> None:
         activation=getattr(common_spec.Activation, ACTIVATIONS[config.activation]),
     )
     source = params.get("source_embedding", params["target_embedding"])
-    sides = (
-        (spec.encoder, spec.encoder.embeddings[0], source),
-        (
-            spec.decoder,
-            spec.decoder.embeddings,
-            params["target_embedding"],
-        ),
-    )
-    for name, (side, embedding, table) in zip(("encoder", "decoder"), sides, strict=True):
+    sides = {
+        "encoder": (spec.encoder, spec.encoder.embeddings[0], source),
+        "decoder": (spec.decoder, spec.decoder.embeddings, params["target_embedding"]),
+    }
+    for name, (side, embedding, table) in sides.items():
         embedding.weight = np.array(table)  # a copy: quantisation works in place
         side.scale_embeddings = embedding_scale(config)
         side.position_encodings.encodings = sinusoids(POSITIONS, config.width, config.positions)

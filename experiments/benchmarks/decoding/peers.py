@@ -5,11 +5,12 @@ a batch gets its largest; CTranslate2 at length penalty 0 ends a sentence when i
 Face when no live one can enter the K best, as ours.
 """
 
-import os
 from pathlib import Path
 
+import jax
 import numpy as np
 
+from experiments.benchmarks.benchmark import cores
 from experiments.benchmarks.decoding import ctranslate2_form
 from experiments.benchmarks.decoding.systems import Job, Missing, Sentences, System, sorted_batches
 from seqkd_jax import checkpoint
@@ -21,30 +22,14 @@ from seqkd_jax.types import EOS, UserError
 from seqkd_jax.utils import files
 
 
-def cores() -> int:
-    """Cores that this process may use: the threads that every peer gets."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def exported(directory: Path, scratch: Path) -> Path:
-    """The Marian directory of a checkpoint, made once under `scratch`; Missing where there is no such form."""
-    out = scratch / f"marian-{checkpoint.fingerprint(directory)[:12]}"
-    try:
-        return out if out.exists() else export_marian(directory, out)
-    except UserError as error:
-        raise Missing(str(error).removeprefix(f"{directory}: ")) from None
-
-
-def limits(sentences: Sentences, rules: SearchConfig) -> dict[str, int]:
-    """The largest limits of a batch: {"shortest", "longest"}, in target tokens."""
+def limits(sentences: Sentences, rules: SearchConfig) -> tuple[int, int]:
+    """The largest limits of a batch, shortest and longest, in target tokens."""
     shortest, longest = length_limits(rules, np.array([len(ids) - 1 for ids in sentences]))
-    return {"shortest": int(shortest.max()), "longest": int(longest.max())}
+    return int(shortest.max()), int(longest.max())
 
 
 def penalty(rules: SearchConfig) -> float:
     """The exponent that scores are divided by the length to the power of."""
-    if rules.length_rule == "gnmt":
-        raise Missing("has no length rule gnmt")
     return rules.length_alpha if rules.length_rule == "power" else 0.0
 
 
@@ -52,7 +37,9 @@ def ctranslate2(compute_type: str, model: Checkpoint, scratch: Path) -> System:
     """CTranslate2 at this type of weights; one translation at a time, on all cores or on the GPU."""
     import ctranslate2
 
-    converted, never = _converted(compute_type, model, scratch)
+    converted = scratch / f"{checkpoint.fingerprint(model.directory)[:12]}-{compute_type}"
+    if not converted.exists():
+        ctranslate2_form.convert(model, converted, compute_type)
     device = "cuda" if on_gpu() and ctranslate2.get_cuda_device_count() else "cpu"
     options = {"device": device, "compute_type": compute_type, "inter_threads": 1, "intra_threads": cores()}
     translator = ctranslate2.Translator(str(converted), **options)
@@ -60,22 +47,21 @@ def ctranslate2(compute_type: str, model: Checkpoint, scratch: Path) -> System:
     ids = {name: index for index, name in enumerate(model.vocabularies.target.entries)}
 
     def prepare(sentences: Sentences, rows: int, rules: SearchConfig) -> list[Job]:
-        parts = [[place] for place in range(len(sentences))] if rows == 1 else [list(range(len(sentences)))]
         jobs = []
-        for part in parts:
+        for part in [[place] for place in range(len(sentences))] if rows == 1 else [list(range(len(sentences)))]:
             chosen = [sentences[place] for place in part]
-            limit = limits(chosen, rules)
+            shortest, longest = limits(chosen, rules)
             decoding = {
                 "beam_size": rules.beam,
                 "length_penalty": penalty(rules),
-                "min_decoding_length": limit["shortest"],
-                "max_decoding_length": limit["longest"],
+                "min_decoding_length": shortest,
+                "max_decoding_length": longest,
                 "max_batch_size": rows,
-                "suppress_sequences": never or None,
+                "suppress_sequences": ctranslate2_form.never(model),
                 "disable_unk": rules.forbid_unk,
                 "max_input_length": 0,
             }
-            jobs.append(Job(part, ([[entries[i] for i in ids] for ids in chosen], decoding), 0))
+            jobs.append(Job(part, ([[entries[i] for i in ids] for ids in chosen], decoding)))
         return jobs
 
     def run(job: Job) -> list[list[int]]:
@@ -85,28 +71,8 @@ def ctranslate2(compute_type: str, model: Checkpoint, scratch: Path) -> System:
     return System(prepare, run)
 
 
-def _converted(compute_type: str, model: Checkpoint, scratch: Path) -> tuple[Path, list[list[str]]]:
-    """CTranslate2's directory, and the entries that it must not produce: through Marian's form, as users get there, or
-    directly where the model has none. Missing: neither."""
-    from ctranslate2.converters import TransformersConverter
-
-    try:
-        marian = exported(model.directory, scratch)
-    except Missing:
-        converted = scratch / f"{checkpoint.fingerprint(model.directory)[:12]}-{compute_type}"
-        if not converted.exists():
-            ctranslate2_form.convert(model, converted, compute_type)
-        return converted, ctranslate2_form.never(model)
-    converted = marian.with_name(f"{marian.name}-{compute_type}")
-    if not converted.exists():
-        TransformersConverter(str(marian)).convert(str(converted), quantization=compute_type)
-    names = list(files.read_json(marian / "vocab.json"))
-    never = [[names[index]] for (index,) in files.read_json(marian / "generation_config.json")["bad_words_ids"]]
-    return converted, [name for name in never if name != [names[-1]]]  # <pad>: the converter has dropped it
-
-
 def hugging_face(model: Checkpoint, scratch: Path) -> System:
-    """`MarianMTModel.generate` of transformers, in PyTorch, float32."""
+    """`MarianMTModel.generate` of transformers, in PyTorch, float32. Missing: Marian's form cannot hold the model."""
     import torch
     from transformers import MarianMTModel
     from transformers.utils import logging
@@ -114,7 +80,11 @@ def hugging_face(model: Checkpoint, scratch: Path) -> System:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     torch.set_num_threads(cores())
-    marian = exported(model.directory, scratch)
+    marian = scratch / f"marian-{checkpoint.fingerprint(model.directory)[:12]}"
+    try:
+        marian.exists() or export_marian(model.directory, marian)
+    except UserError as error:
+        raise Missing(str(error).removeprefix(f"{model.directory}: ")) from None
     device = torch.device("cuda" if on_gpu() and torch.cuda.is_available() else "cpu")
     network = MarianMTModel.from_pretrained(marian, use_safetensors=True).to(device).eval()
     theirs = files.read_json(marian / "vocab.json")
@@ -127,20 +97,20 @@ def hugging_face(model: Checkpoint, scratch: Path) -> System:
         jobs = []
         for places in sorted_batches(sentences, rows):
             chosen = [sentences[place] for place in places]
-            width, limit = max(map(len, chosen)), limits(chosen, rules)
-            source = np.full((len(chosen), width), pad, np.int64)
+            shortest, longest = limits(chosen, rules)
+            source = np.full((len(chosen), max(map(len, chosen))), pad, np.int64)
             for row, ids in zip(source, chosen, strict=True):
                 row[: len(ids)] = [to_theirs[index] for index in ids]
             decoding = {
                 "num_beams": rules.beam,
                 "length_penalty": penalty(rules),
-                "min_new_tokens": limit["shortest"],
-                "max_new_tokens": limit["longest"],
+                "min_new_tokens": shortest,
+                "max_new_tokens": longest,
                 "max_length": None,
                 "early_stopping": rules.stop == "first_k_finished",
                 "do_sample": False,
             }
-            jobs.append(Job(places, (source, decoding), source.size))
+            jobs.append(Job(places, (source, decoding)))
         return jobs
 
     @torch.inference_mode()
@@ -150,16 +120,9 @@ def hugging_face(model: Checkpoint, scratch: Path) -> System:
         found = network.generate(input_ids=source, attention_mask=(source != pad).long(), **decoding).tolist()
         return [[to_ours[index] for index in row[1:] if index not in (pad, eos)] for row in found]
 
-    @torch.inference_mode()
-    def encode(job: Job) -> None:
-        source = torch.from_numpy(job.inputs[0]).to(device)
-        network.get_encoder()(input_ids=source, attention_mask=(source != pad).long())[0][0, 0, 0].item()
-
-    return System(prepare, run, encode)
+    return System(prepare, run)
 
 
 def on_gpu() -> bool:
     """Peers go where ours are."""
-    import jax
-
     return jax.default_backend() == "gpu"

@@ -15,10 +15,12 @@ from seqkd_jax import checkpoint, models
 from seqkd_jax.config import SearchConfig, TransformerConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.data.corpus import read_lines
+from seqkd_jax.decoding.search import named_rules
 from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
 
 SPECIALS = (PAD, UNK, BOS, EOS)
 NEVER = -1e9  # a bias that leaves no probability
+RULES = "ctranslate2"  # that all peers can follow
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,6 @@ class Synthetic:
     vocabulary: int = 16_000
     source_tokens: int = 24  # EOS included
     target_tokens: int = 32
-
-    @property
-    def name(self) -> str:
-        """What stands in tables."""
-        layers = f"{self.encoder_layers}+{self.decoder_layers}"
-        return f"random Transformer {layers}×{self.width}, {self.vocabulary:,} entries"
 
 
 SMOKE = Synthetic(1, 1, 16, 2, 32, vocabulary=60, source_tokens=8, target_tokens=6)
@@ -66,9 +62,7 @@ def forced(rules: SearchConfig, tokens: int) -> SearchConfig:
     return replace(rules, **lengths)
 
 
-def from_checkpoint(
-    directory: Path, source: Path, references: Path | None, sentences: int, seed: int, rules: SearchConfig
-) -> Work:
+def from_checkpoint(directory: Path, source: Path, references: Path | None, sentences: int, seed: int) -> Work:
     """A checkpoint with lines of a file: at most `sentences`, drawn by the seed, in their order; 0: all. No empty ones.
 
     UserError: nothing to translate, another number of references than sources, and what loading a checkpoint raises.
@@ -83,15 +77,11 @@ def from_checkpoint(
         raise UserError(f"{source}: no line with a word in it; give a file with a sentence a line")
     if 0 < sentences < len(usable):
         usable = sorted(np.random.default_rng(seed).choice(usable, sentences, replace=False).tolist())
-    chosen = [lines[index] for index in usable]
-    chosen_targets = None if targets is None else [targets[index] for index in usable]
-    return Work(_name(model, directory), model, [ids[index] for index in usable], chosen, chosen_targets, rules)
-
-
-def _name(model: checkpoint.Checkpoint, directory: Path) -> str:
-    """The directory's name, or that of the run which it is the best or last checkpoint of."""
-    path = Path(directory).absolute()
-    return path.parent.name if path.name in ("best", "last", "average") else path.name
+    chosen, targets = ([None if of is None else of[index] for index in usable] for of in (lines, targets))
+    path = directory.absolute()
+    name = path.parent.name if path.name in ("best", "last", "average") else path.name
+    rules = named_rules(SearchConfig(), RULES)
+    return Work(name, model, [ids[index] for index in usable], chosen, targets if references else None, rules)
 
 
 def from_random(shape: Synthetic, sentences: int, seed: int, directory: Path) -> Work:
@@ -117,9 +107,19 @@ def from_random(shape: Synthetic, sentences: int, seed: int, directory: Path) ->
     path = directory / "random"
     metadata = {"random": True, "seed": seed}
     checkpoint.save(path, {"params": leaves}, model_config=config, vocabularies=vocabularies, metadata=metadata)
-    ids = np.random.default_rng(seed).integers(len(SPECIALS), size, (sentences, shape.source_tokens - 1))
-    rules = forced(SearchConfig(), shape.target_tokens)
-    return Work(shape.name, checkpoint.load(path), [[*row, EOS] for row in ids.tolist()], None, None, rules)
+    model = checkpoint.load(path)
+    ids = random_sentences(model, sentences, shape.source_tokens, seed)
+    name = (
+        f"random Transformer {shape.encoder_layers}+{shape.decoder_layers}×{shape.width}, {shape.vocabulary:,} entries"
+    )
+    return Work(name, model, ids, None, None, forced(SearchConfig(), shape.target_tokens))
+
+
+def random_sentences(model: checkpoint.Checkpoint, count: int, tokens: int, seed: int) -> list[list[int]]:
+    """Random source ids, EOS included, none of the special entries."""
+    size = model.vocabularies.source.size
+    ids = np.random.default_rng(seed).integers(len(SPECIALS), size, (count, tokens - 1))
+    return [[*row, EOS] for row in ids.tolist()]
 
 
 def _random_vocabulary(size: int, seed: int):

@@ -1,110 +1,178 @@
-"""A system in a process of its own, behind the same interface. In one process the systems' thread pools slow each other
+"""The list of systems, and a system in a process of its own. In one process the systems' thread pools slow each other
 down, some of them fourfold at one sentence, and the comparison would be of that.
 
-    python -m experiments.benchmarks.decoding.worker      (JSON lines: requests in, answers out)
-
-One process works at a time; the others wait for a line. What the line costs is on the clock: some tenths of a ms.
+One process works at a time; the others wait for a request. What a request costs is on the clock: some tenths of a ms.
 """
 
-import atexit
-import json
-import os
-import subprocess
+import importlib
+import multiprocessing
 import sys
-import tempfile
-from dataclasses import asdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple
 
-from experiments.benchmarks.decoding import registry
-from experiments.benchmarks.decoding.systems import Job, Missing, Sentences, System
-from seqkd_jax import checkpoint
+from experiments.benchmarks.decoding.systems import Job, Missing, Sentences, System, ours
+from seqkd_jax import checkpoint, models
 from seqkd_jax.checkpoint import Checkpoint
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import progress
 
 
-def start(name: str, peers: tuple[str, ...], model: Checkpoint, scratch: Path) -> System | None:
+class Entry(NamedTuple):
+    """A system that can be asked for."""
+
+    build: Callable[[Checkpoint, Path], System]  # (model, directory for files); Missing, ImportError: it cannot be had
+    peer: str = ""  # what --peers calls it; "": ours
+    kind: str | None = None  # of the models that it decodes; None: any
+    packages: tuple[str, ...] = ()  # what it imports
+
+
+def _peer(module: str, function: str, *arguments) -> Callable[[Checkpoint, Path], System]:
+    """A function of a module of this package, which imports the peer."""
+    load = lambda: importlib.import_module(f"{__package__}.{module}")  # noqa: E731
+    return lambda model, scratch: getattr(load(), function)(*arguments, model, scratch)
+
+
+BASE = "seqkd_jax engine"  # what the others' speed is compared with
+REFERENCE = "seqkd_jax simple"  # what all outputs are compared with
+SYSTEMS = {
+    BASE: Entry(lambda model, scratch: ours("engine", model)),
+    REFERENCE: Entry(lambda model, scratch: ours("beam", model)),
+    **{
+        f"CTranslate2 {name}": Entry(
+            _peer("peers", "ctranslate2", name), "ctranslate2", "transformer", ("ctranslate2",)
+        )
+        for name in ("float32", "int8")
+    },
+    "Hugging Face generate": Entry(_peer("peers", "hugging_face"), "hf", "transformer", ("transformers", "torch")),
+    "PyTorch as OpenNMT-py": Entry(_peer("opennmt", "open_nmt"), "opennmt", "lstm", ("torch",)),
+}
+
+
+class Worker(NamedTuple):
+    """A system in its process."""
+
+    prepare: Callable[[Sentences, int, SearchConfig], list[Job]]  # as System's; a job's inputs are its number
+    run: Callable[[Job], list[list[int]]]
+    compiled: Callable[[], tuple[int, float]]  # programs compiled so far, and seconds
+    memory: Callable[[], dict]  # {"resident": its peak since the last call, "device"}: bytes, None: not told
+    close: Callable[[], None]
+    before: int | None  # bytes resident before the model was loaded: interpreter and libraries
+
+
+def start(name: str, model: Checkpoint, scratch: Path) -> Worker | None:
     """The system in a process that ends with ours, or by its `close`; None if it decodes no model of this kind.
 
     Missing: it cannot be had, and why. UserError: its process failed.
     """
-    errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  (as long as the process)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.benchmarks.decoding.worker"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=Path(__file__).parents[3],
-    )  # fmt: skip
-    atexit.register(process.kill)
+    if SYSTEMS[name].kind not in (None, models.kind_of(model.model_config)):
+        return None
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    process = spawn.Process(target=_serve, args=(there, name, model.directory, scratch), daemon=True)
+    process.start()
+    there.close()
 
-    def ask(**request) -> Any:
+    def answer() -> Any:
         try:
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-            return json.loads(process.stdout.readline())
-        except (BrokenPipeError, json.JSONDecodeError):
-            errors.seek(0)
-            last = ([line for line in errors.read().splitlines() if line.strip()] or ["no message"])[-1]
-            raise UserError(f"{name}: its process failed ({last.strip()[:200]})") from None
+            return here.recv()
+        except EOFError:
+            raise UserError(f"{name}: its process failed; what it says stands above") from None
 
-    def prepare(sentences: Sentences, rows: int, rules: SearchConfig) -> list[Job]:
-        described = ask(
-            do="prepare", sentences=[list(map(int, ids)) for ids in sentences], rows=rows, rules=asdict(rules)
-        )
-        return [Job(places, number, positions) for number, places, positions in described]
+    def ask(*request) -> Any:
+        here.send(request)
+        return answer()
 
     def close() -> None:
-        process.stdin.close()
-        process.wait()
-        atexit.unregister(process.kill)
+        here.close()
+        process.join()
 
-    paths = {"checkpoint": str(Path(model.directory).absolute()), "scratch": str(Path(scratch).absolute())}
-    can = ask(do="build", system=name, peers=list(peers), **paths)
-    if "missing" in can or not can:
+    told = answer()
+    if isinstance(told, Missing):
         close()
-        if can:
-            raise Missing(can["missing"])
-        return None
-    return System(
-        prepare,
-        run=lambda job: ask(do="run", job=job.inputs),
-        encode=(lambda job: ask(do="encode", job=job.inputs)) if can["encode"] else None,
-        transfer=(lambda job: ask(do="transfer", job=job.inputs)) if can["transfer"] else None,
-        compiled=lambda: tuple(ask(do="compiled")),
-        close=close,
-    )
+        raise told
+    return Worker(*(partial(ask, call) for call in ("prepare", "run", "compiled", "memory")), close, told)
 
 
-def _serve(requests: TextIO, answers: TextIO) -> None:
+def peak_memory(name: str, model: Checkpoint, scratch: Path, sentences: Sentences, rows: int, rules) -> dict:
+    """Bytes of a fresh process: {"before", "first", "again", "device"}; None where the system does not tell.
+
+    before: with its libraries; first: the peak of loading, compiling and decoding the sentences (a peer's process also
+    holds our copy of the weights); again: the peak of a second pass; device: the framework's own peak on a GPU.
+    """
+    worker = start(name, model, scratch)
+    jobs = worker.prepare(sentences, rows, rules)
+
+    def peaks() -> dict:
+        for job in jobs:
+            worker.run(job)
+        return worker.memory()
+
+    first, again = peaks(), peaks()
+    worker.close()
+    resident = {"first": first["resident"], "again": again["resident"]}
+    return {"before": worker.before, **resident, "device": again["device"]}
+
+
+def _serve(connection, name: str, directory: Path, scratch: Path) -> None:
     progress.count_compilations()
-    system, jobs = None, []
-    for line in requests:
-        request = json.loads(line)
-        match request.pop("do"):
-            case "build":
-                model = checkpoint.load(request["checkpoint"])
-                built, missing = registry.build((request["system"],), request["peers"], model, Path(request["scratch"]))
-                system = next(iter(built.values()), None)
-                answer = {"missing": next(iter(missing.values()))} if missing else {}
-                if system:
-                    answer = {"encode": bool(system.encode), "transfer": bool(system.transfer)}
-            case "prepare":
-                made = system.prepare(request["sentences"], request["rows"], SearchConfig(**request["rules"]))
-                answer = [(len(jobs) + number, job.places, job.positions) for number, job in enumerate(made)]
-                jobs.extend(made)
-            case "run":
-                answer = [list(map(int, ids)) for ids in system.run(jobs[request["job"]])]
-            case "encode":
-                system.encode(jobs[request["job"]])
-                answer = None
-            case "transfer":
-                answer = system.transfer(jobs[request["job"]])
-            case "compiled":
-                answer = progress.compilations(), sum(seconds for _, seconds in progress.compiled())
-        print(json.dumps(answer), file=answers, flush=True)
+    try:
+        for package in SYSTEMS[name].packages:
+            importlib.import_module(package)
+        before = _resident("VmRSS")
+        system = SYSTEMS[name].build(checkpoint.load(directory), scratch)
+    except Missing as error:
+        return connection.send(error)
+    except ImportError as error:
+        return connection.send(Missing(f"{error.name or error} is not installed: pip install 'seqkd_jax[peers]'"))
+    jobs: list[Job] = []
+
+    def prepare(*given) -> list[Job]:
+        made = system.prepare(*given)
+        jobs.extend(made)
+        return [job._replace(inputs=number) for number, job in enumerate(made, len(jobs) - len(made))]
+
+    calls = {
+        "prepare": prepare,
+        "run": lambda job: [list(map(int, ids)) for ids in system.run(jobs[job.inputs])],
+        "compiled": lambda: (progress.compilations(), sum(seconds for _, seconds in progress.compiled())),
+        "memory": lambda: {"resident": _highest(), "device": _device_peak(SYSTEMS[name].peer)},
+    }
+    connection.send(before)
+    try:
+        while True:
+            call, *arguments = connection.recv()
+            connection.send(calls[call](*arguments))
+    except EOFError:  # closed
+        return
 
 
-if __name__ == "__main__":
-    own = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no answer
-    _serve(sys.stdin, own)
+def _resident(field: str) -> int | None:
+    """Bytes that /proc tells of this process: VmRSS now, VmHWM at most; None where there is no /proc."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
+
+
+def _highest() -> int | None:
+    """The highest resident memory since the last call; None where the system does not forget it between calls."""
+    found = _resident("VmHWM")
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    except OSError:
+        return None
+    return found
+
+
+def _device_peak(peer: str) -> int | None:
+    """Bytes on the GPU: of JAX's allocator, or of PyTorch's; CTranslate2 does not tell."""
+    if peer:
+        torch = sys.modules.get("torch")
+        return (torch.cuda.max_memory_allocated() or None) if torch and torch.cuda.is_available() else None
+    import jax
+
+    return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")

@@ -2,6 +2,5 @@
 
     python -m experiments.benchmarks.training [--only NAME ...] [--rounds 9] [--out DIR]
 
-Flow: `subjects` (what is trained, on which batch) -> `ours`, `pytorch` (one update behind one interface) -> rounds by
-`experiments.core.measure` -> results.json, table.md.
+`subjects` says what is trained, on which batch; `ours` and `pytorch` give one update each.
 """

@@ -1,109 +1,66 @@
-"""The command: every subject under every system, interleaved; results.json, table.md, and the table printed."""
+"""The command: every subject under every system, interleaved."""
 
 import importlib.util
-import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
+import jax
 import tyro
 
+from experiments.benchmarks import benchmark
+from experiments.benchmarks.training import ours
 from experiments.benchmarks.training.subjects import SUBJECTS, Subject, tiny
-from experiments.core import measure, report
-from experiments.core.command import exit_status
-from seqkd_jax.types import UserError, require_at_least
-from seqkd_jax.utils import files, progress
+from experiments.core import measure
+from experiments.core.report import interval, speed_up
+from experiments.core.tables import Section, Table
+from seqkd_jax.config import Positive
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import progress
 
 OURS, AT_ONCE, PYTORCH = "seqkd_jax", "seqkd_jax, all positions at once", "PyTorch"
 LOGITS = 4  # bytes
 
 
-@dataclass(frozen=True)
-class Command:
+@dataclass(frozen=True, kw_only=True)
+class Options(benchmark.Options):
     """Training speed beside PyTorch, of models of the same sizes on the same cores."""
 
     only: Annotated[tuple[Literal[tuple(SUBJECTS)], ...], tyro.conf.arg()] = ()
     """What to train; nothing: all of them."""
-    rounds: int = 9
-    """Interleaved repetitions; from 6 on there are intervals, and thus speed-ups."""
-    updates: int = 2
+    updates: Positive = 2
     """Updates in one repetition."""
-    seed: int = 0
-    """Of the starts, the batches and the order of systems in a round."""
-    torch: bool = True
+    peers: bool = True
     """Beside PyTorch (`pip install torch`); otherwise ours alone."""
-    out: Path = Path("runs/training_speed")
-    """Where results.json and table.md go."""
-    smoke: bool = False
-    """Tiny sizes: shows that the command works here, measures nothing."""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 an error that the user can mend."""
-    command = tyro.cli(Command, args=arguments, prog="python -m experiments.benchmarks.training", description=__doc__)
-    return exit_status(lambda: _run(command), "nothing was written")
-
-
-def _run(command: Command) -> int:
-    require_at_least(command, "--{}".format, rounds=1, updates=1, seed=0)
-    if command.torch and importlib.util.find_spec("torch") is None:
-        raise UserError("PyTorch is not installed: `pip install torch`, or --no-torch for ours alone")
-    from experiments.benchmarks.training import table
-    from experiments.core import stages
-    from seqkd_jax.utils import performance
-
-    stages.commit()
+def measure_all(options: Options) -> dict:
+    """Every subject's updates. UserError: PyTorch is not installed."""
+    if options.peers and importlib.util.find_spec("torch") is None:
+        raise UserError("PyTorch is not installed: `pip install torch`, or --no-peers for ours alone")
     found = {}
-    for name in command.only or SUBJECTS:
+    for name in options.only or SUBJECTS:
         progress.log(f"{name}: {SUBJECTS[name].about}")
-        found[name] = _measured(tiny(SUBJECTS[name]) if command.smoke else SUBJECTS[name], command)
-    results = {
-        "study": "training_speed",
-        **report.what_ran({}),
-        "torch": _torch() if command.torch else None,
-        "environment": {name: os.environ[name] for name in ("GLIBC_TUNABLES", "XLA_FLAGS") if name in os.environ},
-        "settings": {
-            "rounds": command.rounds,
-            "updates": command.updates,
-            "seed": command.seed,
-            "smoke": command.smoke,
-        },
-        "matrix_flops_per_second": performance.matrix_peak(),
-        "subjects": found,
-    }
-    files.write_json(command.out / "results.json", results)
-    files.write_text(command.out / "table.md", table.report(results))
-    print(table.report(results))
-    print(f"results and table: {command.out}")
-    return 0
+        found[name] = _measured(tiny(SUBJECTS[name]) if options.smoke else SUBJECTS[name], options)
+    return {"settings": {"updates": options.updates}, "subjects": found}
 
 
-def _torch() -> dict:
-    import torch
-
-    return {"version": torch.__version__, "threads": torch.get_num_threads()}
-
-
-def _measured(subject: Subject, command: Command) -> dict:
+def _measured(subject: Subject, options: Options) -> dict:
     """Seconds of an update under each system, by round, and what else is known of it."""
-    import jax
-
-    from experiments.benchmarks.training import ours
-
-    systems = {OURS: ours.update(subject, command.seed, True), AT_ONCE: ours.update(subject, command.seed, False)}
-    if command.torch:
+    systems = {OURS: ours.update(subject, options.seed, True), AT_ONCE: ours.update(subject, options.seed, False)}
+    if options.peers:
         from experiments.benchmarks.training import pytorch
 
-        systems[PYTORCH] = pytorch.update(subject, command.seed)
+        systems[PYTORCH] = pytorch.update(subject, options.seed)
     losses = {name: [system.run(), system.run()] for name, system in systems.items()}  # threads, caches, allocators
     runs = {
-        name: lambda run=system.run: measure.time_jobs(lambda _: run(), range(command.updates))
+        name: lambda run=system.run: measure.time_jobs(lambda _: run(), range(options.updates))
         for name, system in systems.items()
     }
-    pause = 0.0 if command.smoke else measure.PAUSE
-    timed = measure.interleave(runs, command.rounds, command.seed, pause=pause)
-    seconds = {name: [sum(one.seconds) / command.updates for one in rounds] for name, rounds in timed.items()}
+    pause = 0.0 if options.smoke else measure.PAUSE
+    timed = measure.interleave(runs, options.rounds, options.seed, pause=pause)
+    seconds = {name: [sum(one.seconds) / options.updates for one in rounds] for name, rounds in timed.items()}
     jax.clear_caches()
     return {
         "about": subject.about,
@@ -123,6 +80,31 @@ def _measured(subject: Subject, command: Command) -> dict:
             name: measure.ratio(seconds[name], seconds[OURS])._asdict() for name in systems if name != OURS
         },
     }  # fmt: skip
+
+
+def sections(results: dict) -> list[Section]:
+    """One table: a row for each subject and system."""
+    peak, rows = results["machine"]["matrix_flops_per_second"], []
+    mib = lambda size: "–" if size is None else f"{size / 2**20:,.0f}"  # noqa: E731
+    for subject in results["subjects"].values():
+        for name, system in subject["systems"].items():
+            rate = measure.interval([subject["positions"] / seconds for seconds in system["seconds"]])
+            share = subject["flops"] / subject["positions"] * rate.median / peak
+            rows.append(
+                [f"{subject['about']}: {name}", interval(rate._asdict()), f"{share:.0%}"]
+                + [f"{system['parameters']:,}", mib(subject["logits_bytes"]), mib(system["temporary_bytes"])]
+                + [speed_up(subject["speed_ups"].get(name))]
+            )
+    head = ["", "target tokens/s", "of the peak", "parameters", "logits, MiB", "temporary, MiB", "seqkd_jax is"]
+    return [Section(table=Table(head, rows))]
+
+
+BENCHMARK = benchmark.Benchmark("training_speed", Options, measure_all, sections)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 an error that the user can mend."""
+    return benchmark.main(BENCHMARK, "experiments.benchmarks.training", arguments)
 
 
 if __name__ == "__main__":

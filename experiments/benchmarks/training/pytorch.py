@@ -1,4 +1,4 @@
-"""The same update in PyTorch, as its users write it: modules of torch.nn, eager; an LSTM's input feeding in a loop."""
+"""The same update in PyTorch, as its users write it: modules of torch.nn, eager."""
 
 import math
 
@@ -7,38 +7,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from experiments.benchmarks.benchmark import cores
+from experiments.benchmarks.pytorch_lstm import LSTM
 from experiments.benchmarks.training.ours import Update
 from experiments.benchmarks.training.subjects import Subject, batch, teacher_kernel
 from seqkd_jax.config import LSTMConfig, SequenceTransformerConfig, TransformerConfig
-
-
-class LSTM(nn.Module):
-    """Luong's LSTM as OpenNMT-py has it with input feeding: the decoder steps through `nn.LSTMCell`s."""
-
-    def __init__(self, config: LSTMConfig, entries: int):
-        super().__init__()
-        d = config.size
-        self.source, self.target = nn.Embedding(entries, d), nn.Embedding(entries, d)
-        self.encoder = nn.LSTM(d, d, config.layers, batch_first=True)
-        self.cells = nn.ModuleList(nn.LSTMCell(d if layer else 2 * d, d) for layer in range(config.layers))
-        self.attention, self.combine = nn.Linear(d, d, bias=False), nn.Linear(2 * d, d, bias=False)
-        self.output = nn.Linear(d, entries)
-
-    def forward(self, inputs):
-        source, target = inputs
-        states, (h, c) = self.encoder(self.source(source))
-        keys = self.attention(states).transpose(1, 2).contiguous()
-        state = list(zip(h.unbind(0), c.unbind(0), strict=True))
-        feed, vectors = torch.zeros_like(states[:, 0]), []
-        for below in self.target(target).unbind(1):
-            below = torch.cat([below, feed], -1)
-            for layer, cell in enumerate(self.cells):
-                state[layer] = cell(below, state[layer])
-                below = state[layer][0]
-            weights = torch.softmax(torch.bmm(below[:, None], keys), -1)
-            feed = torch.tanh(self.combine(torch.cat([torch.bmm(weights, states)[:, 0], below], -1)))
-            vectors.append(feed)
-        return self.output(torch.stack(vectors, 1))
 
 
 class Transformer(nn.Module):
@@ -87,11 +60,16 @@ class LanguageModel(nn.Module):
         return self.layers(x, causal, is_causal=True) @ self.embedding.weight.T + self.bias
 
 
-MODELS = {LSTMConfig: LSTM, TransformerConfig: Transformer, SequenceTransformerConfig: LanguageModel}
+MODELS = {
+    LSTMConfig: lambda config, entries: LSTM(config, entries, entries),
+    TransformerConfig: Transformer,
+    SequenceTransformerConfig: LanguageModel,
+}
 
 
 def update(subject: Subject, seed: int) -> Update:
     """The update of a random start."""
+    torch.set_num_threads(cores())
     torch.manual_seed(seed)
     model = MODELS[type(subject.model)](subject.model, subject.entries)
     optimiser = torch.optim.Adam(model.parameters(), 1e-3, (0.9, 0.98), 1e-9)
