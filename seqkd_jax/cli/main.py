@@ -18,8 +18,7 @@ import tyro
 
 from seqkd_jax import __version__
 from seqkd_jax.cli import checks, commands, options
-from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress, settings
+from seqkd_jax.utils import exits, files, progress, settings
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "train": (options.Train, commands.train),
@@ -43,7 +42,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "seqkd") -> None
         sys.exit(0)
     with _broken_pipe_exits(), _errors_in_one_line(program):
         command = _parse(given, program)
-    sys.exit(_exit_code(_run, command, program))
+    sys.exit(exits.exit_status(lambda: _counted(_run, command), program=program))
 
 
 def _run(command: Any) -> None:
@@ -77,7 +76,7 @@ def _errors_in_one_line(program: str) -> Iterator[None]:
             text = " ".join(message)
             text = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", text)
             text = re.sub("could not convert string to float: (.*)", r"\1 is not a number", text)
-            _report(program, text + also, 2)
+            exits.report(program, text + also, 2)
         raise
 
 
@@ -106,32 +105,15 @@ def _with_rules(command: Any, given: Sequence[str], program: str) -> Any:
     return tyro.cli(type(command), args=given[1:], default=default, prog=f"{program} {given[0]}")
 
 
-def _exit_code(run: Callable[[Any], None], command: Any, program: str) -> int:
-    """Run a command, return its exit code. A UserError or OSError becomes one line, other exceptions are our bugs."""
-    try:
-        progress.count_compilations()
-        run(command)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        count = progress.compilations()
-        if count:
-            seconds = sum(seconds for _, seconds in progress.compiled())
-            progress.log(f"{count} programs compiled in {progress.duration(seconds)}")
-        return 0
-    except UserError as error:
-        return _report(program, str(error), 2)
-    except KeyboardInterrupt:
-        return _report(program, "interrupted", 130)
-    except BrokenPipeError:  # as in `| head`: not an error
-        files.drop_output()
-        return 141
-    except OSError as error:
-        return _report(program, files.said(error), 2)
-
-
-def _report(program: str, message: str, code: int) -> int:
-    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
-    return code
+def _counted(run: Callable[[Any], None], command: Any) -> int:
+    """Run a command and log how many programs it compiled."""
+    progress.count_compilations()
+    run(command)
+    count = progress.compilations()
+    if count:
+        seconds = sum(seconds for _, seconds in progress.compiled())
+        progress.log(f"{count} programs compiled in {progress.duration(seconds)}")
+    return 0
 
 
 if __name__ == "__main__":
