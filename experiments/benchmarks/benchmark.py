@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import tyro
 
 from experiments.core import report, stages
-from experiments.core.study import exit_status
 from experiments.core.tables import Section
 from seqkd_jax.config import Positive, Seed
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
+from seqkd_jax.utils.exits import exit_status
 from seqkd_jax.utils.settings import Settings
 
 PEERS = ("torch", "transformers", "ctranslate2")  # packages whose versions are noted
@@ -57,7 +57,7 @@ class Benchmark(NamedTuple):
 def main(benchmark: Benchmark, command: str, arguments: Sequence[str] | None = None) -> int:
     """Run a benchmark's command. Exit status: 0 done, 2 an error that the user can mend."""
     options = tyro.cli(benchmark.options, args=arguments, prog=f"python -m {command.removesuffix('.__main__')}")
-    return exit_status(lambda: _run(benchmark, options), "nothing was written")
+    return exit_status(lambda: _run(benchmark, options), interrupted="interrupted; nothing was written")
 
 
 def _run(benchmark: Benchmark, options: Options) -> int:
