@@ -106,17 +106,9 @@ def n_best(workspace: Workspace, search: SearchConfig, share: float) -> tuple[Pa
     return workspace.stage(f"n-best-{search.beam}", settings, inputs, make, resumable=True), chosen
 
 
-def _lists(
-    workspace: Workspace, directory: Path, teacher: Path, lines: list[str], search: SearchConfig
-) -> distillation.NBest:
-    scale = workspace.scale
-    return distillation.n_best(
-        directory,
-        checkpoint.load_translator(teacher),
-        lines,
-        decoding(scale, search),
-        name=f"n-best {search.beam}",
-    )
+def _lists(workspace: Workspace, directory: Path, teacher: Path, lines: list[str], search: SearchConfig):
+    rules, name = decoding(workspace.scale, search), f"n-best {search.beam}"
+    return distillation.n_best(directory, checkpoint.load_translator(teacher), lines, rules, name=name)
 
 
 def decoding(scale: Scale, search: SearchConfig) -> Decoding:

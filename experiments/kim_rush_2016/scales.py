@@ -27,20 +27,12 @@ from seqkd_jax.data.toy import MAX_SOURCE, MAX_TARGET
 from seqkd_jax.types import UserError
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What a dry run assumes of data that it does not read. Lengths in ids, the end included."""
+class Facts(NamedTuple):
+    """What a dry run assumes of the training data, which it does not read: mean lengths in ids, the end included."""
 
     pairs: int
-    """Training pairs."""
     source_length: float
-    """Mean."""
     target_length: float
-    """Mean."""
-    valid: int
-    """Sentences."""
-    test: int
-    """Sentences."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +172,7 @@ def _smoke() -> Scale:
     return Scale(
         name="smoke",
         languages=("en", "de"),
-        facts=Facts(20_000, 10.3, 11.3, 200, 1000),
+        facts=Facts(20_000, 10.3, 11.3),
         toy=(20_000, 200, 1000),
         vocabulary=VocabularyConfig("words", 400, joint=False, tokenizer="pretokenised"),
         models={
@@ -218,7 +210,7 @@ def _multi30k() -> Scale:
     return Scale(
         name="multi30k",
         languages=("en", "de"),
-        facts=Facts(29_000, 15.5, 17.5, 1014, 1000),
+        facts=Facts(29_000, 15.5, 17.5),
         vocabulary=VocabularyConfig("sentencepiece", 4000, joint=True),
         models={
             "teacher": (LSTMConfig(2, 500, dropout=0.3),),
@@ -281,7 +273,7 @@ EN_DE = _paper(
     "paper-en-de",
     ("en", "de"),
     50_000,
-    Facts(4_000_000, 25.0, 25.0, 6003, 2737),  # newstest2012 and 2013; the filtered newstest2014; lengths are guesses
+    Facts(4_000_000, 25.0, 25.0),  # lengths are guesses
     _lstm(4, 1000),
     (_lstm(2, 500), _lstm(2, 300)),
     {"4×1000": (published.EN_DE_TEACHER,), "2×500": (published.EN_DE_500,), "2×300": (published.EN_DE_300,)},
@@ -291,7 +283,7 @@ TH_EN = _paper(
     "paper-th-en",
     ("th", "en"),
     25_000,
-    Facts(90_000, 20.0, 20.0, 3000, 3000),  # lengths and test sizes are guesses
+    Facts(90_000, 20.0, 20.0),  # lengths are guesses
     _lstm(2, 500),
     (_lstm(2, 100),),
     {"2×500": (published.TH_EN_TEACHER,), "2×100": (published.TH_EN_100,)},
@@ -313,10 +305,3 @@ def named(name: str) -> Scale:
         if scale.name == name:
             return scale
     raise UserError(f"no scale has results called {name!r}; there are those of {', '.join(SCALES)}")
-
-
-def scales(name: str) -> tuple[Scale, ...]:
-    """The language pairs of a scale; UserError if there is none of that name."""
-    if name not in SCALES:
-        raise UserError(f"no scale is called {name!r}; there are {', '.join(SCALES)}")
-    return SCALES[name]
