@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from seqkd_jax import checkpoint, distillation, models
-from seqkd_jax.checkpoint import Checkpoint, Ensemble
+from seqkd_jax.checkpoint import Checkpoint, Ensemble, run_config
 from seqkd_jax.config import (
     BatchConfig,
     CorpusConfig,
@@ -35,7 +35,7 @@ from seqkd_jax.evaluation.evaluation import Evaluation
 from seqkd_jax.training.loop import Summary
 from seqkd_jax.training.trainer import Run, train_translator
 from seqkd_jax.types import EOS, Batch, Hypotheses, Model, System, Translator, UserError
-from seqkd_jax.utils import files, progress
+from seqkd_jax.utils import files, progress, settings
 
 __all__ = [
     "Batch",
@@ -233,6 +233,7 @@ def train(
     teacher: Path | str | None = None,
     teachers: Literal["one", "each"] = "one",
     teacher_cache_gib: float = 4.0,
+    described: Mapping[str, Any] | None = None,
 ) -> Summary:
     """Train a teacher or a student in directory `out`; called again with the same arguments, it resumes.
 
@@ -240,6 +241,7 @@ def train(
     the same model to start from; None: random parameters. teacher: checkpoint whose distribution the loss reads (loss
     word_kd). teachers: of a teacher with several replicas, the first teaches all students, or each its own.
     teacher_cache_gib: keep the teacher's features of the corpus in memory if they need no more (GiB); 0: never.
+    described: the content of config.json, which the command line gives; None: these arguments.
     Returns the paths of the best and the last checkpoint, the validations and the speed (target tokens/s).
     UserError: an invalid setting, another run in `out`, a start or teacher that does not fit, a loss not finite.
 
@@ -253,6 +255,12 @@ def train(
         vocabularies = load_vocabulary(shared) if shared else learn_vocabulary(corpus)
     size = models.parameter_count(models.build(model, vocabularies.source.size, vocabularies.target.size))
     progress.log(f"{models.kind_of(model)}: {size:,} parameters; vocabulary {vocabularies.fingerprint[:12]}")
+    if described is None:
+        sources = {"start": start, "teacher": teacher, "teachers": teachers, "teacher_cache_gib": teacher_cache_gib}
+        kind = models.kind_of(model)
+        given = {"out": out, "model": kind, kind: model, "config": config, **sources}
+        read = training_inputs(corpus, valid, vocabularies, start, teacher)
+        described = run_config.describe("train", settings.to_json(given), read)
     run = Run(
         model=model,
         vocabularies=vocabularies,
@@ -261,8 +269,26 @@ def train(
         teacher=Path(teacher) if teacher else None,
         teachers=teachers,
         teacher_cache_gib=teacher_cache_gib,
+        described=described,
     )
     return train_translator(run, corpus, valid, Path(out))
+
+
+def training_inputs(
+    corpus: Corpus,
+    valid: Corpus,
+    vocabularies: Vocabularies,
+    start: Path | str | None = None,
+    teacher: Path | str | None = None,
+) -> dict[str, Any]:
+    """What `train` reads, by the names that config.json has for it."""
+    checkpoints = {"start": start, "teacher": teacher}
+    return {
+        "training corpus": corpus,
+        "validation corpus": valid,
+        "vocabulary": vocabularies,
+        **{name: checkpoint.fingerprint(path) for name, path in checkpoints.items() if path},
+    }
 
 
 class Distilled(NamedTuple):
@@ -291,6 +317,7 @@ def distill(
     filters: FilterConfig = FilterConfig(),
     shard_lines: int = 1000,
     batch_tokens: int = 1024,
+    described: Mapping[str, Any] | None = None,
 ) -> Distilled:
     """Translate training sources with a teacher and write the corpus of a student to directory `out`.
 
@@ -298,19 +325,26 @@ def distill(
     one for each source, for a selection that needs them and for BLEU on the card. languages: suffixes of the files.
     selection: best (Seq-KD), or the hypothesis nearest to the reference by kim_rush (Seq-Inter), sacrebleu or chrf.
     beam, search, batch_tokens: as in LoadedTranslator.stream. filters: if any is set, `filtered/` holds what passes.
+    described: as in `train`.
     UserError: an unknown selection, references missing or of another number, no sources, an `out` with other files.
 
         corpus = kd.load_split(kd.CorpusConfig("data"), "train")
         distilled = kd.distill(kd.load("teacher/best"), corpus.sources, "seq_kd", references=corpus.targets)
         kd.train(distilled.corpus, valid, "student", vocabularies=kd.load_vocabulary("teacher/best"))
     """
-    out, absolute = Path(out), Path(os.path.abspath(out))
+    out, absolute, search = Path(out), Path(os.path.abspath(out)), _with_beam(search, beam)
     files.require_replaceable(absolute, distillation.HOLDS)
+    if described is None:
+        sizes = {"shard_lines": shard_lines, "batch_tokens": batch_tokens}
+        given = {"out": out, "selection": selection, "search": search, "filters": filters, **sizes}
+        given["checkpoint"] = [teacher.checkpoint.name]
+        read = distilling_inputs(teacher, sources, references)
+        described = run_config.describe("distill", settings.to_json(given), read)
     lists = distillation.n_best(
         absolute.with_name(f"{absolute.name}.n-best"),
         teacher.checkpoint,
         sources,
-        Decoding(_with_beam(search, beam), batch_tokens=batch_tokens),
+        Decoding(search, batch_tokens=batch_tokens),
         shard_lines=shard_lines,
     )
     filtered = filters != FilterConfig()
@@ -322,8 +356,17 @@ def distill(
         selection,
         languages=languages,
         filters=filters if filtered else None,
+        described=described,
     )
     return Distilled(out / "filtered" if filtered else out, languages, card)
+
+
+def distilling_inputs(
+    teacher: LoadedTranslator, sources: Sequence[str], references: Sequence[str] | None
+) -> dict[str, Any]:
+    """What `distill` reads, by the names that config.json has for it."""
+    pairs = Corpus(list(sources), list(references or [""] * len(sources)), None, "source lines")
+    return {"checkpoint": teacher.checkpoint.fingerprint, "source lines": pairs}
 
 
 def evaluate(

@@ -25,9 +25,9 @@ from seqkd_jax.cli.options import (
     Vocab,
 )
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress
+from seqkd_jax.utils import files, progress, settings
 
-RESULTS = ("results.json", "*.txt")  # of `seqkd evaluate`
+RESULTS = ("results.json", settings.CONFIG_FILE, "*.txt")  # of `seqkd evaluate`
 
 
 def train(command: Train) -> None:
@@ -37,17 +37,20 @@ def train(command: Train) -> None:
     checks.train(command)
     gold = functools.cache(lambda: inputs.load_pairs(command.pairs, "train"))
     valid = inputs.load_pairs(command.pairs, "valid")  # before anything is learned
+    corpus, vocabularies = inputs.training_corpus(command, gold), inputs.vocabularies(command, gold)
+    read = api.training_inputs(corpus, valid, vocabularies, command.start, command.teacher)
     done = api.train(
-        inputs.training_corpus(command, gold),
+        corpus,
         valid,
         command.out,
         model=getattr(command, command.model),
         config=command.config,
-        vocabularies=inputs.vocabularies(command, gold),
+        vocabularies=vocabularies,
         start=command.start,
         teacher=command.teacher,
         teachers=command.teachers,
         teacher_cache_gib=command.teacher_cache_gib,
+        described=inputs.describe("train", command, read),
     )
     best = ", ".join(f"{replica.best_value:.4g} at {replica.best_step:,}" for replica in done.replicas)
     progress.log(
@@ -66,6 +69,7 @@ def translate(command: Translate) -> None:
 
     checks.translate(command)
     translator = api.load(*command.checkpoint)
+    described = inputs.describe("translate", command, {"checkpoint": translator.checkpoint.fingerprint})
     dictionary = read_dictionary(command.dictionary) if command.dictionary else None
     typed = command.file == "-" and sys.stdin is not None and sys.stdin.isatty()
     read_ahead = command.read_ahead or (1 if typed else 2048)
@@ -98,6 +102,8 @@ def translate(command: Translate) -> None:
                 chunk=read_ahead,
             )
         write(translations, stream)
+    if command.out and command.out.is_file():  # not a device or a pipe
+        files.write_json(command.out.with_name(f"{command.out.name}.{settings.CONFIG_FILE}"), described)
 
 
 def distill(command: Distill) -> None:
@@ -113,6 +119,7 @@ def distill(command: Distill) -> None:
         sources, references, weights, name = inputs.load_pairs(command.pairs, "train")
         if weights is not None:
             progress.log(f"{name}: its pairs have weights; the distilled corpus has none")
+    read = api.distilling_inputs(teacher, sources, references)
     distilled = api.distill(
         teacher,
         sources,
@@ -124,6 +131,7 @@ def distill(command: Distill) -> None:
         filters=command.filters,
         shard_lines=command.shard_lines,
         batch_tokens=command.batch_tokens,
+        described=inputs.describe("distill", command, read),
     )
     progress.log((command.out / "README.md").read_text(encoding="utf-8").rstrip())
     print(distilled.directory)
@@ -137,9 +145,12 @@ def evaluate(command: Evaluate) -> None:
     if command.out:
         files.require_replaceable(command.out, RESULTS)
     translator = api.load(*command.checkpoint)
+    corpus = inputs.load_pairs(command.pairs, command.split)
+    read = {"checkpoint": translator.checkpoint.fingerprint, "corpus": corpus}
+    described = inputs.describe("evaluate", command, read)
     found = api.evaluate(
         translator,
-        inputs.load_pairs(command.pairs, command.split),
+        corpus,
         search=command.search,
         compare=command.compare,
         repetitions=command.repetitions,
@@ -150,6 +161,7 @@ def evaluate(command: Evaluate) -> None:
             for name, lines in found.outputs.items():
                 files.write_text(directory / f"{name}.txt", "".join(f"{line}\n" for line in lines))
             files.write_json(directory / RESULTS[0], found.results)
+            files.write_json(directory / settings.CONFIG_FILE, described)
     with _output(None) as stream:
         stream.write(files.json_text(found.results))
 

@@ -1,13 +1,13 @@
-"""What the commands read: corpora and vocabularies, as their arguments name them."""
+"""What the commands read: corpora and vocabularies, as their arguments name them; and what config.json says of it."""
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from seqkd_jax.cli.options import Pairs, Train
+from seqkd_jax.cli.options import Pairs, Repeatable, Train
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files
+from seqkd_jax.utils import files, settings
 
 
 def load_pairs(pairs: Pairs, split: Literal["train", "valid", "test"]):
@@ -34,6 +34,21 @@ def vocabularies(command: Train, gold: Callable[[], Any]):
 
     shared = command.vocabulary or command.teacher or command.start
     return api.load_vocabulary(shared) if shared else api.learn_vocabulary(gold(), command.vocab)
+
+
+def describe(name: str, command: Repeatable, read: Mapping[str, Any]) -> dict:
+    """The content of config.json: all options of a command, and what it read.
+
+    UserError if the command was started from such a file, and what it read is not what that says.
+    """
+    from seqkd_jax.checkpoint import run_config
+
+    left_out = ("config_file", "given", "rules")  # the rules are spelled out in `search`
+    options = {key: value for key, value in settings.to_json(command).items() if key not in left_out}
+    described = run_config.describe(name, options, read)
+    if command.config_file:
+        run_config.require_same_inputs(command.config_file, described, command.given)
+    return described
 
 
 def _part(command: Train, name: str, gold: Callable[[], Any]):

@@ -18,7 +18,8 @@ import tyro
 
 from seqkd_jax import __version__
 from seqkd_jax.cli import checks, commands, options
-from seqkd_jax.utils import exits, files, progress, settings
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files, progress, settings
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "train": (options.Train, commands.train),
@@ -40,9 +41,14 @@ def main(arguments: Sequence[str] | None = None, program: str = "seqkd") -> None
     if given == ["--version"]:
         print(f"seqkd {__version__}")
         sys.exit(0)
-    with _broken_pipe_exits(), _errors_in_one_line(program):
-        command = _parse(given, program)
-    sys.exit(exits.exit_status(lambda: _counted(_run, command), program=program))
+    try:
+        with _broken_pipe_exits(), _errors_in_one_line(program):
+            command = _parse(given, program)
+    except UserError as error:  # of a file that --config names
+        sys.exit(_report(program, str(error), 2))
+    except OSError as error:
+        sys.exit(_report(program, files.said(error), 2))
+    sys.exit(_exit_code(_run, command, program))
 
 
 def _run(command: Any) -> None:
@@ -51,13 +57,47 @@ def _run(command: Any) -> None:
 
 
 def _parse(given: list[str], program: str) -> Any:
-    """The arguments of a command. Exits after --help and for invalid arguments."""
-    types = {name: arguments_type for name, (arguments_type, _) in COMMANDS.items()}
-    description = f"Train, distil and use translation models. Version {__version__}."
-    command = tyro.extras.subcommand_cli_from_dict(types, args=given, prog=program, description=description)
+    """The arguments of a command. Exits after --help and for invalid arguments; UserError of --config and its file."""
+    stored = _stored(given)
+    if stored:
+        command = _with_defaults(stored, given, program)
+    else:
+        types = {name: arguments_type for name, (arguments_type, _) in COMMANDS.items()}
+        description = f"Train, distil and use translation models. Version {__version__}."
+        command = tyro.extras.subcommand_cli_from_dict(types, args=given, prog=program, description=description)
     if getattr(command, "rules", None):
-        command = _with_rules(command, given, program)
+        from seqkd_jax.decoding.search import named_rules
+
+        search = (stored or type(command)).search  # not what is given: that holds, read once more
+        ruled = dataclasses.replace(command, search=named_rules(search, command.rules))
+        command = _with_defaults(ruled, given, program)
+    if isinstance(command, options.Repeatable):
+        names = tuple(word.partition("=")[0] for word in given if word.startswith("--"))
+        command = dataclasses.replace(command, given=names)
     return command
+
+
+def _stored(given: Sequence[str]) -> Any:
+    """The settings in the file that --config names; None without it."""
+    kind = COMMANDS[given[0]][0] if given and given[0] in COMMANDS else None
+    if kind and issubclass(kind, options.Repeatable):
+        for word, following in zip(given[1:], [*given[2:], ""], strict=True):
+            if word == "--config" and following or word.startswith("--config="):
+                from seqkd_jax.checkpoint import run_config
+
+                return run_config.read(following if word == "--config" else word.partition("=")[2], given[0], kind)
+    return None
+
+
+def _with_defaults(default: Any, given: Sequence[str], program: str) -> Any:
+    """The arguments read with the values of `default` for those that are not given."""
+    # What may be given several times would be added to its default.
+    hints = get_type_hints(type(default), include_extras=True).items()
+    added = [name for name, hint in hints if tyro.conf.UseAppendAction in getattr(hint, "__metadata__", ())]
+    empty = dataclasses.replace(default, **dict.fromkeys(added, ()))
+    command = tyro.cli(type(default), args=given[1:], default=empty, prog=f"{program} {given[0]}")
+    kept = {name: getattr(default, name) for name in added if not getattr(command, name)}
+    return dataclasses.replace(command, **kept)
 
 
 @contextlib.contextmanager
@@ -76,7 +116,7 @@ def _errors_in_one_line(program: str) -> Iterator[None]:
             text = " ".join(message)
             text = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", text)
             text = re.sub("could not convert string to float: (.*)", r"\1 is not a number", text)
-            exits.report(program, text + also, 2)
+            _report(program, text + also, 2)
         raise
 
 
@@ -94,26 +134,32 @@ def _broken_pipe_exits() -> Iterator[None]:
         sys.exit(141)
 
 
-def _with_rules(command: Any, given: Sequence[str], program: str) -> Any:
-    """Parse again with the rules of --rules as defaults, so that options given explicitly override them."""
-    from seqkd_jax.decoding.search import named_rules
+def _exit_code(run: Callable[[Any], None], command: Any, program: str) -> int:
+    """Run a command, return its exit code. A UserError or OSError becomes one line, other exceptions are our bugs."""
+    try:
+        progress.count_compilations()
+        run(command)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        count = progress.compilations()
+        if count:
+            seconds = sum(seconds for _, seconds in progress.compiled())
+            progress.log(f"{count} programs compiled in {progress.duration(seconds)}")
+        return 0
+    except UserError as error:
+        return _report(program, str(error), 2)
+    except KeyboardInterrupt:
+        return _report(program, "interrupted", 130)
+    except BrokenPipeError:  # as in `| head`: not an error
+        files.drop_output()
+        return 141
+    except OSError as error:
+        return _report(program, files.said(error), 2)
 
-    # A repeatable option is appended to its default, so that default must be empty.
-    hints = get_type_hints(type(command), include_extras=True).items()
-    added = {name: () for name, hint in hints if tyro.conf.UseAppendAction in getattr(hint, "__metadata__", ())}
-    default = dataclasses.replace(command, search=named_rules(type(command.search)(), command.rules), **added)
-    return tyro.cli(type(command), args=given[1:], default=default, prog=f"{program} {given[0]}")
 
-
-def _counted(run: Callable[[Any], None], command: Any) -> int:
-    """Run a command and log how many programs it compiled."""
-    progress.count_compilations()
-    run(command)
-    count = progress.compilations()
-    if count:
-        seconds = sum(seconds for _, seconds in progress.compiled())
-        progress.log(f"{count} programs compiled in {progress.duration(seconds)}")
-    return 0
+def _report(program: str, message: str, code: int) -> int:
+    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    return code
 
 
 if __name__ == "__main__":

@@ -42,8 +42,17 @@ class Pairs:
     """Take so many training pairs as the validation split, for a corpus without one; the same for every command."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Repeatable:
+    """A command that writes config.json, and starts again from one."""
+
+    config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    """Start from the settings in this file, the config.json of a run; options given beside it override it."""
+    given: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()  # the options on the command line, as they were called
+
+
 @dataclass(frozen=True)
-class Train:
+class Train(Repeatable):
     """Train a teacher or a student. Started again with the same arguments, it goes on where it was.
 
     A teacher or baseline: seqkd train --out teacher --corpus.path DATA
@@ -56,7 +65,7 @@ class Train:
     """
 
     out: Path
-    """Directory to write: best/ and last/ are checkpoints, metrics.jsonl is the record."""
+    """Directory to write: best/ and last/ are checkpoints, metrics.jsonl the metrics, config.json the settings."""
     pairs: Annotated[Pairs, Flat] = Pairs()
     train_on: tuple[str, ...] = ()
     """Train on these, not on the training split: directories, files, `gold` for the split; PATH=WEIGHT weighs one."""
@@ -80,7 +89,7 @@ class Train:
 
 
 @dataclass(frozen=True)
-class Translate:
+class Translate(Repeatable):
     """Translate lines of a file or of standard input, in order, one for each, as they come.
 
     seqkd translate --checkpoint student/best < input.en > output.de
@@ -91,7 +100,7 @@ class Translate:
     file: tyro.conf.Positional[str] = "-"
     """File to read, UTF-8, one sentence a line; - is standard input."""
     out: Path | None = None
-    """File to write, whole or not at all; None: standard output."""
+    """File to write, whole or not at all, and FILE.config.json with the settings beside it; None: standard output."""
     n_best: Annotated[int, Range(0, 4096)] = 0
     """0: plain text, the best translation of each line. N: JSON lines with the N best and their scores in nats."""
     decoder: str = "engine"
@@ -122,7 +131,7 @@ class Translate:
 
 
 @dataclass(frozen=True)
-class Distill:
+class Distill(Repeatable):
     """Translate a training corpus with a teacher and choose a target for each source: the corpus of a student.
 
     Seq-KD: seqkd distill --checkpoint teacher/best --corpus.path DATA --out seq_kd
@@ -153,7 +162,7 @@ class Distill:
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Repeatable):
     """BLEU and chrF at beam 1 and the given beam, perplexity, p(t=y), source words/s, as JSON on standard output.
 
     seqkd evaluate --checkpoint student/best --corpus.path DATA --compare baseline/best
@@ -167,7 +176,7 @@ class Evaluate:
     compare: tuple[str, ...] = ()
     """Other systems: checkpoints, or files with one translation a line. Paired bootstrap of each against this one."""
     out: Path | None = None
-    """Directory to write results.json and the translations to, beside printing the results."""
+    """Directory to write results.json, the translations and config.json to, beside printing the results."""
     rules: Rules = None
     """Search as this toolkit does: sets the rules below that are not given themselves."""
     search: Annotated[SearchConfig, Flat] = SearchConfig()

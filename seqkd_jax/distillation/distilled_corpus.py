@@ -2,9 +2,10 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from seqkd_jax import checkpoint
 from seqkd_jax.config import FilterConfig
@@ -12,11 +13,11 @@ from seqkd_jax.distillation.nbest import Candidate, NBest, read_n_best
 from seqkd_jax.distillation.selection import SELECTIONS, Choice, choose
 from seqkd_jax.evaluation import metrics
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress
+from seqkd_jax.utils import files, progress, settings
 
 CARD = "card.json"
 FORMAT = 1  # of it
-HOLDS = (CARD, "README.md", "scores.tsv", "train.*", "filtered")
+HOLDS = (CARD, settings.CONFIG_FILE, "README.md", "scores.tsv", "train.*", "filtered")
 
 
 def write_corpus(
@@ -28,12 +29,14 @@ def write_corpus(
     *,
     languages: tuple[str, str],
     filters: FilterConfig | None = None,
+    described: Mapping[str, Any] | None = None,
 ) -> dict:
     """Choose for every line and write the distilled corpus; returns its card. An older corpus there is replaced whole.
 
     train.<source> and train.<target> have the original's lines in the original's order, empty ones too; scores.tsv
     says what was chosen; card.json and README.md what was done. With filters, filtered/ holds the pairs that pass and
     lines.txt their line numbers (from 1). references: one for each line, or None for source-only text.
+    described: the content of config.json (see run_config); None: no such file.
     """
     sources = [line for shard in found.shards for line in shard]
     if references is not None and len(references) != len(sources):
@@ -68,6 +71,8 @@ def write_corpus(
         card["files"] = {name: files.sha256_file(temporary / name) for name in files.tree(temporary)}
         files.write_json(temporary / CARD, card)
         files.write_text(temporary / "README.md", describe(card, languages))
+        if described is not None:
+            files.write_json(temporary / settings.CONFIG_FILE, described)
     return card
 
 

@@ -24,7 +24,7 @@ from seqkd_jax.training.run_state import STEPS, Replica, RunState, append_metric
 from seqkd_jax.training.schedule import after_epoch, learning_rate
 from seqkd_jax.training.train_step import Teacher, TrainState
 from seqkd_jax.types import Batch, UserError
-from seqkd_jax.utils import files, performance, progress
+from seqkd_jax.utils import files, performance, progress, settings
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -77,13 +77,15 @@ def fit(
     params: Any = None,
     teacher: Teacher | None = None,
     inputs: Mapping[str, str] = NOTHING,
+    described: Mapping[str, Any] | None = None,
     name: str = "train",
 ) -> Summary:
     """Train until `config` says stop; called again on the same directory it goes on, or returns at once when done.
 
     validate: params -> {"loss": nats per token, ...}, with "bleu" if config.validate_bleu. save: (directory, params,
     metadata=, state=), and replicas= if there are several. params: where to start instead of at random. inputs: what
-    decides the run beside `config`, such as its corpus -> a hash of that. Writes last/ (everything needed to go on),
+    decides the run beside `config`, such as its corpus -> a hash of that. described: the content of config.json (see
+    run_config); None: no such file. Writes last/ (everything needed to go on),
     best/, step-<n>/ (config.keep of them), epoch-<n>/ and end/ (config.keep_path) and metrics.jsonl. SIGTERM saves and
     exits with 143.
     Diverged: a loss that is not finite, with the step named and the checkpoints left as they are; of several replicas
@@ -99,6 +101,8 @@ def fit(
     directory.mkdir(parents=True, exist_ok=True)
     with files.locked(directory):
         run, state = resume(directory, config, inputs, train_step.start_state(model, config, params), devices)
+        if described is not None:
+            files.write_json(directory / settings.CONFIG_FILE, described)
         teacher_params = train_step.replicate(teacher.params, devices) if teacher else None
         loop = _Loop(config, inputs, directory, data, devices, update, teacher_params, validate, save, name)
         if not run.finished:

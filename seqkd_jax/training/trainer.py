@@ -5,7 +5,7 @@ student of Word-KD is a run with a teacher, of Seq-KD one with another corpus; S
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -36,6 +36,7 @@ class Run(NamedTuple):
     # Of a teacher that was trained with several seeds: its first for all replicas, or replica i for replica i.
     teachers: Literal["one", "each"] = "one"
     teacher_cache_gib: float = 4.0  # a teacher's features of the whole corpus are kept in memory if they take no more
+    described: Mapping[str, Any] | None = None  # the content of config.json; None: no such file
 
 
 def train_translator(run: Run, train: Corpus, valid: Corpus, directory: Path, name: str = "train") -> loop.Summary:
@@ -96,6 +97,7 @@ def train_model(
         params=_start(run),
         teacher=teacher,
         inputs=_inputs(run, train, valid, plan),
+        described=run.described,
         name=name,
     )
 

@@ -16,6 +16,7 @@ from seqkd_jax.types import UserError
 
 Named = Callable[[str], str]  # from a field, such as optimiser.clip_norm, to what its user calls it
 T = TypeVar("T")
+CONFIG_FILE = "config.json"  # the settings of a run, beside its results
 
 
 class Range(NamedTuple):
@@ -178,9 +179,11 @@ def differences(before: Any, now: Any, inside: str = "") -> Iterator[tuple[str, 
 
 
 def to_json(value: Any) -> Any:
-    """Settings as JSON values, every field spelled out; see `from_json`."""
+    """Settings as JSON values, every field spelled out, those in lists and mappings too; see `from_json`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in fields(type(value))}
+    if isinstance(value, Mapping):
+        return {name: to_json(inner) for name, inner in value.items()}
     if isinstance(value, tuple | list):
         return [to_json(inner) for inner in value]
     return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,91 @@
+"""config.json: what a run was started with, written beside its results; `seqkd COMMAND --config FILE` reads it.
+
+  command   train, distill, evaluate or translate
+  settings  every option of the command, defaults too; paths as they were given, so relative to where it ran
+  inputs    what the run read: of corpora names, pairs and hashes, of vocabularies and checkpoints fingerprints
+  versions  of the packages that decide results
+
+The settings start the run again; the inputs tell whether what the paths lead to is still the same.
+"""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from seqkd_jax.checkpoint.record import versions
+from seqkd_jax.data import corpus
+from seqkd_jax.data.vocabulary import Vocabularies
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files, settings
+
+FORMAT = 1
+KEYS = ("command", "settings", "inputs")
+T = TypeVar("T")
+
+# Input -> the options that name it, "." at the end: all that begin so. One that is given allows another input.
+NAMED_BY = {
+    "training corpus": ("--corpus.", "--train-on", "--hold-out"),
+    "validation corpus": ("--corpus.", "--hold-out"),
+    "corpus": ("--corpus.", "--hold-out", "--split"),
+    "source lines": ("--corpus.", "--hold-out", "--source-only"),
+    "vocabulary": ("--vocabulary", "--vocab.", "--teacher", "--start", "--corpus.", "--hold-out"),
+    "checkpoint": ("--checkpoint",),
+    "start": ("--start",),
+    "teacher": ("--teacher",),
+}
+
+
+def describe(command: str, given: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict:
+    """The content of config.json. inputs: name -> Corpus, Vocabularies, or the fingerprint of a checkpoint."""
+    described = {name: _describe(value) for name, value in inputs.items()}
+    return {"format": FORMAT, "command": command, "settings": dict(given), "inputs": described, "versions": versions()}
+
+
+def _describe(value: corpus.Corpus | Vocabularies | str) -> dict:
+    if isinstance(value, corpus.Corpus):
+        return {"name": value.name, "pairs": len(value.sources), "fingerprint": corpus.fingerprint(value)}
+    if isinstance(value, Vocabularies):
+        return {"sizes": [value.source.size, value.target.size], "fingerprint": value.fingerprint}
+    return {"fingerprint": value}
+
+
+def read(path: Path | str, command: str, kind: type[T]) -> T:
+    """The settings in a config.json of a command, as its dataclass. UserError names file, key and remedy."""
+    content = _content(path)
+    if content["command"] != command:
+        raise UserError(f"{path}: is of `seqkd {content['command']}`, not of {command}; name one that {command} wrote")
+    return settings.from_json(kind, content["settings"], lambda key: f"{path}: settings.{key}")
+
+
+def require_same_inputs(path: Path | str, described: Mapping[str, Any], options: Collection[str]) -> None:
+    """UserError if a run that config.json started does not read what that says, and no option named what it reads.
+
+    described: of the run; options: those given beside the file.
+    """
+    before = _content(path)["inputs"]
+    for name, found in described["inputs"].items():
+        named_by = NAMED_BY[name]
+        named = any(option == by or option.startswith(by) and by[-1] == "." for option in options for by in named_by)
+        wanted = before.get(name, found)
+        if not isinstance(wanted, dict) or "fingerprint" not in wanted:
+            raise UserError(f"{path}: inputs.{name} has no fingerprint; take inputs.{name} out, or name another file")
+        old, new = str(wanted["fingerprint"]), found["fingerprint"]
+        if old != new and not named:
+            raise UserError(
+                f"{path}: inputs.{name} was {old[:12]}, now it is {new[:12]}; bring the old one back, or say "
+                f"that another is meant, with {' or '.join(by + '…' * by.endswith('.') for by in named_by)}"
+            )
+
+
+def _content(path: Path | str) -> dict:
+    content = files.read_json(path)
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise UserError(f"{path}: format is {found}, this version reads {FORMAT}; name a config.json of a run")
+    lacking = [key for key in KEYS if key not in content]
+    if lacking:
+        raise UserError(f"{path}: damaged, it lacks {', '.join(lacking)}; name another, or give the options again")
+    for key in ("settings", "inputs"):
+        if not isinstance(content[key], dict):
+            raise UserError(f"{path}: {key} is {content[key]!r}: it must be an object; name another file")
+    return content
