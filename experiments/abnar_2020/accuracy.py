@@ -21,7 +21,7 @@ DISTANCES: tuple[Group, ...] = tuple(range(1, 17))
 POOLED: tuple[Group, ...] = (*range(1, 9), (9, 10), (11, 12), (13, 14, 15, 16))
 ATTRACTORS: tuple[Group, ...] = tuple(range(5))
 LARGEST_INTERVENING, LARGEST_DISTANCE = 4, 16  # D and A leave other examples out (Tran et al. 2018, Abnar et al. 2020)
-RESAMPLES, SEED = 1000, 0
+RESAMPLES, SEED = 1000, 0  # of the bootstrap
 MACRO = {"distance": "d", "distance_pooled": "d_pooled", "attractors": "a", "gold_attractors": "a_gold"}  # bins, metric
 
 
@@ -39,16 +39,16 @@ def label(group: Group) -> str:
     return str(group) if isinstance(group, int) else f"{group[0]}-{group[-1]}"
 
 
-def mean_with_interval(correct, resamples: int = RESAMPLES, seed: int = SEED) -> dict:
+def mean_with_interval(correct) -> dict:
     """{mean, sd, low, high, values} of accuracy; correct: [R,N]. sd: over seeds, None for one; values: one a seed."""
     correct = _checked(correct)
-    strata = _strata(correct, np.zeros(correct.shape[1], np.int64), (0,), resamples, seed)
+    strata = _strata(correct, np.zeros(correct.shape[1], np.int64), (0,))
     return _summary(strata.values[:, 0], strata.resampled[:, 0])
 
 
-def by_bins(correct, bins, groups: Sequence[Group], resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, dict]:
+def by_bins(correct, bins, groups: Sequence[Group]) -> dict[str, dict]:
     """label -> {n, mean, sd, low, high} of every group; all but n are None where it has no examples. bins: [N]."""
-    strata = _strata(_checked(correct), bins, groups, resamples, seed)
+    strata = _strata(_checked(correct), bins, groups)
     found = {label(group): {"n": 0, "mean": None, "sd": None, "low": None, "high": None} for group in groups}
     for i, group in enumerate(strata.groups):
         summary = _summary(strata.values[:, i], strata.resampled[:, i])
@@ -57,19 +57,17 @@ def by_bins(correct, bins, groups: Sequence[Group], resamples: int = RESAMPLES, 
     return found
 
 
-def macro(correct, bins, groups: Sequence[Group], resamples: int = RESAMPLES, seed: int = SEED) -> dict:
+def macro(correct, bins, groups: Sequence[Group]) -> dict:
     """{mean, sd, low, high, values, empty}: the unweighted mean over the groups that hold examples.
 
     empty: how many hold none and are left out. The bootstrap is stratified: every bin keeps its number of examples.
     """
-    strata = _strata(_checked(correct), bins, groups, resamples, seed)
+    strata = _strata(_checked(correct), bins, groups)
     summary = _summary(strata.values.mean(axis=1), strata.resampled.mean(axis=1))
     return {**summary, "empty": len(groups) - len(strata.groups)}
 
 
-def difference(
-    a, b, bins=None, groups: Sequence[Group] | None = None, resamples: int = RESAMPLES, seed: int = SEED
-) -> dict[str, float]:
+def difference(a, b, bins=None, groups: Sequence[Group] | None = None) -> dict[str, float]:
     """{mean, low, high} of accuracy(a) - accuracy(b), paired over examples; a: [R,N], b: [Q,N], the same N.
 
     With bins and groups: of the macro averages. An example is resampled with its results under both models.
@@ -87,7 +85,7 @@ def difference(
     tally = _tally(position, len(used), pairs, (len(a) + 1) * (len(b) + 1))
     points = (np.arange(len(a) + 1)[:, None] / len(a) - np.arange(len(b) + 1)[None] / len(b)).ravel()
     mean = float((tally @ points / tally.sum(axis=1)).mean())
-    low, high = _middle_95(_resampled(tally, points, resamples, seed).mean(axis=1))
+    low, high = _middle_95(_resampled(tally, points).mean(axis=1))
     return {"mean": mean, "low": min(low, mean), "high": max(high, mean)}
 
 
@@ -178,7 +176,7 @@ def batch_perplexity(nats, tokens, batch: int = 64) -> float:
     return float(np.exp(np.minimum(means, 700.0)).mean())
 
 
-def _strata(correct, bins, groups, resamples: int, seed: int) -> Strata:
+def _strata(correct, bins, groups) -> Strata:
     position, used = _positions(bins, groups, correct.shape[1])
     right = np.stack([np.bincount(position, weights=row, minlength=len(used) + 1)[:-1] for row in correct])
     # Of an example only the number of seeds that are right counts, so a bin is a tally of R+1 kinds and a resample of
@@ -186,7 +184,7 @@ def _strata(correct, bins, groups, resamples: int, seed: int) -> Strata:
     tally = _tally(position, len(used), correct.sum(axis=0), len(correct) + 1)
     n = tally.sum(axis=1)
     points = np.arange(len(correct) + 1) / len(correct)
-    return Strata(used, n, right / n, _resampled(tally, points, resamples, seed))
+    return Strata(used, n, right / n, _resampled(tally, points))
 
 
 def _positions(bins, groups, examples: int) -> tuple[np.ndarray, list[int]]:
@@ -209,15 +207,13 @@ def _tally(position, number: int, kinds, size: int) -> np.ndarray:
     return np.bincount(position * size + kinds, minlength=(number + 1) * size).reshape(number + 1, size)[:-1]
 
 
-def _resampled(tally, points, resamples: int, seed: int) -> np.ndarray:
+def _resampled(tally, points) -> np.ndarray:
     # [resamples,G] the mean of `points`, one a kind, over as many examples as the bin has, drawn with replacement
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(SEED)
     extremes = np.isin(np.arange(len(points)), (points.argmin(), points.argmax()))
     known = [row + 0.5 * extremes if np.ptp(points[row > 0]) < 1e-12 else row for row in tally]  # all came out alike
-    drawn = [
-        random.multinomial(row.sum(), weights / weights.sum(), size=resamples)
-        for row, weights in zip(tally, known, strict=True)
-    ]
+    pairs = zip(tally, known, strict=True)
+    drawn = [random.multinomial(row.sum(), weights / weights.sum(), size=RESAMPLES) for row, weights in pairs]
     return np.stack([draws @ points / row.sum() for draws, row in zip(drawn, tally, strict=True)], axis=1)
 
 

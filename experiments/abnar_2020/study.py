@@ -1,220 +1,152 @@
-"""The stages of the study, each a function of the data as models read them and of earlier stages. `pipeline.stage`
-makes each once.
+"""The study as a value: what its command takes, which scale that means, what a dry run must know."""
 
-  prepared -> training of each arm, its teacher's first -> its predictions
-                                                        -> what it teaches, if it does
-                                                        -> its vectors -> map of all (maps.py)
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
 
-An arm's seeds are trained at once, as replicas of one run. A stage is asked for by whoever needs it, so that asking for
-one arm makes what that arm needs and no more.
-"""
-
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
-
+import jax
 import numpy as np
 
-from experiments.abnar_2020 import predictions
+from experiments.abnar_2020 import claims, pipeline, plots, results, tables, tasks
 from experiments.abnar_2020.arms import Arm
-from experiments.abnar_2020.scale import Scale
-from experiments.abnar_2020.tasks import Task, first
-from experiments.core import stages
-from seqkd_jax import checkpoint, models
-from seqkd_jax.config import BatchConfig
-from seqkd_jax.data import batches, vocabulary
-from seqkd_jax.training import loop
-from seqkd_jax.training.run_state import plain
-from seqkd_jax.training.trainer import Run, train_model
-from seqkd_jax.types import Model
-from seqkd_jax.utils import files, progress
-
-# A run's checkpoint that is reported, as in the paper's code. Not that of the lowest validation loss, `best`: that loss
-# rises after a few epochs, by confidence in what is wrong, while accuracy still grows.
-END = "end"
-TAUGHT = 4000  # training examples whose soft targets are looked at
+from experiments.abnar_2020.scales import QUIRKS, SETUPS, Quirk, Scale, scale_of
+from experiments.core import dry_run
+from experiments.core.study import Options, Study
+from seqkd_jax import models
+from seqkd_jax.training import teacher_cache, trainer
+from seqkd_jax.types import Batch, Model, UserError
+from seqkd_jax.utils import performance
 
 
-class Study(NamedTuple):
-    """A scale on its data."""
+@dataclass(frozen=True, kw_only=True)
+class Command(Options):
+    """Abnar et al. 2020: models of several architectures alone, and each taught by the others; tables beside theirs."""
 
-    scale: Scale
-    task: Task  # the data as models read them
-    root: Path  # where its stages are
-    seeds: int
-    make: bool = True  # False: only look up what is there; NotMade if it is not
-
-    def stage(
-        self, name: str, settings: Any, inputs: Mapping[str, Path], make: Callable, resumable=False, version=1
-    ) -> Path:
-        """One stage of this study."""
-        make = make if self.make else None
-        return stages.stage(name, settings, inputs, make, self.root, resumable=resumable, version=version)
-
-
-def prepared(study: Study) -> Path:
-    """The vocabularies and the batch shapes that all arms share."""
-    scale = study.scale
-
-    def make(directory: Path) -> None:
-        vocabulary.save(study.task.vocabularies, directory)
-        config = next(iter(scale.training.values())).batch
-        plan = batches.make_plan(study.task.train, config)
-        files.write_json(directory / "shapes.json", [list(shape) for shape in plan.shapes])
-
-    settings = [scale.setup, study.task.learned_from, [config.batch for config in scale.training.values()]]
-    return study.stage("prepared", settings, {}, make)
+    scenario: Literal["agreement", "digits"] = "agreement"
+    """Subject-verb agreement, or digits."""
+    setup: Literal["lm", "classification"] | None = None
+    """Of agreement: language models, or classifiers of the verb's number (None)."""
+    scale: Literal["smoke", "small", "paper"] = "smoke"
+    """smoke: minutes, on toy data; small: hours on two cores; paper: the published sizes."""
+    seeds: int | None = None
+    """So many seeds of each arm, trained at once (None: the scale's)."""
+    quirks: tuple[Quirk, ...] = ()
+    """Do as the paper's code does: teachers keep their dropout; the teacher's term is divided by T², not multiplied."""
+    alpha: float = 1.0
+    """Of a student's loss, the weight of its teacher's distribution; the label has the rest (the paper: 1)."""
+    teachers: Literal["one", "each"] = "each"
+    """each: every seed of a student is taught by that seed of its teacher; one: all by the first."""
 
 
-def shapes(study: Study) -> tuple[batches.Shape, ...]:
-    """The batch shapes that all arms share."""
-    return tuple(batches.Shape(*shape) for shape in files.read_json(prepared(study) / "shapes.json"))
+def scales(command: Command) -> dict[str, Scale]:
+    """The one scale that is asked for, by the name of its directory."""
+    if command.seeds is not None and command.seeds < 1:
+        raise UserError(f"--seeds {command.seeds}: at least 1")
+    if not 0 < command.alpha <= 1:
+        raise UserError(f"--alpha {command.alpha:g}: above 0, and at most 1")
+    scale = scale_of(command.scenario, command.setup, command.scale, command.quirks)
+    soft = replace(scale.soft, alpha=command.alpha)
+    scale = replace(scale, teachers=command.teachers, soft=soft, seeds=command.seeds or scale.seeds)
+    parts = [scale.setup, scale.name, *(name for name in QUIRKS if name in command.quirks)]
+    parts += ["one_teacher"] * (command.teachers == "one") + [f"alpha_{command.alpha:g}"] * (command.alpha != 1)
+    return {"-".join(parts): scale}
 
 
-def untaught(study: Study, arm: Arm) -> set[int]:
-    """The seeds, by their places, whose teacher was not trained to the end; it is trained first."""
-    without = set() if arm.teacher is None else diverged(study, Arm(arm.teacher))
-    if study.scale.teachers == "one":
-        return set(range(study.seeds)) if 0 in without else set()
-    return without
+def needs(scale: Scale, arm: Arm) -> Iterable[Arm]:
+    """Its teacher."""
+    return [] if arm.teacher is None else [Arm(arm.teacher)]
 
 
-def diverged(study: Study, arm: Arm) -> set[int]:
-    """The seeds that were not trained to the end, or whose teacher was not; the arm is trained first.
+# Dry run
 
-    All of them, and nothing is trained, if no teacher is left.
+WORDS = 15  # of a sentence of the toy language
+
+
+def plan(scale: Scale, arm: Arm) -> dry_run.Plan:
+    """What a dry run must know of an arm's training, on data of the size that its set-up is meant for.
+
+    Of a teacher whose features are kept for all epochs a step computes the head; the pass that finds them is in `once`.
     """
-    without = untaught(study, arm)
-    if len(without) == study.seeds:
-        return without
-    told = files.read_json(training(study, arm) / "summary.json")["replicas"]
-    return without | {place for place, replica in enumerate(told) if replica["diverged"]}
-
-
-def training(study: Study, arm: Arm) -> Path:
-    """The training run of an arm: checkpoints of all its seeds, metrics.jsonl, summary.json.
-
-    If all its seeds diverged, the summary has only what is known of them.
-    """
-    scale = study.scale
-    model, config = scale.models[arm.student], scale.config(arm, study.seeds)
-    inputs = {"prepared": prepared(study)}
-    if arm.teacher is not None:
-        inputs["teacher"] = teaching(study, Arm(arm.teacher))
-
-    def make(directory: Path) -> None:
-        if (directory / "summary.json").exists():  # killed between the end of training and the stage's
-            files.remove(directory / "last")
-            return
-        given = study.task
-        run = Run(
-            model,
-            given.vocabularies,
-            config,
-            shapes(study),
-            teacher=inputs.get("teacher"),
-            teachers=scale.teachers,
-        )
-        try:
-            told = train_model(run, given.train, given.valid, directory, arm.key)._asdict()
-            del told["best"], told["last"]
-        except loop.Diverged as error:
-            progress.log(f"{error}; no seed of {arm.label} is left, the study goes on without it")
-            told = {"replicas": error.replicas}
-        told["replicas"] = [outcome._asdict() for outcome in told["replicas"]]
-        files.write_json(directory / "summary.json", plain(told))
-        files.remove(directory / "last")  # the run is over: its optimiser's state is of no use
-
-    settings = [scale.setup, study.task.learned_from, model, config, scale.teachers if arm.teacher else None]
-    return study.stage(f"train-{arm.key}", settings, inputs, make, resumable=True)
-
-
-def teaching(study: Study, teacher: Arm) -> Path:
-    """The checkpoint that a teacher's students learn from."""
-    return training(study, teacher) / study.scale.teaching
-
-
-def evaluation(study: Study, arm: Arm) -> Path:
-    """Of each seed: its decisions on the test sets, its confidence on the validation set, loss and perplexity."""
-    run, task = training(study, arm), study.task
-    measured = {"valid": task.valid} | {name: test.encoded for name, test in task.tests.items() if test.calibrated}
-
-    def say(model: Model, params) -> dict[str, np.ndarray]:
-        said = {f"decisions_{name}": predictions.decisions(model, params, test) for name, test in task.tests.items()}
-        for name, encoded in measured.items():
-            labels = predictions.at_labels(model, params, encoded, _batch(study, arm), shapes(study))
-            said |= {f"{name}_{key}": getattr(labels, key) for key in ("nats", "count", "confidence", "correct")}
-        return said
-
-    inputs = {"run": run, "prepared": prepared(study)}
-    settings = [study.scale.setup, task.learned_from, task.tested_on]
-    return study.stage(
-        f"evaluate-{arm.key}", settings, inputs, lambda to: _save(to / "predictions.npz", run / END, say)
+    config = scale.config(arm)
+    examples = scale.toy["train"] if scale.toy else SETUPS[scale.setup].examples[scale.name]
+    in_epoch = math.ceil(examples / config.batch.sentences)
+    batch, once = _batch(scale, config.batch.sentences), 0.0
+    teacher, each = None if arm.teacher is None else build(scale, arm.teacher), scale.teachers == "each"
+    if teacher and not config.loss.teacher_dropout:
+        count = scale.seeds if each and scale.seeds > 1 else 1
+        features, flops = _pass_of(teacher, batch, count)
+        if in_epoch * features.size * features.dtype.itemsize <= CACHE_GIB * teacher_cache.GIBIBYTE:
+            batch, once = batch._replace(teacher_features=features), in_epoch * count * flops
+    return dry_run.Plan(
+        model=build(scale, arm.student),
+        config=config,
+        updates=config.epochs * in_epoch,
+        batch=batch,
+        largest=_batch(scale, config.batch.sentences),
+        teacher=teacher,
+        each=each and scale.seeds > 1,
+        once=once,
     )
 
 
-def lesson(study: Study, teacher: Arm) -> Path:
-    """What a teacher is when it teaches, of each seed: its decisions on the test set, its vectors of the mapped
-    examples, and of its soft targets on training examples the entropy and whether they are right.
-
-    A teacher that has its training set by heart has an entropy of nearly 0: its soft targets are the labels.
-    """
-    taught_by, soft, task = teaching(study, teacher), study.scale.soft, study.task
-    shown = first(task.train, TAUGHT)
-
-    def say(model: Model, params) -> dict[str, np.ndarray]:
-        given = model, params, shown, _batch(study, teacher), shapes(study)
-        labels = predictions.at_labels(*given, soft.temperature, soft.teacher_dropout)
-        return {
-            "entropy": labels.entropy.mean(),
-            "right": labels.correct.mean(),
-            "decisions_test": predictions.decisions(model, params, task.tests["test"]),
-            "vectors": predictions.vectors(model, params, task.mapped).astype(np.float32),
-        }
-
-    dropout = ["dropout"] if soft.teacher_dropout else []
-    settings = [study.scale.setup, task.learned_from, task.tested_on, soft.temperature, TAUGHT, *dropout]
-    inputs = {"teacher": taught_by, "prepared": prepared(study)}
-    return study.stage(f"lesson-{teacher.key}", settings, inputs, lambda to: _save(to / "lesson.npz", taught_by, say))
+CACHE_GIB = trainer.Run._field_defaults["teacher_cache_gib"]
 
 
-def _batch(study: Study, arm: Arm) -> BatchConfig:
-    return study.scale.training[arm.student].batch
+def build(scale: Scale, name: str) -> Model:
+    """A model with the scale's whole vocabulary."""
+    setup, words = SETUPS[scale.setup], scale.vocabulary + 4
+    return models.build(scale.models[name], words if setup.length else 0, setup.classes or words)
 
 
-def _save(path: Path, checkpoints: Path, say: Callable[[Model, Any], Mapping[str, np.ndarray]]) -> None:
-    """What `say` has of each seed's model and params, stacked [R,...]."""
-    seeds = [say(found.model, found.params) for found in checkpoint.load_all(checkpoints)]
-    np.savez_compressed(path, **{key: np.stack([said[key] for said in seeds]) for key in seeds[0]})
+def _batch(scale: Scale, rows: int) -> Batch:
+    """A batch of shapes without content."""
+    setup = SETUPS[scale.setup]
+    length = min(setup.length, WORDS) if scale.toy else setup.length
+    inputs = jax.ShapeDtypeStruct((rows, length), np.int32)
+    if not length:
+        inputs = jax.ShapeDtypeStruct((rows, 28, 28), np.uint8)
+    labels = jax.ShapeDtypeStruct((rows, 1 if setup.classes else length), np.int32)
+    return Batch(inputs, labels, jax.ShapeDtypeStruct(labels.shape, np.float32))
 
 
-def lesson_of(study: Study, teacher: Arm) -> dict[str, np.ndarray]:
-    """The arrays of a lesson, [R,...] each."""
-    return read_arrays(lesson(study, teacher) / "lesson.npz")
+def _pass_of(teacher: Model, batch: Batch, count: int) -> tuple[jax.ShapeDtypeStruct, float]:
+    """The features of so many teachers for a batch, and the FLOPs in which one of them finds its own."""
+
+    def find(params, inputs):
+        return teacher.features(params, inputs, None)
+
+    params = jax.eval_shape(teacher.init, jax.eval_shape(lambda: jax.random.key(0)))
+    found = jax.eval_shape(find, params, batch.inputs)
+    rows, places, width = found.shape
+    features = jax.ShapeDtypeStruct((rows, places, *([count] if count > 1 else []), width), found.dtype)
+    return features, performance.count_flops(jax.jit(find), params, batch.inputs)
 
 
-def teaches(study: Study, arm: Arm) -> bool:
-    """Whether an arm is some student's teacher."""
-    return arm.teacher is None and any(other.teacher == arm.student for other in study.scale.arms)
+ABOUT = (
+    "[Transferring Inductive Biases through Knowledge Distillation](https://arxiv.org/abs/2006.00555): a model whose "
+    "architecture favours the right generalisation teaches one whose architecture does not, and hands that on with its "
+    "soft targets. LSTMs teach Transformers the agreement of subject and verb, as language models and as classifiers; "
+    "a CNN teaches an MLP digits, which are tested shrunk and moved. mu: accuracy; D: its mean over the distances of "
+    "subject and verb; A: its mean over numbers of attractors, nouns between the two of the other number."
+)
 
-
-def evaluated(study: Study, arm: Arm) -> set[int]:
-    """Train and evaluate an arm; returns the seeds that are left out, and evaluates nothing if those are all."""
-    left_out = diverged(study, arm)
-    if len(left_out) < study.seeds:
-        evaluation(study, arm)
-        if teaches(study, arm):
-            lesson(study, arm)
-    return left_out
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file; objects in it are refused."""
-    with np.load(path, allow_pickle=False) as stored:
-        return {key: stored[key] for key in stored.files}
-
-
-def parameters(study: Study, student: str) -> int:
-    """Of a model, found without making it."""
-    sizes = study.task.vocabularies
-    return models.parameter_count(models.build(study.scale.models[student], sizes.source.size, sizes.target.size))
+STUDY = Study(
+    name="abnar_2020",
+    title="Abnar et al. 2020",
+    about=ABOUT,
+    options=Command,
+    scales=scales,
+    load=tasks.load,
+    arms=lambda scale: scale.arms,
+    needs=needs,
+    evaluate=pipeline.evaluated,
+    collect=results.collect,
+    plan=plan,
+    required=("arm", "student", "teacher", "metrics"),
+    claims=claims.claims,
+    sections=tables.sections,
+    plots=plots.PLOTS,
+    headline=tables.headline,
+    findings=tables.findings,
+)

@@ -1,129 +1,156 @@
-"""Results as a person reads them: Markdown tables beside the published numbers, and the verdicts on the claims.
+"""Results as a person reads them: tables beside the published numbers, their notes, the main effects in words.
 
-Each setup has its columns as data, a heading and a metric; beside those that the paper has stand its numbers. A cell
-is the mean over seeds and their standard deviation; a cell of a grid holds the paper's mean in brackets.
+Columns are data: heading -> metric. A cell is the mean over seeds and their standard deviation; a cell of a grid has
+the paper's mean in brackets.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
-from experiments.abnar_2020 import claims, published
+from experiments.abnar_2020 import effects, published
 from experiments.abnar_2020.arms import Arm
-from experiments.core import claims as verdicts
-from experiments.core.report import DAGGER, markdown
+from experiments.abnar_2020.effects import Comparison
+from experiments.core.report import DAGGER
+from experiments.core.study import Headline
+from experiments.core.tables import Section, Table
 
-
-class Column(NamedTuple):
-    """One metric of the table of arms."""
-
-    heading: str
-    metric: str
-
-
-COLUMNS: dict[str, tuple[Column, ...]] = {
-    "lm": (
-        Column("PPL", "perplexity"),
-        Column("PPL of batches", "perplexity_batches"),
-        Column("mu", "mu"),
-        Column("D", "d"),
-        Column("A", "a"),
-        Column("A, gold", "a_gold"),
-        Column("ECE", "ece"),
-        Column("agreement", "agreement"),
-    ),
-    "classification": (
-        Column("mu", "mu"),
-        Column("D", "d"),
-        Column("A", "a"),
-        Column("A, gold", "a_gold"),
-        Column("ECE", "ece"),
-        Column("ECE, 10⁶ bins", "ece_original"),
-        Column("agreement", "agreement"),
-    ),
-    "images": (
-        Column("clean", "accuracy"),
-        Column("scaled", "accuracy_scaled"),
-        Column("translated", "accuracy_translated"),
-        Column("ECE clean", "ece"),
-        Column("ECE scaled", "ece_scaled"),
-        Column("ECE translated", "ece_translated"),
-        Column("agreement", "agreement"),
-    ),
+Columns = Mapping[str, str]  # heading -> metric
+OF_SENTENCES = {"mu": "mu", "D": "d", "A": "a", "A, gold": "a_gold"}
+MILLION = {"ECE, 10⁶ bins": "ece_original"}
+AGREEMENT = {"agreement": "agreement"}
+COLUMNS: dict[str, Columns] = {
+    "lm": {"PPL": "perplexity", "PPL of batches": "perplexity_batches", **OF_SENTENCES, "ECE": "ece", **AGREEMENT},
+    "classification": {**OF_SENTENCES, "ECE": "ece", **MILLION, **AGREEMENT},
+    "images": {
+        **{"clean": "accuracy", "scaled": "accuracy_scaled", "translated": "accuracy_translated"},
+        **{"ECE clean": "ece", "ECE scaled": "ece_scaled", "ECE translated": "ece_translated", **AGREEMENT},
+    },
 }
-TAUGHT = (Column("entropy of soft targets", "taught_entropy"), Column("right", "taught_right"))
-OF_SENTENCES = (Column("mu", "taught_mu"), Column("D", "taught_d"), Column("A", "taught_a"))
-AS_TEACHER = {"lm": OF_SENTENCES, "classification": OF_SENTENCES, "images": (Column("clean", "taught_accuracy"),)}
-FURTHER: dict[str, tuple[Column, ...]] = {
-    "lm": (
-        Column("loss", "loss"),
-        Column("D, pooled", "d_pooled"),
-        Column("mu, unseen", "mu_unseen"),
-        Column("ECE, 10⁶ bins", "ece_original"),
-    ),
-    "classification": (
-        Column("loss", "loss"),
-        Column("D, pooled", "d_pooled"),
-        Column("mu, unseen", "mu_unseen"),
-    ),
-    "images": (Column("loss", "loss"), Column("ECE, 10⁶ bins", "ece_original")),
+MORE_OF_SENTENCES = {"loss": "loss", "D, pooled": "d_pooled", "mu, unseen": "mu_unseen"}
+FURTHER: dict[str, Columns] = {
+    "lm": MORE_OF_SENTENCES | MILLION,
+    "classification": MORE_OF_SENTENCES,
+    "images": {"loss": "loss"} | MILLION,
 }
-GRIDS: dict[str, tuple[Column, ...]] = {
-    "lm": (Column("D", "d"), Column("A", "a"), Column("A, gold", "a_gold")),
-    "classification": (
-        Column("mu", "mu"),
-        Column("D", "d"),
-        Column("A", "a"),
-        Column("A, gold", "a_gold"),
-        Column("ECE, 10⁶ bins", "ece_original"),
-    ),
-    "images": (
-        Column("Accuracy on clean digits", "accuracy"),
-        Column("Accuracy on scaled digits", "accuracy_scaled"),
-        Column("Accuracy on translated digits", "accuracy_translated"),
-        Column("ECE on clean digits", "ece"),
-    ),
+GRIDS: dict[str, Columns] = {
+    "lm": {"D": "d", "A": "a", "A, gold": "a_gold"},
+    "classification": OF_SENTENCES | MILLION,
+    "images": {
+        "Accuracy on clean digits": "accuracy",
+        "Accuracy on scaled digits": "accuracy_scaled",
+        "Accuracy on translated digits": "accuracy_translated",
+        "ECE on clean digits": "ece",
+    },
 }
-MEANINGS = {
-    "lm": "PPL: perplexity; of batches: the mean over batches, as in the paper; A, gold: with 1 to 4 attractors all "
-    "singular forms of verbs are weighed against all plural ones, since the prefixes do not tell the verb",
-    "mu": "mu: accuracy; D: mean over the distances 1 to 16; A: mean over 0 to 4 attractors; gold: its 1 to 4 "
+TEACHER_OF_SENTENCES = {"mu": "taught_mu", "D": "taught_d", "A": "taught_a"}
+AS_TEACHER: dict[str, Columns] = {
+    setup: {"entropy of soft targets": "taught_entropy", "right": "taught_right", **found}
+    for setup, found in (
+        ("lm", TEACHER_OF_SENTENCES),
+        ("classification", TEACHER_OF_SENTENCES),
+        ("images", {"clean": "taught_accuracy"}),
+    )
+}
+ABOUT_MU = (
+    "mu: accuracy; D: mean over the distances 1 to 16; A: mean over 0 to 4 attractors; gold: its 1 to 4 "
     "attractors from the separate prefixes that carry gold counts; unseen: without prefixes that occur in training; "
-    "pooled: distances 9–10, 11–12 and 13–16 as one bin each",
-    "ece": "ECE: expected calibration error in 20 bins, on the validation set",
-    "ece_images": "ECE: expected calibration error in 20 bins, on the test images of that kind",
-    "taught": "soft targets: what a teacher's students learn from, on training examples (4,000, or all); entropy in "
+    "pooled: distances 9–10, 11–12 and 13–16 as one bin each"
+)
+ABOUT_ECE = "ECE: expected calibration error in 20 bins, on the validation set"
+MEANINGS = {
+    "lm": (
+        "PPL: perplexity; of batches: the mean over batches, as in the paper; A, gold: with 1 to 4 attractors all "
+        "singular forms of verbs are weighed against all plural ones, since the prefixes do not tell the verb",
+        ABOUT_MU,
+        ABOUT_ECE,
+    ),
+    "classification": (ABOUT_MU, ABOUT_ECE),
+    "images": ("ECE: expected calibration error in 20 bins, on the test images of that kind",),
+}
+ABOUT_TEACHING = (
+    "soft targets: what a teacher's students learn from, on training examples (4,000, or all); entropy in "
     "nats, at the temperature of distillation; right: the share whose most probable class is the label; beside it what "
     "the checkpoint that teaches has on the test set, which need not be the end of training",
-    "agreement": "agreement: share of test examples on which a student and its teacher decide alike",
-}
+    "agreement: share of test examples on which a student and its teacher decide alike",
+)
+THIN = 100  # examples of a bin
 
 
-def table(results: dict) -> str:
-    """The whole Markdown text for the results of one setup."""
+def sections(results: dict) -> list[Section]:
+    """The tables of one set-up."""
     setup = results["setup"]
-    found = claims.claims(results)
-    parts = [
-        f"# Abnar et al. 2020: {setup}, scale {results['scale']}",
-        _arms(results, COLUMNS[setup], "paper"),
-        _grids(results),
-        "## Further measures",
-        _arms(results, FURTHER[setup]),
-        _taught(results),
-        "## Notes",
-        "\n".join(f"- {note}" for note in _notes(results)),
-        "## Claims of the paper",
-        verdicts.markdown(found),
-        f"{verdicts.summary(found)}. Verdicts: reproduced, the 95% interval of the difference has the claimed sign; "
-        "direction only, the difference has it, but the interval holds zero or there is none. Intervals are over "
-        "seeds, of accuracies over seeds and test examples together.",
+    taught = [arm for arm in ordered(results) if "taught_entropy" in arm["metrics"]]
+    head = ["teacher", *AS_TEACHER[setup]]
+    rows = [[arm["arm"], *(measured(arm, metric) for metric in AS_TEACHER[setup].values())] for arm in taught]
+    return [
+        Section(table=_arms(results)),
+        *_grids(results),
+        Section("Further measures", table=_further(results)),
+        *([Section("Soft targets", table=Table(head, rows))] if rows else []),
+        Section("Notes", points=_notes(results)),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _arms(results: dict) -> Table:
+    """The arms, the published numbers beside the metrics that have some."""
+    setup = results["setup"]
+    known = {metric for numbers in published.PUBLISHED[setup].values() for metric in numbers}
+    head = ["arm", "parameters", "seeds"]
+    for heading, metric in COLUMNS[setup].items():
+        head += [heading, "paper"] if metric in known else [heading]
+    rows = []
+    for arm in ordered(results):
+        diverged = arm.get("diverged") or ()
+        seeds = f"{len(arm['seeds'])}" + (f" ({len(diverged)} diverged)" if diverged else "")
+        row = [arm["arm"], f"{arm['parameters']:,}", seeds]
+        for metric in COLUMNS[setup].values():
+            row.append(measured(arm, metric))
+            if metric in known:
+                row.append(str(published.number(setup, arm["arm"], metric) or "–"))
+        rows.append(row)
+    return Table(head, rows)
+
+
+def _further(results: dict) -> Table:
+    columns = FURTHER[results["setup"]]
+    rows = [[arm["arm"], *(measured(arm, metric) for metric in columns.values())] for arm in ordered(results)]
+    return Table(["arm", *columns], rows)
+
+
+def _grids(results: dict) -> list[Section]:
+    """For each measure a table of teachers by students; none without a taught arm."""
+    setup, across, down = results["setup"], students(results), teachers(results)
+    arms = {arm["arm"]: arm for arm in results["arms"]}
+
+    def cell(name: str, metric: str) -> str:
+        here, paper = measured(arms.get(name, {}), metric), published.number(setup, name, metric)
+        return f"{here} ({paper.short})" if paper else here
+
+    found = []
+    for heading, metric in GRIDS[setup].items() if len(down) > 1 else ():
+        if metric in metrics(results):
+            rows = [[by or "none", *(cell(Arm(student, by).label, metric) for student in across)] for by in down]
+            title = f"{heading} by teacher (rows) and student (columns)"
+            found.append(Section(title, table=Table(["teacher", *across], rows)))
+    return found
+
+
+def measured(arm: dict, metric: str) -> str:
+    """Mean ± standard deviation over seeds."""
+    found = (arm.get("metrics") or {}).get(metric) or {}
+    if found.get("mean") is None:
+        return "–"
+    digits = 2 if metric.startswith("perplexity") else 3 if metric.startswith(("ece", "loss", "agreement")) else 4
+    deviation = "" if found.get("sd") is None else f" ± {found['sd']:.{digits}f}"
+    return f"{found['mean']:.{digits}f}{deviation}"
+
+
+# Models and arms of results
 
 
 def ordered(results: dict) -> list[dict]:
     """The arms: alone first, then by teacher and student."""
-    models = names(results)
-    return sorted(results["arms"], key=lambda arm: (_place(models, arm["teacher"]), _place(models, arm["student"])))
+    models = [None, *names(results)]
+    return sorted(results["arms"], key=lambda arm: (models.index(arm["teacher"]), models.index(arm["student"])))
 
 
 def names(results: dict) -> list[str]:
@@ -147,83 +174,11 @@ def metrics(results: dict) -> set[str]:
     return {metric for arm in results["arms"] for metric in arm["metrics"]}
 
 
-def _place(models: Sequence[str], name: str | None) -> int:
-    return -1 if name is None else models.index(name)
-
-
-def _arms(results: dict, columns: Sequence[Column], paper: str = "") -> str:
-    """paper: the heading of the published numbers, beside the metrics that have some; "": without them."""
-    known = (
-        {metric for numbers in published.PUBLISHED[results["setup"]].values() for metric in numbers} if paper else ()
-    )
-    head = ["arm", "parameters", "seeds"] if paper else ["arm"]
-    for column in columns:
-        head += [column.heading, paper] if column.metric in known else [column.heading]
-    rows = []
-    for arm in ordered(results):
-        row = [arm["arm"], f"{arm['parameters']:,}", _seeds(arm)] if paper else [arm["arm"]]
-        for column in columns:
-            row.append(measured(arm, column.metric))
-            if column.metric in known:
-                row.append(str(published.number(results["setup"], arm["arm"], column.metric) or "–"))
-        rows.append(row)
-    return "\n".join(markdown(head, rows, left=1))
-
-
-def _taught(results: dict) -> str:
-    """What the teachers teach; empty if it was not looked at."""
-    taught = [arm for arm in ordered(results) if TAUGHT[0].metric in arm["metrics"]]
-    columns = (*TAUGHT, *AS_TEACHER[results["setup"]])
-    rows = [[arm["arm"], *(measured(arm, column.metric) for column in columns)] for arm in taught]
-    head = ["teacher", *(column.heading for column in columns)]
-    return "\n".join(["## Soft targets", "", *markdown(head, rows, left=1)]) if rows else ""
-
-
-def measured(arm: dict, metric: str) -> str:
-    """Mean ± standard deviation over seeds."""
-    found = (arm.get("metrics") or {}).get(metric) or {}
-    if found.get("mean") is None:
-        return "–"
-    digits = 2 if metric.startswith("perplexity") else 3 if metric.startswith(("ece", "loss", "agreement")) else 4
-    deviation = "" if found.get("sd") is None else f" ± {found['sd']:.{digits}f}"
-    return f"{found['mean']:.{digits}f}{deviation}"
-
-
-def _seeds(arm: dict) -> str:
-    diverged = arm.get("diverged") or ()
-    return f"{len(arm['seeds'])}" + (f" ({len(diverged)} diverged)" if diverged else "")
-
-
-def _grids(results: dict) -> str:
-    """For each measure a table of teachers by students; empty without a taught arm."""
-    arms = {arm["arm"]: arm for arm in results["arms"]}
-    across, down, parts = students(results), teachers(results), []
-    known = metrics(results)
-    for column in [column for column in GRIDS[results["setup"]] if column.metric in known] if len(down) > 1 else ():
-        rows = []
-        for teacher in down:
-            cells = [_cell(results, arms, Arm(student, teacher).label, column.metric) for student in across]
-            rows.append([teacher or "none", *cells])
-        parts += [f"## {column.heading} by teacher (rows) and student (columns)"]
-        parts += ["\n".join(markdown(["teacher", *across], rows, left=1))]
-    return "\n\n".join(parts)
-
-
-def _cell(results: dict, arms: dict, name: str, metric: str) -> str:
-    here = measured(arms[name], metric) if name in arms else "–"
-    paper = published.number(results["setup"], name, metric)
-    return f"{here} ({paper.short})" if paper else here
+# Notes
 
 
 def _notes(results: dict) -> list[str]:
-    setup = results["setup"]
-    used = {"images": ("ece_images",), "lm": ("lm", "mu", "ece"), "classification": ("mu", "ece")}[setup]
-    notes = [MEANINGS[key] for key in (*used, "taught", "agreement")]
-    runs = [arm.get("training") or {} for arm in ordered(results)]
-    trained = [commit[:7] for run in runs for commit in run.get("commits", [run.get("commit", "")])]
-    if any(trained):
-        notes.append(f"trained at commits: {', '.join(dict.fromkeys(filter(None, trained)))}")
-    notes += _reported(results)
+    notes = [*MEANINGS[results["setup"]], *ABOUT_TEACHING, *_taken(results)]
     if results.get("teachers") == "one":
         notes.append("one teacher for all: its first seed; intervals and spreads of taught models are given that one")
     notes.append("± and seeds: standard deviation over seeds; one that diverged, or whose teacher did, is in no number")
@@ -233,16 +188,16 @@ def _notes(results: dict) -> list[str]:
     if results.get("counts"):
         known = (f"{name.replace('_', ' ')} {count:,}" for name, count in results["counts"].items())
         notes.append(f"counts: {', '.join(known)}")
-    notes.append(f"paper: {DAGGER} from memory, not verified; ‡ read off a figure; – not known")
-    notes += published.NOTES[setup]
-    thin = [f"{name} {count:,}" for name, count in _thin(results)]
+    notes += [f"paper: {DAGGER} from memory, not verified; ‡ read off a figure; – not known"]
+    notes += published.NOTES[results["setup"]]
+    thin = _thin(results)
     if thin:
         notes.append(f"bins of fewer than {THIN} test examples (results.json has their intervals): {', '.join(thin)}")
-    quirks = [f"as in the paper's code, not as one would: {', '.join(results['quirks'])}"] if results["quirks"] else []
-    return notes + quirks + [f"not as in the paper: {note}" for note in results["notes"]]
+    quirks = results["quirks"]
+    return notes + ([f"as in the paper's code, not as one would: {', '.join(quirks)}"] if quirks else [])
 
 
-def _reported(results: dict) -> list[str]:
+def _taken(results: dict) -> list[str]:
     """Of results that an earlier form of this study put together: which arms were taken from results before them."""
     taken: dict[str, list[str]] = {}
     for arm in ordered(results):
@@ -263,15 +218,69 @@ def _reported(results: dict) -> list[str]:
     ]
 
 
-THIN = 100  # examples
-
-
-def _thin(results: dict) -> list[tuple[str, int]]:
+def _thin(results: dict) -> list[str]:
     bins = next((arm["bins"] for arm in results["arms"] if arm.get("bins")), {})
-    kinds = {"distance": "distance", "attractors": "attractors", "gold_attractors": "gold attractors"}
     return [
-        (f"{kind} {name}:", found["n"])
-        for key, kind in kinds.items()
-        for name, found in (bins.get(key) or {}).items()
+        f"{kind.replace('_', ' ')} {name}: {found['n']:,}"
+        for kind in ("distance", "attractors", "gold_attractors")
+        for name, found in (bins.get(kind) or {}).items()
         if found["n"] < THIN
     ]
+
+
+# In words
+
+KINDS = {"lm": "Language models", "classification": "Classifiers", "images": "Digits"}
+EFFECTS = {"lm": ("A", "D"), "classification": ("A", "mu"), "images": ("translated", "scaled")}  # the main one first
+STRONG = ("LSTM", "CNN")  # teachers whose bias the paper hands on
+
+
+def headline(results: dict) -> Headline:
+    """Data and how the paper's code is followed; models and epochs; what the strong teacher's first student gains."""
+    setup = results["setup"]
+    parts = [KINDS[setup], *(quirk.replace("_", " ") for quirk in results["quirks"])]
+    epochs = {arm["training"]["config"]["epochs"] for arm in results["arms"] if arm.get("training")}
+    models = f"{len(students(results))} models, {'/'.join(map(str, sorted(epochs)))} epochs"
+    setting = models if setup == "images" else f"agreement of verbs, {models}"
+    gained = [
+        f"{arm['arm']}: {EFFECTS[setup][0]} {gain}"
+        for arm in ordered(results)
+        if arm["teacher"] in STRONG and arm["student"] in ("Transformer", "MLP")
+        if (gain := _gain(results, arm, EFFECTS[setup][0]))
+    ]
+    data = ", ".join([*parts, *(["toy data"] if results["scale"] == "smoke" else [])])
+    return Headline(data, setting, gained[0] if gained else "–")
+
+
+def findings(results: dict) -> list[str]:
+    """What models have alone, what teachers hand on, how sharp the strong teacher's soft targets are."""
+    setup, arms = results["setup"], ordered(results)
+    found = []
+    for heading in (*(["PPL"] if setup == "lm" else []), *EFFECTS[setup]):
+        known = [(arm, arm["metrics"].get(COLUMNS[setup][heading])) for arm in arms if arm["teacher"] is None]
+        known = sorted(((one["mean"], arm["arm"]) for arm, one in known if one), reverse=heading != "PPL")
+        digits = 1 if heading == "PPL" else 3
+        if known:
+            found.append(f"Trained alone, {heading}: {', '.join(f'{name} {mean:.{digits}f}' for mean, name in known)}.")
+    for teacher in [name for name in teachers(results) if name]:
+        for heading in EFFECTS[setup] if teacher in STRONG else EFFECTS[setup][:1]:
+            taught = [arm for arm in arms if arm["teacher"] == teacher]
+            gains = [f"{arm['student']} {gain}" for arm in taught if (gain := _gain(results, arm, heading))]
+            if gains:
+                found.append(f"Taught by {teacher}, {heading} against the same model alone: {', '.join(gains)}.")
+    for arm in arms:
+        entropy, right = (arm["metrics"].get(f"taught_{name}") for name in ("entropy", "right"))
+        if arm["arm"] in STRONG and entropy and right:
+            share = f"{entropy['mean']:.3f} nats, and {right['mean']:.1%} of them are right"
+            found.append(f"The soft targets of the {arm['arm']} have an entropy of {share}.")
+    return found
+
+
+def _gain(results: dict, arm: Mapping, heading: str) -> str:
+    """A taught arm above the same model alone; "" if one of them is missing."""
+    metric = COLUMNS[results["setup"]][heading]
+    found = effects.difference(results, Comparison(arm["arm"], arm["student"], metric))
+    if found.size is None:
+        return ""
+    ends: Sequence[float] = found.interval or ()
+    return f"{found.size:+.3f}" + (f" [{', '.join(f'{end:+.3f}' for end in ends)}]" if ends else "")

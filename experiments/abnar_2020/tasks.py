@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.abnar_2020 import agreement, digits, sentences
-from experiments.abnar_2020.accuracy import LARGEST_DISTANCE, LARGEST_INTERVENING, attractor_rows
-from experiments.abnar_2020.scale import Scale
+from experiments.abnar_2020 import digits, sentences
+from experiments.abnar_2020.accuracy import LARGEST_DISTANCE, LARGEST_INTERVENING, attractor_rows, distance_rows
+from experiments.abnar_2020.scales import Scale
 from experiments.abnar_2020.sentences import Prefixes, Sentences
 from seqkd_jax.data import batches, shapes, vocabulary
 from seqkd_jax.data.tokenizers import most_frequent
@@ -26,7 +26,7 @@ from seqkd_jax.utils import files
 CLASSES = ("VBZ", "VBP")
 DIGITS = tuple("0123456789")
 BESIDE = 2 + shapes.ROUND - 1  # positions that a line of words may take beside them: two marks, padding
-DATA_SEED = 0  # of what is drawn: the embedded data, a split, moved digits
+DATA_SEED = 0  # of what is drawn: toy data, a split, moved digits
 
 
 class Test(NamedTuple):
@@ -37,6 +37,12 @@ class Test(NamedTuple):
     # What is weighed. None: all classes. [N,2]: two ids of each example. Two lists: the sums over their ids.
     choices: np.ndarray | tuple[list[int], list[int]] | None = None
     calibrated: bool = False  # confidence and calibration are told of it too, not of the validation set only
+
+    @property
+    def identity(self) -> list:
+        """What there is to decide, as JSON values."""
+        choices = self.choices.tolist() if isinstance(self.choices, np.ndarray) else self.choices
+        return [batches.fingerprint(self.encoded), self.truth.tolist(), choices]
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,7 @@ class Task:
     @cached_property
     def tested_on(self) -> str:
         """SHA-256 of the test sets, of what there is to decide, and of the examples that are mapped."""
-        tests = {
-            name: [batches.fingerprint(test.encoded), test.truth.tolist(), _plain(test.choices)]
-            for name, test in self.tests.items()
-        }
+        tests = {name: test.identity for name, test in self.tests.items()}
         return files.sha256_json([tests, batches.fingerprint(self.mapped)])
 
 
@@ -73,7 +76,7 @@ def load(scale: Scale, data: Path | None) -> Task:
 
 
 def _classification(scale: Scale, data: Path | None) -> Task:
-    splits = agreement.load(data, DATA_SEED, scale.embedded)
+    splits = sentences.load(data, DATA_SEED, scale.toy)
     known = _words(splits["train"], scale.vocabulary)
     vocabularies = vocabulary.labels(known, CLASSES)
 
@@ -93,7 +96,7 @@ def _classification(scale: Scale, data: Path | None) -> Task:
 
 
 def _language_model(scale: Scale, data: Path | None) -> Task:
-    splits = agreement.load(data, DATA_SEED, scale.embedded)
+    splits = sentences.load(data, DATA_SEED, scale.toy)
     known = _words(splits["train"], scale.vocabulary)
 
     def ids(line: Sequence[str]) -> list[int]:
@@ -113,7 +116,8 @@ def _language_model(scale: Scale, data: Path | None) -> Task:
             f"{splits['test'].name}: no row can be scored: a verb must stand in its place, and it and its other "
             "inflection must be among the words of the training split"
         )
-    choices = np.array([[ids([form])[0] for form in sorted_forms(pair, plural)] for pair, plural in _pairs(test)])
+    pairs = [pair[::-1] if plural else pair for pair, plural in zip(test.forms, test.plural.tolist(), strict=True)]
+    choices = np.array([[ids([form])[0] for form in pair] for pair in pairs])  # singular, plural
     before = encode(sentences.before_verb(test), test.name)
     gold, counts = _gold(data, splits["train"])
     forms = {form: plural for form, plural in sentences.verb_forms(splits["train"]).items() if is_known(form)}
@@ -127,7 +131,7 @@ def _language_model(scale: Scale, data: Path | None) -> Task:
 
 
 def _images(scale: Scale, data: Path | None) -> Task:
-    loaded = digits.load(data, DATA_SEED, scale.embedded)
+    loaded = digits.load(data, DATA_SEED, scale.toy)
     encoded = {use: batches.classified(list(part.images), part.labels.tolist()) for use, part in loaded.items()}
     tests = {
         use: Test(encoded[use], part.labels.astype(int), calibrated=use != "test")  # "test" is the validation set
@@ -154,19 +158,6 @@ def _check_lengths(lines: Sequence[Sequence[str]], scale: Scale, name: str) -> N
         )
 
 
-def _plain(choices: np.ndarray | tuple[list[int], list[int]] | None):
-    return choices.tolist() if isinstance(choices, np.ndarray) else choices
-
-
-def sorted_forms(pair: tuple[str, str], plural: bool) -> tuple[str, str]:
-    """(singular, plural) of (the verb, its other inflection)."""
-    return pair[::-1] if plural else pair
-
-
-def _pairs(test: Sentences):
-    return zip(test.forms, test.plural.tolist(), strict=True)
-
-
 def _words(train: Sentences, size: int) -> Vocabularies:
     """The most frequent words of the training split."""
     specials = len(vocabulary.SPECIALS)
@@ -177,7 +168,7 @@ def _words(train: Sentences, size: int) -> Vocabularies:
 def _gold(data: Path | None, train: Sentences) -> tuple[dict[int, Prefixes], dict[str, int]]:
     """The gold strata of 1 to 4 attractors without what training has shown, and how much that was."""
     gold, counts = {}, {}
-    for count, prefixes in agreement.strata(data).items():
+    for count, prefixes in sentences.strata(data).items():
         kept, dropped = sentences.drop_leaked(prefixes, train)
         if kept.words:
             gold[count] = kept
@@ -188,7 +179,10 @@ def _gold(data: Path | None, train: Sentences) -> tuple[dict[int, Prefixes], dic
 def _counts(splits: Mapping[str, Sentences], test: Sentences, known: Vocabularies) -> dict[str, int]:
     """test_scored: the rows of mu; test_filtered: those of D and A."""
     read = {split: len(part.words) for split, part in splits.items()}
-    scored = {"test_scored": len(test.words), "test_filtered": int(sentences.filtered(test).sum())}
+    scored = {
+        "test_scored": len(test.words),
+        "test_filtered": int(distance_rows(test.distance, test.intervening).sum()),
+    }
     return read | scored | {"words": known.source.size}
 
 
@@ -198,17 +192,11 @@ def _strata(test: Sentences, train: Sentences) -> dict[str, np.ndarray]:
             f"{test.name}: no row that D or A counts: at most {LARGEST_INTERVENING} nouns between subject and verb, "
             f"for A all of the other number, and a distance of at most {LARGEST_DISTANCE}"
         )
-    seen = ~sentences.unseen(test, train)
-    return {
-        "distance": test.distance,
-        "intervening": test.intervening,
-        "attractors": test.attractors,
-        "seen": seen,
-    }
+    kinds = {"distance": test.distance, "intervening": test.intervening, "attractors": test.attractors}
+    return kinds | {"seen": ~sentences.unseen(test, train)}
 
 
 def first(encoded: batches.Encoded, count: int) -> batches.Encoded:
     """The first examples."""
-    return encoded._replace(
-        sources=encoded.sources[:count], targets=encoded.targets[:count], weights=encoded.weights[:count]
-    )
+    parts = {name: getattr(encoded, name)[:count] for name in ("sources", "targets", "weights")}
+    return encoded._replace(**parts)

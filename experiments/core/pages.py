@@ -22,7 +22,7 @@ from experiments.core.tables import Section
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
 
-STUDIES = ("kim_rush_2016",)  # whose `study` module has a STUDY; in the order of the README's table
+STUDIES = ("kim_rush_2016", "abnar_2020")  # whose `study` module has a STUDY; in the order of the README's table
 ROOT = Path(__file__).parents[2]
 RESULTS, PAGES, README = "experiments/results", "docs/results", "README.md"
 COMMAND = "python -m experiments.core.pages"
@@ -181,7 +181,8 @@ def _tables(run: Run, root: Path) -> list[Section]:
 def _how(run: Run, root: Path) -> list[str]:
     results = run.results
     trained = [arm["training"] for arm in results["arms"] if arm.get("training")]
-    commits = {commit: None for training in trained for commit in training.get("commits", [])}
+    named = [training.get("commits") or [training.get("commit")] for training in trained]  # older ones: the last
+    commits = dict.fromkeys(commit for of in named for commit in of if commit)
     hashes = ", ".join(f"{name} `{digest[:12]}`" for name, digest in results["data"].items())
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     seconds = sum(training.get("seconds", 0) for training in trained)

@@ -169,7 +169,7 @@ def describe(study: Study, scale: Any, arms: Sequence[Any]) -> str:
 
     plan = lambda arm: study.plan(scale, arm)  # noqa: E731
     parts = dry_run.sections(arms, plan, study.further(scale, arms), jax.local_device_count())
-    return report.to_markdown([Section(f"{study.title}: {scale.name}"), *parts, Section(points=scale.deviations)])
+    return report.to_markdown([Section(f"{study.title}: {scale}"), *parts, Section(points=scale.deviations)])
 
 
 def select(arms: Sequence[Any], names: Sequence[str]) -> list[Any]:

@@ -406,8 +406,7 @@ def python(code, **arguments):
 @pytest.mark.parametrize(
     "code",
     [
-        "from seqkd_jax.cli import main; sys.exit(main._exit_code(lambda c: print('x\\n' * 10**6), None, 'seqkd'))",
-        "from experiments.core import command; sys.exit(command.exit_status(lambda: print('x\\n' * 10**6) or 0))",
+        "from seqkd_jax.utils import exits; sys.exit(exits.exit_status(lambda: print('x\\n' * 10**6) or 0))",
         # as in --help
         "from seqkd_jax.cli import main; main._parse = lambda *_: sys.exit(print('x\\n' * 10**6)); main.main([])",
     ],

@@ -10,10 +10,11 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from test_abnar_2020 import EMBEDDED, tiny
+from tiny_studies import TOY, tiny
 
-from experiments.abnar_2020 import __main__ as command
-from experiments.abnar_2020 import agreement, scales
+from experiments.abnar_2020 import scales, sentences
+from experiments.abnar_2020.study import STUDY
+from experiments.core.study import main
 from seqkd_jax import checkpoint
 from seqkd_jax.utils import files
 
@@ -24,10 +25,10 @@ TAGS = ("VBZ", "VBP")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """The embedded sentences as the files that `--data` reads."""
+    """Toy sentences as the files that `--data` reads."""
     directory = tmp_path_factory.mktemp("data")
     columns = "sentence verb_pos subj_idx verb_idx distance n_intervening n_attractors verb inflected_verb"
-    for split, part in agreement.load(None, 0, EMBEDDED).items():
+    for split, part in sentences.load(None, 0, TOY).items():
         tags = [TAGS[int(plural)] for plural in part.plural]
         numbers = part.subject, part.verb, part.distance, part.intervening, part.attractors
         cells = zip(map(" ".join, part.words), tags, *numbers, *zip(*part.forms, strict=True), strict=True)
@@ -38,10 +39,10 @@ def data(tmp_path_factory):
 
 @pytest.mark.parametrize("setup", ["lm", "classification"])
 def test_numbers_are_counted_again(setup, data, tmp_path, monkeypatch):
-    scale = dataclasses.replace(tiny(setup), name="small", embedded=None, teaching="end")
+    scale = dataclasses.replace(tiny(setup), name="small", toy=None, teaching="end")
     monkeypatch.setitem(scales.SCALES, (setup, "small"), scale)
     run = ["--setup", setup, "--scale", "small", "--data", str(data), "--out", str(tmp_path)]
-    assert command.main(run) == 0
+    assert main(STUDY, run) == 0
     told = {arm["arm"]: arm for arm in files.read_json(tmp_path / "results.json")["arms"]}
     assert len(told) == 3
     for arm in scale.arms:

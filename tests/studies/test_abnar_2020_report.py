@@ -1,10 +1,8 @@
 """Claims, tables and plots of the study, from made-up results in which the paper is right, or wrong in everything."""
 
 import itertools
-import json
 import random
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +10,11 @@ import pytest
 from experiments.abnar_2020 import claims, effects, plots, published, tables
 from experiments.abnar_2020.arms import grid
 from experiments.abnar_2020.effects import Comparison
+from experiments.abnar_2020.study import STUDY
+from experiments.core import report
 from experiments.core.claims import DIRECTION, FAILED, NOT_RUN, REPRODUCED, together, welch
 from experiments.core.plots import draw_all
-from seqkd_jax.utils import files
-
-COMMITTED = Path(__file__).parents[2] / "experiments" / "results" / "abnar_2020"
+from experiments.core.study import report_sections
 
 LEVELS = {  # how strong each model's bias is: 0 to 1, in the paper's order
     "lm": {"LSTM": 1.0, "Small LSTM": 0.9, "Transformer": 0.4, "Small Transformer": 0.5},
@@ -345,15 +343,6 @@ def test_an_unpaired_interval_is_that_of_two_means():
     assert effects.unpaired(results, "A", "C", "d") is None
 
 
-@pytest.mark.parametrize("directory", sorted(COMMITTED.iterdir()), ids=lambda directory: directory.name)
-def test_committed_results_give_the_committed_table_and_verdicts(directory):
-    """Those too that hold arms of an earlier report, which the study no longer puts together."""
-    found = files.read_json(directory / "results.json")
-    assert json.loads(json.dumps([claim._asdict() for claim in claims.claims(found)])) == found["claims"]
-    written = (directory / "table.md").read_text(encoding="utf-8")
-    assert tables.table(found) == written, "write it anew: python -m experiments.core.render --out DIRECTORY"
-
-
 def test_the_best_perplexity_may_be_anyone_s():
     results = made_up("lm")
     arms = {arm["arm"]: arm for arm in results["arms"]}
@@ -420,6 +409,10 @@ def test_the_paper_s_numbers_agree_with_its_claims():
 # Tables
 
 
+def text_of(results):
+    return report.to_markdown(report_sections(STUDY, results))
+
+
 def rows_of(text):
     """The rows of the tables in a text, as lists of cells."""
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
@@ -428,7 +421,7 @@ def rows_of(text):
 @pytest.mark.parametrize("setup", SETUPS)
 def test_tables_hold_every_arm_claim_and_note(setup):
     results = made_up(setup)
-    text = tables.table(results)
+    text = text_of(results)
     rows = rows_of(text)
     for arm in results["arms"]:
         assert sum(row[0] == arm["arm"] and len(row) > 8 for row in rows) == 1
@@ -436,28 +429,28 @@ def test_tables_hold_every_arm_claim_and_note(setup):
     assert [row[0] for row in rows[2 : 2 + alone]] == list(LEVELS[setup]), "first those that were trained alone"
     for claim in claims.claims(results):
         assert [claim.about, claim.text, claim.verdict] in ([row[0], row[1], row[-1]] for row in rows)
-    for said in ("nothing here was measured", "train 39,929", *published.NOTES[setup], "† from memory", "‡ read off"):
+    for said in ("train 39,929", *published.NOTES[setup], "† from memory", "‡ read off"):
         assert said in text
 
 
 @pytest.mark.parametrize("setup", SETUPS)
 def test_what_teachers_teach_is_told_of_teachers(setup):
     results = made_up(setup)
-    assert "Soft targets" not in tables.table(results), "it was not looked at"
+    assert "Soft targets" not in text_of(results), "it was not looked at"
     alone = next(arm for arm in results["arms"] if arm["teacher"] is None)
-    columns = [column.metric for column in (*tables.TAUGHT, *tables.AS_TEACHER[setup])]
+    columns = list(tables.AS_TEACHER[setup].values())
     alone["metrics"] |= {name: metric(0.1234, 0.001) for name in columns}
-    part = tables.table(results).split("## Soft targets")[1].split("##")[0]
+    part = text_of(results).split("## Soft targets")[1].split("##")[0]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.strip().splitlines()]
     assert cells[2:] == [[alone["arm"], *["0.1234 ± 0.0010"] * len(columns)]], part
 
 
 def test_published_numbers_stand_beside_ours():
-    rows = rows_of(tables.table(made_up("lm")))
+    rows = rows_of(text_of(made_up("lm")))
     head, row = rows[0], next(row for row in rows if row[0] == "LSTM" and len(row) > 8)
     assert row[head.index("D") : head.index("D") + 2] == ["0.8250 ± 0.0100", "0.9510 ± 0.0012†"]
     assert row[head.index("PPL of batches") + 1] == "56.68 ± 0.0906†"
-    text = tables.table(made_up("lm"))
+    text = text_of(made_up("lm"))
     grid_of_d = rows_of(text[text.index("## D by teacher") : text.index("## A by teacher")])
     assert grid_of_d[0] == ["teacher", *LEVELS["lm"]]
     (taught,) = [row for row in grid_of_d if row[0] == "LSTM"]
@@ -470,7 +463,7 @@ ALONE_D = (("LSTM", "0.8250", "0.9510†"), ("", "0.8000", "0.9491†"), ("", "0
 
 @pytest.mark.parametrize("setup", SETUPS)
 def test_tables_of_broken_results(setup):
-    text = tables.table(broken(setup))
+    text = text_of(broken(setup))
     first, second = list(LEVELS[setup])[:2]
     rows = {row[0]: row for row in rows_of(text) if len(row) > 8}
     assert rows[first][2] == "1 (2 diverged)" and "±" not in rows[first][3], "one seed has no deviation"
@@ -479,7 +472,7 @@ def test_tables_of_broken_results(setup):
 
 
 def test_thin_bins_are_named():
-    text = tables.table(made_up("lm"))
+    text = text_of(made_up("lm"))
     assert "distance 7: 78" in text and "distance 6:" not in text
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.abnar_2020 import agreement, sentence_files, sentences
+from experiments.abnar_2020 import accuracy, sentences
 from experiments.abnar_2020.sentences import Prefixes, Sentences
 from seqkd_jax.data import toy
 from seqkd_jax.data.toy.lexicon import VERB_FORMS
@@ -85,7 +85,7 @@ def write_linzen(path, rows):
 
 def test_the_embedded_language_has_its_own_labels():
     counts = {"train": 60, "valid": 20, "test": 40}
-    parts = agreement.load(None, seed=3, counts=counts)
+    parts = sentences.load(None, seed=3, counts=counts)
     assert list(parts) == ["train", "valid", "test"]
     for split, part in parts.items():
         examples = toy.sample_pairs(3, counts[split], split)
@@ -101,12 +101,12 @@ def test_the_embedded_language_has_its_own_labels():
             (entry, number), (other_entry, other_number) = VERB_FORMS[form], VERB_FORMS[other]
             assert (number, other_number) == (plural, not plural)
             assert entry == other_entry, f"{form} and {other} are two verbs"
-    again = agreement.load(None, 3, {"train": 10, "valid": 1, "test": 1})
+    again = sentences.load(None, 3, {"train": 10, "valid": 1, "test": 1})
     assert again["train"].words == parts["train"].words[:10]
 
 
 def test_a_table_says_what_its_file_says(tmp_path):
-    read = sentence_files.read_tsv(write(tmp_path / "train.tsv", ROWS))
+    read = sentences.read_tsv(write(tmp_path / "train.tsv", ROWS))
     rows = [row.split("|") for row in ROWS]
     assert read.words == [row[0].split() for row in rows]
     assert read.forms == [(row[4], row[5]) for row in rows]
@@ -119,7 +119,7 @@ def test_a_table_says_what_its_file_says(tmp_path):
 def test_columns_may_stand_in_any_order_and_a_subject_may_be_unknown(tmp_path):
     columns = "n_attractors verb distance sentence verb_idx verb_pos n_intervening inflected_verb subj_idx"
     path = write(tmp_path / "rows.tsv", ["2|run|7|the dogs run|2|VBP|3|runs|-1"], columns)
-    read = sentence_files.read_tsv(path)
+    read = sentences.read_tsv(path)
     assert read.subject.tolist() == [-1] and read.distance.tolist() == [7] and read.attractors.tolist() == [2]
     assert read.words == [["the", "dogs", "run"]] and read.forms == [("run", "runs")]
 
@@ -152,7 +152,7 @@ GOOD = "the dogs run .|1|2|VBP|run|runs|1|0|0|1|NNS"
 def test_a_bad_row_is_named(tmp_path, row, wanted):
     path = write(tmp_path / "train.tsv", [GOOD, row, GOOD])
     with pytest.raises(UserError) as caught:
-        sentence_files.read_tsv(path)
+        sentences.read_tsv(path)
     message = str(caught.value)
     assert message.startswith(f"{path}, line 3: ") and wanted in message and "\n" not in message, message
 
@@ -160,38 +160,38 @@ def test_a_bad_row_is_named(tmp_path, row, wanted):
 def test_a_bad_file_is_named(tmp_path):
     path = write(tmp_path / "train.tsv", [GOOD], COLUMNS.replace("verb_pos", "tag"))
     with pytest.raises(UserError, match=r"train.tsv, line 1: no column verb_pos; there are sentence, subj_idx, .*tag"):
-        sentence_files.read_tsv(path)
+        sentences.read_tsv(path)
     path.write_text("")
     with pytest.raises(UserError, match="train.tsv: an empty file"):
-        sentence_files.read_tsv(path)
+        sentences.read_tsv(path)
     with pytest.raises(UserError, match="train.tsv: no rows"):
-        sentence_files.read_tsv(write(path, []))
+        sentences.read_tsv(write(path, []))
     path.write_bytes(b"sentence\xff\n")
     with pytest.raises(UserError, match="train.tsv, line 1: not UTF-8"):
-        sentence_files.read_tsv(path)
+        sentences.read_tsv(path)
     with pytest.raises(UserError, match=r"nowhere.tsv: No such file"):
-        sentence_files.read_tsv(tmp_path / "nowhere.tsv")
+        sentences.read_tsv(tmp_path / "nowhere.tsv")
 
 
 def test_a_directory_has_a_file_for_each_split(tmp_path):
-    parts = agreement.load(split_files(tmp_path), seed=1, counts=None)
+    parts = sentences.load(split_files(tmp_path), seed=1, counts=None)
     assert {split: len(part.words) for split, part in parts.items()} == {"train": 4, "valid": 1, "test": 3}
     assert parts["test"].words[0] == ROWS[1].split("|")[0].split()
 
 
 def test_a_path_without_sentences_is_named(tmp_path):
     with pytest.raises(UserError, match="holds neither train.tsv.*agr_50_mostcommon_10K.tsv"):
-        agreement.load(tmp_path, 1, None)
+        sentences.load(tmp_path, 1, None)
     with pytest.raises(UserError, match="away: no such file or directory"):
-        agreement.load(tmp_path / "away", 1, None)
+        sentences.load(tmp_path / "away", 1, None)
     (split_files(tmp_path) / "valid.tsv").unlink()
     with pytest.raises(UserError, match="valid.tsv: No such file"):
-        agreement.load(tmp_path, 1, None)
+        sentences.load(tmp_path, 1, None)
 
 
-@pytest.mark.parametrize("name", agreement.LINZEN)
+@pytest.mark.parametrize("name", sentences.LINZEN)
 def test_the_published_table_counts_from_1_and_its_inflections_are_found(tmp_path, name):
-    read = sentence_files.read_linzen(write_linzen(tmp_path / name, LINZEN_ROWS))
+    read = sentences.read_linzen(write_linzen(tmp_path / name, LINZEN_ROWS))
     assert read.words == [row["sentence"].split() for row in LINZEN_ROWS], "csv's quotes must go"
     assert [words[verb] for words, verb in zip(read.words, read.verb, strict=True)] == [form for form, _ in read.forms]
     assert [words[place] for words, place in zip(read.words, read.subject, strict=True)][:3] == ["keys", "car", "cars"]
@@ -204,39 +204,39 @@ def test_the_published_table_counts_from_1_and_its_inflections_are_found(tmp_pat
 
 def test_the_published_table_is_split_by_a_seeded_permutation(tmp_path):
     rows = [linzen_row(f"w{number} sleeps", 1, 2, "VBZ", "sleeps") for number in range(234)]
-    path = write_linzen(tmp_path / agreement.LINZEN[1], rows)
-    parts = agreement.load(tmp_path, seed=5, counts=None)
+    path = write_linzen(tmp_path / sentences.LINZEN[1], rows)
+    parts = sentences.load(tmp_path, seed=5, counts=None)
     assert {split: len(part.words) for split, part in parts.items()} == {"train": 23, "valid": 2, "test": 209}
     first = {split: [words[0] for words in part.words] for split, part in parts.items()}
     assert sorted(sum(first.values(), [])) == sorted(row["sentence"].split()[0] for row in rows), (
         "each row in one split"
     )
     assert first["train"] != [f"w{number}" for number in range(23)], "the file's order must not decide"
-    same, other = (agreement.load(path, seed, None) for seed in (5, 6))
+    same, other = (sentences.load(path, seed, None) for seed in (5, 6))
     assert same["train"].words == parts["train"].words != other["train"].words
     with pytest.raises(UserError, match="99 rows are too few"):
-        agreement.load(write_linzen(path, rows[:99]), 5, None)
+        sentences.load(write_linzen(path, rows[:99]), 5, None)
 
 
 def test_a_damaged_published_file_is_named(tmp_path):
-    path = write_linzen(tmp_path / agreement.LINZEN[1], LINZEN_ROWS)
+    path = write_linzen(tmp_path / sentences.LINZEN[1], LINZEN_ROWS)
     whole = path.read_bytes()
     damaged = bytes(255 - byte if place > 60 else byte for place, byte in enumerate(whole))
     for content in (whole[:-20], damaged, b"plain text", gzip.compress(b"sentence \xff\n")):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"10K.tsv.gz: not a whole gzip file"):
-            agreement.load(path, 1, None)
+            sentences.load(path, 1, None)
     with pytest.raises(UserError, match=r"away.gz: No such file"):
-        sentence_files.read_linzen(tmp_path / "away.gz")
+        sentences.read_linzen(tmp_path / "away.gz")
     path.write_bytes(gzip.compress(b"\xef\xbb\xbf" + gzip.decompress(whole)))
-    assert sentence_files.read_linzen(path).words == [row["sentence"].split() for row in LINZEN_ROWS], "a mark of order"
+    assert sentences.read_linzen(path).words == [row["sentence"].split() for row in LINZEN_ROWS], "a mark of order"
     lines = gzip.decompress(whole).decode().splitlines(keepends=True)
     path.write_bytes(gzip.compress("".join([*lines[:2], '"open\n', *lines[2:]]).encode()))
     with pytest.raises(UserError, match=r"line 3: 17 cells, expected 18"):
-        sentence_files.read_linzen(path)
+        sentences.read_linzen(path)
     write_linzen(path, [LINZEN_ROWS[0], LINZEN_ROWS[0] | {"verb_index": 0}])
     with pytest.raises(UserError, match=r"line 3: verb_index 0 lies outside its 7 tokens; the first is number 1"):
-        sentence_files.read_linzen(path)
+        sentences.read_linzen(path)
 
 
 REGULAR = """run runs, pass passes, fix fixes, waltz waltzes, reach reaches, push pushes, carry carries, say says,
@@ -246,13 +246,13 @@ REGULAR = """run runs, pass passes, fix fixes, waltz waltzes, reach reaches, pus
 @pytest.mark.parametrize("pair", REGULAR.split(","))
 def test_the_third_person_follows_the_rules_of_spelling(pair):
     base, form = pair.split()
-    assert sentence_files.third_person(base) == form
+    assert sentences.third_person(base) == form
 
 
 def test_inflections_need_both_forms_in_the_corpus_unless_they_are_irregular():
     verbs = ["tell", "tells", "adds", "add", "have", "dies", "die", "die", "dy"]
     plural = [True, False, False, False, True, False, True, True, True]
-    found = sentence_files.inflections(verbs, plural)
+    found = sentences.inflections(verbs, plural)
     assert found["tell", True] == "tells" and found["tells", False] == "tell"
     assert ("adds", False) not in found and ("add", False) not in found, "`add` was no plural in this corpus"
     assert found["dies", False] == "die", "the more frequent plural has the form that two could have"
@@ -268,9 +268,9 @@ def strata_files(directory, counts=(1, 2, 3, 4)):
 
 
 def test_strata_are_read_by_their_number_of_attractors(tmp_path):
-    assert agreement.strata(tmp_path) == {} and agreement.strata(None) == {}
+    assert sentences.strata(tmp_path) == {} and sentences.strata(None) == {}
     folder = strata_files(tmp_path)
-    found = agreement.strata(tmp_path)
+    found = sentences.strata(tmp_path)
     assert list(found) == [1, 2, 3, 4]
     for count, prefixes in found.items():
         assert prefixes.words == [["the", "man", "with", str(count), "dogs"], ["men", "of", "town", str(count)]]
@@ -278,10 +278,10 @@ def test_strata_are_read_by_their_number_of_attractors(tmp_path):
     (folder / "attractors_5.tsv").write_text("of more than four nothing is counted, nor read\n")
     data = tmp_path / "all.tsv"
     data.write_text("one file instead of its directory\n")
-    assert list(agreement.strata(data)) == [1, 2, 3, 4], "they lie beside it"
+    assert list(sentences.strata(data)) == [1, 2, 3, 4], "they lie beside it"
     (folder / "attractors_2.tsv").unlink()
     with pytest.raises(UserError, match="attractors_2.tsv: No such file"):
-        agreement.strata(tmp_path)
+        sentences.strata(tmp_path)
 
 
 @pytest.mark.parametrize("line", ["the men", "VBD\tthe men", "VBP\t", "VBP the men", "VBP\tthe\tmen", ""])
@@ -289,10 +289,10 @@ def test_a_bad_line_of_the_strata_is_named(tmp_path, line):
     path = strata_files(tmp_path) / "attractors_3.tsv"
     path.write_text(f"VBP\tthe men\n{line}\n")
     with pytest.raises(UserError, match=r"attractors_3.tsv, line 2: .*expected VBZ or VBP, a tab"):
-        agreement.strata(tmp_path)
+        sentences.strata(tmp_path)
     path.write_text("")
     with pytest.raises(UserError, match=r"attractors_3.tsv: an empty file"):
-        agreement.strata(tmp_path)
+        sentences.strata(tmp_path)
 
 
 def random_sentences(seed, count) -> Sentences:
@@ -358,7 +358,7 @@ def test_the_paper_scores_up_to_4_nouns_between_and_a_distance_of_16():
     rows = made(["x y"] * 4, [1] * 4, [True] * 4, [("y", "z")] * 4)
     distance, intervening = np.array([16, 17, 3, 3], np.int32), np.array([4, 0, 5, 4], np.int32)
     rows = rows._replace(distance=distance, intervening=intervening)
-    assert sentences.filtered(rows).tolist() == [True, False, False, True]
+    assert accuracy.distance_rows(rows.distance, rows.intervening).tolist() == [True, False, False, True]
 
 
 def test_sentences_are_taken_by_index_or_by_mask():
