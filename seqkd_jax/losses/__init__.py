@@ -1,9 +1,9 @@
-"""Training losses, written for one position and lifted over whatever position axes there are.
+"""Training losses. Each is written for one position and lifted over all position axes.
 
-A loss sees the student's logits [V], the teacher's logits [V] or None, one label and the traced settings, and returns
-nats. `over_positions` casts to float32, lifts with `vmap`, weights, and returns `(sum, weight sum)`: the trainer adds
-both up over microbatches and devices and divides once. The settings are traced scalars, so arms that differ in alpha,
-temperature, factor or smoothing share one compiled step.
+A loss takes the student's logits [V], the teacher's logits [V] or None, one label and the traced settings, and returns
+nats. `over_positions` casts to float32, lifts by `vmap`, applies weights and returns `(sum, weight sum)`; the trainer
+adds both over microbatches and devices and divides once. The settings are traced scalars, so runs that differ in alpha,
+temperature, scale or smoothing share one compiled step.
 
 To add a loss: write one function with the signature below and give it one line in LOSSES.
 """
@@ -20,12 +20,12 @@ from seqkd_jax.types import UserError
 
 
 class LossArguments(NamedTuple):
-    """The settings of every loss, as scalars that a compiled step takes as arguments."""
+    """The settings of all losses, as scalars that a compiled step takes as arguments."""
 
     alpha: float  # weight of the teacher's term; the gold term has 1 - alpha
     temperature: float  # divides both models' logits in the teacher's term
-    scale: float  # what the teacher's term is multiplied by, beside alpha
-    label_smoothing: float  # mass spread evenly over the vocabulary in the gold term
+    scale: float  # factor of the teacher's term in addition to alpha
+    label_smoothing: float  # probability mass spread evenly over the vocabulary in the gold term
 
 
 class Loss(NamedTuple):
@@ -47,9 +47,9 @@ def nll(student, teacher, label, arguments: LossArguments):
 def word_kd(student, teacher, label, arguments: LossArguments):
     """Word-level distillation: (1-alpha) * gold term + alpha * scale * cross-entropy(teacher_T, student_T), in nats.
 
-    Kim & Rush 2016, section 3.1, with T = 1 and alpha = 0.5 their choice. Both models' logits are divided by T, `scale`
-    is the convention for T^2 (see `arguments_from`). The teacher is a constant: nothing flows into it. The
-    cross-entropy differs from the KL divergence by the teacher's entropy, a constant of the student.
+    Kim & Rush 2016, section 3.1, who use T = 1 and alpha = 0.5. Both models' logits are divided by T; `scale` is the
+    convention for T^2 (see `arguments_from`). The teacher gets no gradient. The cross-entropy differs from the KL
+    divergence by the teacher's entropy, which does not depend on the student.
     """
     gold = _gold(student, label, arguments.label_smoothing)
     return (1.0 - arguments.alpha) * gold + arguments.alpha * _soft(student, teacher, arguments)
@@ -60,7 +60,7 @@ def over_positions(loss: Loss) -> Callable:
 
     Returns `(student [*pos,V], teacher [*pos,V] | None, labels [*pos], weights [*pos], arguments) -> (sum, weights)`:
     float32 scalars, the sum in nats. Logits of any float type are cast to float32 first. A position of weight 0 adds
-    nothing, whatever stands in it, and passes no gradient. Raises UserError (while tracing) without a needed teacher.
+    nothing, whatever its values, and gets no gradient. UserError, when traced: the loss needs a teacher and gets none.
     """
 
     def lifted(
@@ -80,7 +80,7 @@ def over_positions(loss: Loss) -> Callable:
             each = jax.vmap(each, in_axes=axes)
         weights = weights.astype(jnp.float32)
         counted = weights != 0
-        # The double `where`: a padded position with infinite logits must not make 0 * inf in the sum or its gradient.
+        # Two `where`s: infinite logits at a padded position must not give 0 * inf in the sum or in its gradient.
         student = jnp.where(counted[..., None], student, 0.0)
         values = jnp.where(counted, each(student, teacher, labels, arguments), 0.0)
         return jnp.sum(values * weights), jnp.sum(weights)
@@ -89,18 +89,18 @@ def over_positions(loss: Loss) -> Callable:
 
 
 def arguments_from(config: LossConfig) -> LossArguments:
-    """The traced settings of a configuration that is valid, as Python floats.
+    """The traced settings of a valid configuration, as Python floats.
 
-    `temperature_scaling` names the convention for the teacher's term: "hinton" multiplies by T^2, so that its gradient
-    keeps its size as T grows (Hinton, Vinyals & Dean 2015, section 2); "none" by 1; "inverse" by 1/T^2, which is what
-    the code of Abnar, Dehghani & Zuidema 2020 does. At T = 1, Kim & Rush's choice, all three are the same.
+    `temperature_scaling` names the convention for the teacher's term: "hinton" multiplies by T^2, so that the size of
+    its gradient does not change with T (Hinton, Vinyals & Dean 2015, section 2); "none" by 1; "inverse" by 1/T^2, as in
+    the code of Abnar, Dehghani & Zuidema 2020. At T = 1, which Kim & Rush use, all three are equal.
     """
     scale = TEMPERATURE_SCALINGS[config.temperature_scaling](config.temperature)
     return LossArguments(float(config.alpha), float(config.temperature), float(scale), float(config.label_smoothing))
 
 
 def require_loss(name: str, named: str = "loss.name") -> Loss:
-    """The entry of LOSSES; UserError if there is none. named: what the user calls the setting."""
+    """The entry of LOSSES; UserError if there is none. named: the setting as the user knows it."""
     if name not in LOSSES:
         raise UserError(f"{named} is {name!r}: it must be one of {', '.join(LOSSES)}")
     return LOSSES[name]
@@ -119,9 +119,9 @@ def _soft(student, teacher, arguments: LossArguments):
 
 
 def _normaliser(logits):
-    # The logarithm of the partition function in two parts, so that a difference to the largest logit loses no digits
-    # when all logits are large. No log-softmax: it would be kept for the gradient, V floats a position. A second
-    # normaliser at the student's T costs less than `lax.cond(T == 1)` saves: the branch would stop XLA from fusing.
+    # The log of the normaliser is computed in two parts, so that differences to the largest logit keep their precision
+    # when all logits are large. A log-softmax would be kept for the gradient, V floats for each position. A second
+    # normaliser at the student's T costs less than `lax.cond(T == 1)`, which would keep XLA from fusing.
     top = jax.lax.stop_gradient(jnp.max(logits))
     return top, jnp.log(jnp.sum(jnp.exp(logits - top)))
 

@@ -1,9 +1,9 @@
-"""Head and loss in blocks of positions: of many positions, the logits are never in memory together.
+"""Head and loss in blocks of positions, so that the logits of all positions are never in memory together.
 
-Of N positions and V entries, logits and their gradient are 8NV bytes, a teacher's another 4NV; on CPUs it took a
-quarter of the head's time to carry them to memory and back. A sum over positions needs each of them once only: a
-block's gradient is found beside its value, and what is kept is the gradient by parameters and features. So nothing is
-computed twice either, as it would be under `jax.checkpoint`.
+For N positions and V entries, logits and their gradient take 8NV bytes, the teacher's logits another 4NV; on CPUs a
+quarter of the head's time went into moving them. Since the loss is a sum over positions, each block's gradient is
+computed together with its value, and only the gradients by parameters and features are kept. Nothing is computed twice,
+as it would be with `jax.checkpoint`.
 """
 
 import math
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# Logits in a block. On CPUs 8 MiB, so that they stay in a cache; elsewhere a bound of the memory, not yet measured.
+# Logits in a block. On CPUs 8 MiB, so that they stay in the cache; elsewhere a bound of memory that is not measured.
 LOGITS = {"cpu": 2**21}
 LOGITS_ELSEWHERE = 2**26
 
@@ -24,9 +24,9 @@ def summed(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """`loss(head(params, features), others, constants)` -> (sum, weights), in blocks of positions if there are many.
 
-    features: [*pos,E], of an ensemble one array a member; all leaves of others begin with the same axes *pos, which are
-    one axis in a block. The sum may be differentiated, once and in reverse, by params and features. `loss` must be a
-    sum over positions, and nothing where features and others are 0: with such positions the last block is filled up.
+    features: [*pos,E], for an ensemble one array for each member; all leaves of others begin with the same axes *pos,
+    which become one axis in a block. The sum can be differentiated once, in reverse mode, by params and features.
+    `loss` must be a sum over positions, and 0 where features and others are 0: such positions pad the last block.
     """
 
     def function(params, features, others, constants):

@@ -1,14 +1,14 @@
-"""Hugging Face's Marian directories to checkpoints and back: opus-mt models as teachers, ours in other toolkits.
+"""Import and export of Hugging Face's Marian directories: opus-mt models as teachers, our models in other toolkits.
 
-Both directions read the tables of layout.py. Where the formats differ:
-  ids        ours begin with PAD, UNK, BOS, EOS; an exported directory has opus-mt's: </s>, <unk>, ..., <pad>
-  start      Marian's decoder begins with <pad>: that row is our BOS. CTranslate2 takes it to be zero: one that is not
-             goes into position 0 of the decoder's table, which transformers and CTranslate2 both read
-  PAD, BOS   count in our softmax but are never produced: they become entries of their own, unless their bias is NEVER
-  positions  the tables are in the file where they are not the sinusoids that transformers makes; its save_pretrained
-             leaves tables out, so a model that it loads from such a file must be saved by other means
+Both directions use the tables of layout.py. Differences between the formats:
+  ids        ours begin with PAD, UNK, BOS, EOS; an exported directory has opus-mt's order </s>, <unk>, ..., <pad>
+  start      Marian's decoder starts with <pad>, which corresponds to our BOS. CTranslate2 assumes that its embedding is
+             zero; any other value is added to position 0 of the decoder's position table, which both toolkits read
+  PAD, BOS   take part in our softmax but are never produced; they become separate entries, unless their bias is NEVER
+  positions  the file contains the position tables if they are not the sinusoids that transformers computes.
+             save_pretrained of transformers leaves tables out, so such a model must be saved in another way
 
-safetensors only; a pickle is never read. An option that the other side lacks is refused by its name.
+Only safetensors are read, never pickles. An option without an equivalent is an error that names it.
 """
 
 from seqkd_jax.marian.export import export_marian

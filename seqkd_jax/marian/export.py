@@ -1,4 +1,4 @@
-"""A checkpoint of ours to a Marian directory."""
+"""Export: a checkpoint to a Marian directory."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,14 +15,14 @@ from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
 from seqkd_jax.utils import files
 
 HOLDS = ("generation_config.json", "*config.json", "vocab.json", "model.safetensors", "source.spm", "target.spm")
-EXTRA = {PAD: "<blank>", BOS: "<start>"}  # entries in an exported directory; its own <pad> is the last
+EXTRA = {PAD: "<blank>", BOS: "<start>"}  # their names in an exported directory, whose own <pad> is the last entry
 
 
 def export_marian(directory: Path | str, out: Path | str, max_positions: int = 512) -> Path:
-    """Make a directory for MarianMTModel, MarianTokenizer and CTranslate2's converter from a Transformer's checkpoint.
+    """Export a Transformer's checkpoint for MarianMTModel, MarianTokenizer and CTranslate2's converter.
 
-    max_positions: what sentences may be long there, in tokens; transformers has a table of positions. UserError, one
-    line: the model or its vocabulary has no form in Marian.
+    max_positions: greatest length of a sentence in tokens, since transformers has a table of positions. UserError: the
+    model or its vocabulary cannot be expressed in Marian.
     """
     loaded = checkpoint.load(directory)
     config, entries = _require_expressible(loaded, directory), loaded.vocabularies.target.entries
@@ -34,7 +34,7 @@ def export_marian(directory: Path | str, out: Path | str, max_positions: int = 5
     order = [EOS, UNK, *range(len(SPECIALS), len(table)), *extra]
     names = [*(EXTRA.get(i, entries[i]) for i in order), SPECIALS[PAD]]
     if len(set(names)) < len(names):
-        raise UserError(f"{directory}: an entry of its vocabulary is called {' or '.join(EXTRA.values())}; rename it")
+        raise UserError(f"{directory}: its vocabulary has an entry {' or '.join(EXTRA.values())}; rename it")
     last = NEVER if start.any() else bias[BOS]
     tensors = {
         "model.shared.weight": np.concatenate([table[order], np.zeros_like(table[:1])]),
@@ -62,16 +62,16 @@ def _require_expressible(loaded: checkpoint.Checkpoint, directory: Path | str) -
     config = loaded.model_config
     if not isinstance(config, TransformerConfig):
         kind = models.kind_of(config)
-        raise UserError(f"{directory}: model {kind}; Marian's form holds a transformer only")
+        raise UserError(f"{directory}: the model is of kind {kind}; a Marian directory can hold only a transformer")
     for name, value in EXPRESSIBLE.items():
         found = getattr(config, name)
         if found != value:
-            raise UserError(f"{directory}: {name} is {found}; Marian's form holds {value} only: train one that is")
+            raise UserError(f"{directory}: {name} is {found}; a Marian directory needs {value}: train such a model")
     vocabularies = loaded.vocabularies
     if vocabularies.config.kind == "words":
-        raise UserError(f"{directory}: vocabulary kind words; Marian's form holds sentencepiece models only")
+        raise UserError(f"{directory}: its vocabulary is of kind words; a Marian directory needs sentencepiece")
     if vocabularies.source.entries != vocabularies.target.entries:
-        raise UserError(f"{directory}: separate vocabularies; Marian's form holds a joint one only")
+        raise UserError(f"{directory}: it has separate vocabularies; a Marian directory needs a joint one")
     return config
 
 
@@ -112,7 +112,7 @@ def _descriptions(config: TransformerConfig, names: list[str], never: list, max_
 
 
 def _parted(module: Mapping, theirs: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The inverse of `_joined`."""
+    """The parts of a module as their tensors: the inverse of `load._joined`."""
     weight = module["scale"] if "scale" in module else np.asarray(module["kernel"]).T
     parts = {}
     for name, value in (("weight", weight), ("bias", module["bias"])):

@@ -1,4 +1,4 @@
-"""What corresponds in a checkpoint of ours and in a Marian directory: read by import and export alike."""
+"""How our checkpoints and Marian directories correspond; used by import and export."""
 
 import math
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from seqkd_jax.config import TransformerConfig
 from seqkd_jax.data.vocabulary import SPECIALS
 from seqkd_jax.types import EOS, PAD, UNK
 
-NEVER = -1e9  # output bias of an entry that has probability 0; finite, since 0 x infinity is no number
-KINDS = ("vaswani", "tensor2tensor")  # of positions; the first is what transformers makes where a file has no table
+NEVER = -1e9  # output bias of an entry with probability 0; finite, since 0 * infinity is NaN
+KINDS = ("vaswani", "tensor2tensor")  # of positions; transformers computes the first where a file has no table
 
-# What our configuration must say to be Marian's.
+# Settings that a model must have to be exported.
 EXPRESSIBLE = {"norm": "post", "tied": "all", "biases": True}
 
-# What tokenizer_config.json must say, and an exported one does.
+# Options that tokenizer_config.json must have; export writes them.
 FIXED_TOKENIZER = {
     "separate_vocabs": False,
     "sp_model_kwargs": {},
@@ -24,7 +24,7 @@ FIXED_TOKENIZER = {
     "pad_token": SPECIALS[PAD],
 }
 
-# Our module -> theirs, side by side in ours; the source attention is the decoder's only.
+# Our module -> their modules, which are fused side by side in ours; only the decoder has source attention.
 LAYER = {
     "attention/query_key_value": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "attention/output": ("self_attn.out_proj",),
@@ -40,7 +40,7 @@ LAYER = {
 
 
 def modules(config: TransformerConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """(our module, their modules) of all layers."""
+    """(our module, their modules) for all layers."""
     for side, layers in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers)):
         for layer in range(layers):
             for ours, theirs in LAYER.items():
@@ -49,12 +49,12 @@ def modules(config: TransformerConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def embedding_scale(config: TransformerConfig) -> float:
-    """What embeddings are multiplied by."""
+    """The factor of the embeddings."""
     return math.sqrt(config.width) if config.scale_embeddings else 1.0
 
 
 def sinusoids(length: int, width: int, kind: str) -> np.ndarray:
-    """Position encodings [length, width] as the model has them (models.transformer), rounded once."""
+    """The position encodings [length, width] of models.transformer, rounded once."""
     half = width // 2
     steps = max(half - 1, 1) if kind == "tensor2tensor" else half
     angle = np.arange(length)[:, None] * 10_000.0 ** -(np.arange(half) / steps)

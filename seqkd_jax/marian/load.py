@@ -1,4 +1,4 @@
-"""A Marian directory to a checkpoint of ours."""
+"""Import: a Marian directory to a checkpoint."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,9 +18,14 @@ from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
 from seqkd_jax.utils import files
 
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "swish": "swish", "silu": "swish"}  # theirs -> ours
-EMBEDDINGS = ("model.shared", "model.encoder.embed_tokens", "model.decoder.embed_tokens", "lm_head")  # one, shared
+EMBEDDINGS = (
+    "model.shared",
+    "model.encoder.embed_tokens",
+    "model.decoder.embed_tokens",
+    "lm_head",
+)  # names of the shared table
 
-# Options of config.json of which we have one value; those that are not there have it.
+# Options of config.json that must have these values; absent ones count as having them.
 FIXED = {
     "is_encoder_decoder": True,
     "normalize_before": False,
@@ -38,10 +43,10 @@ FIXED = {
 
 
 def import_marian(directory: Path | str, out: Path | str) -> Path:
-    """Make a checkpoint of a Marian directory: config.json, model.safetensors, vocab.json, source.spm, target.spm.
+    """Import a Marian directory: config.json, model.safetensors, vocab.json, source.spm, target.spm.
 
-    Text is split and joined as by MarianTokenizer, except that names of special entries in it are text. UserError, one
-    line: a file is missing or damaged, or an option is not ours.
+    Text is split and joined as by MarianTokenizer, except that names of special entries are treated as text. UserError:
+    a file is missing or damaged, or an option is not supported.
     """
     directory = Path(directory)
     described = _read_config(directory)
@@ -56,15 +61,13 @@ def import_marian(directory: Path | str, out: Path | str) -> Path:
     params = {"target_embedding": table[order], "output_bias": bias[order]}
     params["target_embedding"][PAD], params["output_bias"][PAD] = 0.0, NEVER
     if shift.any():
-        if bias[pad] > NEVER / 2:  # then <pad> would need one row as an input and another as an output
-            raise UserError(f"{directory}: model.decoder.embed_positions.weight: position 0 is no sinusoid")
+        if bias[pad] > NEVER / 2:  # <pad> would need different rows as input and as output
+            raise UserError(f"{directory}: model.decoder.embed_positions.weight: position 0 is not a sinusoid")
         params["target_embedding"][BOS] += shift / embedding_scale(config)
     for ours, theirs in modules(config):
         _put(params, ours, _joined(tensors, ours, theirs, config, directory))
     if tensors:
-        raise UserError(
-            f"{directory}: model.safetensors holds {min(tensors)}, which a Marian model lacks; not supported"
-        )
+        raise UserError(f"{directory}: model.safetensors has a tensor {min(tensors)}, which is not supported")
     return checkpoint.save(
         out,
         {"params": params},
@@ -78,7 +81,9 @@ def _read_config(directory: Path) -> dict:
     path = directory / "config.json"
     config = _read_object(path)
     if config.get("model_type") != "marian":
-        raise UserError(f"{path}: model_type is {config.get('model_type')!r}; only marian (the opus-mt family) is read")
+        raise UserError(
+            f"{path}: model_type is {config.get('model_type')!r}; only marian (the opus-mt family) is supported"
+        )
     _require_fixed(config, FIXED, path)
     tokenizer = directory / "tokenizer_config.json"
     if tokenizer.exists():
@@ -96,19 +101,19 @@ def _require_fixed(config: Mapping, fixed: Mapping, path: Path) -> None:
 
 
 def _content(token: Any) -> Any:
-    """The text of a token, which tokenizer_config.json may wrap in an object."""
+    """The text of a token; tokenizer_config.json may store it in an object."""
     return token.get("content", token) if isinstance(token, dict) else token
 
 
 def _read_entries(directory: Path, config: Mapping) -> tuple[list[str], list[int]]:
-    """Our entries, and the id in the directory of each; PAD, which it lacks, gets that of UNK."""
+    """Our entries and their ids in the directory; PAD, which has no counterpart, gets the id of UNK."""
     path = directory / "vocab.json"
     ids = _read_object(path)
     size, decoder_size = config.get("vocab_size"), config.get("decoder_vocab_size")
     if decoder_size not in (size, None):
         raise UserError(f"{directory / 'config.json'}: decoder_vocab_size {decoder_size} is not vocab_size {size}")
     if len(ids) != size or set(ids.values()) != set(range(len(ids))):
-        raise UserError(f"{path}: its ids must be 0 to {size} - 1 (vocab_size of config.json), each once")
+        raise UserError(f"{path}: its ids must be 0 to {size} - 1 (vocab_size of config.json), each of them once")
     missing = [name for name in (SPECIALS[PAD], SPECIALS[UNK], SPECIALS[EOS]) if name not in ids]
     if missing:
         raise UserError(f"{path}: has no {missing[0]}; only vocabularies of the opus-mt family are supported")
@@ -127,7 +132,9 @@ def _model_config(config: Mapping, path: Path) -> TransformerConfig:
     try:
         activation = config["activation_function"]
         if activation not in ACTIVATIONS:
-            raise UserError(f"{path}: activation_function is {activation!r}; there are {', '.join(ACTIVATIONS)}")
+            raise UserError(
+                f"{path}: activation_function is {activation!r}; it must be one of {', '.join(ACTIVATIONS)}"
+            )
         return TransformerConfig(
             encoder_layers=config["encoder_layers"],
             decoder_layers=config["decoder_layers"],
@@ -155,35 +162,37 @@ def _read_tensors(directory: Path) -> dict[str, np.ndarray]:
     try:
         return safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, TypeError) as error:
-        raise UserError(f"{path}: damaged, or of a type that NumPy lacks ({error}); take the file again") from None
+        raise UserError(
+            f"{path}: damaged, or of a type that NumPy does not have ({error}); download the file again"
+        ) from None
 
 
 def _take(
     tensors: dict, name: str, shape: tuple[int, ...], directory: Path, default: float | None = None
 ) -> np.ndarray:
-    """Remove a tensor and return it in float32; UserError if it is not there, or of another shape."""
+    """Remove a tensor and return it in float32; UserError if it is missing or has another shape."""
     if name not in tensors and default is not None:
         return np.full(shape, default, np.float32)
     if name not in tensors or tensors[name].shape != shape:
         found = list(tensors[name].shape) if name in tensors else "missing"
         raise UserError(
-            f"{directory}: model.safetensors: {name} is {found}, expected {list(shape)}; take the file again"
+            f"{directory}: model.safetensors: {name} is {found}, expected {list(shape)}; download the file again"
         )
     return tensors.pop(name).astype(np.float32)
 
 
 def _one_embedding(tensors: dict, shape: tuple[int, int], directory: Path) -> np.ndarray:
-    """The one table of embeddings, under whichever of its names the file has it."""
+    """The shared embeddings, under the first of their names that the file has."""
     names = [f"{name}.weight" for name in EMBEDDINGS if f"{name}.weight" in tensors] or [f"{EMBEDDINGS[0]}.weight"]
     tables = {name: _take(tensors, name, shape, directory) for name in names}
     for name, table in tables.items():
         if not np.array_equal(table, tables[names[0]]):
-            raise UserError(f"{directory}: {name} is not {names[0]}; embeddings that are not shared are not supported")
+            raise UserError(f"{directory}: {name} differs from {names[0]}; only shared embeddings are supported")
     return tables[names[0]]
 
 
 def _read_positions(tensors: dict, width: int, directory: Path) -> tuple[str, np.ndarray]:
-    """The kind of sinusoids, and what position 0 of the decoder has beside its own [E]."""
+    """The kind of sinusoids, and the difference [E] of the decoder's position 0 from it."""
     kinds, shift = [], np.zeros(width, np.float32)
     for side in ("encoder", "decoder"):
         name = f"model.{side}.embed_positions.weight"
@@ -197,8 +206,8 @@ def _read_positions(tensors: dict, width: int, directory: Path) -> tuple[str, np
             table = np.concatenate([first, table[1:]])
         worst = {kind: np.abs(table - sinusoids(len(table), width, kind)).max() for kind in KINDS}
         kinds.append(min(worst, key=worst.get))
-        if worst[kinds[-1]] > 2e-3:  # float16 rounds a little less
-            raise UserError(f"{directory}: {name}: learned positions are not supported, only sinusoids")
+        if worst[kinds[-1]] > 2e-3:  # float16 has smaller rounding errors
+            raise UserError(f"{directory}: {name}: only sinusoids are supported, not learned positions")
     if kinds[0] != kinds[1]:
         raise UserError(f"{directory}: the positions of encoder and decoder are {kinds}; they must be of one kind")
     return kinds[0], shift
@@ -214,12 +223,12 @@ def _read(path: Path) -> bytes:
 def _read_object(path: Path) -> dict:
     value = files.read_json(path)
     if not isinstance(value, dict):
-        raise UserError(f"{path}: not a JSON object; take the file again")
+        raise UserError(f"{path}: not a JSON object; download the file again")
     return value
 
 
 def _joined(tensors: dict, ours: str, theirs: tuple, config: TransformerConfig, directory: Path) -> dict:
-    """A module of ours; kernels [I,O] are their weights [O,I] transposed."""
+    """One of our modules from their tensors; kernels [I,O] are weights [O,I] transposed."""
     width, inner = config.width, config.feed_forward
     sizes = {"feed_forward/inner": (inner, width), "feed_forward/outer": (width, inner)}
     outputs, inputs = sizes.get(ours.partition("/")[2], (width, width))

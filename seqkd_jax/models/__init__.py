@@ -1,9 +1,9 @@
 """Models as NamedTuples of pure functions. Only this package imports flax.
 
-Adding a model: one file with a frozen dataclass, every field with a default, one of them `dropout` (those that commands
-offer stand in `config`), and a `build_…` function; one entry here, and one small configuration in the contract tests
-(tests/test_models, test_sequence_models, test_image_models). They hold it to invariance to padding and neighbours, to
-dropout keyed by row, and a translator to `step` repeated = `features`.
+To add a model: write one file with a `build_…` function and a frozen dataclass whose fields all have defaults, one of
+them `dropout` (configurations that commands offer are in `config`); add one entry below and one small configuration to
+the contract tests in tests/models. They check that results do not depend on padding or on other rows, that dropout is
+keyed by row, and that a translator's repeated `step` gives its `features`.
 """
 
 import functools
@@ -61,13 +61,13 @@ def kind_of(config: ModelConfig) -> str:
 
 @functools.cache
 def build(config: ModelConfig, source_size: int, target_size: int) -> Translator | Model:
-    """The model of a configuration; equal ones share it, and every compiled function. UserError if it is no model."""
+    """The model of a configuration; equal ones share it and its compiled functions. UserError if it is not valid."""
     kind = kind_of(config)
     config.validate(lambda name: f"{kind}.{name}")
     return MODELS[kind].build(config, source_size, target_size)
 
 
 def parameter_count(model) -> int:
-    """Number of parameters, found without allocating them."""
+    """Number of parameters, counted without allocating them."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(jax.eval_shape(model.init, key)))

@@ -1,7 +1,7 @@
-"""Several translators of one vocabulary as one: a Translator again, so search, scoring and distillation need not know.
+"""An ensemble of translators with one vocabulary. It is a Translator, so search, scoring and distillation accept it.
 
-Params, memory, state and features are tuples, a part of each for every member; members may be of different kinds. The
-head gives the log of the members' mean probability, in float32, not logits.
+Params, memory, state and features are tuples with one item for each member. Members may be of different kinds. The head
+returns the log of the members' mean probability in float32 instead of logits.
 """
 
 import functools
@@ -16,9 +16,10 @@ from seqkd_jax.types import Translator
 
 @functools.cache
 def ensemble(members: tuple[Translator, ...]) -> Translator:
-    """The mean of the members' probabilities, all weighted alike; the same tuple gives the same Translator.
+    """The Translator of these members, with equal weights; equal tuples give the same Translator.
 
-    Attention is the mean of the members' that have one; None if none has. With dropout each member has keys of its own.
+    Attention is the mean over the members that have attention; None if none has. For dropout each member has its own
+    keys.
     """
 
     def init(key):

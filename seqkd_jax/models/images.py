@@ -1,13 +1,12 @@
 """Classifiers of images: a convolutional network and a multi-layer perceptron (Abnar et al. 2020, scenario 2).
 
-Both read images [B,28,28] of values 0 to 255, uint8 or float, and give features [B,1,E], the last hidden layer; the
-head makes logits [B,1,V] of them. The position axis of length 1 is how all classifiers here look:
-labels are [B,1].
+Both read images [B,28,28] with values from 0 to 255, uint8 or float. Features [B,1,E] are the last hidden layer, logits
+are [B,1,V] and labels [B,1]; all classifiers have this position axis of length 1.
 
-The order within a layer is that of the authors' code (tf2_models/cnn.py, ff.py). Where that normalises over the batch,
-here it is over each image by itself: groups of channels in the CNN, the layer in the MLP. Then there are no running
-statistics to keep, and no image's result depends on its neighbours. Kernels start He normal (each feeds a ReLU), the
-head Glorot uniform, biases at zero; all is float32.
+The order within a layer is that of the authors' code (tf2_models/cnn.py, ff.py). That normalises over the batch; these
+models normalise each image by itself: groups of channels in the CNN, the layer in the MLP. So there are no running
+statistics, and no result depends on other images of the batch. Initial kernels are He normal (each feeds a ReLU), the
+head's Glorot uniform, biases 0. Everything is float32.
 """
 
 from collections.abc import Callable
@@ -30,19 +29,19 @@ ZEROS, ONES = nn.initializers.zeros, nn.initializers.ones
 
 
 def _pixels(images) -> Float[Array, "B 28 28"]:
-    """From 0 to 1."""
+    """Values from 0 to 1."""
     return images.astype(jnp.float32) / 255
 
 
 def _convolve(x: Float[Array, "B Y X C"], kernel: Float[Array, "3 3 C F"]) -> Float[Array, "B Y-2 X-2 F"]:
-    """A 3x3 convolution of the places that have all their neighbours.
+    """A 3x3 convolution without padding, as matrix products.
 
-    As a matrix product, since replicas are mapped over (train.FASTER), and the convolution of XLA is slow on a CPU in
-    a loop and with kernels that differ along a mapped axis. The three neighbours in a row are joined, one product gives
-    what each row adds to three rows of the result, and these are summed. Of one channel all nine are joined: there is
-    little to copy. 128 images of 28 x 28, 32 to 32 channels, forward and backward, on two busy cores, in ms: XLA's
-    alone 88, three under lax.map 31900, under vmap 1490. A whole CNN of 32, 32 and 16 channels, three seeds under
-    lax.map, on another machine: 830 as here, 1101 as nine products, one for each neighbour.
+    Replicas are mapped over (train_step.FASTER), and on CPUs XLA's convolution is slow inside a loop and with kernels
+    that differ along a mapped axis. The three neighbours in a row are concatenated, one product gives the contributions
+    of each row to three rows of the result, and these are summed. With one channel all nine neighbours are
+    concatenated. Measured for 128 images of 28 x 28, 32 to 32 channels, forward and backward, on two busy cores, in ms:
+    XLA's convolution alone 88, three under lax.map 31900, under vmap 1490. A whole CNN of 32, 32 and 16 channels, three
+    seeds under lax.map, on another machine: 830 with this function, 1101 with nine products, one for each neighbour.
     """
     height, width, channels = x.shape[1] - 2, x.shape[2] - 2, x.shape[3]
     joined = jnp.concatenate([x[:, :, column : column + width] for column in range(3)], axis=-1)
@@ -55,7 +54,7 @@ def _convolve(x: Float[Array, "B Y X C"], kernel: Float[Array, "3 3 C F"]) -> Fl
 
 
 def _normalise(x, mean: Callable, scale, shift):
-    """Mean 0 and variance 1 over what `mean` is taken over, then a scale and a shift for each channel."""
+    """Mean 0 and variance 1 over the axes of `mean`, then a scale and a shift for each channel."""
     centred = x - mean(x)
     return centred * (jax.lax.rsqrt(mean(jnp.square(centred)) + EPSILON) * _rows(scale, x.ndim)) + _rows(shift, x.ndim)
 
@@ -63,7 +62,8 @@ def _normalise(x, mean: Callable, scale, shift):
 def _group_norm(x: Float[Array, "B Y X C"], scale, shift, groups: int) -> Float[Array, "B Y X C"]:
     """Each group of neighbouring channels of an image is normalised by itself (Wu & He 2018).
 
-    Sums are over places first and then over a group's channels: as one sum over both, a step takes 1.14 times as long.
+    Sums are over positions first, then over the channels of a group; with one sum over both a step takes 1.14 times as
+    long.
     """
 
     def mean(values):
@@ -79,10 +79,10 @@ def _rows(vector, ndim: int):
 
 
 def _maximum(parts: list[Array]) -> Array:
-    """The elementwise maximum; the gradient goes to the largest, of equals to the first.
+    """The elementwise maximum; the gradient goes to the largest value, the first one among ties.
 
-    Not jnp.max: its gradient looks for the values that equal the maximum, and where XLA computes them anew in another
-    fusion they can differ from it in the last bit. Then none is found, and the gradient is 0/0.
+    Not jnp.max: its gradient compares values with the maximum, and where XLA recomputes them in another fusion they can
+    differ in the last bit. Then no value matches, and the gradient is 0/0.
     """
     return reduce(lambda first, second: jnp.where(second > first, second, first), parts)
 
@@ -94,13 +94,13 @@ def _maxout(x: Float[Array, "B Y X C"], units: int) -> Float[Array, "B Y X U"]:
 
 
 def _max_pool(x: Float[Array, "B Y X C"], side: int) -> Float[Array, "B P Q C"]:
-    """The maximum of each square; what is left over at the lower and right edge is left out."""
+    """The maximum of each square; incomplete squares at the lower and right edge are dropped."""
     height, width = (length // side * side for length in x.shape[1:3])
     return _maximum([x[:, row:height:side, column:width:side] for row in range(side) for column in range(side)])
 
 
 def _layer(module: nn.Module, index: int, shape: tuple[int, ...], normed: int):
-    """The parameters of a hidden layer: its kernel and bias, and the scale and shift after the norm of so many."""
+    """The parameters of a hidden layer: kernel, bias, and the scale and shift of its norm."""
     made = {"kernel": (HE, shape), "bias": (ZEROS, shape[-1:]), "scale": (ONES, (normed,)), "shift": (ZEROS, (normed,))}
     return tuple(module.param(f"layer_{index}_{name}", *how) for name, how in made.items())
 
@@ -112,7 +112,7 @@ def _output(module: nn.Module, classes: int, width: int):
 
 
 class CNNClassifier(nn.Module):
-    """The parameters, and the pure functions of base.Model as methods."""
+    """The parameters, and the functions of types.Model as methods."""
 
     config: CNNConfig
     classes: int
@@ -125,12 +125,12 @@ class CNNClassifier(nn.Module):
         self.layers, self.output = layers, _output(self, self.classes, inputs)
 
     def features(self, images, keys=None) -> Float[Array, "B 1 E"]:
-        """Each map's mean after the last pooling; keys [B]: with dropout, of places of the maps of every layer."""
+        """The mean of each map after the last pooling; keys [B]: with dropout after every layer."""
         config, x = self.config, _pixels(images)[..., None]
         for index, (units, pool) in enumerate(zip(config.maxout, config.pools, strict=True)):
             kernel, bias, scale, shift = self.layers[index]
             x = _maxout(_convolve(x, kernel) + _rows(bias, 4), units)
-            # ReLU and the maximum change places without changing the result; last, it has the least to do.
+            # ReLU commutes with the maximum, and is cheapest after it.
             x = nn.relu(_max_pool(_group_norm(x, scale, shift, config.groups), pool))
             x = dropout(x, config.dropout, fold_keys(keys, index))
         return jnp.mean(x, axis=(1, 2))[:, None]
@@ -141,7 +141,7 @@ class CNNClassifier(nn.Module):
 
 
 class MLPClassifier(nn.Module):
-    """The parameters, and the pure functions of base.Model as methods."""
+    """The parameters, and the functions of types.Model as methods."""
 
     config: MLPConfig
     classes: int
@@ -154,7 +154,7 @@ class MLPClassifier(nn.Module):
         self.layers, self.output = layers, _output(self, self.classes, inputs)
 
     def features(self, images, keys=None) -> Float[Array, "B 1 E"]:
-        """The last layer after its norm; keys [B]: with dropout, after every layer."""
+        """The last layer after its norm; keys [B]: with dropout after every layer."""
         x = _pixels(images).reshape(images.shape[0], -1)
         for index, (kernel, bias, scale, shift) in enumerate(self.layers):
             x = nn.relu(x @ kernel + _rows(bias, 2))
@@ -168,12 +168,14 @@ class MLPClassifier(nn.Module):
 
 
 def _require_pixels(config: CNNConfig) -> None:
-    """UserError for pools of more pixels than an image has left."""
+    """UserError for a pool that is larger than its input."""
     side = SIDE
     for layer, pool in enumerate(config.pools, start=1):
         side -= 2
         if pool > side:
-            raise UserError(f"cnn: the pool of layer {layer} is {pool}: it must be from 1 to {side}, the side there")
+            raise UserError(
+                f"cnn: the pool of layer {layer} is {pool}: it must be from 1 to {side}, the side of its input"
+            )
         side //= pool
 
 
@@ -186,13 +188,13 @@ def _model(module: nn.Module) -> Model:
 
 
 def build_cnn(config: CNNConfig, source_size: int, target_size: int) -> Model:
-    """The network for so many classes (target_size); UserError if the configuration is no model."""
+    """The network for target_size classes; UserError if the configuration is not valid."""
     del source_size  # pixels have no vocabulary
     _require_pixels(config)
     return _model(CNNClassifier(config, target_size))
 
 
 def build_mlp(config: MLPConfig, source_size: int, target_size: int) -> Model:
-    """The perceptron for so many classes (target_size); UserError if the configuration is no model."""
+    """The perceptron for target_size classes; UserError if the configuration is not valid."""
     del source_size  # pixels have no vocabulary
     return _model(MLPClassifier(config, target_size))

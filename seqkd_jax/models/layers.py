@@ -1,7 +1,7 @@
-"""What the models share: dropout keyed by row, the product with the vocabulary, positions read, hypotheses reordered.
+"""Functions that several models use: dropout keyed by row, vocabulary logits, selection of positions, reordering.
 
-Every sentence has its own key, so its masks do not depend on the batch, device or microbatch it is in, and training
-with dropout is the same objective on any number of devices.
+Every sentence has its own key, so its masks do not depend on its batch, device or microbatch, and training with dropout
+has the same objective on any number of devices.
 """
 
 import math
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 
 from seqkd_jax.types import PAD, UserError
 
-DECODING = "decoding"  # beside the parameters: copies of weights, laid out for decoding
+DECODING = "decoding"  # name of the collection beside `params` that holds weights in the layout for decoding
 LEVELS = 2**16  # a mask compares 16 random bits with round(rate * LEVELS): rates are rounded to 1/65536
 
 
@@ -23,10 +23,10 @@ def fold_keys(keys: Key[Array, "B"] | None, site: int) -> Key[Array, "B"] | None
 
 
 def dropout(x: Float[Array, "B *pos"], rate: float, keys: Key[Array, "B"] | None) -> Float[Array, "B *pos"]:
-    """Inverted dropout; each row's mask is drawn from its own key only. keys None: identity.
+    """Inverted dropout; the mask of a row depends on its key only. keys None: identity.
 
-    The rate is static, in [0, 1). Kept values are scaled by the inverse of the probability, as rounded, that they are
-    kept, so the expectation is exact.
+    The rate is static, in [0, 1). Kept values are divided by the rounded probability of being kept, so the expectation
+    is exact.
     """
     dropped = min(round(rate * LEVELS), LEVELS - 1)
     if keys is None or dropped == 0:
@@ -34,7 +34,7 @@ def dropout(x: Float[Array, "B *pos"], rate: float, keys: Key[Array, "B"] | None
     size = math.prod(x.shape[1:])
 
     def draw(key):
-        # Two 16-bit numbers of each 32 bits: asked for uint16, jax would hash once for each of them.
+        # Two 16-bit numbers from each 32 bits; for uint16 jax would hash once for each number.
         bits = jax.random.bits(key, (-(-size // 2),), jnp.uint32)
         return jax.lax.bitcast_convert_type(bits, jnp.uint16).reshape(-1)[:size].reshape(x.shape[1:])
 
@@ -43,10 +43,11 @@ def dropout(x: Float[Array, "B *pos"], rate: float, keys: Key[Array, "B"] | None
 
 @jax.custom_vjp
 def product(x: Shaped[Array, "*pos I"], kernel: Shaped[Array, "I O"]) -> Shaped[Array, "*pos O"]:
-    """x . kernel. Its gradients are those that JAX finds; in that of the kernel the smaller factor is the first.
+    """x . kernel. The gradients equal JAX's; in the kernel's gradient the smaller factor comes first.
 
-    The first is transposed in memory on CPUs. JAX takes the gradient of what comes out, into which XLA then fuses the
-    sum of all layers above that it is in a residual stream: of 12 sub-layers a sixth of the time of an update.
+    On CPUs XLA transposes the first factor in memory. JAX would put the output's gradient first, and XLA would fuse the
+    sum over all layers above in a residual stream into that transposition: with 12 sub-layers that took a sixth of an
+    update.
     """
     return jnp.einsum("...i,io->...o", x, kernel)
 
@@ -63,7 +64,7 @@ product.defvjp(lambda x, kernel: (product(x, kernel), (x, kernel)), _product_bac
 
 
 def read_positions(x: Float[Array, "B T E"], inputs: Int[Array, "B T"], reads: str) -> Float[Array, "B P E"]:
-    """The positions of x that have features: `every` one, the `last` that is not padding, or the `first`."""
+    """The positions of x that the model reads: `every` one, the `last` that is not padding, or the `first`."""
     if reads == "every":
         return x
     if reads == "first":
@@ -73,13 +74,14 @@ def read_positions(x: Float[Array, "B T E"], inputs: Int[Array, "B T"], reads: s
 
 
 def require_tied(name: str, config, source_size: int, target_size: int) -> None:
-    """UserError if output weights are to be the embeddings and cannot be."""
+    """UserError if the output weights are tied to embeddings of another size."""
     if config.tied and source_size != target_size:
-        raise UserError(f"{name}: tied needs one vocabulary, got {source_size} and {target_size} entries: tied=False")
+        sizes = f"{source_size} and {target_size} entries"
+        raise UserError(f"{name}: tied needs one vocabulary, not two of {sizes}; set tied to False")
 
 
 def reorder(leaf: Shaped[Array, "B K ..."], parents: Int[Array, "B K"] | None) -> Shaped[Array, "B K ..."]:
-    """A leaf of a decoding state with each sentence's hypotheses replaced by their parents; None: as they are."""
+    """A leaf of a decoding state with each sentence's hypotheses replaced by their parents; None: unchanged."""
     return leaf if parents is None else jax.vmap(lambda row, parent: row[parent])(leaf, parents)
 
 
@@ -92,10 +94,10 @@ def vocabulary_logits(
 ) -> Float[Array, "*pos V"]:
     """features . kernel + bias in float32.
 
-    prepared: the same weights from `prepared_head`, read instead of these.
+    prepared: the same weights from `prepared_head`, used instead.
     """
     if prepared is not None:
-        if prepared.shape[0] > features.shape[-1]:  # the bias is in it
+        if prepared.shape[0] > features.shape[-1]:  # it includes the bias
             features, bias = jnp.concatenate([features, jnp.ones_like(features[..., :1])], axis=-1), None
         logits = jnp.einsum("...e,ev->...v", features, prepared, preferred_element_type=jnp.float32)
     else:
@@ -105,7 +107,7 @@ def vocabulary_logits(
 
 @jax.custom_vjp
 def _logits(features, kernel):
-    """[*pos,E] . [V,E] -> [*pos,V] in float32. As in `product`: else a [*pos,V] would be transposed."""
+    """[*pos,E] . [V,E] -> [*pos,V] in float32. The order of factors as in `product`: no [*pos,V] is transposed."""
     return jnp.einsum("...e,ve->...v", features, kernel, preferred_element_type=jnp.float32)
 
 
@@ -122,7 +124,7 @@ _logits.defvjp(lambda features, kernel: (_logits(features, kernel), (features, k
 def prepared_head(kernel: Float[Array, "V E"], bias: Float[Array, " V"] | None, compute: str) -> Float[Array, "_ V"]:
     """The weights of `vocabulary_logits` for products of few rows: [E,V], which on CPUs is twice as fast as [V,E].
 
-    In float32 the bias is one more row, [E+1,V], which spares a pass over the logits.
+    In float32 the bias is an additional row, [E+1,V], which saves a pass over the logits.
     """
     if bias is not None and compute == "float32":
         kernel = jnp.concatenate([kernel, bias[:, None]], axis=-1)
@@ -130,6 +132,6 @@ def prepared_head(kernel: Float[Array, "V E"], bias: Float[Array, " V"] | None, 
 
 
 def preparing(module) -> Callable:
-    """`Translator.prepare` of a module with a method `prepare` that returns what its head reads as `prepared`."""
+    """`Translator.prepare` of a module whose method `prepare` returns the `prepared` weights of its head."""
 
     return lambda params: {**params, DECODING: {"head": module.apply(params, method="prepare")}}

@@ -1,12 +1,14 @@
-"""The paper's translation model: a stacked LSTM with Luong's general attention and input feeding.
+"""The translation model of Kim & Rush 2016: a stacked LSTM with Luong's general attention and input feeding.
 
-Facts fixed by the paper's five parameter counts: embeddings as wide as the hidden states, nothing tied, one direction
-of encoding, one bias a layer, none on attention. Gates are ordered input, forget, output, transform; dropout falls on
-the inputs of layers 2 and up and on the attentional vector, and input feeding passes on the dropped-out vector
-(harvardnlp/seq2seq-attn). Where that code batches by exact source length, padding is masked here.
+The five parameter counts in the paper determine: embeddings as wide as the hidden states, no tied weights, a
+unidirectional encoder, one bias for each layer, none in attention. From the authors' code (harvardnlp/seq2seq-attn):
+gates are ordered input, forget, output, transform; dropout is applied to the inputs of layers 2 and up and to the
+attentional vector, and input feeding uses the vector after dropout. That code batches by exact source length; here
+padding is masked.
 
-One decoder cell serves training (scanned over time, K = 1) and decoding (called once a step). Training takes
-out of the loop what does not depend on it: the embeddings' share of the gates, attention keys, dropout masks, logits.
+Training (a scan over time, K = 1) and decoding (one call for each step) use the same decoder cell. Training computes
+outside of the loop what does not depend on it: the contribution of the embeddings to the gates, attention keys, dropout
+masks and logits.
 """
 
 from functools import partial
@@ -35,7 +37,7 @@ class Memory(NamedTuple):
 
     keys: jax.Array | None  # [B,E,S] encoder states times the attention matrix; None without attention
     values: jax.Array  # [B,S,E] encoder states; without attention the last one only, S = 1
-    mask: jax.Array  # [B,1,S] True where there is a word
+    mask: jax.Array  # [B,1,S] False at padding
 
 
 class State(NamedTuple):
@@ -43,11 +45,11 @@ class State(NamedTuple):
 
     hidden: tuple  # one per layer
     cell: tuple  # one per layer
-    feed: jax.Array  # the last attentional vector, dropped out in training
+    feed: jax.Array  # the last attentional vector, after dropout in training
 
 
 def _decoder_cell(config: LSTMConfig, mask, linear, state: State, embedded, masks=None):
-    """One decoder step. embedded [B,K,4E]: what layer 1's gates get of the token; masks [L,B,K,E]: dropout multipliers.
+    """One decoder step. embedded [B,K,4E]: the token's part of layer 1's gates; masks [L,B,K,E]: dropout multipliers.
 
     Returns the attentional vector [B,K,E], the attention weights [B,K,S] and the next state.
     """
@@ -74,7 +76,7 @@ def _decoder_cell(config: LSTMConfig, mask, linear, state: State, embedded, mask
 
 
 class LSTMTranslator(nn.Module):
-    """The parameters, and the pure functions of base.Translator as methods."""
+    """The parameters, and the functions of types.Translator as methods."""
 
     config: LSTMConfig
     source_size: int
@@ -123,11 +125,11 @@ class LSTMTranslator(nn.Module):
         return vocabulary_logits(features, self.output_kernel, self.output_bias, self.config.compute, prepared)
 
     def prepare(self):
-        """The head's weights as decoding reads them."""
+        """The head's weights in the layout for decoding."""
         return prepared_head(self.output_kernel, self.output_bias, self.config.compute)
 
     def start(self, source, length):
-        """Memory and first state of source [B,S]; an LSTM has no use for the number of steps."""
+        """Memory and first state of source [B,S]; the number of steps is not used."""
         del length
         return self._encode(source, None)
 
@@ -145,7 +147,7 @@ class LSTMTranslator(nn.Module):
         return x.astype(self.config.compute)
 
     def _embed_target(self, tokens):
-        """The embeddings' share of the first decoder layer's gates, bias included: [...] -> [...,4E]."""
+        """The embeddings' part of the first decoder layer's gates, bias included: [...] -> [...,4E]."""
         kernel, bias = self.decoder[0]
         weight = Weight(self._typed(kernel[: self.config.size]), self._typed(bias))
         return apply_weight(weight, self._typed(self.target_embedding[tokens]))
@@ -195,7 +197,7 @@ class LSTMTranslator(nn.Module):
 
 
 def build_lstm(config: LSTMConfig, source_size: int, target_size: int) -> Translator:
-    """The translator for vocabularies of these sizes; UserError if the configuration is no model."""
+    """The translator for vocabularies of these sizes; UserError if the configuration is not valid."""
     module = LSTMTranslator(config, source_size, target_size)
     return Translator(
         init=lambda key: module.init(key, jnp.zeros((1, 1), jnp.int32), 1, method="start"),

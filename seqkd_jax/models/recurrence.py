@@ -1,9 +1,9 @@
 """A scan over time whose weight gradients are one matrix product over all steps.
 
-Reverse-mode through `lax.scan` adds a full-size weight gradient to an accumulator at every step: for a 2x500 LSTM that
-is megabytes of traffic a step. Every use of a weight here is `linear(name, x)`, so the backward scan only needs to emit
-the gradient of each product's *output*; the weight's own gradient follows from the stacked inputs and outputs in one
-large product after the loop, as in cuDNN's recurrent kernels.
+Reverse mode through `lax.scan` adds a weight gradient of full size to an accumulator at every step, which for a 2x500
+LSTM moves megabytes a step. Here every use of a weight is `linear(name, x)`, so the backward scan only has to return
+the gradient of each product's output. The gradient of the weight is one large product of the stacked inputs and these
+gradients after the loop, as in cuDNN's recurrent kernels.
 """
 
 from collections.abc import Callable
@@ -16,19 +16,19 @@ import jax.numpy as jnp
 class Weight(NamedTuple):
     """One product of a scan's body: x @ kernel + bias."""
 
-    kernel: jax.Array  # [I,O] with x [B,I] or [B,K,I]; or [B,I,O], a matrix a row (attention), with x [B,K,I]
+    kernel: jax.Array  # [I,O] with x [B,I] or [B,K,I]; or [B,I,O], one matrix for each row (attention), with x [B,K,I]
     bias: jax.Array | None = None  # [O]
 
 
 def apply_weight(weight: Weight, x):
-    """x @ kernel + bias: what `linear` means outside a scan."""
+    """x @ kernel + bias: `linear` outside a scan."""
     product = x @ weight.kernel
     return product if weight.bias is None else product + jnp.expand_dims(weight.bias, tuple(range(product.ndim - 1)))
 
 
 @jax.custom_vjp
 def _probed(weight, x, probe):
-    """apply_weight. The probe is not read: it is where the backward pass leaves the gradient of the output."""
+    """apply_weight. The probe is not read; its gradient is the gradient of the output."""
     return apply_weight(weight, x)
 
 
@@ -40,7 +40,7 @@ _probed.defvjp(lambda weight, x, probe: (apply_weight(weight, x), weight), _prob
 
 
 def _weight_gradient(weight: Weight, x, gradient) -> Weight:
-    """The gradient of a weight from inputs [T,B,(K,)I] and gradients of its outputs [T,B,(K,)O] at all steps."""
+    """The gradient of a weight from the inputs [T,B,(K,)I] and output gradients [T,B,(K,)O] of all steps."""
     if weight.kernel.ndim == 3:
         kernel = jnp.einsum("tbki,tbko->bio", x, gradient, preferred_element_type=jnp.float32)
     else:
@@ -51,9 +51,10 @@ def _weight_gradient(weight: Weight, x, gradient) -> Weight:
 
 
 def scan_products(body: Callable, weights: dict[str, Weight], carry, xs):
-    """`lax.scan` of `body(linear, carry, x) -> (carry, y)` where `linear(name, x)` applies `weights[name]`, each once.
+    """`lax.scan` of `body(linear, carry, x) -> (carry, y)`; `linear(name, x)` applies `weights[name]`, each name once.
 
-    Values and gradients are those of the plain scan, to rounding. The body closes over nothing that is differentiated.
+    Values and gradients equal those of the plain scan up to rounding. The body must not close over anything that is
+    differentiated.
     """
 
     @jax.custom_vjp
@@ -89,7 +90,7 @@ def scan_products(body: Callable, weights: dict[str, Weight], carry, xs):
 
 
 def _zero_probes(body, weights, carry, xs):
-    """Zeros [T,...] shaped as the output of every product in the body."""
+    """Zeros [T,...] in the shape of the output of every product in the body."""
 
     def outputs(weights, carry, x):
         products = {}
@@ -118,10 +119,10 @@ def lstm_cell(gates, cell):
 
 
 def lstm_layer(x, kernel, bias, mask, *, reverse=False, recurrent_mask=None):
-    """One LSTM layer over time-major x [T,B,I]; padding leaves the state as it is. Returns states, last (h, c).
+    """One LSTM layer over time-major x [T,B,I]; padding does not change the state. Returns states, last (h, c).
 
     kernel [I+E,4E]; mask [T,B,1], True where there is a word. recurrent_mask [B,E]: multiplies the hidden state
-    wherever it goes back into the layer.
+    that enters the next step.
     """
     inputs, width = x.shape[-1], kernel.shape[-1] // 4
     gates = apply_weight(Weight(kernel[:inputs], bias), x)

@@ -1,8 +1,8 @@
-"""An LSTM that reads one sequence: a language model, or a classifier of what it has read (Abnar et al. 2020).
+"""An LSTM that reads one sequence: a language model or a classifier (Abnar et al. 2020).
 
-Inputs are ids [B,T], padded on the right. `reads` says which positions have features: every one, or the last word's.
-A classifier's features keep a position axis of length 1, so that losses, the teacher cache and validation are the same
-for all models. Tied output weights are reached through a projection to the width of the embeddings.
+Inputs are ids [B,T], padded on the right. `reads` selects the positions that have features: every one, or the last
+word's. A classifier's features keep a position axis of length 1, so that losses, the teacher cache and validation are
+the same for all models. With tied output weights, a projection maps features to the width of the embeddings.
 """
 
 from collections.abc import Callable
@@ -26,13 +26,13 @@ from seqkd_jax.types import PAD, Model
 
 
 def _forget_one(key, shape, dtype=jnp.float32):
-    """Biases of zero, but one for the forget gate (Jozefowicz et al. 2015)."""
+    """Biases 0, and 1 for the forget gate (Jozefowicz et al. 2015)."""
     width = shape[0] // 4
     return jnp.zeros(shape, dtype).at[width : 2 * width].set(1.0)
 
 
 def _symmetric(scale: float) -> Callable:
-    """Uniform in [-scale, scale]. That of jax.nn is in [0, scale): all words would share a direction."""
+    """Uniform in [-scale, scale], unlike that of jax.nn, which is in [0, scale)."""
     return lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -scale, scale)
 
 
@@ -52,7 +52,7 @@ def _glorot_and_orthogonal(inputs: int):
 
 
 class SequenceLSTM(nn.Module):
-    """The parameters, and the pure functions of base.Model as methods."""
+    """The parameters, and the functions of types.Model as methods."""
 
     config: SequenceLSTMConfig
     source_size: int
@@ -81,7 +81,7 @@ class SequenceLSTM(nn.Module):
         self.output_bias = self.param("output_bias", nn.initializers.zeros, (self.target_size,))
 
     def features(self, inputs: Int[Array, "B T"], keys=None) -> Float[Array, "B P E"]:
-        """What stands before the output: of all T positions, or of the last word. keys [B]: with dropout."""
+        """The vectors that the head reads, at all T positions or at the last word. keys [B]: with dropout."""
         config = self.config
         x = dropout(self.embedding[inputs].astype(config.compute), config.input_dropout, fold_keys(keys, 0))
         mask = (inputs != PAD).T[..., None]
@@ -103,7 +103,7 @@ class SequenceLSTM(nn.Module):
 
 
 def build_sequence_lstm(config: SequenceLSTMConfig, source_size: int, target_size: int) -> Model:
-    """The model that reads a vocabulary of one size and predicts entries of another; UserError if it is none."""
+    """The model for vocabularies of inputs and outputs of these sizes; UserError if the configuration is not valid."""
     require_tied("sequence_lstm", config, source_size, target_size)
     module = SequenceLSTM(config, source_size, target_size)
     return Model(

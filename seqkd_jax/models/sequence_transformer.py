@@ -1,9 +1,9 @@
-"""A Transformer that reads one sequence: a language model, or a classifier (Abnar et al. 2020).
+"""A Transformer that reads one sequence: a language model or a classifier (Abnar et al. 2020).
 
-Inputs are ids [B,T], padded on the right. Causal, it is GPT-2 in small (pre-norm, GELU, learned positions); with
-`causal=False, reads="first"` it is BERT's encoder: a BOS is put before the sequence and the features are its. `shared`
-makes it a Universal Transformer without halting: one layer applied `layers` times. The layers are those of the
-translation model. Padding is never attended to.
+Inputs are ids [B,T], padded on the right. By default it is a small GPT-2 (causal, pre-norm, GELU, learned positions).
+With `causal=False, reads="first"` it is BERT's encoder: a BOS is put before the sequence, and the features are those of
+the BOS. With `shared` it is a Universal Transformer without halting: one layer is applied `layers` times. The layers
+are those of the translation model. Attention ignores padding.
 """
 
 from functools import partial
@@ -25,7 +25,7 @@ from seqkd_jax.types import BOS, PAD, Model, UserError
 
 
 class SequenceTransformer(nn.Module):
-    """The parameters, and the pure functions of base.Model as methods."""
+    """The parameters, and the functions of types.Model as methods."""
 
     config: SequenceTransformerConfig
     source_size: int
@@ -43,15 +43,15 @@ class SequenceTransformer(nn.Module):
         self.output_bias = self.param("output_bias", nn.initializers.zeros, (self.target_size,))
 
     def features(self, inputs: Int[Array, "B T"], keys: Keys = None) -> Float[Array, "B P E"]:
-        """What stands before the output: of all T positions, the last word's or BOS's. keys [B]: with dropout."""
+        """The last layer at all T positions, at the last word or at BOS. keys [B]: with dropout."""
         config = self.config
         if config.reads == "first":
             inputs = jnp.concatenate([jnp.full_like(inputs[:, :1], BOS), inputs], axis=1)
         length = inputs.shape[1]
         if length > config.max_length:
             raise UserError(
-                f"sequence_transformer: a sequence of {length} positions, of which {config.max_length} have an "
-                "embedding: raise max_length, or leave out what is longer"
+                f"sequence_transformer: a sequence has {length} positions, but there are only {config.max_length} "
+                "position embeddings; raise max_length, or leave out longer sequences"
             )
         embedded = self.embedding[inputs] + self.positions[None, :length]
         x = dropout(embedded.astype(config.compute), config.embedding_dropout, fold_keys(keys, 0))
@@ -70,7 +70,7 @@ class SequenceTransformer(nn.Module):
 
 
 def build_sequence_transformer(config: SequenceTransformerConfig, source_size: int, target_size: int) -> Model:
-    """The model that reads a vocabulary of one size and predicts entries of another; UserError if it is none."""
+    """The model for vocabularies of inputs and outputs of these sizes; UserError if the configuration is not valid."""
     require_tied("sequence_transformer", config, source_size, target_size)
     module = SequenceTransformer(config, source_size, target_size)
     return Model(

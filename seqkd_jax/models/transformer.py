@@ -1,15 +1,16 @@
 """An encoder-decoder Transformer (Vaswani et al. 2017), pre- or post-norm.
 
-Training and decoding share every sub-layer. Attention to the source takes queries [B,Q,E] against keys and values that
-`start` computes once per sentence: in training Q are the target positions T, in decoding the beam K, so the memory is
-never tiled. Only self-attention differs: over a causal mask in training, over a cache of the beam's own in decoding.
+Training and decoding share every sub-layer. Attention to the source compares queries [B,Q,E] with keys that `start`
+computes once per sentence: Q are the target positions T in training and the beam K in decoding, so the memory is never
+tiled. Only self-attention differs: it uses a causal mask in training and a cache for each hypothesis in decoding.
 
-Positions are counted from 0: sines in the first half, cosines in the second, of frequencies from 1 to 1/10000 inclusive
-(tensor2tensor), or, with positions="vaswani", as Hugging Face's Marian has them. With norm="post", activation="swish",
-tied="all" and output_bias=True the model is Marian's and its weights fit (exchange); a fused kernel is the query, key
-and value kernels side by side. Norms have epsilon 1e-5.
+Positions are counted from 0. Their encodings have sines in the first half and cosines in the second, with frequencies
+from 1 to 1/10000 inclusive (tensor2tensor) or, with positions="vaswani", those of Hugging Face's Marian. With
+norm="post", activation="swish", tied="all" and output_bias=True the model is Marian's (see the package marian). A fused
+kernel is the query, key and value kernels side by side. Norms have epsilon 1e-5.
 
-Parameters are float32. Under compute="bfloat16" products and activations are bfloat16; norms, softmax and logits not.
+Parameters are float32. With compute="bfloat16" products and activations are bfloat16; norms, softmax and logits are
+float32.
 """
 
 import math
@@ -37,15 +38,15 @@ from seqkd_jax.types import PAD, Translator, UserError
 class Memory(NamedTuple):
     """What decoding reads of a source sentence, once per sentence."""
 
-    # Of each decoder layer's attention to the source: keys, laid out for products of a few rows, and values.
+    # For each decoder layer's attention to the source: keys, in the layout for products of few rows, and values.
     keys_values: tuple[tuple[Float[Array, "B H D S"], Float[Array, "B H S D"]], ...]
-    mask: Bool[Array, "B 1 1 S"]  # True where there is a word
+    mask: Bool[Array, "B 1 1 S"]  # False at padding
 
 
 class State(NamedTuple):
     """What decoding carries: leaves [B,K,...] (as `start` returns them, [B,...])."""
 
-    # Of each decoder layer's attention to itself: keys and values; nothing at or beyond `position` is ever read.
+    # For each decoder layer's self-attention: keys and values; entries at or after `position` are never read.
     caches: tuple[tuple[Float[Array, "*BK H T D"], Float[Array, "*BK H T D"]], ...]
     position: Int[Array, "*BK"]  # tokens read so far
 
@@ -60,7 +61,7 @@ def _sinusoids(position, width: int, kind: str = "tensor2tensor"):
 
 
 class TransformerTranslator(nn.Module):
-    """The parameters, and the pure functions of base.Translator as methods."""
+    """The parameters, and the functions of types.Translator as methods."""
 
     config: TransformerConfig
     source_size: int
@@ -82,19 +83,21 @@ class TransformerTranslator(nn.Module):
         self.bias = self.param("output_bias", zeros, (self.target_size,), jnp.float32) if config.output_bias else None
         self.encoder = [EncoderLayer(config) for _ in range(config.encoder_layers)]
         self.decoder = [DecoderLayer(config) for _ in range(config.decoder_layers)]
-        final = layer_norm if config.norm == "pre" else lambda: lambda x: x  # pre-norm layers end without a norm
+        final = (
+            layer_norm if config.norm == "pre" else lambda: lambda x: x
+        )  # pre-norm layers leave outputs unnormalised
         self.encoder_norm, self.decoder_norm = final(), final()
 
     def features(self, inputs, keys: Keys = None) -> Float[Array, "B T E"]:
-        """Teacher-forced last layer of (source [B,S], target_in [B,T]); keys [B]: with dropout."""
+        """The last layer, teacher-forced, for (source [B,S], target_in [B,T]); keys [B]: with dropout."""
         return self._decode(inputs, keys)[0]
 
     def attention(self, inputs) -> tuple[Float[Array, "B H T S"], ...]:
-        """Each decoder layer's weights on the source, of (source [B,S], target_in [B,T])."""
+        """Attention weights on the source of each decoder layer, for (source [B,S], target_in [B,T])."""
         return self._decode(inputs, None)[1]
 
     def _decode(self, inputs, keys: Keys):
-        """The last layer [B,T,E], and the weights on the source [B,H,T,S] of each."""
+        """The last layer [B,T,E], and the weights on the source [B,H,T,S] of each decoder layer."""
         source, target_in = inputs
         memory = self._encode(source, fold_keys(keys, 0))
         steps = jnp.arange(target_in.shape[1])
@@ -112,7 +115,7 @@ class TransformerTranslator(nn.Module):
         return vocabulary_logits(features, self.output_kernel, self.bias, self.config.compute, prepared)
 
     def prepare(self) -> Float[Array, "_ V"]:
-        """The head's weights as decoding reads them."""
+        """The head's weights in the layout for decoding."""
         return prepared_head(self.output_kernel, self.bias, self.config.compute)
 
     def start(self, source: Int[Array, "B S"], length: int) -> tuple[Memory, State]:

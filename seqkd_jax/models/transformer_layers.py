@@ -1,9 +1,7 @@
-"""The layers of every Transformer here: attention, feed-forward, what surrounds them; after Vaswani et al. 2017.
+"""The layers of all Transformers: attention, feed-forward, residual connections (Vaswani et al. 2017).
 
-Training and decoding share every sub-layer. Attention to the source takes queries [B,Q,E] against keys and values that
-are computed once per sentence: in training Q are the target positions T, in decoding the beam K. Only self-attention
-differs: over a mask in training, over a cache of the beam's own in decoding. Norms have epsilon 1e-5; a fused kernel is
-the query, key and value kernels side by side.
+Training and decoding share every sub-layer (see `transformer`). Norms have epsilon 1e-5; a fused kernel is the query,
+key and value kernels side by side.
 """
 
 from functools import partial
@@ -16,14 +14,14 @@ from jaxtyping import Array, Key
 from seqkd_jax.config import SequenceTransformerConfig, TransformerConfig
 from seqkd_jax.models.layers import dropout, fold_keys, product, reorder
 
-LayerConfig = TransformerConfig | SequenceTransformerConfig  # what they have in common is read here
+LayerConfig = TransformerConfig | SequenceTransformerConfig  # the layers read only fields that both have
 ACTIVATIONS = {"relu": nn.relu, "gelu": partial(nn.gelu, approximate=False), "swish": nn.swish}
 
 Keys = Key[Array, "B"] | None
 
 
 def _attention_weights(scores, mask):
-    """Softmax over the last axis in float32. A row of which nothing may be seen gets finite, even weights."""
+    """Softmax over the last axis in float32. A row that is masked completely gets uniform weights, not NaN."""
     return jax.nn.softmax(jnp.where(mask, scores.astype(jnp.float32), jnp.finfo(jnp.float32).min), axis=-1)
 
 
@@ -35,24 +33,24 @@ def _linear(config: LayerConfig, size: int, scale: float = 1.0) -> nn.Dense:
 
 
 def _product(x, kernel, dimensions, precision=None):
-    """The product that nn.Dense asks for: always of the last axis with the first."""
+    """`dot_general` for nn.Dense: the last axis with the first."""
     return product(x, kernel)
 
 
 def layer_norm() -> nn.LayerNorm:
-    """Over the last axis, in float32."""
+    """A layer norm over the last axis, in float32."""
     return nn.LayerNorm(epsilon=1e-5, dtype=jnp.float32, use_fast_variance=False)
 
 
 class Attention(nn.Module):
-    """Multi-head attention, its projections fused where their input is the same: to itself, or to another sequence."""
+    """Multi-head attention to the own or another sequence; projections with the same input are fused."""
 
     config: LayerConfig
     to_itself: bool
 
     def setup(self):
         config, width = self.config, self.config.width
-        # All parts of the fused kernels start as in fairseq: Glorot of an ExE kernel, its variance halved.
+        # Initial values as in fairseq: Glorot uniform of an ExE kernel with half the variance.
         if self.to_itself:
             self.query_key_value = _linear(config, 3 * width)
         else:
@@ -65,7 +63,7 @@ class Attention(nn.Module):
         return self._attend(query, jnp.swapaxes(key, -1, -2), value, mask, keys)[0]
 
     def project(self, encoded):
-        """Keys [B,H,D,S] and values [B,H,S,D] of another sequence [B,S,E], for `other`."""
+        """Keys [B,H,D,S] and values [B,H,S,D] of another sequence [B,S,E], arguments of `other`."""
         keys, values = jnp.moveaxis(self._heads(self.key_value(encoded), 2), 1, 0)
         return jnp.swapaxes(keys, -1, -2), values
 
@@ -75,10 +73,10 @@ class Attention(nn.Module):
         return self._attend(query, *keys_values, mask, keys)
 
     def next(self, x, cache, position, parents):
-        """One position: x [B,K,E] to its own past, in `cache` (two [B,K,H,T,D]), and itself. Returns output and cache.
+        """One position: x [B,K,E] attends to `cache` (two [B,K,H,T,D]) and to itself. Returns output and cache.
 
-        Reordering the cache by parents [B,K] and writing the new position is one pass over it, the cheapest that keeps
-        each hypothesis's past in one place (an attention that looks its past up by ancestor was slower on CPUs).
+        One pass over the cache reorders it by parents [B,K] and writes the new position. (Attention that looks up
+        earlier positions by ancestor, without reordering, was slower on CPUs.)
         """
         rows, beam, _ = x.shape
         steps = jnp.arange(cache[0].shape[-2])
@@ -109,7 +107,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with an activation between, the same at every position."""
+    """Two linear maps with an activation between them, at every position."""
 
     config: LayerConfig
 
@@ -122,7 +120,7 @@ class FeedForward(nn.Module):
 
 
 class Residual(nn.Module):
-    """What surrounds a sub-layer: x + f(norm(x)), or norm(x + f(x)); dropout on f's output."""
+    """The residual connection of a sub-layer: x + f(norm(x)) or norm(x + f(x)), with dropout on the output of f."""
 
     config: LayerConfig
 
@@ -156,7 +154,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention, attention to the source, feed-forward; over all target positions, or the next of every beam."""
+    """Self-attention, attention to the source, feed-forward: for all target positions, or for the next of each beam."""
 
     config: LayerConfig
 

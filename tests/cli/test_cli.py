@@ -116,7 +116,7 @@ def test_translate_by_an_ensemble_samples_and_minimum_bayes_risk(data, teacher, 
     assert seqkd("translate", *both, data / "test.en", *arguments, "--sample-seed", 1) == 0
     assert [json.loads(line) for line in capfd.readouterr().out.splitlines()] != rows
     said = fails(capfd, "translate", *both, data / "test.en", *arguments, "--attention-layer", 1)
-    assert "leave layer and heads off" in said
+    assert "leave layer and heads out" in said
     assert "--attention FILE" in fails(capfd, "translate", *both, data / "test.en", "--attention-head", 1)
     assert "no decoder is called" in fails(capfd, "translate", *both, data / "test.en", "--decoder", "best")
 

@@ -191,7 +191,7 @@ def test_files_that_cannot_be_read_are_refused(copy, tmp_path):
     positions = np.random.default_rng(0).normal(size=(160, 16)).astype(np.float32)
     changes = (
         ({"model.decoder.embed_positions.weight": positions}, "learned positions"),
-        ({"lm_head.weight": tensors["model.shared.weight"] + 1}, "not shared"),
+        ({"lm_head.weight": tensors["model.shared.weight"] + 1}, "only shared embeddings"),
         ({"model.encoder.layernorm_embedding.weight": positions[0]}, "layernorm_embedding"),
     )
     for more, said in changes:
@@ -210,7 +210,7 @@ def test_files_that_cannot_be_read_are_refused(copy, tmp_path):
 def test_what_marian_cannot_express_is_refused(learned, tmp_path):
     words = vocabulary.learn(["a b"], ["a b"], VocabularyConfig(kind="words", size=6, tokenizer="pretokenised"))
     for config, vocabularies, said in (
-        (LSTMConfig(1, 8), learned, "model lstm"),
+        (LSTMConfig(1, 8), learned, "of kind lstm"),
         (TransformerConfig(**{**vars(OURS), "norm": "pre"}), learned, "norm is pre"),
         (TransformerConfig(**{**vars(OURS), "tied": "target"}), learned, "tied is target"),
         (TransformerConfig(**{**vars(OURS), "biases": False}), learned, "biases is False"),

@@ -1,9 +1,9 @@
-"""From a translator to its best hypotheses: beam search and greedy search, jittable, and the scores they work with.
+"""Beam search, greedy search and sampling over a translator, jittable; scores and attention of given translations.
 
-  rules       what is asked and allowed: lengths, tokens, scores    beams   the bookkeeping of one sentence's hypotheses
-  simple      the searches as they are meant, the reference         forced  probability and attention of given outputs
-  engine      the same beam search, sooner: sentences go through `slots`, `topk` ranks the vocabulary in blocks
-  sampling    drawn translations
+  rules       limits of length, allowed tokens, scores              beams   the state of one sentence's hypotheses
+  simple      the reference implementation of every search          forced  scores and attention of given translations
+  engine      the same beam search, faster: sentences go through `slots`, `topk` ranks the vocabulary in blocks
+  sampling    random translations
 
 `search = beam_search(translator, config, max_steps)` gives a pure function (params, Request) -> Hypotheses for the
 caller to jit.
@@ -35,5 +35,5 @@ __all__ = [
 
 # (translator, config, max_steps) -> search(params, request) -> Hypotheses
 DECODERS = {"engine": engine, "beam": beam_search, "greedy": greedy, "sample": sample}
-# Those that refill their slots (one more argument, `slots`), and how many sentences a slot should have to go through.
+# Decoders that refill their slots take one more argument, `slots`. The number: sentences of a pool for each slot.
 POOLS = {"engine": 8}

@@ -1,7 +1,7 @@
-"""The bookkeeping of a beam search, for one sentence; a search lifts it by vmap over its sentences.
+"""One step of a beam search for one sentence; a search lifts it by vmap over its sentences.
 
-A step of one sentence is two functions: `candidates` finds the 2K best extensions of its hypotheses, `advance` decides
-which of them end, which live on and whether the sentence is done. A faster search replaces the first, not the second.
+A step is two functions: `candidates` finds the 2K best extensions of the hypotheses; `advance` decides which of them
+finish, which stay live, and whether the sentence is done. The engine replaces the first and shares the second.
 """
 
 from typing import NamedTuple
@@ -17,19 +17,19 @@ from seqkd_jax.types import EOS, PAD, Hypotheses, UserError
 
 
 class Beams(NamedTuple):
-    """What a sentence has with t tokens behind it, best first; of B sentences with a leading axis."""
+    """The hypotheses of a sentence after t tokens, best first; for B sentences with a leading axis."""
 
     done: Bool[Array, "*B"]
-    live: Int[Array, "*B K T"]  # hypotheses that go on: t tokens, then PAD
+    live: Int[Array, "*B K T"]  # hypotheses without EOS: t tokens, then PAD
     live_log_probs: Float[Array, "*B K"]  # -inf: an impossible slot
-    coverage: Float[Array, "*B K S"]  # of live ones: attention that each source position received; S = 0: not kept
-    finished: Int[Array, "*B K T"]  # hypotheses that ended
+    coverage: Float[Array, "*B K S"]  # of live ones: total attention on each source position; S = 0: not kept
+    finished: Int[Array, "*B K T"]  # hypotheses with EOS, or cut at the limit
     finished_scores: Float[Array, "*B K"]  # under the length rule; -inf: an empty slot
     finished_log_probs: Float[Array, "*B K"]
 
 
 class Candidates(NamedTuple):
-    """The 2K best extensions of the live hypotheses, best first; of equal ones the lower parent, then token, first."""
+    """The 2K best extensions of the live hypotheses, best first; ties: lower parent, then lower token, first."""
 
     totals: Float[Array, "*B 2K"]  # log-probability with the new token
     parents: Int[Array, "*B 2K"]  # slot of the hypothesis that is extended
@@ -37,7 +37,7 @@ class Candidates(NamedTuple):
 
 
 def first_beams(beam: int, max_steps: int, max_length: Int[Array, " B"], covered=None) -> Beams:
-    """B empty hypotheses, one possible each; a row of max_length 0 has none and is done. covered: see `uncovered`."""
+    """The Beams before the first step: one empty hypothesis a row, none in a fill row. covered: from `uncovered`."""
     rows = max_length.shape[0]
     covered = jnp.zeros((rows, 0), jnp.float32) if covered is None else covered
     coverage = jnp.broadcast_to(covered[:, None], (rows, beam, covered.shape[-1]))
@@ -48,16 +48,16 @@ def first_beams(beam: int, max_steps: int, max_length: Int[Array, " B"], covered
 
 
 def uncovered(config: SearchConfig, source: Int[Array, "B S"]) -> Float[Array, "B S"] | None:
-    """The coverage before the first step, 1 for padding, which needs none; None if no rule reads it."""
+    """The coverage before the first step: 1 for padding, else 0. None if no rule reads it."""
     return (source == PAD).astype(jnp.float32) if config.coverage_penalty else None
 
 
 def covered_by(config: SearchConfig, coverage, attention):
-    """The coverage [*pos,S] after a step with this attention; as it is if no rule reads it."""
+    """The coverage [*pos,S] after a step with this attention; unchanged if no rule reads it."""
     if not config.coverage_penalty:
         return coverage
     if attention is None:
-        raise UserError("search: coverage_penalty needs attention; this model or decoder gives none, take 0")
+        raise UserError("search: coverage_penalty needs attention, which this model does not have; set it to 0")
     return coverage + attention
 
 
@@ -68,7 +68,7 @@ def log_softmax(logits: Float[Array, "*pos V"]) -> Float[Array, "*pos V"]:
 
 
 def candidates(config: SearchConfig, t, beams: Beams, logits: Float[Array, "K V"], request: Request) -> Candidates:
-    """The best extensions of one sentence's hypotheses, each of t tokens, that the rules allow."""
+    """The best allowed extensions of one sentence's hypotheses, which have t tokens each."""
     beam, vocabulary = logits.shape
     totals = beams.live_log_probs[:, None] + allowed(config, t, beams.live, log_softmax(logits), request)
     totals, flat = lax.top_k(totals.reshape(-1), 2 * beam)
@@ -76,9 +76,9 @@ def candidates(config: SearchConfig, t, beams: Beams, logits: Float[Array, "K V"
 
 
 def advance(config: SearchConfig, t, beams: Beams, found: Candidates, max_length, attention=None):
-    """One step of one sentence: (Beams, the tokens [K] that live hypotheses now end with, and their parents [K]).
+    """One step of one sentence: (Beams, last token [K] of each live hypothesis, parents [K] of the live hypotheses).
 
-    attention [K,S]: the weights on the source with which the hypotheses were extended; for coverage_penalty alone.
+    attention [K,S]: weights on the source in this step; only coverage_penalty reads it.
     """
     last = t + 1 >= max_length
     if config.at_limit == "free_eos":
@@ -107,17 +107,17 @@ def advance(config: SearchConfig, t, beams: Beams, found: Candidates, max_length
 
 
 def n_best(config: SearchConfig, beams: Beams) -> Hypotheses:
-    """The finished hypotheses of one sentence, then live ones for the slots that are left, marked unfinished."""
+    """The finished hypotheses of one sentence, then live ones, marked unfinished, in the remaining slots."""
     live, live_log_probs, coverage = beams.live, beams.live_log_probs, beams.coverage
-    if config.ended == "extended":  # what went on beyond its EOS is among the finished
+    if config.ended == "extended":  # a hypothesis that continued after EOS is among the finished ones
         over = jnp.any(live == EOS, axis=-1)
         live_log_probs, order = lax.top_k(jnp.where(over, -jnp.inf, live_log_probs), config.beam)
         live, coverage = live[order], coverage[order]
     live_scores = score(config, live_log_probs, jnp.maximum(jnp.sum(live != PAD, axis=-1), 1), False, coverage)
-    if config.coverage_penalty:  # what is live stands in the order of its log-probabilities
+    if config.coverage_penalty:  # live hypotheses are ordered by log-probability
         live_scores, order = lax.top_k(live_scores, config.beam)
         live, live_log_probs = live[order], live_log_probs[order]
-    count = jnp.sum(beams.finished_scores != -jnp.inf)  # not `> -inf`: a NaN must be seen by the caller
+    count = jnp.sum(beams.finished_scores != -jnp.inf)  # not `> -inf`, which would hide a NaN from the caller
     slot = jnp.arange(config.beam)
     chosen = jnp.where(slot < count, slot, config.beam + slot - count)
     scores = jnp.concatenate([beams.finished_scores, live_scores])[chosen]
@@ -128,14 +128,14 @@ def n_best(config: SearchConfig, beams: Beams) -> Hypotheses:
 
 
 def _fates(config: SearchConfig, last, beams: Beams, found: Candidates):
-    """Which of the 2K candidates finish, and which may live on, the best K of them: two [2K] of bool."""
+    """Which of the 2K candidates finish, and which may stay live (the best K of these do): two bool arrays [2K]."""
     totals, parents, tokens = found
     place, ends = jnp.arange(2 * config.beam), tokens == EOS
     first_k, empty = place < config.beam, jnp.sum(beams.finished_scores == -jnp.inf)
     finishes = ends if config.eos_among == "all" else ends & first_k
     if config.at_limit == "ranked":
         finishes |= last & first_k
-    # At most K of the 2K candidates end (each parent has one EOS), so K are left to live on.
+    # At most K of the 2K candidates end with EOS (one for each parent), so K are left to stay live.
     lives = ~ends
     if config.ended == "removed":
         finishes, lives = finishes & (place < empty), lives & (place < empty)
@@ -150,17 +150,17 @@ def _fates(config: SearchConfig, last, beams: Beams, found: Candidates):
 
 
 def _settled(config: SearchConfig, t, worst, best_live, top_token, max_length):
-    """Whether the stop rule ends the sentence. worst: the K-th finished hypothesis's score, -inf: there is none."""
+    """Whether the stop rule ends the sentence. worst: score of the K-th finished hypothesis; -inf: fewer."""
     if config.stop == "first_k_finished":
         return (worst > -jnp.inf) | (best_live == -jnp.inf)
     if config.stop == "top_ends":
         return (top_token == EOS) | (best_live == -jnp.inf)
-    # A later hypothesis has a smaller log-probability and at most the greatest penalty: it scores at most this.
+    # Later hypotheses have smaller log-probabilities and at most the greatest penalty, so this bounds their scores.
     return worst >= best_live / length_penalty(config, max_length if config.stop == "bound" else t + 1, False)
 
 
 def _ended_for_free(beams: Beams) -> Candidates:
-    """The live hypotheses with an EOS that costs nothing, and as many impossible candidates."""
+    """The live hypotheses extended by an EOS of probability 1, padded with impossible candidates to 2K."""
     beam = beams.live_log_probs.size
     totals = jnp.pad(beams.live_log_probs, (0, beam), constant_values=-jnp.inf)
     return Candidates(totals, jnp.arange(2 * beam) % beam, jnp.full(2 * beam, EOS))

@@ -1,9 +1,9 @@
-"""The fast beam search: what `simple` returns, sooner. A pool of sentences is encoded at once and decoded in few slots.
+"""The fast beam search, with the results of `simple`: a pool of sentences is encoded, then decoded in few slots.
 
-Everything happens inside one program. No step is spent on finished rows while sentences wait, for their slots are
-refilled; when few are left, a loop over few slots ends them. Nor is much spent on room in caches that nobody has
-reached: the loop over steps is there twice, and the one with half the capacity runs while that holds the longest living
-hypothesis. Hypotheses are reordered by the model, in the pass that writes its caches.
+Everything runs inside one program. While sentences wait, the slots of finished ones are refilled; when few sentences
+are left, a loop over fewer slots decodes them. To save work on unused cache entries, the loop over steps is compiled
+for two lengths of the caches, and the shorter one runs while it holds the longest live hypothesis. The model reorders
+hypotheses in the same pass that writes its caches.
 """
 
 from collections.abc import Callable
@@ -21,21 +21,22 @@ from seqkd_jax.decoding.search.slots import Pool, Slots, compacted, cut, empty, 
 from seqkd_jax.decoding.search.topk import extensions
 from seqkd_jax.types import Hypotheses, Translator
 
-TURN = 2  # steps between two looks at the slots: with one, XLA copies every cache once more to bring it back
-PART = 8  # it is worth while to refill when one slot in so many is done, and to end a pool in one slot of so many
+TURN = 2  # steps in one iteration of the inner loop; with one, XLA copies every cache once more
+PART = 8  # refill when 1/PART of the slots are done; decode the last sentences of a pool in 1/PART of the slots
 
 
 def engine(translator: Translator, config: SearchConfig, max_steps: int, slots: int | None = None) -> Callable:
     """The search (params, Request of P rows) -> Hypotheses with T = max_steps, to be jitted.
 
-    slots: sentences decoded at a time, at most P (None: P). Rules and results as in `simple.beam_search`, to rounding.
+    slots: sentences decoded at a time, at most P (None: P). Rules and results are those of `simple.beam_search`, up to
+    rounding.
     """
     config.validate()
 
     def search(params, request: Request) -> Hypotheses:
         rows = request.source.shape[0]
         width = min(slots or rows, rows)
-        few = width // PART  # 0: too few slots to end with fewer
+        few = width // PART  # 0: no second loop over fewer slots
         request = request._replace(max_length=jnp.minimum(request.max_length, max_steps))
         pool = encoded(translator, config, params, request, width)
         levels = _levels(translator, params, request.source[:width], max_steps)
@@ -60,7 +61,7 @@ def engine(translator: Translator, config: SearchConfig, max_steps: int, slots: 
 
 
 def _run(step: Callable, refill: Callable, goes_on: Callable, now: Slots) -> Slots:
-    """Steps and refills while `goes_on`, which must be False when all slots are empty."""
+    """Step and refill while `goes_on`, which must be False when all slots are empty."""
     enough = max(1, len(now.row) // PART)
 
     def worth_stepping(now: Slots):
@@ -79,7 +80,7 @@ def _run(step: Callable, refill: Callable, goes_on: Callable, now: Slots) -> Slo
 
 
 def _step(translator: Translator, config: SearchConfig, params, pool: Pool, now: Slots) -> Slots:
-    """Every slot's next token."""
+    """One step of every slot."""
     parents = now.parents if config.beam > 1 else None  # a single hypothesis is its own parent
     features, attention, state = translator.step(params, now.token, now.memory, now.state, parents)
     own = jax.tree.map(lambda leaf: leaf[jnp.minimum(now.row, pool.rows - 1)], pool.request)
@@ -90,12 +91,12 @@ def _step(translator: Translator, config: SearchConfig, params, pool: Pool, now:
 
 
 def capacities(max_steps: int) -> list[int]:
-    """Steps for which caches may have room, ascending: each has a loop of its own, so there are few."""
+    """Lengths of the caches in steps, ascending. Each is compiled as a loop, so there are at most two."""
     return [max_steps] if max_steps <= 16 else [-(-max_steps // 2), max_steps]
 
 
 def _levels(translator: Translator, params, source, max_steps: int) -> list[tuple[int, object]]:
-    """(capacity, shapes of the model's state) of each level; one level for a model without caches."""
+    """(length, shapes of the model's state) of each length of the caches; one for a model without caches."""
 
     def state(steps: int):
         return jax.eval_shape(lambda source: translator.start(params, source, steps)[1], source)
@@ -105,18 +106,18 @@ def _levels(translator: Translator, params, source, max_steps: int) -> list[tupl
 
 
 def _level(levels, now: Slots) -> Int[Array, ""]:
-    """The smallest level whose room is not soon used up by the longest living hypothesis."""
+    """The index of the shortest caches that hold the longest live hypothesis with some room left."""
     return sum(_longest(now) > _comfortable(capacity) for capacity, _ in levels[:-1]) + jnp.int32(0)
 
 
 def _suits(levels, level: int, now: Slots) -> Bool[Array, ""]:
-    """Whether a turn has room at this level, and the level below would not do for some time."""
+    """Whether the caches of this level have room for TURN steps and those of the level below are too short."""
     has_room = (level == len(levels) - 1) | (_longest(now) + TURN <= levels[level][0])
     return has_room if level == 0 else has_room & (_longest(now) > _comfortable(levels[level - 1][0]))
 
 
 def _comfortable(capacity: int) -> int:
-    """Tokens behind the longest hypothesis with which it is worth while to change to this capacity."""
+    """The longest hypothesis for which caches of this length are chosen; it leaves room for further steps."""
     return capacity - TURN - capacity // 8
 
 

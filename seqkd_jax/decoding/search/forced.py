@@ -1,4 +1,4 @@
-"""What a model says of given translations: their probability, and where it looked. Teacher-forced, no search."""
+"""Log-probability and attention of given translations, teacher-forced."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from seqkd_jax.types import BOS, EOS, PAD, Translator, UserError
 def sequence_log_probs(translator: Translator, params, source, target_in, labels, weights) -> Float[Array, " B"]:
     """Log-probability in nats of each row of labels [B,T] given source [B,S] and target_in [B,T], weights [B,T] 1 or 0.
 
-    By `head(features)`: what the search must agree with, and what scores given translations.
+    Computed from `features` in one call; the log-probabilities of the searches must agree with it.
     """
     logits = translator.head(params, translator.features(params, (source, target_in), None)).astype(jnp.float32)
     chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
@@ -30,15 +30,15 @@ def attention_weights(
     layer: int | None = None,
     heads: tuple[int, ...] | None = None,
 ) -> Float[Array, "B K T S"]:
-    """What the model looked at as it produced each token; a row sums to 1 over the source's ids, EOS among them.
+    """Attention on the source at each target token; a row sums to 1 over the source's ids, EOS included.
 
-    Of the last layer and the mean over its heads, or of those named; they count from 1. UserError, when traced: the
-    model has no attention, or not that layer or head.
+    layer, heads: from 1; the mean over these heads. None: the last layer, all heads. UserError, when traced: the model
+    has no attention, no layers to choose from, or no such layer or head.
     """
     if layer is None and heads is None:
         return _attention_of_steps(translator, params, source, tokens)
     if translator.attention is None:
-        raise UserError("attention: this model has no layers and heads to choose from; leave layer and heads off")
+        raise UserError("attention: this model has no layers and heads to choose from; leave layer and heads out")
     target_in = jnp.pad(tokens, ((0, 0), (0, 0), (1, 0)), constant_values=BOS)[..., :-1]
     layers = jax.vmap(lambda rows: translator.attention(params, (source, rows)), 1, 1)(target_in)  # [B,K,H,T,S] each
     weights = layers[_place("layer", len(layers) if layer is None else layer, len(layers))]
@@ -48,14 +48,14 @@ def attention_weights(
 
 
 def attended(translator: Translator, params, source, tokens: Int[Array, "B K T"]) -> Int[Array, "B K T"]:
-    """The source word (a position, EOS left out) most attended to as each token was produced, for UNK replacement."""
+    """The source position (EOS excluded) with the greatest attention at each target token, to replace <unk>."""
     words = ((source != PAD) & (source != EOS))[:, None, None]
     weights = attention_weights(translator, params, source, tokens)
     return jnp.argmax(jnp.where(words, weights, -jnp.inf), axis=-1).astype(jnp.int32)
 
 
 def _attention_of_steps(translator: Translator, params, source, tokens) -> Float[Array, "B K T S"]:
-    """As the search's own steps have it, repeated."""
+    """The attention that `step` returns, step by step."""
     memory, state = translator.start(params, source, tokens.shape[-1])
     state = with_beam_axis(state, tokens.shape[1])
 
@@ -63,7 +63,7 @@ def _attention_of_steps(translator: Translator, params, source, tokens) -> Float
         previous, state = carry
         _, attention, state = translator.step(params, previous, memory, state)
         if attention is None:
-            raise UserError("attention: this model has none; leave off what reads it, such as replacing <unk>")
+            raise UserError("attention: this model has none; leave out what needs it, such as replacing <unk>")
         return (token, state), attention
 
     first = jnp.full(tokens.shape[:2], BOS, jnp.int32)

@@ -1,10 +1,10 @@
 """Sampling: independent translations of a sentence, drawn token by token from the model's distribution.
 
-It is narrowed in the usual order before each draw: the rules forbid, the temperature sharpens, top-k and then top-p
-(the nucleus of Holtzman et al. 2020) cut the tail. What is reported of a sample is the model's own log-probability, of
-temperature 1 and uncut, as of any other hypothesis.
+Before each draw, in this order: the rules forbid tokens, logits are divided by the temperature, top-k and then top-p
+(nucleus sampling, Holtzman et al. 2020) remove the least probable tokens. The reported log-probability of a sample is
+the model's own, at temperature 1 and without top-k or top-p.
 
-A draw is a function of the seed, the sentence's number in the input, the sample's number and the step; nothing else.
+A draw depends on the seed, the sentence's index in the input, the sample's index and the step, and on nothing else.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ from seqkd_jax.types import Hypotheses, Translator
 
 
 def sample(translator: Translator, config: SearchConfig, max_steps: int) -> Callable[..., Hypotheses]:
-    """config.beam samples of each sentence, equal ones too, sorted by score. Signature as of `beam_search`.
+    """config.beam samples of each sentence, sorted by score; equal ones are kept. Signature as of `beam_search`.
 
-    The samples of a smaller beam are among them. One that the rules leave no token for is impossible (score -inf).
+    They include the samples of every smaller beam. A sample without an allowed token is impossible (score -inf).
     """
     config.validate()
     numbers = np.arange(config.beam)
@@ -46,18 +46,18 @@ def sample(translator: Translator, config: SearchConfig, max_steps: int) -> Call
 
 
 def narrowed(config: SearchConfig, log_probs: Float[Array, " V"]) -> tuple[Float[Array, " N"], Int[Array, " N"]]:
-    """What a token is drawn from: N logits, -inf: cut, and the ids that they are of."""
+    """The distribution that a token is drawn from: N logits (-inf: removed) and their ids."""
     logits, ids, vocabulary = log_probs / config.sample_temperature, np.arange(log_probs.size), log_probs.size
     if config.sample_top_k or config.sample_top_p < 1:
         logits, ids = lax.top_k(logits, min(config.sample_top_k or vocabulary, vocabulary))
-    if config.sample_top_p < 1:  # as few as reach p: a token stays if those before it do not
+    if config.sample_top_p < 1:  # the fewest tokens that reach p: a token stays if those before it do not reach p
         probabilities = jax.nn.softmax(logits)
         logits = jnp.where(jnp.cumsum(probabilities) - probabilities < config.sample_top_p, logits, -jnp.inf)
     return logits, jnp.asarray(ids, jnp.int32)
 
 
 def _draw(config: SearchConfig, t, draws, sample, log_probs: Float[Array, " V"]) -> Int[Array, ""]:
-    seed, number = draws  # arguments of the program, so that another seed needs no other one
+    seed, number = draws  # arguments of the program, so that all seeds share it
     key = jax.random.key(seed)
     for part in (number, sample, t):
         key = jax.random.fold_in(key, part)

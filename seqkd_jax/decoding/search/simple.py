@@ -1,9 +1,8 @@
-"""The searches as they are meant: every sentence steps until all are done. What faster ones are held to.
+"""The reference implementation of beam search and greedy search: a batch is decoded until all its sentences are done.
 
-The loop is outside ("some sentence is not done") and works on all B sentences; what one sentence does in a step stands
-in `beams` and is lifted by vmap. The model's memory is closed over by the loop and never copied; its state gets a beam
-axis once, and beams are reordered by one gather, so the search never learns which model it serves. A sentence that is
-done keeps its Beams while others go on.
+One loop runs over the steps of all B sentences; the step of one sentence is in `beams` and lifted by vmap. The loop
+closes over the model's memory, which is never copied. The state gets a beam axis once and is reordered by one gather,
+so the search does not depend on the model. The Beams of a sentence that is done do not change.
 """
 
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from seqkd_jax.types import BOS, EOS, PAD, Hypotheses, Translator
 
 
 def with_beam_axis(state, beam: int):
-    """A model's state [B,...] as [B,K,...], the same in all slots."""
+    """A model's state [B,...] repeated over the beam: [B,K,...]."""
     return jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf[:, None], (leaf.shape[0], beam, *leaf.shape[1:])),
         state,
@@ -29,9 +28,8 @@ def with_beam_axis(state, beam: int):
 def beam_search(translator: Translator, config: SearchConfig, max_steps: int) -> Callable[..., Hypotheses]:
     """The search (params, Request) -> Hypotheses with T = max_steps, to be jitted.
 
-    Lengths as from `length_limits`; a row of max_length 0 is done at once and has no hypotheses (a fill row). Of 2K
-    candidates a step, an EOS among the first K finishes its hypothesis, and the first K others live on; or as the
-    configuration has it.
+    Lengths are from `length_limits`; a row of max_length 0 (a fill row) needs no step and has no hypotheses. By default
+    an EOS among the first K of a step's 2K candidates finishes its hypothesis, and the first K others stay live.
     """
     config.validate()
     candidates_all = jax.vmap(lambda *row: candidates(config, *row), in_axes=(None, 0, 0, 0))
@@ -65,9 +63,9 @@ def beam_search(translator: Translator, config: SearchConfig, max_steps: int) ->
 
 
 def greedy(translator: Translator, config: SearchConfig, max_steps: int) -> Callable[..., Hypotheses]:
-    """The most probable token at each step, as a loop of its own: what beam search at K = 1 is held to. Same signature.
+    """Greedy search, independent of `beam_search`, whose K = 1 must agree with it. Same signature.
 
-    Returns one hypothesis whatever config.beam is; its score is under the same rules, which choose nothing here.
+    It returns one hypothesis whatever config.beam is. Its score follows the same rules, which do not affect the choice.
     """
 
     def most_probable(t, log_probs, request):
@@ -81,8 +79,8 @@ def one_by_one(
 ) -> Callable[..., Hypotheses]:
     """A search in which `count` hypotheses of each sentence grow independently, [B,count] and unsorted.
 
-    choose(t, log_probs [B,count,V], request) -> the next token of each [B,count]. One without an allowed token is
-    impossible from then on.
+    choose(t, log_probs [B,count,V], request) -> the next token of each [B,count]. A hypothesis without an allowed token
+    becomes impossible (score -inf).
     """
     config.validate()
     allowed_all = jax.vmap(lambda *row: allowed(config, *row), in_axes=(None, 0, 0, 0))

@@ -1,7 +1,7 @@
-"""Which sentence is in which slot: a pool of encoded sentences goes through few slots, and their results are collected.
+"""The engine's slots: a pool of encoded sentences is decoded in a smaller number of slots.
 
-A slot holds one sentence at a time; when it is done its hypotheses go to the results and the slot takes the next
-sentence of the pool.
+A slot holds one sentence at a time. When that is done, its hypotheses are stored in the results and the slot takes the
+next sentence of the pool.
 """
 
 from typing import Any, NamedTuple
@@ -19,13 +19,13 @@ from seqkd_jax.types import BOS, PAD, Hypotheses, Translator
 
 
 class Pool(NamedTuple):
-    """P sentences, encoded; fill rows are among them, those at the end are never decoded."""
+    """P encoded sentences, fill rows included; fill rows at the end are not decoded."""
 
     request: Request
-    used: Int[Array, ""]  # rows up to the last one that is no fill row
+    used: Int[Array, ""]  # rows up to the last sentence
     covered: Float[Array, "P S"] | None  # the coverage before the first step, if a rule reads it
     memory: Any  # the model's [P,...]
-    first: Any  # its state before the first step [P,...]; caches have no room, that is in the slots
+    first: Any  # its state before the first step [P,...]; caches have length 0 here, and their room in the slots
 
     @property
     def rows(self) -> int:
@@ -36,11 +36,11 @@ class Pool(NamedTuple):
 class Slots(NamedTuple):
     """The state of the decoder: B slots for the P sentences of the pool."""
 
-    row: Int[Array, " B"]  # its sentence in the pool; P: none, the slot is empty
-    t: Int[Array, " B"]  # tokens behind it
+    row: Int[Array, " B"]  # row of its sentence in the pool; P: the slot is empty
+    t: Int[Array, " B"]  # tokens decoded so far
     beams: Beams
-    token: Int[Array, "B K"]  # the last of each hypothesis
-    parents: Int[Array, "B K"]  # and the slot it had before that
+    token: Int[Array, "B K"]  # the last token of each hypothesis
+    parents: Int[Array, "B K"]  # its place in the beam before that token
     memory: Any  # the model's [B,...]
     state: Any  # the model's [B,K,...]
     following: Int[Array, ""]  # the next row of the pool
@@ -48,7 +48,7 @@ class Slots(NamedTuple):
 
 
 def encoded(translator: Translator, config: SearchConfig, params, request: Request, width: int) -> Pool:
-    """The pool, encoded `width` rows at a time, so the model sees shapes that tell nothing of how many there are."""
+    """The pool, encoded `width` rows at a time, so that shapes inside the model do not depend on the pool's size."""
     rows = request.source.shape[0]
     shapes = jax.eval_shape(lambda source: translator.start(params, source, 0), request.source)
 
@@ -64,7 +64,7 @@ def encoded(translator: Translator, config: SearchConfig, params, request: Reque
 
 
 def empty(pool: Pool, state, beam: int, max_steps: int, slots: int) -> Slots:
-    """Slots without sentences, and results without hypotheses. state: shapes [B,...] of the model's, caches and all."""
+    """Empty slots and empty results. state: shapes [B,...] of the model's state, caches included."""
     zeros = lambda leaf, *axes: jnp.zeros((slots, *axes, *leaf.shape[1:]), leaf.dtype)  # noqa: E731
     nothing = jnp.full((pool.rows, beam), -jnp.inf, jnp.float32)
     tokens = jnp.full((pool.rows, beam, max_steps), PAD, jnp.int32)
@@ -83,10 +83,10 @@ def empty(pool: Pool, state, beam: int, max_steps: int, slots: int) -> Slots:
 
 
 def refilled(config: SearchConfig, pool: Pool, now: Slots) -> Slots:
-    """The slots that are done give their hypotheses to the results, and take the next sentences while there are any."""
+    """Store the hypotheses of slots that are done in the results, and give these slots the next sentences, if any."""
     done, (beam, max_steps) = now.beams.done, now.beams.live.shape[1:]
     collected = jax.vmap(lambda beams: n_best(config, beams))(now.beams)
-    place = jnp.where(done, now.row, pool.rows)  # beyond the end: dropped
+    place = jnp.where(done, now.row, pool.rows)  # out of bounds: dropped
     results = jax.tree.map(lambda all_, new: all_.at[place].set(new, mode="drop"), now.results, collected)
     following = now.following + jnp.cumsum(done)  # the row after the one that each slot would take
     row = jnp.where(done, jnp.where(following <= pool.used, following - 1, pool.rows), now.row)
@@ -100,7 +100,7 @@ def refilled(config: SearchConfig, pool: Pool, now: Slots) -> Slots:
         token=_where(done, jnp.full_like(now.token, BOS), now.token),
         parents=_where(done, jnp.broadcast_to(np.arange(beam)[None], now.parents.shape), now.parents),
         memory=jax.tree.map(lambda old, new: _where(fresh, new[source_row], old), now.memory, pool.memory),
-        # A cache needs no cleaning: nothing beyond what a hypothesis has written is read.
+        # Caches are not cleared: entries that a hypothesis has not written are never read.
         state=jax.tree.map(
             lambda old, new: _where(done, new[source_row][:, None], old) if old.shape[2:] == new.shape[1:] else old,
             now.state,
@@ -112,19 +112,19 @@ def refilled(config: SearchConfig, pool: Pool, now: Slots) -> Slots:
 
 
 def compacted(pool: Pool, now: Slots, slots: int) -> Slots:
-    """Fewer slots, which must be enough for those that hold a sentence."""
+    """The same in fewer slots, which must be enough for the sentences being decoded."""
     holding_first = jnp.argsort(now.row == pool.rows, stable=True)[:slots]
     of_slots = {name: value for name, value in now._asdict().items() if name not in ("following", "results")}
     return now._replace(**jax.tree.map(lambda leaf: leaf[holding_first], of_slots))
 
 
 def cut(state, shapes):
-    """A model's state [B,K,...] with the room in its caches that `shapes` [*,...] have, which is not more."""
+    """A model's state [B,K,...] with its caches cut to the lengths in `shapes` [*,...]."""
     return jax.tree.map(lambda leaf, shape: leaf[tuple(map(slice, (*leaf.shape[:2], *shape.shape[1:])))], state, shapes)
 
 
 def widened(cut_state, state):
-    """The opposite of `cut`: what was decoded with less room, in caches that have more."""
+    """The opposite of `cut`: `state` with its caches overwritten at the front by those of `cut_state`."""
     return jax.tree.map(lambda new, old: lax.dynamic_update_slice(old, new, (0,) * old.ndim), cut_state, state)
 
 

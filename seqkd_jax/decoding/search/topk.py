@@ -1,6 +1,6 @@
-"""The best extensions of all hypotheses at once, with one pass over the vocabulary.
+"""The best extensions of all hypotheses with one pass over the vocabulary, which is divided into blocks.
 
-That pass takes every block's maximum and mass; only the few best blocks are searched for the best tokens.
+The pass computes the maximum and the sum of exponentials of every block. Then only the best blocks are ranked.
 """
 
 import jax
@@ -13,11 +13,11 @@ from seqkd_jax.config import SearchConfig
 from seqkd_jax.decoding.search.beams import Beams, Candidates, log_softmax
 from seqkd_jax.decoding.search.rules import SPECIAL, Request, allowed, barred, may_force
 
-BLOCK = 80  # entries of the vocabulary that are ranked together, about
+BLOCK = 80  # approximate number of entries in a block of the vocabulary
 
 
 def extensions(config: SearchConfig, t, beams: Beams, logits: Float[Array, "B K V"], request: Request) -> Candidates:
-    """As `beams.candidates`, of B sentences. What bars special ids alone needs no pass over the vocabulary."""
+    """`beams.candidates` for B sentences. Rules about special ids alone need no second pass over the vocabulary."""
     live = beams.live_log_probs
     if config.no_repeat_ngram or may_force(config, request):
         rule = jax.vmap(lambda *row: allowed(config, *row))
@@ -28,12 +28,11 @@ def extensions(config: SearchConfig, t, beams: Beams, logits: Float[Array, "B K 
 def best_extensions(
     scores: Float[Array, "B K V"], live: Float[Array, "B K"], number: int, special: Bool[Array, "B 4"] | None
 ) -> Candidates:
-    """The best extensions of each sentence's hypotheses, of equal ones the lower parent, then the lower token, first.
+    """The best extensions of each sentence's hypotheses; ties: the lower parent, then the lower token, first.
 
-    scores: logits, with special: those of the first ids that a sentence must not take (what they have of the
-    probability stays theirs). With None: log-probabilities, -inf where a token may not follow. live: log-probabilities
-    of the hypotheses.
-    Exact: the best n lie in the n blocks with the best maxima, of equal ones in those that come first.
+    scores: logits if `special` is given, which marks forbidden special ids (the others are not renormalised); else
+    log-probabilities, -inf for forbidden tokens. live: log-probabilities of the hypotheses.
+    The result is exact: the n best entries lie in the n blocks with the greatest maxima, the first ones among ties.
     """
     rows, _, vocabulary = scores.shape
     width = _block_width(vocabulary)
@@ -50,7 +49,7 @@ def best_extensions(
         highest = highest.at[..., 0].set(first)
     highest = (live[..., None] + (highest - total)).reshape(rows, -1)
     _, chosen = _top_k(highest, min(number, highest.shape[-1]))
-    chosen = jnp.sort(chosen, axis=-1)  # the second stage must meet the extensions in their order
+    chosen = jnp.sort(chosen, axis=-1)  # the second top-k breaks ties by this order
     parents, ids = jnp.divmod(chosen[..., None] * width + inside, blocks.shape[-2] * width)
     values = jnp.take_along_axis(blocks.reshape(rows, -1, width), chosen[..., None], axis=1)
     total = jnp.take_along_axis(jnp.broadcast_to(total, (*live.shape, 1))[..., 0], parents[..., 0], axis=-1)[..., None]
@@ -63,19 +62,19 @@ def best_extensions(
 
 
 def _top_k(values, number: int):
-    """lax.top_k; behind a barrier, for a slice of its result would make XLA sort all values instead."""
+    """lax.top_k behind a barrier: without it XLA sorts all values when only a slice of the result is used."""
     return lax.optimization_barrier(lax.top_k(values, number))
 
 
 def _bar(values: Float[Array, "B J n"], ids, barred: Bool[Array, "B 4"]):
-    """-inf for the ids, [1,1,n] or [B,J,n], that a sentence must not take."""
+    """The values with -inf for forbidden special ids; ids: [1,1,n] or [B,J,n]."""
     for special in SPECIAL:
         values = jnp.where((ids == special) & barred[:, special, None, None], -jnp.inf, values)
     return values
 
 
 def _block_width(vocabulary: int) -> int:
-    """A divisor of the vocabulary near BLOCK, so that nothing is padded, if there is one; small ones are one block."""
+    """A divisor of the vocabulary near BLOCK, which avoids padding, else BLOCK; a small vocabulary is one block."""
     if vocabulary <= 4 * BLOCK:
         return vocabulary
     divisors = [width for width in range(BLOCK // 4, 2 * BLOCK + 1) if vocabulary % width == 0]
