@@ -345,10 +345,10 @@ class LossConfig(Settings):
 class OptimiserConfig(Settings):
     """The optimiser and its learning rate."""
 
-    name: Literal["sgd", "adam"] = "adam"
-    """SGD as in the paper, or Adam."""
+    name: Literal["sgd", "adam", "adamw", "adafactor", "lion"] = "adam"
+    """SGD as in the paper, Adam, Adam with decoupled decay, Adafactor (memory for a row and a column), or Lion."""
     learning_rate: Amount = 1e-3
-    """The peak rate (the paper's SGD: 1.0, fine-tuning 0.1)."""
+    """The peak rate (the paper's SGD: 1.0, fine-tuning 0.1); Adafactor: relative to a weight's root mean square."""
     schedule: Literal["constant", "paper", "inverse_sqrt", "cosine", "exponential", "cosine_restarts"] = "inverse_sqrt"
     """paper: halve after every epoch from decay_from_epoch on, or once validation perplexity has risen."""
     warmup_steps: Count = 400
@@ -368,17 +368,28 @@ class OptimiserConfig(Settings):
     restart_floor: Share = 0.0
     """cosine_restarts: each period ends at this share of the peak rate."""
     b1: Rate = 0.9
-    """Adam."""
+    """Adam, AdamW: decay of the first moment; Lion: share of the moment in the direction."""
     b2: Rate = 0.98
-    """Adam."""
+    """Adam, AdamW: decay of the second moment; Lion: decay of the moment."""
     epsilon: Amount = 1e-9
-    """Adam."""
+    """Adam, AdamW: added to the root of the second moment."""
     clip_norm: Amount = 5.0
     """Global norm of the normalised gradient; 0: no clipping."""
     normalise: Literal["tokens", "sentences"] = "tokens"
     """What the summed gradient is divided by; the paper: sentences, and its rates and clipping depend on it."""
     l2: Amount = 0.0
     """Adds this times the sum of squares of all matrices to the loss, before clipping (Keras' regulariser)."""
+    weight_decay: Amount = 0.0
+    """Decoupled decay: each update also multiplies every matrix by 1 - rate * this. adamw needs it, adam has none."""
+
+    def validate(self, named: Named = str) -> None:
+        """Also: adamw needs a decoupled decay, and adam has none."""
+        super().validate(named)
+        if self.name == "adam" and self.weight_decay:
+            value = f"{named('weight_decay')} is {self.weight_decay}"
+            raise UserError(f"{value}: adam has no decoupled decay; use adamw, or l2")
+        if self.name == "adamw" and not self.weight_decay:
+            raise UserError(f"{named('weight_decay')} is 0.0: adamw needs it, such as 0.01; without it use adam")
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from seqkd_jax.config import TrainConfig
 from seqkd_jax.data.batches import Position
 from seqkd_jax.losses import require_loss
 from seqkd_jax.training import train_step
+from seqkd_jax.training.optimizer import after_epoch, learning_rate
 from seqkd_jax.training.preemption import stop_signal
 from seqkd_jax.training.run_state import STEPS, Replica, RunState, append_metrics, metadata, resume, with_replica
-from seqkd_jax.training.schedule import after_epoch, learning_rate
 from seqkd_jax.training.train_step import Teacher, TrainState
 from seqkd_jax.types import Batch, UserError
 from seqkd_jax.utils import files, performance, progress, settings

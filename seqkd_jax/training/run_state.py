@@ -13,7 +13,7 @@ from seqkd_jax import checkpoint
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.data.batches import Position
 from seqkd_jax.training import train_step
-from seqkd_jax.training.schedule import Decay
+from seqkd_jax.training.optimizer import Decay
 from seqkd_jax.training.train_step import TrainState
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, settings

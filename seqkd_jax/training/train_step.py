@@ -1,4 +1,4 @@
-"""One update, on any number of devices; the only module that uses pmap. `fit` makes a training run of it.
+"""One update, on any number of devices; the only module that uses pmap. `loop.fit` makes a training run of it.
 
 `make_update` is the whole algorithm: every device sums loss, weight and gradient over its microbatches, `psum` adds the
 devices up, and the sum is divided once, clipped, and applied. So the objective does not depend on how many
@@ -20,6 +20,7 @@ import optax
 
 from seqkd_jax.config import OptimiserConfig, TrainConfig
 from seqkd_jax.losses import LOSSES, LossArguments, arguments_from, blockwise, over_positions
+from seqkd_jax.training.optimizer import gradient_norm, moving_average, optimiser, static_rule
 from seqkd_jax.types import Batch, Model, Translator, UserError
 
 AnyModel = Model | Translator
@@ -30,7 +31,7 @@ class TrainState(NamedTuple):
 
     step: Any  # updates done
     params: Any
-    moments: Any  # of the optimiser
+    optimiser: Any  # the state of its chain
     average: Any  # moving average of the parameters; () when off
 
 
@@ -82,13 +83,6 @@ def replicas(config: TrainConfig, teacher: Teacher | None = None) -> Replicas:
     """The replicas of a run on the present backend."""
     by = FASTER.get(jax.default_backend(), "vmap") if config.replicas_by == "auto" else config.replicas_by
     return Replicas(config.replicas, by, teacher is not None and teacher.each)
-
-
-def optimiser(config: OptimiserConfig) -> optax.GradientTransformation:
-    """The direction of a step; the learning rate is applied outside, as an argument."""
-    if config.name == "sgd":
-        return optax.identity()
-    return optax.scale_by_adam(config.b1, config.b2, config.epsilon)
 
 
 def _row_keys(settings, step, rows):
@@ -218,33 +212,19 @@ def _gradient(model, loss, teacher_head, state, settings, teacher_params, teachi
 
 
 def _apply(rule, average, state, settings, total):
-    """The sums over all microbatches and devices, divided once, clipped, applied; not if they are not finite."""
+    """The sums over all microbatches and devices, through the optimiser's chain; no update if they are not finite."""
     value, weight, sentences, gradient = total
-    divisor = jnp.maximum(weight if rule.normalise == "tokens" else sentences, 1e-9)
-    if rule.l2:
-        pull = 2 * rule.l2 * divisor
-        gradient = jax.tree.map(lambda g, p: g + pull * p if p.ndim > 1 else g, gradient, state.params)
-    norm = optax.tree.norm(gradient) / divisor
-    clip = jnp.where((settings.clip_norm > 0) & (norm > settings.clip_norm), settings.clip_norm / norm, 1.0)
-    gradient = jax.tree.map(lambda g: g * (clip / divisor), gradient)
-    steps, moments = optimiser(rule).update(gradient, state.moments, state.params)
-    params = jax.tree.map(lambda p, s: p - settings.learning_rate * s, state.params, steps)
-    averaged = _average(state, params, settings.average_decay) if average else ()
-    updated = TrainState(state.step + 1, params, moments, averaged)
+    scalars = {
+        "divisor": jnp.maximum(weight if rule.normalise == "tokens" else sentences, 1e-9),
+        "clip_norm": settings.clip_norm,
+        "rate": settings.learning_rate,
+    }
+    updates, chain = optimiser(rule).update(gradient, state.optimiser, state.params, **scalars)
+    norm, params = gradient_norm(chain), optax.apply_updates(state.params, updates)
+    averaged = moving_average(state.average, params, state.step, settings.average_decay) if average else ()
+    updated = TrainState(state.step + 1, params, chain, averaged)
     good = settings.active & jnp.isfinite(value) & jnp.isfinite(norm)
     return jax.tree.map(lambda new, old: jnp.where(good, new, old), updated, state), Metrics(value, weight, norm)
-
-
-def _average(state, params, decay):
-    # The warm-up keeps the random start out of the average (as TensorFlow's ExponentialMovingAverage with num_updates).
-    decay = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
-    return jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), state.average, params)
-
-
-def static_rule(config: OptimiserConfig) -> OptimiserConfig:
-    """The part of an optimiser's configuration that is compiled in; the rest at its default."""
-    names = ("name", "b1", "b2", "epsilon", "normalise", "l2")
-    return OptimiserConfig(**{name: getattr(config, name) for name in names})
 
 
 def data_parallel(update: Callable, devices: tuple) -> Callable:

@@ -19,7 +19,7 @@ from seqkd_jax.config import LossConfig, LSTMConfig, OptimiserConfig
 from seqkd_jax.data.batches import Position
 from seqkd_jax.training import loop as fitting
 from seqkd_jax.training import train_step
-from seqkd_jax.training.schedule import Decay, learning_rate
+from seqkd_jax.training.optimizer import Decay, learning_rate
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
 
