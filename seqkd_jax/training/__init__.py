@@ -1,1 +1,11 @@
-"""One update, the loop over updates, and runs that go on where they were killed."""
+"""Training, in reading order:
+
+optimizer      one optax chain from a gradient to an update; learning rates
+train_step     one update of one or more seeds on any number of devices: the only pmap
+run_state      what a run carries from update to update beside its TrainState; how it is resumed
+hooks          what a run does beside its updates: log, validate, keep checkpoints, save
+preemption     SIGTERM
+loop           `fit`: updates over a stream of batches, with the hooks
+teacher_cache  a fixed teacher's features of a corpus, computed once
+trainer        `train_model` and `train_translator`: corpora, teacher, validation and checkpoints, tied to `fit`
+"""

@@ -12,19 +12,13 @@ from typing import Any, NamedTuple
 from seqkd_jax import checkpoint
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.data.batches import Position
-from seqkd_jax.training import train_step
 from seqkd_jax.training.optimizer import Decay
 from seqkd_jax.training.train_step import TrainState
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, settings
 
-FREE = (
-    "devices",
-    "keep",
-    "replicas_by",
-    "save_minutes",
-    "log_every",
-)  # a run may be resumed with other values of these
+# A run may be resumed with other values of these.
+FREE = ("devices", "keep", "replicas_by", "save_minutes", "log_every")
 
 
 class Replica(NamedTuple):
@@ -56,10 +50,38 @@ class RunState(NamedTuple):
     seconds: float = 0.0  # of timed updates
     flops: float = 0.0  # of timed updates
 
+    @property
+    def active(self) -> bool:
+        """Does any replica still train?"""
+        return any(replica.active for replica in self.replicas)
 
-def with_replica(run: RunState, place: int, replica: Replica) -> RunState:
-    """The run with one of its replicas replaced."""
-    return run._replace(replicas=(*run.replicas[:place], replica, *run.replicas[place + 1 :]))
+    @property
+    def epoch_ends(self) -> bool:
+        """Is the next batch the first of an epoch?"""
+        return self.position.batch == 0
+
+    def with_replica(self, place: int, replica: Replica) -> "RunState":
+        """The run with one of its replicas replaced."""
+        return self._replace(replicas=(*self.replicas[:place], replica, *self.replicas[place + 1 :]))
+
+
+class Outcome(NamedTuple):
+    """What became of one seed."""
+
+    seed: int
+    best_step: int
+    best_value: float  # of the selecting metric
+    stopped: bool  # early
+    diverged: int  # the update whose loss or gradient was not finite; 0: none
+    history: list[dict]  # one entry a validation
+
+
+def outcomes(run: RunState, config: TrainConfig) -> list[Outcome]:
+    """What became of each seed."""
+    sign = -1.0 if config.validate_bleu else 1.0
+    return [
+        Outcome(r.seed, r.best_step, sign * r.best_value, r.stopped, r.diverged, list(r.history)) for r in run.replicas
+    ]
 
 
 def metadata(config: TrainConfig, inputs: Mapping[str, str], run: RunState) -> dict:
@@ -81,11 +103,8 @@ def plain(value: Any) -> Any:
 STEPS = f"step-{'[0-9]' * 7}"  # the checkpoints of `TrainConfig.keep`; what else is called step-… is nobody's
 
 
-def resume(
-    directory: Path, config: TrainConfig, inputs: Mapping[str, str], state: TrainState, devices: tuple
-) -> tuple[RunState, TrainState]:
-    """The run to go on with, and its state on every device; UserError if the directory holds another run."""
-    state = train_step.replicate(state, devices)
+def resume(directory: Path, config: TrainConfig, inputs: Mapping[str, str]) -> RunState:
+    """The run that `directory` holds, or a new one; UserError if it holds another. What no run will use is removed."""
     last = directory / "last"
     left = [last, directory / "best", *sorted(directory.glob("epoch-*")), *sorted(directory.glob(STEPS))]
     found = next((place for place in left if files.existing(place).exists()), None)
@@ -95,12 +114,24 @@ def resume(
         for old in directory.glob(STEPS):
             files.remove(old)
         _truncate(directory, 0)
-        return RunState(tuple(Replica(config.seed + place) for place in range(config.replicas))), state
+        return RunState(tuple(Replica(config.seed + place) for place in range(config.replicas)))
     stored = checkpoint.read_record(last)["metadata"]["run"]
     replicas = tuple(map(_read_replica, stored["replicas"]))
     run = RunState(**{**stored, "position": Position(*stored["position"]), "replicas": replicas})
     _truncate(directory, run.step)
-    return run, checkpoint.load_state(last, state)
+    return run
+
+
+def load_state(directory: Path, start: TrainState) -> TrainState:
+    """The TrainState of last/, in the structure and on the devices of `start`."""
+    last = directory / "last"
+    stored, expected = checkpoint.read_record(last)["state"], checkpoint.arrays.describe(start)
+    if stored is not None and stored.keys() != expected.keys():
+        raise UserError(
+            f"{last}: its training state is of another version of seqkd_jax and cannot be resumed; train in another "
+            f"directory, with --start {last} to begin with its weights"
+        )
+    return checkpoint.load_state(last, start)
 
 
 def _require_same(directory: Path, stored: dict, config: TrainConfig, inputs: Mapping[str, str]) -> None:

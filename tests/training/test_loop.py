@@ -17,8 +17,7 @@ from updates import CONFIG, MODEL, V, assert_close, batch, killed_at, stream
 from seqkd_jax import checkpoint
 from seqkd_jax.config import LossConfig, LSTMConfig, OptimiserConfig
 from seqkd_jax.data.batches import Position
-from seqkd_jax.training import loop as fitting
-from seqkd_jax.training import train_step
+from seqkd_jax.training import hooks, loop, train_step
 from seqkd_jax.training.optimizer import Decay, learning_rate
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
@@ -44,7 +43,8 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 0.0
-        monkeypatch.setattr(fitting, "time", SimpleNamespace(monotonic=self.read))
+        for module in (loop, hooks):
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=self.read))
 
     def read(self):
         self.now += 1e-3
@@ -59,7 +59,7 @@ def validate(params):
 
 
 def fit(directory, saver, config=CONFIG, data=stream, **options):
-    return fitting.fit(MODEL, fitting.Data(data, 3), config, directory, validate=validate, save=saver, **options)
+    return loop.fit(MODEL, loop.Data(data, 3), config, directory, validate=validate, save=saver, **options)
 
 
 def final(directory, config=CONFIG):
@@ -67,11 +67,10 @@ def final(directory, config=CONFIG):
     return checkpoint.load_state(directory / "last", jax.eval_shape(lambda: train_step.start_state(MODEL, config)))
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam"])
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, saver, name):
-    """Adam's moments are part of what goes on."""
-    rule = dataclasses.replace(CONFIG.optimiser, name=name, learning_rate=0.1)
-    config = dataclasses.replace(CONFIG, optimiser=rule)
+def test_a_killed_run_is_resumed_to_the_same_weights(tmp_path, saver):
+    """Of several replicas, with moments and a moving average: all of it is resumed."""
+    rule = dataclasses.replace(CONFIG.optimiser, name="adam", learning_rate=0.1)
+    config = dataclasses.replace(CONFIG, optimiser=rule, replicas=2, average_decay=0.5)
     whole = fit(tmp_path / "whole", saver, config)
 
     killed = killed_at(stream, 4)  # after the checkpoint at update 3, within epoch 2
@@ -79,7 +78,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, saver, name):
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path / "killed", saver, config, lambda p: killed(Position(0, 0)) if p == (0, 0) else iter_stop())
     again = fit(tmp_path / "killed", saver, config)
-    assert again.steps == whole.steps == 6
+    assert again.steps == whole.steps == 6 and again.replicas == whole.replicas
     assert [entry["step"] for entry in again.replicas[0].history] == [3, 6]
     ends = [final(tmp_path / name, config) for name in ("killed", "whole")]
     assert_close(*ends, "resumed training differs from uninterrupted")
@@ -143,7 +142,7 @@ def test_sigterm_at_the_end_is_not_forgotten(tmp_path, saver, loss):
 
     config = dataclasses.replace(CONFIG, epochs=1)
     with pytest.raises(SystemExit) as stopped:
-        fitting.fit(MODEL, fitting.Data(stream, 3), config, tmp_path, validate=preempted, save=saver)
+        loop.fit(MODEL, loop.Data(stream, 3), config, tmp_path, validate=preempted, save=saver)
     assert stopped.value.code == 143
     if np.isfinite(loss):
         assert fit(tmp_path, saver, config, data=lambda position: pytest.fail("it was saved, and finished")).steps == 3
@@ -176,10 +175,8 @@ def test_an_infinite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_p
 def test_a_validation_that_is_not_finite_is_no_early_stop(tmp_path, saver, patience):
     """The weights are lost; a run that ended as if all was well would be believed."""
     config = dataclasses.replace(CONFIG, patience=patience)
-    with pytest.raises(fitting.Diverged, match="validation loss nan after update 3"):
-        fitting.fit(
-            MODEL, fitting.Data(stream, 3), config, tmp_path, validate=lambda params: {"loss": np.nan}, save=saver
-        )
+    with pytest.raises(loop.Diverged, match="validation loss nan after update 3"):
+        loop.fit(MODEL, loop.Data(stream, 3), config, tmp_path, validate=lambda params: {"loss": np.nan}, save=saver)
     assert not (tmp_path / "best").exists()
 
 
@@ -258,7 +255,7 @@ def test_patience_stops_early(tmp_path, saver):
 
     rising.loss = 0.0
     config = dataclasses.replace(CONFIG, validate_every=1, patience=2, epochs=9)
-    found = fitting.fit(MODEL, fitting.Data(stream, 3), config, tmp_path, validate=rising, save=saver)
+    found = loop.fit(MODEL, loop.Data(stream, 3), config, tmp_path, validate=rising, save=saver)
     assert (found.steps, found.replicas[0].best_step) == (3, 1)
 
 
@@ -266,8 +263,8 @@ def test_bleu_picks_the_best_checkpoint(tmp_path, saver):
     """The highest, and not that of the lowest loss."""
     told = iter([{"loss": 3.0, "bleu": 10.0}, {"loss": 2.0, "bleu": 30.0}, {"loss": 1.0, "bleu": 20.0}])
     config = dataclasses.replace(CONFIG, epochs=3, validate_bleu=True)
-    data = fitting.Data(stream, 3)
-    found = fitting.fit(MODEL, data, config, tmp_path, validate=lambda params: next(told), save=saver)
+    data = loop.Data(stream, 3)
+    found = loop.fit(MODEL, data, config, tmp_path, validate=lambda params: next(told), save=saver)
     assert (found.replicas[0].best_step, found.replicas[0].best_value) == (6, 30.0)
     assert checkpoint.read_record(found.best)["metadata"]["step"] == 6
 
@@ -280,7 +277,7 @@ def test_the_average_is_validated_and_kept(tmp_path, saver):
         scored.append(jax.tree.map(np.asarray, params))
         return {"loss": -float(len(scored))}
 
-    fitting.fit(MODEL, fitting.Data(stream, 3), config, tmp_path, validate=noted, save=saver)
+    loop.fit(MODEL, loop.Data(stream, 3), config, tmp_path, validate=noted, save=saver)
     left = checkpoint.load_state(tmp_path / "last", jax.eval_shape(lambda: train_step.start_state(MODEL, config)))
     assert_close(scored[-1], left.average, "what was validated is not the average")
     for name in ("best", "last"):
@@ -317,6 +314,21 @@ def test_a_checkpoint_of_no_run_is_not_replaced(tmp_path, saver):
     saver(tmp_path / "best", params, metadata={"from": "hf"})
     with pytest.raises(UserError, match="a checkpoint that is of no training run"):
         fit(tmp_path, saver)
+
+
+def test_a_state_of_another_version_is_refused_in_one_line(tmp_path, saver):
+    """Its leaves have other names: such as those of an optimiser that was no chain."""
+    fit(tmp_path, saver, dataclasses.replace(CONFIG, max_steps=1))
+    record = checkpoint.read_record(tmp_path / "last")
+    record["state"] = {name.replace("optimiser/clip", "moments"): leaf for name, leaf in record["state"].items()}
+    files.write_json(tmp_path / "last" / "checkpoint.json", record)
+    assert fit(tmp_path, saver, dataclasses.replace(CONFIG, max_steps=1)).steps == 1, "a finished run needs no state"
+    record["metadata"]["run"]["finished"] = False
+    files.write_json(tmp_path / "last" / "checkpoint.json", record)
+    with pytest.raises(
+        UserError, match="^[^\n]*last: its training state is of another version .* with --start [^\n]*last"
+    ):
+        fit(tmp_path, saver, dataclasses.replace(CONFIG, max_steps=1))
 
 
 def test_a_file_system_without_locks_is_written_to(tmp_path, monkeypatch):
@@ -371,7 +383,7 @@ def test_a_misspelled_choice_is_not_the_default(tmp_path, saver, part, name, mes
 @pytest.mark.parametrize("order", ["AABC", "ABCA"])
 def test_compiling_is_no_training_time(tmp_path, saver, monkeypatch, order):
     """Whatever shapes come in which order."""
-    count, clock = fitting.performance.count_flops, Clock(monkeypatch)
+    count, clock = loop.performance.count_flops, Clock(monkeypatch)
 
     def slowly(*arguments):
         clock.busy()
@@ -383,7 +395,7 @@ def test_compiling_is_no_training_time(tmp_path, saver, monkeypatch, order):
             rows = len(made.weights) - "ABC".index(order[number])
             yield Position(0, number + 1), jax.tree.map(lambda leaf, rows=rows: leaf[:rows], made)
 
-    monkeypatch.setattr(fitting.performance, "count_flops", slowly)
+    monkeypatch.setattr(loop.performance, "count_flops", slowly)
     fit(tmp_path, saver, dataclasses.replace(CONFIG, max_steps=4, epochs=9), shapes)
     run = checkpoint.read_record(tmp_path / "last")["metadata"]["run"]
     assert clock.now > 180, "three shapes, three programs"

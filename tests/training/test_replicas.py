@@ -6,13 +6,12 @@ import functools
 import jax
 import numpy as np
 import pytest
-from updates import CONFIG, MODEL, SGD, V, assert_close, batch, killed_at, stream
+from updates import CONFIG, MODEL, SGD, V, assert_close, batch, stream
 
 from seqkd_jax import checkpoint, models
 from seqkd_jax.config import LossConfig, LSTMConfig, SequenceLSTMConfig
 from seqkd_jax.data import vocabulary
-from seqkd_jax.training import loop as fitting
-from seqkd_jax.training import train_step
+from seqkd_jax.training import loop, train_step
 from seqkd_jax.types import UserError
 
 R = 3
@@ -114,7 +113,7 @@ def validate(params):
 
 
 def fit(directory, save, config=MANY, data=stream, validate=validate, **options):
-    return fitting.fit(MODEL, fitting.Data(data, 3), config, directory, validate=validate, save=save, **options)
+    return loop.fit(MODEL, loop.Data(data, 3), config, directory, validate=validate, save=save, **options)
 
 
 VOCABULARIES = vocabulary.words([f"w{index}" for index in range(V - 4)])
@@ -217,17 +216,6 @@ def test_what_is_not_finite_is_never_the_best(tmp_path, saver):
 def test_all_diverged_is_an_error(tmp_path, saver):
     with pytest.raises(UserError, match="seed 5: loss inf.*update 2"):
         fit(tmp_path, saver, data=lambda position: stream(position, bad=2))
-
-
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, saver):
-    whole = fit(tmp_path / "whole", saver)
-    with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "killed", saver, data=killed_at(stream, 4))
-    again = fit(tmp_path / "killed", saver)
-    assert again.replicas == whole.replicas
-    like = jax.eval_shape(lambda: train_step.start_state(MODEL, MANY))
-    ends = [checkpoint.load_state(tmp_path / name / "last", like) for name in ("killed", "whole")]
-    assert_close(*ends, "resumed replicas differ from uninterrupted ones")
 
 
 def test_all_seeds_at_once_are_those_one_by_one(tmp_path, saver):
