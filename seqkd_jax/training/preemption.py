@@ -1,15 +1,15 @@
-"""SIGTERM, a preemption: noted when it comes, acted on where nothing is lost."""
+"""Preemption: a SIGTERM does not end a block at once; the block asks whether it came, saves and ends."""
 
 import signal
 import threading
 
 
 class stop_signal:
-    """A block that SIGTERM does not end at once. Yields a function: did it come?
+    """A block that SIGTERM does not end at once. Yields a function that says whether it came.
 
-    If it did, the block ends in SystemExit(143), also where it came too late to cut the work short, or where that ended
-    in an `instead_of`: what would be next, another arm of a study, must not begin. Outside the main thread, where
-    Python delivers no signals, nothing is noted.
+    If it came, the block ends in SystemExit(143), even if its work was already complete or ended in an `instead_of`:
+    what follows the block, such as another arm of a study, must not begin. Python delivers signals to the main thread
+    only; in another thread the function always says no.
     """
 
     def __init__(self, instead_of: type[Exception]):

@@ -85,7 +85,7 @@ def outcomes(run: RunState, config: TrainConfig) -> list[Outcome]:
 
 
 def metadata(config: TrainConfig, inputs: Mapping[str, str], run: RunState) -> dict:
-    """What a checkpoint of this run says of it."""
+    """What the checkpoints of a run hold beside its weights."""
     replicas = [{**replica._asdict(), "decay": replica.decay._asdict()} for replica in run.replicas]
     state = plain({**run._asdict(), "replicas": replicas})
     return {"config": settings.to_json(config), "inputs": dict(inputs), "step": run.step, "run": state}
@@ -100,17 +100,19 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-STEPS = f"step-{'[0-9]' * 7}"  # the checkpoints of `TrainConfig.keep`; what else is called step-… is nobody's
+STEPS = f"step-{'[0-9]' * 7}"  # the checkpoints of `TrainConfig.keep`, and nothing else
 
 
 def resume(directory: Path, config: TrainConfig, inputs: Mapping[str, str]) -> RunState:
     """The run that `directory` holds, or a new one; UserError if it holds another. What no run will use is removed."""
     last = directory / "last"
     left = [last, directory / "best", *sorted(directory.glob("epoch-*")), *sorted(directory.glob(STEPS))]
-    found = next((place for place in left if files.existing(place).exists()), None)
-    if found is not None:
-        _require_same(directory, checkpoint.read_record(found)["metadata"], config, inputs)
-    if found != last:  # nothing is there, or it was killed before last/ was, or that was deleted: it starts over
+    existing = next((place for place in left if files.existing(place).exists()), None)
+    if existing is not None:
+        _require_same(directory, checkpoint.read_record(existing)["metadata"], config, inputs)
+    if (
+        existing != last
+    ):  # nothing is there, or the run was killed before last/ was, or that was deleted: it starts over
         for old in directory.glob(STEPS):
             files.remove(old)
         _truncate(directory, 0)
@@ -143,10 +145,10 @@ def _require_same(directory: Path, stored: dict, config: TrainConfig, inputs: Ma
         if name not in FREE:
             raise UserError(f"{directory}: holds a run with {name}={old}, not {new}; use another directory")
     for key, value in inputs.items():
-        found = checkpoint.inputs_of(stored).get(key, value)
-        if found != value:
+        old = checkpoint.inputs_of(stored).get(key, value)
+        if old != value:
             raise UserError(
-                f"{directory}: holds a run with another {key} ({found[:12]}, not {value[:12]}); use another directory"
+                f"{directory}: holds a run with another {key} ({old[:12]}, not {value[:12]}); use another directory"
             )
 
 
@@ -163,20 +165,20 @@ def _finite_or_not(stored: dict) -> dict:
 LOGGED = {"step", "loss", "learning_rate", "gradient_norm"}  # of every line that is not a validation's
 
 
-def append_metrics(directory: Path, record: dict) -> None:
-    """One line of metrics.jsonl."""
+def append_metrics(directory: Path, line: dict) -> None:
+    """Add a line to metrics.jsonl."""
     with open(directory / "metrics.jsonl", "a", encoding="utf-8") as file:
-        file.write(files.json_line(plain(record)))
+        file.write(files.json_line(plain(line)))
 
 
 def _truncate(directory: Path, step: int) -> None:
-    """Forget metrics past the checkpoint: those updates are made again. UserError if others stand there."""
+    """Remove metrics past the checkpoint: those updates are made again. UserError if the file is of something else."""
     path = directory / "metrics.jsonl"
     if path.exists():
-        records = files.read_jsonl(path)
-        for number, record in enumerate(records, start=1):
-            ours = isinstance(record, dict) and isinstance(record.get("step"), int)
-            if not ours or not (record.get("validation") or record.keys() >= LOGGED):
+        lines = files.read_jsonl(path)
+        for number, line in enumerate(lines, start=1):
+            ours = isinstance(line, dict) and isinstance(line.get("step"), int)
+            if not ours or not (line.get("validation") or line.keys() >= LOGGED):
                 raise UserError(f"{path}, line {number}: not of a training run; use another directory")
-        kept = [record for record in records if record["step"] <= step]
+        kept = [line for line in lines if line["step"] <= step]
         files.write_text(path, "".join(map(files.json_line, kept)))

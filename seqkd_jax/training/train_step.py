@@ -124,7 +124,7 @@ def make_update(
     lift, each = _lifted(replicas), 0 if replicas.each_teacher else None
     apply = lift(functools.partial(_apply, rule, average), (0, 0, 0))
     teach = functools.partial(_teacher_features, teacher_model, teacher_dropout)
-    # A teacher's logits are found beside the student's, except those that replicas read one after the other: once.
+    # A teacher runs with its student; one that is common to replicas which run one after the other runs once for all.
     one_by_one = replicas.count > 1 and replicas.by == "map"
     common_teacher = teacher_model is not None and one_by_one and not (replicas.each_teacher or teacher_dropout)
     own_teacher = teacher_model is not None and not common_teacher
@@ -146,8 +146,8 @@ def make_update(
                 features = teach(teacher_params, teaching, batch, None, None, rows)
                 teaching = teacher_model.head(teacher_params, features)
             axes = (0, 0, each, each if teaching is not None else None, None, None)
-            found = lift(learn, axes)(state, settings, teacher_params, teaching, batch, rows)
-            return jax.tree.map(jnp.add, total, found), None
+            sums = lift(learn, axes)(state, settings, teacher_params, teaching, batch, rows)
+            return jax.tree.map(jnp.add, total, sums), None
 
         zero = jnp.zeros(jnp.shape(settings.learning_rate))
         nothing = (zero, zero, zero, jax.tree.map(jnp.zeros_like, state.params))
@@ -301,7 +301,7 @@ def settings(config: TrainConfig, rate: float | Sequence[float], active: bool | 
 
 def devices(count: int) -> tuple:
     """The first `count` devices of this host, 0: all. UserError if there are fewer."""
-    found = jax.local_devices()
-    if count > len(found):
-        raise UserError(f"devices={count}, but this machine has {len(found)}; use at most that, or 0 for all")
-    return tuple(found[: count or None])
+    available = jax.local_devices()
+    if count > len(available):
+        raise UserError(f"devices={count}, but this machine has {len(available)}; use at most that, or 0 for all")
+    return tuple(available[: count or None])

@@ -1,6 +1,7 @@
 """The chain against the definitions in NumPy float64; learning rates against optax's schedules and rules by hand."""
 
 import dataclasses
+from typing import get_args, get_type_hints
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from seqkd_jax.config import OptimiserConfig
 from seqkd_jax.training import optimizer
 from seqkd_jax.training.optimizer import Decay, after_epoch, learning_rate
+from seqkd_jax.types import UserError
 
 DIVISOR = 7.0
 CHAINS = {
@@ -96,8 +98,13 @@ def lion(config, g, kept, p, step):
 DIRECTIONS = {"sgd": lambda config, g, *_: g, "adam": adam, "adamw": adam, "adafactor": adafactor, "lion": lion}
 
 
+def choices(field):
+    return set(get_args(get_type_hints(OptimiserConfig)[field]))
+
+
 def test_every_optimiser_has_a_definition_here():
-    assert DIRECTIONS.keys() == optimizer.DIRECTIONS.keys() == {config.name for config, _ in CHAINS.values()}
+    assert DIRECTIONS.keys() == optimizer.DIRECTIONS.keys() == choices("name")
+    assert {config.name for config, _ in CHAINS.values()} == choices("name")
 
 
 @pytest.mark.parametrize("case", CHAINS)
@@ -220,3 +227,16 @@ def test_schedules_are_optax_s(name):
 
 def test_every_schedule_is_held_to_another():
     assert optimizer.SCHEDULES.keys() == OPTAX.keys() | {"inverse_sqrt"}, "optax has no inverse square root"
+    assert optimizer.SCHEDULES.keys() | {"paper"} == choices("schedule")
+
+
+@pytest.mark.parametrize(
+    ("name", "decay", "message"),
+    [
+        ("adam", 0.1, "weight_decay is 0.1: adam has no decoupled decay"),
+        ("adamw", 0.0, "weight_decay is 0.0: adamw needs"),
+    ],
+)
+def test_decay_and_name_that_do_not_fit(name, decay, message):
+    with pytest.raises(UserError, match=message):
+        OptimiserConfig(name, weight_decay=decay).validate()
