@@ -65,9 +65,9 @@ def add_l2(l2: float) -> optax.GradientTransformation:
     if not l2:
         return optax.identity()
 
-    def update(gradient, state, params, *, divisor, **_):
-        pull = 2 * l2 * divisor
-        return jax.tree.map(lambda g, p: g + pull * p if p.ndim > 1 else g, gradient, params), state
+    def update(updates, state, params=None, **scalars):
+        pull = 2 * l2 * scalars["divisor"]
+        return jax.tree.map(lambda g, p: g + pull * p if p.ndim > 1 else g, updates, params), state
 
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 
@@ -82,10 +82,11 @@ def divide_and_clip() -> optax.GradientTransformation:
     def init(params):
         return ClipState(jnp.zeros((), jnp.float32))
 
-    def update(gradient, state, params, *, divisor, clip_norm, **_):
-        norm = optax.tree.norm(gradient) / divisor
+    def update(updates, state, params=None, **scalars):
+        divisor, clip_norm = scalars["divisor"], scalars["clip_norm"]
+        norm = optax.tree.norm(updates) / divisor
         clip = jnp.where((clip_norm > 0) & (norm > clip_norm), clip_norm / norm, 1.0)
-        return jax.tree.map(lambda g: g * (clip / divisor), gradient), ClipState(norm)
+        return jax.tree.map(lambda g: g * (clip / divisor), updates), ClipState(norm)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -93,8 +94,8 @@ def divide_and_clip() -> optax.GradientTransformation:
 def scale_by_rate() -> optax.GradientTransformation:
     """From a direction to the update: times -`rate`."""
 
-    def update(direction, state, params, *, rate, **_):
-        return jax.tree.map(lambda d: -rate * d, direction), state
+    def update(updates, state, params=None, **scalars):
+        return jax.tree.map(lambda d: -scalars["rate"] * d, updates), state
 
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 
@@ -102,7 +103,7 @@ def scale_by_rate() -> optax.GradientTransformation:
 def hold_at_zero() -> optax.GradientTransformation:
     """Updates that make the weights of `held` exactly zero, whatever the links before have in mind for them."""
 
-    def update(updates, state, params, *, held=None, **_):
+    def update(updates, state, params=None, held=None, **_):
         if held is not None:
             updates = jax.tree.map(lambda u, p, hold: jnp.where(hold, -p, u), updates, params, held)
         return updates, state

@@ -128,8 +128,8 @@ def make_update(
     one_by_one = replicas.count > 1 and replicas.by == "map"
     common_teacher = teacher_model is not None and one_by_one and not (replicas.each_teacher or teacher_dropout)
     own_teacher = teacher_model is not None and not common_teacher
-    teacher_head = teacher_model.head if own_teacher else lambda _, logits: logits
-    gradient = functools.partial(_gradient, model, LOSSES[loss_name], teacher_head)
+    teacher_head = _as_given if teacher_model is None else teacher_model.head
+    gradient = functools.partial(_gradient, model, LOSSES[loss_name], teacher_head if own_teacher else _as_given)
 
     def learn(state, settings, teacher_params, teaching, batch, rows):
         if own_teacher:
@@ -144,7 +144,7 @@ def make_update(
                 teaching = jnp.moveaxis(teaching, -2, 0)  # [*pos,R,E]
             if common_teacher:
                 features = teach(teacher_params, teaching, batch, None, None, rows)
-                teaching = teacher_model.head(teacher_params, features)
+                teaching = teacher_head(teacher_params, features)
             axes = (0, 0, each, each if teaching is not None else None, None, None)
             sums = lift(learn, axes)(state, settings, teacher_params, teaching, batch, rows)
             return jax.tree.map(jnp.add, total, sums), None
@@ -179,6 +179,11 @@ def _lifted(replicas: Replicas) -> Callable:
         return one_by_one
 
     return lift
+
+
+def _as_given(params, logits):
+    """In the place of a head, where logits are there already."""
+    return logits
 
 
 def _teacher_features(model, with_dropout, params, cached, batch, step, settings, rows):
@@ -290,7 +295,7 @@ def settings(config: TrainConfig, rate: float | Sequence[float], active: bool | 
     rate, active: of several replicas one for each, or one for all.
     """
 
-    def each(value, dtype=np.float32):
+    def each(value: Any, dtype: Any = np.float32) -> Any:
         values = np.broadcast_to(np.asarray(value, dtype), config.replicas)
         return values if config.replicas > 1 else values[0]
 

@@ -102,8 +102,8 @@ def train_model(
     )
 
 
-def _greedy_bleu(vocabularies: vocabulary.Vocabularies, valid: Corpus, model: Translator, params: Any) -> dict:
-    """BLEU of greedy translations of the validation corpus."""
+def _greedy_bleu(vocabularies: vocabulary.Vocabularies, valid: Corpus, model: Any, params: Any) -> dict:
+    """BLEU of a translator's greedy translations of the validation corpus."""
     lines = translate_lines(System(model, params, vocabularies), valid.sources, Decoding(SearchConfig(beam=1)))
     outputs = [translation.text for translation in lines]
     references = metrics.metric_references(vocabularies, valid.targets)
