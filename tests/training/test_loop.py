@@ -341,7 +341,7 @@ def test_a_file_system_without_locks_is_written_to(tmp_path, monkeypatch):
 
 
 def test_two_processes_do_not_train_in_one_directory(tmp_path, saver):
-    with files.locked(tmp_path), pytest.raises(UserError, match="another process writes there"):
+    with files.locked(tmp_path), pytest.raises(UserError, match="another process is writing there"):
         fit(tmp_path, saver)
     fit(tmp_path, saver)
 
