@@ -273,7 +273,7 @@ class CorpusConfig(Settings):
     """Where sentence pairs come from; `path` may be a directory, a file or a data set of the hub (seqkd_jax/corpus)."""
 
     path: str = ""
-    """A directory with train/valid/test.<lang>, a TSV, JSONL or Parquet file, a hub name; empty: embedded language."""
+    """A directory with train/valid/test.<lang>, a TSV, JSONL or Parquet file, a hub name; empty: the toy language."""
     source: str = "en"
     """Source language: a file suffix, a column or a key of the `translation` feature."""
     target: str = "de"
@@ -456,7 +456,7 @@ class SearchConfig(Settings):
     """An EOS finishes its hypothesis if it is among the first K, or anywhere among the 2K best candidates of a step."""
     ended: Literal["replaced", "removed", "extended"] = "replaced"
     """A finished hypothesis's slot goes to the next of the 2K best candidates; or, with K candidates a step, is lost,
-    or is kept: the hypothesis goes on beyond its EOS, to no use (Kim & Rush's code)."""
+    or is kept: the hypothesis continues beyond its EOS, without effect (Kim & Rush's code)."""
     keep: Literal["best", "first"] = "best"
     """Of more than K finished hypotheses keep the best, or those that finished first."""
     at_limit: Literal["cut", "ranked", "forced_eos", "free_eos"] = "cut"

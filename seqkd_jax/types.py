@@ -9,38 +9,14 @@ blocks of positions or a map of representations exist without touching a model.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple
 
 # The four special ids, the same in every vocabulary (Kim & Rush's code has the same four).
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 
 
 class UserError(Exception):
-    """What the user can mend: one line that names the file or value, the line number if any, and the remedy."""
-
-
-def require_at_least(settings: Any, called: Callable[[str], str] = str, **least: float) -> None:
-    """UserError for a setting below what it must be at least. called: from a setting's name to how it is told."""
-    for name, wanted in least.items():
-        value = getattr(settings, name)
-        if value < wanted:
-            raise UserError(f"{called(name)} is {value}: it must be at least {wanted}")
-
-
-def require_shares(settings: Any, called: Callable[[str], str], *names: str) -> None:
-    """UserError for a setting outside [0, 1)."""
-    for name in names:
-        value = getattr(settings, name)
-        if not 0 <= value < 1:
-            raise UserError(f"{called(name)} is {value}: it must be at least 0 and below 1")
-
-
-def require_choices(settings: Any, called: Callable[[str], str] = str) -> None:
-    """UserError for a setting of a dataclass that its Literal does not have: a misspelled one is not the default."""
-    for name, hint in get_type_hints(type(settings)).items():
-        value = getattr(settings, name)
-        if get_origin(hint) is Literal and value not in get_args(hint):
-            raise UserError(f"{called(name)} is {value!r}: it must be one of {', '.join(map(str, get_args(hint)))}")
+    """An error that the user can correct: one line that names the file or value, the line number, and the remedy."""
 
 
 class Batch(NamedTuple):
@@ -72,7 +48,7 @@ class Translator(NamedTuple):
     head: Callable
     start: Callable  # (params, source [B,S], length) -> (memory, state), leaves [B,...]; length: steps at most, static
     # (params, token [B,K], memory, state [B,K,...], parents [B,K] | None)
-    #   -> (features [B,K,E], attention [B,K,S] | None, state); parents: the hypothesis of the state that each goes on
+    #   -> (features [B,K,E], attention [B,K,S] | None, state); parents: the hypothesis of the state that each extends
     step: Callable  # from, None: each from its own. A model knows the cheapest way to reorder what is its own
     # (params, inputs) -> weights on the source [B,H,T,S] of each layer; None: it has no layers and heads to tell apart
     attention: Callable | None = None

@@ -129,7 +129,7 @@ def exit_status(run: Callable[[], int], interrupted: str = "the same command con
         files.drop_output()
         return 141
     except OSError as error:
-        print(f"error: {files.said(error)}", file=sys.stderr)
+        print(f"error: {files.describe_error(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"interrupted; {interrupted}", file=sys.stderr)

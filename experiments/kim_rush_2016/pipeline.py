@@ -41,7 +41,7 @@ def data(workspace: Workspace) -> Path:
         counts = {}
         for split, number in zip(SPLITS, scale.toy or (None,) * 3, strict=True):
             if scale.toy:
-                pairs = corpus.embedded(number, split, scale.seed)
+                pairs = corpus.toy_pairs(number, split, scale.seed)
             else:
                 pairs = corpus.load_split(CorpusConfig(str(workspace.data), *scale.languages), split)
             counts[split] = {"pairs": len(pairs.sources), "sha256": corpus.fingerprint(pairs)}
@@ -57,7 +57,7 @@ def data(workspace: Workspace) -> Path:
 
 @functools.cache
 def _first_sentences(seed: int) -> str:
-    return corpus.fingerprint(corpus.embedded(200, "train", seed))
+    return corpus.fingerprint(corpus.toy_pairs(200, "train", seed))
 
 
 def read(workspace: Workspace, directory: Path, split: str) -> corpus.Corpus:

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "seqkd") -> None
     except UserError as error:  # of a file that --config names
         sys.exit(_report(program, str(error), 2))
     except OSError as error:
-        sys.exit(_report(program, files.said(error), 2))
+        sys.exit(_report(program, files.describe_error(error), 2))
     sys.exit(_exit_code(_run, command, program))
 
 
@@ -154,7 +154,7 @@ def _exit_code(run: Callable[[Any], None], command: Any, program: str) -> int:
         files.drop_output()
         return 141
     except OSError as error:
-        return _report(program, files.said(error), 2)
+        return _report(program, files.describe_error(error), 2)
 
 
 def _report(program: str, message: str, code: int) -> int:

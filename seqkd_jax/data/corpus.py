@@ -19,9 +19,9 @@ from seqkd_jax.data import readers
 from seqkd_jax.data.readers import Split, read_lines
 from seqkd_jax.types import UserError
 
-__all__ = ["Corpus", "Split", "embedded", "fingerprint", "hold_out", "load_split", "mix", "read_lines", "take"]
+__all__ = ["Corpus", "Split", "fingerprint", "hold_out", "load_split", "mix", "read_lines", "take", "toy_pairs"]
 
-EMBEDDED = {"train": 10_000, "valid": 300, "test": 500}  # sentence pairs of the toy language in each split
+TOY_PAIRS = {"train": 10_000, "valid": 300, "test": 500}  # sentence pairs of the toy language in each split
 
 
 class Corpus(NamedTuple):
@@ -46,7 +46,7 @@ def load_split(config: CorpusConfig, split: Split) -> Corpus:
         _only_train(name, split)
         return _corpus(readers.parallel(Path(config.source_file), Path(config.target_file), config), config, name)
     if not config.path:
-        return embedded(EMBEDDED[split], split)
+        return toy_pairs(TOY_PAIRS[split], split)
     if path.is_dir():
         return _corpus(readers.directory(path, split, config), config, f"{path}, split {split}")
     if path.is_file():
@@ -55,7 +55,7 @@ def load_split(config: CorpusConfig, split: Split) -> Corpus:
     return _corpus(readers.hub(config, split), config, f"{path}, split {split}")
 
 
-def embedded(count: int, split: Split, seed: int = 0) -> Corpus:
+def toy_pairs(count: int, split: Split, seed: int = 0) -> Corpus:
     """`count` sentence pairs of the toy language."""
     from seqkd_jax.data import toy  # imported late: most corpora do without
 

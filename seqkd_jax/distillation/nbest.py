@@ -107,9 +107,9 @@ def _write_shard(found: NBest, number: int, lists: Iterator[Translation]) -> Non
         row = {"source": source, "hypotheses": [candidate._asdict() for candidate in candidates]}
         rows.append(json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n")  # ASCII: no other line breaks in it
     data = gzip.compress("".join(rows).encode("utf-8"), mtime=0)
-    voucher = {"identity": _identity(found, number), "sha256": files.sha256_bytes(data), "lines": len(rows)}
+    checksum = {"identity": _identity(found, number), "sha256": files.sha256_bytes(data), "lines": len(rows)}
     files.write_bytes(_shard(found, number), data)
-    files.write_json(_shard(found, number).with_suffix(".json"), voucher)
+    files.write_json(_shard(found, number).with_suffix(".json"), checksum)
 
 
 def _whole(found: NBest, number: int) -> bytes | None:
@@ -117,12 +117,12 @@ def _whole(found: NBest, number: int) -> bytes | None:
     path = _shard(found, number)
     try:
         data = path.read_bytes()
-        voucher = files.read_json(path.with_suffix(".json"))
+        checksum = files.read_json(path.with_suffix(".json"))
     except (FileNotFoundError, UserError):
         return None
     lines = len(found.shards[number])
     expected = {"identity": _identity(found, number), "sha256": files.sha256_bytes(data), "lines": lines}
-    return data if voucher == expected else None
+    return data if checksum == expected else None
 
 
 def _one_line(text: str) -> str:

@@ -215,7 +215,7 @@ def require_replaceable(directory: Path | str, holds: Sequence[str]) -> None:
         )
 
 
-def said(error: OSError) -> str:
+def describe_error(error: OSError) -> str:
     """One line for an error of the operating system, such as a full disk, which names no file."""
     return f"{error.filename or 'reading or writing'}: {error.strerror or error}"
 

@@ -95,8 +95,8 @@ def test_the_embedded_language_is_the_default(monkeypatch):
     monkeypatch.setitem(corpus.EMBEDDED, "valid", 20)
     found = corpus.load_split(CONFIG, "valid")
     assert len(found.sources) == len(found.targets) == 20
-    assert corpus.embedded(9, "valid").sources == found.sources[:9] != corpus.embedded(9, "valid", seed=1).sources
-    assert not set(found.sources) & set(corpus.embedded(50, "train").sources)
+    assert corpus.toy_pairs(9, "valid").sources == found.sources[:9] != corpus.toy_pairs(9, "valid", seed=1).sources
+    assert not set(found.sources) & set(corpus.toy_pairs(50, "train").sources)
 
 
 def test_two_named_files_and_windows_line_ends(tmp_path):

@@ -17,7 +17,7 @@ from seqkd_jax.config import (
 from seqkd_jax.data import batches, corpus, vocabulary
 from seqkd_jax.training import teacher_cache, train_step
 
-PAIRS = corpus.embedded(30, "train", 1)
+PAIRS = corpus.toy_pairs(30, "train", 1)
 CONFIG = BatchConfig(tokens=0, sentences=8, buckets=2)
 WORDS = vocabulary.learn(
     PAIRS.sources, PAIRS.targets, VocabularyConfig("words", 200, joint=False, tokenizer="pretokenised")

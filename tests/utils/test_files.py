@@ -200,7 +200,7 @@ def test_what_is_removed_does_not_come_back(tmp_path):
 
 
 def test_what_the_system_refuses_is_one_line():
-    assert files.said(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) == "reading or writing: No space left on device"
-    assert (
-        files.said(FileNotFoundError(errno.ENOENT, "No such file or directory", "x")) == "x: No such file or directory"
-    )
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert files.describe_error(full) == "reading or writing: No space left on device"
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "x")
+    assert files.describe_error(missing) == "x: No such file or directory"
