@@ -1,7 +1,7 @@
 """Minimum Bayes risk decoding: choose the hypothesis that is most similar to the others, not the most probable one.
 
 The hypotheses stand in for all translations (Kumar & Byrne 2004 with an n-best list, Eikema & Aziz 2020 with samples):
-each is judged by its expected similarity to what the model might have produced. Text only, after the search, on the host.
+each is judged by its expected similarity to what the model might have produced. Text only, after the search.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -90,9 +90,9 @@ def test_every_form_gives_the_same_pairs(tmp_path, form, capfd):
                 corpus.load_split(replace(CONFIG, path=str(file)), "valid")
 
 
-def test_the_embedded_language_is_the_default(monkeypatch):
+def test_the_toy_language_is_the_default(monkeypatch):
     """The first sentences are the same however many are drawn, and no source is in two splits."""
-    monkeypatch.setitem(corpus.EMBEDDED, "valid", 20)
+    monkeypatch.setitem(corpus.TOY_PAIRS, "valid", 20)
     found = corpus.load_split(CONFIG, "valid")
     assert len(found.sources) == len(found.targets) == 20
     assert corpus.toy_pairs(9, "valid").sources == found.sources[:9] != corpus.toy_pairs(9, "valid", seed=1).sources
