@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 import tyro  # noqa: E402
 
 from seqkd_jax.cli import main  # noqa: E402
+from seqkd_jax.utils.settings import Range  # noqa: E402
 
 PAGE = ROOT / "docs" / "command-line.md"
 HEAD = """# Command line
@@ -53,20 +54,27 @@ class Option(typing.NamedTuple):
 
 
 def texts(kind: type) -> dict[str, str]:
-    """The string under each field of a dataclass."""
+    """The string under each field of a dataclass, of those that it inherits too."""
+    if not dataclasses.is_dataclass(kind):
+        return {}
+    found = {name: text for base in kind.__bases__ for name, text in texts(base).items()}
     (body,) = ast.parse(inspect.getsource(kind)).body
-    found = {}
     for field, below in zip(body.body, body.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
             found[field.target.id] = " ".join(str(below.value.value).split())
     return found
 
 
+def bounds(limits: Range) -> str:
+    """A range; without its end where that is only what the program can hold."""
+    return str(limits) if limits.most <= 65_536 else str(limits).split(" to ")[0] + ", or 0" * limits.or_zero
+
+
 def values(hint) -> str:
     """What may be given for a type."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
-        return values(parts[0])
+        return values(parts[0]) + "".join(f" {bounds(part)}" for part in parts[1:] if isinstance(part, Range))
     if origin is typing.Literal:
         return ", ".join(f"`{part}`" for part in parts)
     if origin in (typing.Union, types.UnionType):
@@ -94,6 +102,7 @@ def rows(kind: type, prefix: str) -> tuple[list[Option], list[tuple[type, str]]]
     said = texts(kind)
     for field in dataclasses.fields(kind):
         hint, marks = hints[field.name], ()
+        given = hint  # with its range
         if typing.get_origin(hint) is typing.Annotated:
             hint, *marks = typing.get_args(hint)
         renamed = next((mark.name for mark in marks if getattr(mark, "name", None) is not None), None)
@@ -101,11 +110,13 @@ def rows(kind: type, prefix: str) -> tuple[list[Option], list[tuple[type, str]]]
         if dataclasses.is_dataclass(hint):
             inside.append((hint, f"{prefix}{name}." if name else prefix))
             continue
+        if tyro.conf.Suppress in marks:
+            continue
         positional = tyro.conf.Positional in marks
         text = said.get(field.name, "")
         if tyro.conf.UseAppendAction in marks:
             text = text or "May be given several times."
-        own.append(Option(name if positional else f"--{prefix}{name}", values(hint), told(field.default), text))
+        own.append(Option(name if positional else f"--{prefix}{name}", values(given), told(field.default), text))
     return own, inside
 
 

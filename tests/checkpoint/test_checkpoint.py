@@ -200,6 +200,19 @@ def test_missing_and_not_a_checkpoint(tmp_path, saved):
         checkpoint.load(tmp_path / "empty")
 
 
+def test_a_checkpoint_of_an_older_version_has_the_same_fingerprint(saved):
+    """One from before a field with a default was added; its configuration is spelled out in the file."""
+    before = checkpoint.fingerprint(saved)
+    record = checkpoint.read_record(saved)
+    assert record["model"]["input_feeding"] is True and record["model"]["dropout"] == CONFIG.dropout
+    edit(saved, lambda record: record["model"].pop("input_feeding"))
+    assert checkpoint.fingerprint(saved) == before
+    found = checkpoint.load(saved)
+    assert found.model_config == CONFIG and found.fingerprint == before
+    edit(saved, lambda record: record["model"].update(dropout=0.25))
+    assert checkpoint.fingerprint(saved) != before
+
+
 def edit(path, change):
     record = json.loads((path / "checkpoint.json").read_text())
     change(record)

@@ -1,9 +1,11 @@
 """Stages: made once, whole, by identity; killed and damaged ones."""
 
+import dataclasses
 import multiprocessing
 import os
 import threading
 import time
+from typing import Annotated
 
 import pytest
 
@@ -11,7 +13,9 @@ from experiments.core import stages
 from experiments.core.study import Workspace, evaluate_arms
 from experiments.kim_rush_2016.scales import named, rows
 from experiments.kim_rush_2016.study import STUDY
+from seqkd_jax.config import SearchConfig
 from seqkd_jax.types import UserError
+from seqkd_jax.utils.settings import Range
 
 
 class Counted:
@@ -77,6 +81,18 @@ def test_a_part_of_a_stage_is_an_input_too(tmp_path):
     assert stages.content_hash(same / "inner") == stages.content_hash(above / "inner"), "where it lies"
     with pytest.raises(UserError, match="no such input"):
         stages.content_hash(tmp_path / "absent")
+
+
+def test_a_field_that_is_added_to_the_settings_makes_no_other_stage(tmp_path):
+    added = [("added", Annotated[int, Range(0, 9)], 3)]
+    newer = dataclasses.make_dataclass("SearchConfig", added, bases=(SearchConfig,), frozen=True)
+    make = Counted()
+    stages.stage("s", [SearchConfig(beam=3), "x"], {}, make, tmp_path)
+    stages.stage("s", [newer(beam=3), "x"], {}, make, tmp_path)
+    assert make.calls == 1
+    stages.stage("s", [newer(beam=3, added=4), "x"], {}, make, tmp_path)
+    stages.stage("s", [SearchConfig(beam=4), "x"], {}, make, tmp_path)
+    assert make.calls == 3
 
 
 def test_a_killed_stage_starts_clean_or_goes_on(tmp_path):

@@ -308,6 +308,23 @@ def test_what_is_left_without_last_is_not_another_run_s(tmp_path, saver):
     assert not (tmp_path / "step-9999999").exists() and (tmp_path / "step-averaged").exists()
 
 
+def test_a_run_goes_on_under_a_version_that_has_more_settings(tmp_path, saver):
+    """What is stored lacks a field, also one inside another; that differs only if it is set."""
+    fit(tmp_path, saver)
+    path = tmp_path / "last" / "checkpoint.json"
+    record = json.loads(path.read_text())
+    del record["metadata"]["config"]["patience"], record["metadata"]["config"]["optimiser"]["l2"]
+    path.write_text(json.dumps(record))
+    assert fit(tmp_path, saver).steps == 6
+    changed = dataclasses.replace(CONFIG, optimiser=dataclasses.replace(CONFIG.optimiser, l2=0.5))
+    with pytest.raises(UserError, match="holds a run with optimiser.l2=0.0, not 0.5"):
+        fit(tmp_path, saver, changed)
+    record["metadata"]["config"]["optimiser"]["l3"] = 1
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match="holds a run whose optimiser.l3: there is no such setting"):
+        fit(tmp_path, saver)
+
+
 def test_a_checkpoint_of_no_run_is_not_replaced(tmp_path, saver):
     """Such as one that was imported there."""
     params = train_step.start_state(MODEL, CONFIG).params

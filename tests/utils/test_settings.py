@@ -10,6 +10,7 @@ import pytest
 
 from seqkd_jax import config
 from seqkd_jax.config import BatchConfig, CNNConfig, LSTMConfig, OptimiserConfig, SearchConfig, TrainConfig
+from seqkd_jax.decoding import Decoding
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import settings
 from seqkd_jax.utils.settings import Range, Settings
@@ -18,7 +19,7 @@ CONFIGS = [
     kind
     for kind in vars(config).values()
     if isinstance(kind, type) and issubclass(kind, Settings) and dataclasses.is_dataclass(kind)
-]
+] + [Decoding]  # its identity is that of n-best shards
 
 
 def extended(kind):
