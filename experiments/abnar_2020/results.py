@@ -118,7 +118,7 @@ def _ran(workspace: Workspace, arm: Arm) -> dict:
         return {}
     run = pipeline.training(workspace, arm)
     how = stages.read_manifest(run)
-    ran = {"commit": how["commit"], "commits": stages.commits_of(how)}
+    ran = {"commit": how["commit"], "commits": how["commits"]}
     return ran | {"seconds": how["seconds"], "resumed": how["resumed"], **files.read_json(run / "summary.json")}
 
 

@@ -18,7 +18,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from experiments.core import report
 from experiments.core.tables import Section, Table
 
 REPRODUCED, DIRECTION, FAILED, NOT_RUN = "reproduced", "direction only", "not reproduced", "not run"
@@ -91,17 +90,6 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Interval:
 def _mean_and_variance(values: Sequence[float]) -> tuple[float, float]:
     mean = math.fsum(values) / len(values)
     return mean, math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-
-
-def markdown(claims: Sequence[Claim]) -> str:
-    """The table of the claims."""
-    head = ["about", "claim", "paper", "here", "seeds", "95% interval", "verdict"]
-    rows = [
-        [claim.about, claim.text, claim.published or "–", claim.measured or "–", _seeds(claim), _interval(claim)]
-        + [claim.verdict]
-        for claim in claims
-    ]
-    return "\n".join(report.markdown(head, rows, left=len(head)))
 
 
 def section(claims: Sequence[Claim]) -> Section:

@@ -166,8 +166,7 @@ def page(runs: Sequence[Run], root: Path) -> str:
 
 def _found(run: Run) -> list[str]:
     """The main effects, then how many claims held, and which did not."""
-    counts = {verdict: [claim for claim in run.claims if claim.verdict == verdict] for verdict in claims.VERDICTS}
-    failed = [f"{claim.about}: {claim.text} ({claim.measured})" for claim in counts[claims.FAILED]]
+    failed = [f"{claim.about}: {claim.text}" for claim in run.claims if claim.verdict == claims.FAILED]
     points = [*run.study.findings(run.results), f"{claims.summary(run.claims)}."]
     return [*points, *([f"Not reproduced: {'; '.join(failed)}."] if failed else [])]
 

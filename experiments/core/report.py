@@ -4,13 +4,11 @@ import datetime
 import html
 import platform
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from experiments.core import measure, stages
 from experiments.core.tables import Section, Table
-from seqkd_jax.types import UserError
-from seqkd_jax.utils import files
 
 DAGGER = "†"  # a published number from memory
 
@@ -27,16 +25,6 @@ def what_ran(data: Mapping[str, str]) -> dict:
         "host_cpu": host_cpu(),
         "data": dict(data),
     }
-
-
-def read(path: Path, study: str, written: Collection[str]) -> dict:
-    """A results.json of that study, each of whose arms has what `written` names; UserError for what is none."""
-    found = files.read_json(path)
-    if not isinstance(found, dict) or found.get("study") != study or not isinstance(found.get("arms"), list):
-        raise UserError(f"{path}: no results.json of {study}; name one that this study has written")
-    if not all(isinstance(arm, dict) and arm.keys() >= set(written) for arm in found["arms"]):
-        raise UserError(f"{path}: lacks what a results.json of this study has, or is of an old form; make it anew")
-    return found
 
 
 def short_commit(results: Mapping) -> str:
@@ -58,21 +46,6 @@ def host_cpu() -> str:
     return f"{name}, {cores} cores"
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    """The lines of a table, aligned, so that they are readable as they are; the first `left` columns are text."""
-    widths = [max(2, *(len(row[column]) for row in [head, *rows])) for column in range(len(head))]  # "-:" takes two
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    rule = ["-" * width if column < left else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
-    return [line(head), line(rule), *map(line, rows)]
-
-
 def to_markdown(sections: Iterable[Section], level: int = 2) -> str:
     """Sections as Markdown whose tables are readable as they are; level: of the headings."""
     parts = []
@@ -81,11 +54,23 @@ def to_markdown(sections: Iterable[Section], level: int = 2) -> str:
         parts += map(_escaped, section.text)
         parts += ["\n".join(f"- {_escaped(point)}" for point in section.points)] if section.points else []
         if section.table:
-            cells = [[_escaped(cell).replace("|", "\\|") for cell in row] for row in section.table.rows]
-            parts.append("\n".join(markdown(section.table.columns, cells, section.table.left)))
+            parts.append(_markdown_table(section.table))
             parts += ["\n".join(f"- {_escaped(note)}" for note in section.table.notes)] if section.table.notes else []
         parts += [f"![{shown}]({path})" for shown, path in section.images]
     return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    """Aligned, so that it is readable as it is."""
+    rows = [table.columns, *([_escaped(cell).replace("|", "\\|") for cell in row] for row in table.rows)]
+    widths = [max(2, *map(len, column)) for column in zip(*rows, strict=True)]  # "-:" takes two
+    left = [column < table.left for column in range(len(widths))]
+    rule = ["-" * width if words else "-" * (width - 1) + ":" for words, width in zip(left, widths, strict=True)]
+    aligned = [
+        [f"{cell:{'<' if words else '>'}{width}}" for cell, words, width in zip(row, left, widths, strict=True)]
+        for row in (rows[0], rule, *rows[1:])
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in aligned)
 
 
 def _escaped(text: str) -> str:

@@ -87,11 +87,6 @@ def read_manifest(directory: Path | str) -> dict:
     return files.read_json(Path(directory) / MANIFEST)
 
 
-def commits_of(manifest: dict) -> list[str]:
-    """The commits of all runs that worked on a stage; of stages made before these were kept the last."""
-    return manifest.get("commits", [manifest["commit"]])
-
-
 def verify(directory: Path) -> None:
     """UserError, naming the file and the remedy, unless a finished stage holds just what its manifest says."""
     listed = read_manifest(directory)["files"]

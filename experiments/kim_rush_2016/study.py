@@ -77,7 +77,7 @@ def _entry(workspace: Workspace, row: Row, directory: Path, compared: dict) -> d
             "corpus": row.arm.corpus,
             "loss": row.arm.loss,
             "config": asdict(config),
-            "commits": stages.commits_of(how),
+            "commits": how["commits"],
             "seconds": how["seconds"],
             **files.read_json(run / "summary.json"),
         },

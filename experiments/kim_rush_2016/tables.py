@@ -136,8 +136,10 @@ def _notes(results: dict) -> list[str]:
 def headline(results: dict) -> Headline:
     """Data, models and epochs; the effect of Seq-KD."""
     models = dict.fromkeys(arm["model"] for arm in results["arms"] if ROLES[arm["arm"]] != "transformer")
-    alone = [arm["training"]["config"]["epochs"] for arm in results["arms"] if arm["arm"] in (TEACHER, BASELINE)]
-    data = f"{DATA.get(results['scale'], results['scale'])}, {'+'.join(map(str, alone))} epochs"
+    epochs = {arm["arm"]: arm["training"]["config"]["epochs"] for arm in results["arms"]}
+    roles = {"teacher": epochs.get(TEACHER), "student": epochs.get(BASELINE)}
+    trained = ", ".join(f"{role} {count}" for role, count in roles.items() if count)
+    data = f"{DATA.get(results['scale'], results['scale'])}: {trained} epochs"
     effects = [f"Seq-KD {_gain(seq_kd, baseline)} BLEU" for seq_kd, baseline in _students(results)]
     return Headline(data, f"LSTM {' to '.join(models)}", "; ".join(effects) or "–")
 

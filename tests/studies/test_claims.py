@@ -13,7 +13,7 @@ from experiments.core.claims import (
     REPRODUCED,
     VERDICTS,
     Claim,
-    markdown,
+    section,
     summary,
     together,
     verdict,
@@ -93,7 +93,7 @@ def test_the_table_and_the_summary():
         Claim("A", "beats B", "0.9 against 0.8", "0.95 against 0.90 (+0.05)", 3, (0.04, 0.06), REPRODUCED),
         Claim("A", "beats C", "", "", 0, None, NOT_RUN),
     ]
-    head, _, first, second = ([cell.strip() for cell in line.split("|")[1:-1]] for line in markdown(claims).split("\n"))
+    head, (first, second), *_ = section(claims).table
     assert head[:2] == ["about", "claim"] and head[-1] == "verdict"
     assert first[2:] == ["0.9 against 0.8", "0.95 against 0.90 (+0.05)", "3", "[+0.0400, +0.0600]", REPRODUCED]
     assert second[2:] == ["–", "–", "–", "–", NOT_RUN]
