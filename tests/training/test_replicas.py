@@ -6,7 +6,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from updates import CONFIG, MODEL, SGD, V, assert_close, batch, stream
+from updates import CONFIG, MODEL, V, assert_close, batch, stream
 
 from seqkd_jax import checkpoint, models
 from seqkd_jax.config import LossConfig, LSTMConfig, SequenceLSTMConfig
@@ -250,24 +250,6 @@ def test_what_cannot_be(tmp_path, saver):
         select(found.best, 3)
     with pytest.raises(UserError, match="holds a run with replicas=3, not 1"):
         fit(tmp_path / "many", saver, dataclasses.replace(MANY, epochs=1, replicas=1))
-
-
-@slow
-def test_l2_pulls_matrices_only():
-    model = models.build(LSTMConfig(layers=2, size=8, dropout=0.0), 11, 11)
-    still = dataclasses.replace(SGD, l2=0.1, clip_norm=0.0)
-    config = dataclasses.replace(CONFIG, optimiser=still)
-    plain = dataclasses.replace(config, optimiser=dataclasses.replace(still, l2=0.0))
-    device = tuple(jax.local_devices()[:1])
-    ends = []
-    for one in (config, plain):
-        update = train_step.make_update(model, "nll", train_step.static_rule(one.optimiser), False, None, device)
-        before = train_step.start_state(model, one)
-        kept = jax.tree.map(np.asarray, before.params)
-        state = train_step.replicate(before, device)
-        ends.append(update(state, *train_step.arrange(batch(0), 1, 1), train_step.settings(one, 0.5), None)[0].params)
-    expected = jax.tree.map(lambda end, p: end - 0.5 * 2 * 0.1 * p if p.ndim > 1 else end, ends[1], kept)
-    assert_close(ends[0], expected, "l2 adds 2 * l2 * p to the gradient of every matrix")
 
 
 def test_no_update_is_made_for_nobody(tmp_path, saver, capfd):

@@ -4,12 +4,11 @@ import dataclasses
 
 import jax
 import numpy as np
-import optax
 import pytest
 from updates import CONFIG, MODEL, ROWS, SGD, T, V, assert_close, batch
 
 from seqkd_jax import models
-from seqkd_jax.config import LossConfig, LSTMConfig, OptimiserConfig
+from seqkd_jax.config import LossConfig, LSTMConfig
 from seqkd_jax.training import train_step
 from seqkd_jax.utils import progress
 
@@ -96,22 +95,6 @@ def test_l2_pulls_on_matrices():
     assert any(leaf.ndim == 1 for leaf in jax.tree.leaves(before)), "the example needs biases"
     after, _ = updated(updates=1, config=config)
     assert_close(after.params, jax.tree.map(lambda p, g: p - 0.5 * g, before, pulled), "one step written out")
-
-
-def test_adam_is_optax_s():
-    """With moments and epsilon of its own, which a default would not have; bias correction shows in the first steps."""
-    rule = OptimiserConfig("adam", 0.5, "constant", 0, b1=0.5, b2=0.7, epsilon=1e-2, clip_norm=0.0)
-    config = dataclasses.replace(CONFIG, optimiser=rule)
-    adam = optax.adam(0.5, b1=0.5, b2=0.7, eps=1e-2)
-    params = train_step.start_state(MODEL, config).params
-    moments = adam.init(params)
-    for step in range(2):
-        made = batch(step)
-        gradient = gradient_of_the_mean(made, params, made.weights.sum(), step)
-        steps, moments = adam.update(gradient, moments, params)
-        params = optax.apply_updates(params, steps)
-    for a, b in zip(*map(jax.tree.leaves, (updated(config=config)[0].params, params)), strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-4, atol=2e-5)
 
 
 def test_runs_that_differ_in_scalars_share_one_program():
