@@ -17,10 +17,11 @@ from typing import NamedTuple
 import tyro
 
 from experiments.core import claims, report
-from experiments.core.study import Study, exit_status, read, report_sections
+from experiments.core.study import Study, read, report_sections
 from experiments.core.tables import Section
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
+from seqkd_jax.utils.exits import exit_status
 
 STUDIES = ("kim_rush_2016", "abnar_2020")  # whose `study` module has a STUDY; in the order of the README's table
 ROOT = Path(__file__).parents[2]

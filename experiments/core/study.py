@@ -32,6 +32,7 @@ from experiments.core import claims, dry_run, report, stages
 from experiments.core.tables import Section
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
+from seqkd_jax.utils.exits import exit_status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,32 +109,13 @@ class Headline(NamedTuple):
 def main(study: Study, arguments: Sequence[str] | None = None) -> int:
     """Run a study's command. Exit status: 0 done, 1 too many compilations, 2 an error that the user can mend."""
     options = tyro.cli(study.options, args=arguments, prog=f"python -m experiments.{study.name}")
-    if options.render:
-        return exit_status(lambda: render(study, options.render))
-    return exit_status(lambda: max([_run(study, options, *named) for named in study.scales(options).items()]))
 
+    def run() -> int:
+        if options.render:
+            return render(study, options.render)
+        return max([_run(study, options, *named) for named in study.scales(options).items()])
 
-def exit_status(run: Callable[[], int], interrupted: str = "the same command continues from here") -> int:
-    """That of `run`; 2 for an error that the user can mend, 130 if interrupted, each told in one line; 141 if whoever
-    reads the output went away.
-    """
-    try:
-        status = run()
-        if sys.stdout is not None:  # it is where it was closed
-            sys.stdout.flush()
-        return status
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # `| head`
-        files.drop_output()
-        return 141
-    except OSError as error:
-        print(f"error: {files.describe_error(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"interrupted; {interrupted}", file=sys.stderr)
-        return 130
+    return exit_status(run, interrupted="interrupted; the same command continues from here")
 
 
 def _run(study: Study, options: Options, name: str, scale: Any) -> int:

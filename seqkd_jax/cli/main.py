@@ -18,8 +18,7 @@ import tyro
 
 from seqkd_jax import __version__
 from seqkd_jax.cli import checks, commands, options
-from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress, settings
+from seqkd_jax.utils import exits, files, progress, settings
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "train": (options.Train, commands.train),
@@ -41,14 +40,19 @@ def main(arguments: Sequence[str] | None = None, program: str = "seqkd") -> None
     if given == ["--version"]:
         print(f"seqkd {__version__}")
         sys.exit(0)
-    try:
+
+    def run() -> int:
         with _broken_pipe_exits(), _errors_in_one_line(program):
             command = _parse(given, program)
-    except UserError as error:  # of a file that --config names
-        sys.exit(_report(program, str(error), 2))
-    except OSError as error:
-        sys.exit(_report(program, files.describe_error(error), 2))
-    sys.exit(_exit_code(_run, command, program))
+        progress.count_compilations()
+        _run(command)
+        count = progress.compilations()
+        if count:
+            seconds = sum(seconds for _, seconds in progress.compiled())
+            progress.log(f"{count} programs compiled in {progress.duration(seconds)}")
+        return 0
+
+    sys.exit(exits.exit_status(run, program=program))
 
 
 def _run(command: Any) -> None:
@@ -81,7 +85,7 @@ def _stored(given: Sequence[str]) -> Any:
     """The settings in the file that --config names; None without it."""
     kind = COMMANDS[given[0]][0] if given and given[0] in COMMANDS else None
     if kind and issubclass(kind, options.Repeatable):
-        for word, following in zip(given[1:], [*given[2:], ""], strict=True):
+        for word, following in zip(given[1:], [*given[2:], ""], strict=False):
             if word == "--config" and following or word.startswith("--config="):
                 from seqkd_jax.checkpoint import run_config
 
@@ -116,7 +120,7 @@ def _errors_in_one_line(program: str) -> Iterator[None]:
             text = " ".join(message)
             text = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", text)
             text = re.sub("could not convert string to float: (.*)", r"\1 is not a number", text)
-            _report(program, text + also, 2)
+            exits.report(program, text + also, 2)
         raise
 
 
@@ -132,34 +136,6 @@ def _broken_pipe_exits() -> Iterator[None]:
     except BrokenPipeError:
         files.drop_output()
         sys.exit(141)
-
-
-def _exit_code(run: Callable[[Any], None], command: Any, program: str) -> int:
-    """Run a command, return its exit code. A UserError or OSError becomes one line, other exceptions are our bugs."""
-    try:
-        progress.count_compilations()
-        run(command)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        count = progress.compilations()
-        if count:
-            seconds = sum(seconds for _, seconds in progress.compiled())
-            progress.log(f"{count} programs compiled in {progress.duration(seconds)}")
-        return 0
-    except UserError as error:
-        return _report(program, str(error), 2)
-    except KeyboardInterrupt:
-        return _report(program, "interrupted", 130)
-    except BrokenPipeError:  # as in `| head`: not an error
-        files.drop_output()
-        return 141
-    except OSError as error:
-        return _report(program, files.describe_error(error), 2)
-
-
-def _report(program: str, message: str, code: int) -> int:
-    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
-    return code
 
 
 if __name__ == "__main__":

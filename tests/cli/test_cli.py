@@ -22,6 +22,7 @@ from seqkd_jax.data import vocabulary
 from seqkd_jax.decoding.search import PROFILES, named_rules
 from seqkd_jax.evaluation import evaluation, metrics
 from seqkd_jax.types import UserError
+from seqkd_jax.utils import exits
 
 WORDS = ["red", "green", "blue", "black", "white"]
 SMALL_MODEL = ["--lstm.layers", "1", "--lstm.size", "8"]
@@ -387,16 +388,16 @@ def test_wrong_arguments_and_help(capfd):
     ],
 )
 def test_exit_codes(raised, code, said, capfd):
-    def run(command):
+    def run():
         raise raised
 
-    assert main._exit_code(run, None, "seqkd") == code
+    assert exits.exit_status(run, program="seqkd") == code
     assert capfd.readouterr().err == said
 
 
 def test_a_fault_of_ours_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
-        main._exit_code(lambda command: 1 / 0, None, "seqkd")
+        exits.exit_status(lambda: 1 // 0)
 
 
 def python(code, **arguments):
