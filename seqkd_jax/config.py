@@ -239,6 +239,8 @@ def _require_heads(width: int, heads: int, named: Named) -> None:
 class ModelConfig(Protocol):
     """What a model is made by: frozen Settings, every field with a default. `models` knows which model is whose."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
     @property
     def dropout(self) -> float: ...
 

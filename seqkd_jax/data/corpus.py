@@ -122,7 +122,7 @@ def _corpus(dataset: readers.Dataset, config: CorpusConfig, name: str) -> Corpus
     if readers.WEIGHT in columns:
         cells = dataset[columns[readers.WEIGHT]][:]
         weights = [readers.number(cell, f"{name}, row {row}") for row, cell in enumerate(cells, 1)]
-    return Corpus(*sides, weights, name)
+    return Corpus(sides[0], sides[1], weights, name)
 
 
 def _one_line(text: str) -> str:

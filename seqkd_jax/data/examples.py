@@ -27,7 +27,7 @@ def fingerprint(encoded: Encoded) -> str:
     for arrays in (encoded.sources, encoded.targets, [encoded.weights]):
         for array in arrays:
             digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

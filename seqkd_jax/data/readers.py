@@ -49,8 +49,9 @@ def directory(path: Path, split: Split, config: CorpusConfig) -> Dataset:
 
 def _complete(shards: list[Path]) -> list[Path]:
     """Check that all Parquet shards (named as on the hub) are there once. UserError if not."""
-    numbers = [re.search(r"-(\d+)-of-(\d+)\.parquet$", shard.name) for shard in shards]
-    if all(numbers):
+    matches = [re.search(r"-(\d+)-of-(\d+)\.parquet$", shard.name) for shard in shards]
+    numbers = [match for match in matches if match]
+    if len(numbers) == len(shards):
         wanted = [f"{number:05d}" for number in range(int(numbers[0][2]))]
         if sorted(number[1] for number in numbers) != wanted:
             raise UserError(f"{shards[0]}: found {len(shards)} of {len(wanted)} shards; each is needed exactly once")

@@ -53,7 +53,10 @@ def train_sentencepiece(lines: Iterable[str], config: VocabularyConfig) -> bytes
             num_threads=1,
             minloglevel=2,
             unk_surface=SPECIALS[UNK],
-            **{f"{name}_id": index for name, index in (("pad", PAD), ("unk", UNK), ("bos", BOS), ("eos", EOS))},
+            pad_id=PAD,
+            unk_id=UNK,
+            bos_id=BOS,
+            eos_id=EOS,
         )
     except RuntimeError as error:
         reason = " ".join(str(error).split()).rpartition("] ")[2]  # after the place in their source

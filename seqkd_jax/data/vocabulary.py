@@ -73,8 +73,8 @@ def mapped(source: bytes, target: bytes, entries: Sequence[str]) -> Vocabularies
     A piece that is no entry is UNK. UserError: the entries do not begin with SPECIALS, or a model is damaged.
     """
     config = VocabularyConfig(kind="marian", size=len(entries))
-    sides = (("source.spm", source), ("target.spm", target))
-    return _together(*(mapped_subwords(name, model, tuple(entries)) for name, model in sides), config)
+    names = tuple(entries)
+    return _together(mapped_subwords("source.spm", source, names), mapped_subwords("target.spm", target, names), config)
 
 
 def words(entries: Sequence[str]) -> Vocabularies:
@@ -133,7 +133,7 @@ def load(directory: Path | str) -> Vocabularies:
         raise UserError(f"{error.filename}: {error.strerror}, though {path} names it") from None
     entries = tuple(files.read_json(path.parent / ENTRIES)) if config.kind == "marian" else ()
     sides = {name: _from_bytes(name, content, config, entries, path.parent) for name, content in data.items()}
-    vocabularies = _together(*(sides[name] for name in names), config)
+    vocabularies = _together(sides[names[0]], sides[names[1]], config)
     require_same(description["fingerprint"], vocabularies, f"{path} (a file beside it was changed)")
     return vocabularies
 

@@ -44,7 +44,10 @@ def write_corpus(
     tokenize = vocabularies.metric_tokenizer
     wanted = None if references is None else metrics.metric_references(vocabularies, references)
     lists = progress.track(read_n_best(found), len(sources), f"choose ({selection})", "sentences")
-    choices = [choose(list_, selection, wanted and wanted[i], tokenize) for i, list_ in enumerate(lists)]
+    choices = [
+        choose(list_, selection, reference, tokenize)
+        for list_, reference in zip(lists, wanted or [None] * len(sources), strict=True)
+    ]
     targets = [choice.candidate.text for choice in choices]
     card = {
         "format": FORMAT,
@@ -123,7 +126,7 @@ def apply_filters(
     """The indices of the pairs that pass all filters, and how many each dropped, in the order they are applied in."""
     config.validate()
     kept, seen = [], set()
-    counts = dict.fromkeys(("empty", "unfinished", "duplicate", "length_ratio", "worst_score"), 0)
+    counts: dict[str, int] = dict.fromkeys(("empty", "unfinished", "duplicate", "length_ratio", "worst_score"), 0)
     for index, (source, choice) in enumerate(zip(sources, choices, strict=True)):
         pair = source, choice.candidate.text
         lengths = sorted(len(side.split()) for side in pair)

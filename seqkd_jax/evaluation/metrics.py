@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sacrebleu.metrics import BLEU, CHRF
-from sacrebleu.significance import PairedTest
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.significance import PairedTest, Result
 
 from seqkd_jax.types import UserError
 
@@ -44,8 +45,8 @@ def score(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> C
 
 def signatures(tokenize: str) -> tuple[str, str]:
     """sacrebleu's signatures of the BLEU and the chrF that `score` computes."""
-    metrics = BLEU(tokenize=tokenize, references=[["one reference"]]), CHRF(references=[["one reference"]])
-    return tuple(str(metric.get_signature()) for metric in metrics)
+    bleu, chrf = BLEU(tokenize=tokenize, references=[["one reference"]]), CHRF(references=[["one reference"]])
+    return str(bleu.get_signature()), str(chrf.get_signature())
 
 
 def paired_bootstrap(
@@ -64,10 +65,10 @@ def paired_bootstrap(
     if not others:
         return {}
     with _fixed_seed():
-        named = [(name, list(systems[name])) for name in (against, *others)]
+        named: list[tuple[str, Sequence[str]]] = [(name, list(systems[name])) for name in (against, *others)]
         metrics = {"BLEU": BLEU(tokenize=tokenize, force=True, references=[references])}
         _, table = PairedTest(named, metrics, None, test_type="bs", n_samples=SAMPLES)()
-    baseline, *found = table["BLEU"]
+    baseline, *found = (result for result in table["BLEU"] if isinstance(result, Result))
     baseline_samples = _resampled_bleu(systems[against], references, tokenize)
     comparison = {}
     for name, result in zip(others, found, strict=True):

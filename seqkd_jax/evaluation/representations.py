@@ -8,6 +8,7 @@ A zero vector has cosine 0 with everything, itself included: an example that a m
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Num
@@ -86,8 +87,9 @@ def embed(distances: Float[np.ndarray, "M M"], seed: int = SEED) -> Float[np.nda
         return np.zeros((len(distances), 2))
     # `MDS` of precomputed distances is this function. The arguments of `MDS` change their names from 1.8 on; these do
     # not, and those whose defaults have changed are given.
-    points, _ = smacof(distances, n_init=STARTS, max_iter=3000, eps=1e-9, random_state=seed, normalized_stress=False)
-    return _oriented(points)
+    stress: Any = False  # scikit-learn infers `str` from its default, and documents a bool
+    result = smacof(distances, n_init=STARTS, max_iter=3000, eps=1e-9, random_state=seed, normalized_stress=stress)
+    return _oriented(result[0])
 
 
 def _directions(vectors):

@@ -70,10 +70,13 @@ def over_positions(loss: Loss) -> Callable:
         weights: Float[Array, "*pos"],
         arguments: LossArguments,
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        if loss.needs_teacher and teacher is None:
-            raise UserError(f"loss {loss.function.__name__!r} needs the logits of a teacher: name its checkpoint")
         student = student.astype(jnp.float32)
-        teacher = jax.lax.stop_gradient(teacher.astype(jnp.float32)) if loss.needs_teacher else None
+        if not loss.needs_teacher:
+            teacher = None
+        elif teacher is None:
+            raise UserError(f"loss {loss.function.__name__!r} needs the logits of a teacher: name its checkpoint")
+        else:
+            teacher = jax.lax.stop_gradient(teacher.astype(jnp.float32))
         axes = (0, 0 if loss.needs_teacher else None, 0, None)
         each = loss.function
         for _ in labels.shape:

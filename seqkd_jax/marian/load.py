@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import safetensors
@@ -17,7 +17,12 @@ from seqkd_jax.marian.layout import EXPRESSIBLE, FIXED_TOKENIZER, KINDS, NEVER, 
 from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
 from seqkd_jax.utils import files
 
-ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "swish": "swish", "silu": "swish"}  # theirs -> ours
+ACTIVATIONS: dict[str, Literal["relu", "gelu", "swish"]] = {  # theirs -> ours
+    "relu": "relu",
+    "gelu": "gelu",
+    "swish": "swish",
+    "silu": "swish",
+}
 EMBEDDINGS = (
     "model.shared",
     "model.encoder.embed_tokens",
@@ -72,7 +77,7 @@ def import_marian(directory: Path | str, out: Path | str) -> Path:
         out,
         {"params": params},
         model_config=config,
-        vocabularies=vocabulary.mapped(*(_read(directory / name) for name in ("source.spm", "target.spm")), entries),
+        vocabularies=vocabulary.mapped(_read(directory / "source.spm"), _read(directory / "target.spm"), entries),
         metadata={"imported": {"from": "hf", "model_sha256": files.sha256_file(directory / "model.safetensors")}},
     )
 
@@ -205,7 +210,7 @@ def _read_positions(tensors: dict, width: int, directory: Path) -> tuple[str, np
             shift = np.where(np.abs(table[:1] - first) > 1e-6, table[:1] - first, 0)[0]
             table = np.concatenate([first, table[1:]])
         worst = {kind: np.abs(table - sinusoids(len(table), width, kind)).max() for kind in KINDS}
-        kinds.append(min(worst, key=worst.get))
+        kinds.append(min(worst, key=lambda kind: worst[kind]))
         if worst[kinds[-1]] > 2e-3:  # float16 has smaller rounding errors
             raise UserError(f"{directory}: {name}: only sinusoids are supported, not learned positions")
     if kinds[0] != kinds[1]:

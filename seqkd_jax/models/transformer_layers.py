@@ -70,7 +70,8 @@ class Attention(nn.Module):
     def other(self, x, keys_values, mask, keys: Keys):
         """x [B,Q,E] to the keys and values of its row: output [B,Q,E], weights [B,H,Q,S]. Q: targets or beam."""
         query = self._heads(self.query(x), 1)[:, 0]
-        return self._attend(query, *keys_values, mask, keys)
+        key, value = keys_values
+        return self._attend(query, key, value, mask, keys)
 
     def next(self, x, cache, position, parents):
         """One position: x [B,K,E] attends to `cache` (two [B,K,H,T,D]) and to itself. Returns output and cache.

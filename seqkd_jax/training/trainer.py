@@ -20,7 +20,7 @@ from seqkd_jax.data.corpus import Corpus
 from seqkd_jax.decoding import Decoding, require_length, translate_lines
 from seqkd_jax.evaluation import likelihood, metrics
 from seqkd_jax.training import loop, teacher_cache, train_step
-from seqkd_jax.types import Model, System, Translator, UserError
+from seqkd_jax.types import System, Translator, UserError
 from seqkd_jax.utils import files, progress, settings
 
 
@@ -59,7 +59,7 @@ def train_model(
     valid: batches.Encoded,
     directory: Path,
     name: str = "train",
-    validate: Callable[[Model | Translator, Any], dict] | None = None,
+    validate: Callable[[Any, Any], dict] | None = None,
 ) -> loop.Summary:
     """Train any model, or resume its training; see `loop.fit` for what `directory` holds then.
 

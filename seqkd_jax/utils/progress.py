@@ -136,10 +136,10 @@ def count_compilations() -> None:
         return
     import jax  # imported late: only who computes pays for it
 
-    def listen(event: str, seconds: float, **values: str | int) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             with _lock:
-                _compiled.append((str(values.get("fun_name", "?")), seconds))
+                _compiled.append((str(kwargs.get("fun_name", "?")), duration_secs))
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     _listening = True

@@ -86,7 +86,7 @@ def _check(value: Any, hint: Any, limits: Range | None, name: str, named: Named)
             return
         hint, notes = _stripped(kinds[0])
         limits = _range(notes) or limits
-    if dataclasses.is_dataclass(hint) and isinstance(value, hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, hint):
         inside = named if not name else lambda field: named(f"{name}.{field}")
         value.validate(inside) if isinstance(value, Settings) else check(value, inside)
     elif get_origin(hint) is tuple and isinstance(value, tuple):
@@ -137,7 +137,7 @@ def identity(value: Any) -> Any:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _named(value, [(field.name, field.default, field.hint is float) for field in fields(type(value))])
-    if isinstance(value, tuple) and hasattr(value, "_field_defaults"):
+    if hasattr(value, "_field_defaults"):  # a NamedTuple
         defaults = [(name, value._field_defaults.get(name, dataclasses.MISSING), False) for name in value._fields]
         return _named(value, defaults)
     if isinstance(value, Mapping):
@@ -216,7 +216,7 @@ def from_json(kind: type[T], value: Any, named: Named = str, inside: str = "") -
 
 
 def _from_json(field: Field, value: Any, named: Named, inside: str) -> Any:
-    if dataclasses.is_dataclass(field.hint):
+    if isinstance(field.hint, type) and dataclasses.is_dataclass(field.hint):
         return from_json(field.hint, value, named, f"{inside}{field.name}.")
     hint = field.hint
     if get_origin(hint) in (typing.Union, types.UnionType):

@@ -118,7 +118,7 @@ def _relative(pick: Choose, antecedent: Phrase) -> Clause:
 
 def _pick(choose: Choose, words: list[str], options: Mapping[str, float]) -> str:
     """The next word, which joins `words` unless it is ""; a noun already among them is no option again."""
-    if next(reversed(options)) in NOUN_FORMS:
+    if list(options)[-1] in NOUN_FORMS:
         said = [NOUN_FORMS[word][0] for word in words if word in NOUN_FORMS]
         options = {word: weight for word, weight in options.items() if NOUN_FORMS[word][0] not in said}
     word = choose(options)
@@ -175,7 +175,9 @@ def _german_clause(clause: Clause, antecedent: Phrase | None, style: Style) -> l
         words += _german_phrase(clause.subject, "nom", style)
     if clause.object:
         words += _german_phrase(clause.object, verb.case, style)
-    return [*words, verb.particle + verb.finite[(clause.subject or antecedent).plural]]
+    subject = clause.subject or antecedent
+    assert subject, "a clause has a subject or an antecedent"
+    return [*words, verb.particle + verb.finite[subject.plural]]
 
 
 def _phrases(s: Sentence) -> list[Phrase]:
@@ -219,7 +221,7 @@ def _main_clause(
     """The words of a target, in the order decided; synonyms are chosen here."""
     verb = s.verb.german[style.formal]
     subject = _german_phrase(s.subject, "nom", style)
-    if s.preposition:
+    if s.attribute:
         subject += [PREPOSITIONS[s.preposition][style.formal], *_german_phrase(s.attribute, "dat", style)]
     relative = _german_clause(s.relative, s.subject, style) if s.relative else []
     parts = {"filler": [FILLER], "subject": subject if late else subject + relative}

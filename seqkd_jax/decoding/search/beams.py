@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -36,7 +37,7 @@ class Candidates(NamedTuple):
     tokens: Int[Array, "*B 2K"]
 
 
-def first_beams(beam: int, max_steps: int, max_length: Int[Array, " B"], covered=None) -> Beams:
+def first_beams(beam: int, max_steps: int, max_length: Int[Array | np.ndarray, " B"], covered=None) -> Beams:
     """The Beams before the first step: one empty hypothesis a row, none in a fill row. covered: from `uncovered`."""
     rows = max_length.shape[0]
     covered = jnp.zeros((rows, 0), jnp.float32) if covered is None else covered
@@ -47,7 +48,7 @@ def first_beams(beam: int, max_steps: int, max_length: Int[Array, " B"], covered
     return Beams(max_length <= 0, tokens, jnp.where(possible, 0.0, nothing), coverage, tokens, nothing, nothing)
 
 
-def uncovered(config: SearchConfig, source: Int[Array, "B S"]) -> Float[Array, "B S"] | None:
+def uncovered(config: SearchConfig, source: Int[Array | np.ndarray, "B S"]) -> Float[Array, "B S"] | None:
     """The coverage before the first step: 1 for padding, else 0. None if no rule reads it."""
     return (source == PAD).astype(jnp.float32) if config.coverage_penalty else None
 

@@ -37,10 +37,11 @@ def attention_weights(
     """
     if layer is None and heads is None:
         return _attention_of_steps(translator, params, source, tokens)
-    if translator.attention is None:
+    attention = translator.attention
+    if attention is None:
         raise UserError("attention: this model has no layers and heads to choose from; leave layer and heads out")
     target_in = jnp.pad(tokens, ((0, 0), (0, 0), (1, 0)), constant_values=BOS)[..., :-1]
-    layers = jax.vmap(lambda rows: translator.attention(params, (source, rows)), 1, 1)(target_in)  # [B,K,H,T,S] each
+    layers = jax.vmap(lambda rows: attention(params, (source, rows)), 1, 1)(target_in)  # [B,K,H,T,S] each
     weights = layers[_place("layer", len(layers) if layer is None else layer, len(layers))]
     every = weights.shape[2]
     places = [_place("head", head, every) for head in heads or range(1, every + 1)]
