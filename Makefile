@@ -4,7 +4,7 @@
 # make test-peers  tests beside PyTorch, transformers and CTranslate2 (installs the extra `peers`)
 # make docs        the documentation as a site: docs/_build/html (installs the extra `docs`)
 # make pages       results pages and tables anew from experiments/results
-# make lint        check the style
+# make lint        check the style and the types
 # make format      correct the style
 # make setup       the virtual environment .venv, which every other target makes by itself
 # make clean       remove the virtual environment, caches and built pages; results in runs/ stay
@@ -68,6 +68,7 @@ docs: $(READY)-docs pages
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -6,7 +6,7 @@ and compiled functions are cached on them.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from seqkd_jax.types import EOS, UserError
 from seqkd_jax.utils.settings import Named, Range, Settings

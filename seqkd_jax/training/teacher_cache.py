@@ -35,12 +35,12 @@ def with_features(teacher: Teacher, encoded: Encoded, plan: Plan, name: str) -> 
     """
     compute, members = _compiled_features(teacher.model), jax.device_put(_members(teacher))
     ends = np.cumsum([0, *labels_of(encoded)])
-    cache = None
+    cache = np.empty(0)
     with progress.counter(len(encoded.targets), f"{name}: teacher's features", "sentences") as advance:
         for rows, batch in eval_batches(encoded, plan):
             of_each = [np.asarray(compute(params, batch.inputs)) for params in members]
             features = np.stack(of_each, axis=-2) if teacher.each else of_each[0]
-            if cache is None:
+            if not cache.size:
                 cache = np.empty((ends[-1], *features.shape[2:]), features.dtype)
             for place, row in enumerate(rows):
                 cache[ends[row] : ends[row + 1]] = features[place, : ends[row + 1] - ends[row]]

@@ -135,11 +135,11 @@ def identity(value: Any) -> Any:
     add) the FORM of the dataclass, a ClassVar number, which is part of its identity. Mappings, lists and NamedTuples
     are taken apart in the same way. TypeError for a value that is no setting.
     """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _named(value, [(field.name, field.default, field.hint is float) for field in fields(type(value))])
     if hasattr(value, "_field_defaults"):  # a NamedTuple
         defaults = [(name, value._field_defaults.get(name, dataclasses.MISSING), False) for name in value._fields]
         return _named(value, defaults)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _named(value, [(field.name, field.default, field.hint is float) for field in fields(type(value))])
     if isinstance(value, Mapping):
         return {str(key): identity(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

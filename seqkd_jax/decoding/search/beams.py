@@ -39,7 +39,7 @@ class Candidates(NamedTuple):
 
 def first_beams(beam: int, max_steps: int, max_length: Int[Array | np.ndarray, " B"], covered=None) -> Beams:
     """The Beams before the first step: one empty hypothesis a row, none in a fill row. covered: from `uncovered`."""
-    rows = max_length.shape[0]
+    rows, max_length = max_length.shape[0], jnp.asarray(max_length)
     covered = jnp.zeros((rows, 0), jnp.float32) if covered is None else covered
     coverage = jnp.broadcast_to(covered[:, None], (rows, beam, covered.shape[-1]))
     possible = (jnp.arange(beam) == 0)[None] & (max_length > 0)[:, None]
