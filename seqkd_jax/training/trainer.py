@@ -20,7 +20,7 @@ from seqkd_jax.data.corpus import Corpus
 from seqkd_jax.decoding import Decoding, require_length, translate_lines
 from seqkd_jax.evaluation import likelihood, metrics
 from seqkd_jax.training import loop, teacher_cache, train_step
-from seqkd_jax.types import System, Translator, UserError
+from seqkd_jax.types import System, UserError
 from seqkd_jax.utils import files, progress, settings
 
 
