@@ -11,7 +11,7 @@ from typing import NamedTuple
 from experiments.abnar_2020 import effects
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.effects import Comparison, Effect
-from experiments.abnar_2020.published import MARKS, SIMILARITY_EXAMPLE, number
+from experiments.abnar_2020.published import SIMILARITY_EXAMPLE, number
 from experiments.core.claims import NOT_RUN, Claim, verdict, weakest
 
 PAIRED = ("mu", "d", "a", "accuracy", "accuracy_scaled", "accuracy_translated")  # metrics with paired intervals
@@ -27,8 +27,8 @@ class Statement(NamedTuple):
 
     about: str
     text: str
-    published: str
     measure: Callable[[dict], list[Effect]]
+    published: Callable[[str], str] = lambda setup: ""  # the paper's numbers
     comparisons: tuple[Comparison, ...] = ()
 
 
@@ -39,7 +39,7 @@ def claims(results: dict) -> list[Claim]:
     """
     gold = any("a_gold" in arm["metrics"] for arm in results["arms"])
     asked = [one for one in CLAIMS[results["setup"]] if gold or NAMES["a_gold"] not in one.text]
-    return [_claim(statement, statement.measure(results)) for statement in asked]
+    return [_claim(statement, statement.published(results["setup"]), statement.measure(results)) for statement in asked]
 
 
 def comparisons(setup: str) -> list[tuple[str, str, str]]:
@@ -48,8 +48,8 @@ def comparisons(setup: str) -> list[tuple[str, str, str]]:
     return list(dict.fromkeys(asked))
 
 
-def _claim(statement: Statement, parts: Sequence[Effect]) -> Claim:
-    about, text, published, *_ = statement
+def _claim(statement: Statement, published: str, parts: Sequence[Effect]) -> Claim:
+    about, text, *_ = statement
     verdicts = [verdict(part.size, part.interval) for part in parts]
     found = weakest(verdicts)
     if found == NOT_RUN:
@@ -74,7 +74,7 @@ def _why(parts: Sequence[Effect]) -> str:
 # Forms of statements
 
 
-def compared(setup: str, about: str, text: str, *links: Comparison, premise: Comparison | None = None) -> Statement:
+def compared(about: str, text: str, *links: Comparison, premise: Comparison | None = None) -> Statement:
     """Differences between arms, all of which must be there; premise: what they presuppose."""
 
     def measure(results: dict) -> list[Effect]:
@@ -83,147 +83,140 @@ def compared(setup: str, about: str, text: str, *links: Comparison, premise: Com
             return found
         return [effects.presupposing(results, premise, NAMES[premise.metric], effect) for effect in found]
 
-    return Statement(about, text, _printed(setup, links), measure, links)
+    def published(setup: str) -> str:
+        """The numbers of the smallest of the differences."""
+        both = [(link, *(number(setup, arm, link.metric) for arm in link[:2])) for link in links]
+        known = [one for one in both if one[1] and one[2]]
+        if not known:
+            return ""
+        link, first, second = min(known, key=lambda one: one[0].sign * (one[1].value - one[2].value))
+        if len(links) == 1:
+            return f"{first.short} against {second.short}"
+        return f"least: {link.first} {first.short} against {link.second} {second.short}"
+
+    return Statement(about, text, measure, published, links)
 
 
-def _printed(setup: str, links: Sequence[Comparison]) -> str:
-    """The paper's numbers for the smallest of the differences; "" if none is known."""
-    known = [(link, number(setup, link.first, link.metric), number(setup, link.second, link.metric)) for link in links]
-    known = [one for one in known if one[1] and one[2]]
-    if not known:
-        return ""
-    link, first, second = min(known, key=lambda one: one[0].sign * (one[1].value - one[2].value))
-    if len(links) == 1:
-        return f"{first.short} against {second.short}"
-    return f"least: {link.first} {first.short} against {link.second} {second.short}"
-
-
-def above(setup: str, arm: str, other: str, metric: str, sign: int = 1) -> Statement:
+def above(arm: str, other: str, metric: str, sign: int = 1) -> Statement:
     """One arm above (or below) another, as a claim about the first."""
-    word = "above" if sign > 0 else "below"
-    return compared(setup, arm, f"{word} {other} in {NAMES[metric]}", Comparison(arm, other, metric, sign))
+    text = f"{'above' if sign > 0 else 'below'} {other} in {NAMES[metric]}"
+    return compared(arm, text, Comparison(arm, other, metric, sign))
 
 
 def handed_on(
-    setup: str, student: str, teacher: str, metric: str, sign: int = 1, presupposed: str = "", other: str = ""
+    student: str, teacher: str, metric: str, sign: int = 1, presupposed: str = "", other: str = ""
 ) -> Statement:
     """A student above (or below) itself alone, or taught by `other`.
 
     It presupposes that the teacher is above the student alone, in this metric or in the one that is `presupposed`:
     what a teacher has not got it cannot hand on.
     """
-    arm, against = Arm(student, teacher).label, Arm(student, other or None).label
-    text = f"{'above' if sign > 0 else 'below'} {against} in {NAMES[metric]}"
+    plain = above(Arm(student, teacher).label, Arm(student, other or None).label, metric, sign)
     premise = Comparison(teacher, student, presupposed or metric)
-    return compared(setup, arm, text, Comparison(arm, against, metric, sign), premise=premise)
+    return compared(plain.about, plain.text, *plain.comparisons, premise=premise)
 
 
-def steadier(setup: str, arm: str, alone: str, metric: str) -> Statement:
+def steadier(arm: str, alone: str, metric: str) -> Statement:
     """Smaller variation over seeds than when trained alone."""
-    said = [number(setup, name, metric) for name in (arm, alone)]
-    known = all(one and one.deviation for one in said)
-    printed = " against ".join(f"{one.deviation}{MARKS[one.status]}" for one in said) if known else ""
+
+    def published(setup: str) -> str:
+        known = [number(setup, name, metric) for name in (arm, alone)]
+        if not all(one and one.deviation for one in known):
+            return ""
+        return f"sd {' against '.join(f'{one.deviation}{one.mark}' for one in known)}"
+
     text = f"{NAMES[metric]} varies less over seeds than that of {alone} alone"
-    return Statement(arm, text, f"sd {printed}" if known else "", lambda of: [effects.steadier(of, arm, alone, metric)])
+    return Statement(arm, text, lambda results: [effects.steadier(results, arm, alone, metric)], published)
 
 
 def representations(student: str, teacher: str) -> tuple[Statement, Statement]:
     """Where the students of one teacher lie."""
     arm = Arm(student, teacher).label
     example = f"{SIMILARITY_EXAMPLE} in one example, of either set-up" if arm == "LSTM → Transformer" else ""
+    closer = f"representations are closer to each other than those of {student} alone"
+    nearer = f"representations are nearer to {teacher}'s than those of {student} alone"
     return (
-        Statement(
-            arm,
-            f"representations are closer to each other than those of {student} alone",
-            "",
-            lambda results: [effects.closer_together(results, arm, student)],
-        ),
-        Statement(
-            arm,
-            f"representations are nearer to {teacher}'s than those of {student} alone",
-            example,
-            lambda results: [effects.nearer(results, arm, student, teacher)],
-        ),
+        Statement(arm, closer, lambda results: [effects.closer_together(results, arm, student)]),
+        Statement(arm, nearer, lambda results: [effects.nearer(results, arm, student, teacher)], lambda _: example),
     )
 
 
 def scatter(model: str, other: str) -> Statement:
     """Whose models are more alike, both trained alone."""
     text = f"trained alone, representations are closer to each other than those of {other}"
-    return Statement(model, text, "", lambda results: [effects.closer_together(results, model, other)])
+    return Statement(model, text, lambda results: [effects.closer_together(results, model, other)])
 
 
 IN_A = ("a", "a_gold")
 LONG = ("d", *IN_A)  # what long and misleading sentences make hard
+ALONE = "trained alone"
 
 # Language models
 
 LSTMS, TRANSFORMERS = ("LSTM", "Small LSTM"), ("Transformer", "Small Transformer")
-ALONE = "trained alone"
-BEST = "Small Transformer"  # in perplexity
-PERPLEXITIES = [number("lm", arm, "perplexity").short for arm in (BEST, "Small LSTM")]  # the best, the worst
+MODELS = LSTMS + TRANSFORMERS
+BEST, WORST = "Small Transformer", "Small LSTM"  # in perplexity
+
+
+def similar_perplexity() -> Statement:
+    """All language models, of which some have the bias and others have not."""
+
+    def published(setup: str) -> str:
+        return " to ".join(number(setup, arm, "perplexity").short for arm in (BEST, WORST))
+
+    text = "and that at similar perplexity"
+    return Statement(ALONE, text, lambda results: [effects.similar_perplexity(results, MODELS)], published)
 
 
 def the_best_in_perplexity_is_below(metric: str) -> Statement:
     """The LSTM above whichever language model has the best perplexity in these results."""
+
+    def published(setup: str) -> str:
+        ours, best = (number(setup, arm, metric).short for arm in ("LSTM", BEST))
+        return f"{ours} against {best}; the best: {BEST}"
+
     return Statement(
         ALONE,
         f"in {NAMES[metric]}, the LSTM is above whichever model has the best perplexity here",
-        f"{number('lm', 'LSTM', metric).short} against {number('lm', BEST, metric).short}; the best: {BEST}",
-        lambda results: [effects.best_is_below(results, LSTMS + TRANSFORMERS, "LSTM", metric)],
-        tuple(Comparison("LSTM", other, metric) for other in ("Small LSTM", *TRANSFORMERS)),
+        lambda results: [effects.best_is_below(results, MODELS, "LSTM", metric)],
+        published,
+        tuple(Comparison("LSTM", other, metric) for other in MODELS[1:]),
     )
 
 
+def all_lstms_above(metric: str) -> Statement:
+    """Each LSTM above each Transformer."""
+    links = [Comparison(lstm, transformer, metric) for lstm in LSTMS for transformer in TRANSFORMERS]
+    return compared(ALONE, f"both LSTMs are above both Transformers in {NAMES[metric]}", *links)
+
+
+def best_yet_below(metric: str) -> Statement:
+    """The best in perplexity below the LSTM."""
+    best = [Comparison(BEST, other, "perplexity", -1) for other in (*LSTMS, "Transformer")]
+    text = f"has the best perplexity, yet is below the LSTM in {NAMES[metric]}"
+    return compared(BEST, text, *best, Comparison(BEST, "LSTM", metric, -1))
+
+
+def better_teacher(metric: str) -> Statement:
+    """The LSTM as the teacher of every student."""
+    pairs = [[Arm(student, teacher).label for teacher in ("LSTM", "Transformer")] for student in MODELS]
+    text = f"the LSTM as the teacher is above the Transformer as the teacher in {NAMES[metric]}"
+    return compared("every student", text, *(Comparison(*pair, metric) for pair in pairs))
+
+
+TAUGHT_BY_TRANSFORMERS = (Arm("Transformer", "Transformer"), Arm(BEST, "Transformer"), Arm(BEST, BEST))
 LM = (
-    *(above("lm", "LSTM", "Transformer", metric) for metric in LONG),
-    *(
-        compared(
-            "lm",
-            ALONE,
-            f"both LSTMs are above both Transformers in {NAMES[metric]}",
-            *(Comparison(lstm, transformer, metric) for lstm in LSTMS for transformer in TRANSFORMERS),
-        )
-        for metric in LONG
-    ),
-    Statement(
-        ALONE,
-        "and that at similar perplexity",
-        " to ".join(PERPLEXITIES),
-        lambda results: [effects.similar_perplexity(results, LSTMS + TRANSFORMERS)],
-    ),
-    *(
-        compared(
-            "lm",
-            BEST,
-            f"has the best perplexity, yet is below the LSTM in {NAMES[metric]}",
-            *(Comparison(BEST, other, "perplexity", -1) for other in (*LSTMS, "Transformer")),
-            Comparison(BEST, "LSTM", metric, -1),
-        )
-        for metric in IN_A
-    ),
-    *(the_best_in_perplexity_is_below(metric) for metric in IN_A),
-    *(handed_on("lm", "Transformer", teacher, metric) for teacher in LSTMS for metric in LONG),
-    above("lm", Arm("Transformer", "LSTM").label, "Transformer", "perplexity", -1),
-    *(
-        above("lm", Arm(student, teacher).label, student, metric, -1)
-        for teacher, student in (("Transformer", "Transformer"), ("Transformer", BEST), (BEST, BEST))
-        for metric in LONG
-    ),
-    *(
-        compared(
-            "lm",
-            "every student",
-            f"the LSTM as the teacher is above the Transformer as the teacher in {NAMES[metric]}",
-            *(
-                Comparison(Arm(student, "LSTM").label, Arm(student, "Transformer").label, metric)
-                for student in LSTMS + TRANSFORMERS
-            ),
-        )
-        for metric in LONG
-    ),
+    *(above("LSTM", "Transformer", metric) for metric in LONG),
+    *map(all_lstms_above, LONG),
+    similar_perplexity(),
+    *map(best_yet_below, IN_A),
+    *map(the_best_in_perplexity_is_below, IN_A),
+    *(handed_on("Transformer", teacher, metric) for teacher in LSTMS for metric in LONG),
+    above(Arm("Transformer", "LSTM").label, "Transformer", "perplexity", -1),
+    *(above(arm.label, arm.student, metric, -1) for arm in TAUGHT_BY_TRANSFORMERS for metric in LONG),
+    *map(better_teacher, LONG),
     # Of that what one student can tell: does it need the LSTM, or would any teacher do?
-    *(handed_on("lm", "Transformer", "LSTM", metric, other="Transformer") for metric in LONG),
+    *(handed_on("Transformer", "LSTM", metric, other="Transformer") for metric in LONG),
     *(statement for student in TRANSFORMERS for statement in representations(student, "LSTM")),
 )
 
@@ -237,38 +230,33 @@ WEAKER = (  # than a student is alone: its teachers
     ("Transformer-seq", "the Transformer", ORDER[3:]),
 )
 
+
+def in_order(metric: str) -> Statement:
+    """Each model above the next."""
+    links = [Comparison(better, worse, metric) for better, worse in zip(ORDER, ORDER[1:], strict=False)]
+    return compared(ALONE, f"{' > '.join(ORDER)} in {NAMES[metric]}", *links)
+
+
+def best_teacher(student: str) -> Statement:
+    """The LSTM above each Transformer, as a teacher."""
+    arm = Arm(student, "LSTM").label
+    others = [Comparison(arm, Arm(student, teacher).label, "mu") for teacher in CLASSIFIERS]
+    return compared(arm, f"above {student} taught by each Transformer in {NAMES['mu']}", *others)
+
+
+def weaker_teachers(student: str, of_whom: str, teachers: Sequence[str], metric: str) -> Statement:
+    """Teachers that are below their student alone."""
+    links = [Comparison(Arm(student, teacher).label, student, metric, -1) for teacher in teachers]
+    return compared(f"{student} taught by {of_whom}", f"below the {student} alone in {NAMES[metric]}", *links)
+
+
 CLASSIFICATION = (
-    *(
-        compared(
-            "classification",
-            ALONE,
-            f"{' > '.join(ORDER)} in {NAMES[metric]}",
-            *(Comparison(better, worse, metric) for better, worse in zip(ORDER, ORDER[1:], strict=False)),
-        )
-        for metric in ("mu", *LONG)
-    ),
-    *(handed_on("classification", student, "LSTM", metric) for metric in ("mu", *LONG) for student in CLASSIFIERS),
-    *(
-        compared(
-            "classification",
-            Arm(student, "LSTM").label,
-            f"above {student} taught by each Transformer in {NAMES['mu']}",
-            *(Comparison(Arm(student, "LSTM").label, Arm(student, teacher).label, "mu") for teacher in CLASSIFIERS),
-        )
-        for student in ORDER
-    ),
-    *(handed_on("classification", student, "LSTM", "ece_original", -1, "mu") for student in CLASSIFIERS),
-    *(
-        compared(
-            "classification",
-            f"{student} taught by {of_whom}",
-            f"below the {student} alone in {NAMES[metric]}",
-            *(Comparison(Arm(student, teacher).label, student, metric, -1) for teacher in weaker),
-        )
-        for student, of_whom, weaker in WEAKER
-        for metric in ("mu", *LONG)
-    ),
-    *(steadier("classification", Arm(student, "LSTM").label, student, of) for of in IN_A for student in CLASSIFIERS),
+    *map(in_order, ("mu", *LONG)),
+    *(handed_on(student, "LSTM", metric) for metric in ("mu", *LONG) for student in CLASSIFIERS),
+    *map(best_teacher, ORDER),
+    *(handed_on(student, "LSTM", "ece_original", -1, "mu") for student in CLASSIFIERS),
+    *(weaker_teachers(*of, metric) for of in WEAKER for metric in ("mu", *LONG)),
+    *(steadier(Arm(student, "LSTM").label, student, metric) for metric in IN_A for student in CLASSIFIERS),
     scatter("LSTM", "Transformer"),
     *(statement for student in CLASSIFIERS for statement in representations(student, "LSTM")),
 )
@@ -280,16 +268,13 @@ ACCURACIES = ("accuracy", *CORRUPTED)
 ERRORS = ("ece", "ece_scaled", "ece_translated")
 
 IMAGES = (
-    *(above("images", "CNN", "MLP", metric) for metric in ACCURACIES),
-    *(above("images", "CNN", "MLP", error, -1) for error in ERRORS[1:]),
-    *(handed_on("images", "MLP", "CNN", metric) for metric in ACCURACIES),
-    *(handed_on("images", "MLP", "CNN", metric, other="MLP") for metric in ACCURACIES),
-    *(
-        handed_on("images", "MLP", "CNN", error, -1, presupposed)
-        for error, presupposed in zip(ERRORS, ACCURACIES, strict=True)
-    ),
-    *(above("images", Arm("CNN", "MLP").label, "CNN", metric, -1) for metric in ACCURACIES),
-    *(steadier("images", Arm("MLP", "CNN").label, "MLP", metric) for metric in CORRUPTED),
+    *(above("CNN", "MLP", metric) for metric in ACCURACIES),
+    *(above("CNN", "MLP", error, -1) for error in ERRORS[1:]),
+    *(handed_on("MLP", "CNN", metric) for metric in ACCURACIES),
+    *(handed_on("MLP", "CNN", metric, other="MLP") for metric in ACCURACIES),
+    *(handed_on("MLP", "CNN", error, -1, metric) for error, metric in zip(ERRORS, ACCURACIES, strict=True)),
+    *(above(Arm("CNN", "MLP").label, "CNN", metric, -1) for metric in ACCURACIES),
+    *(steadier(Arm("MLP", "CNN").label, "MLP", metric) for metric in CORRUPTED),
     scatter("CNN", "MLP"),
     *representations("MLP", "CNN"),
 )

@@ -393,7 +393,7 @@ def test_every_arm_of_the_paper_has_numbers():
         assert set(published.PUBLISHED[setup]) == {arm.label for arm in grid(tuple(levels))}
     for numbers in published.PUBLISHED.values():
         for found in itertools.chain.from_iterable(row.values() for row in numbers.values()):
-            assert 0 < found.value < 60 and found.status in published.MARKS
+            assert 0 < found.value < 60 and found.mark in published.MARKS
             assert found.deviation is None or 0 < float(found.deviation) < 0.2
 
 

@@ -370,6 +370,6 @@ def test_sentences_are_taken_by_index_or_by_mask():
 
 
 def test_reading_sentences_needs_no_jax():
-    check = "import sys, experiments.abnar_2020.agreement; sys.exit('jax' in sys.modules)"
+    check = "import sys, experiments.abnar_2020.sentences; sys.exit('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", check], cwd=Path(__file__).parents[2])
     assert done.returncode == 0, "sentences.py imports jax: see which of its imports does"
