@@ -40,12 +40,14 @@ $(READY): requirements.txt pyproject.toml
 demo: $(READY)
 	$(BIN)/python -m experiments.kim_rush_2016 --scale smoke
 
-# Most of a test's time is compilation. `make test` spares LLVM's optimisation; `make test-all` compiles as users do.
+# Most of a test's time is compilation. `make test` has XLA optimise nothing; `make test-all` compiles as users do.
+QUICK = --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1
+
 test: $(READY)
-	XLA_FLAGS="$(XLA_FLAGS) --xla_backend_optimization_level=0" $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not peers" --durations=10
+	XLA_FLAGS="$(XLA_FLAGS) $(QUICK)" $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not peers" --durations=10
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not peers" --durations=20
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not peers" --durations=20
 
 $(READY)-peers: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[peers]"
