@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from updates import CONFIG, MODEL, ROWS, SGD, T, V, assert_close, batch
@@ -10,6 +11,7 @@ from updates import CONFIG, MODEL, ROWS, SGD, T, V, assert_close, batch
 from seqkd_jax import models
 from seqkd_jax.config import LossConfig, LSTMConfig
 from seqkd_jax.training import train_step
+from seqkd_jax.types import Model
 from seqkd_jax.utils import progress
 
 
@@ -95,6 +97,23 @@ def test_l2_pulls_on_matrices():
     assert any(leaf.ndim == 1 for leaf in jax.tree.leaves(before)), "the example needs biases"
     after, _ = updated(updates=1, config=config)
     assert_close(after.params, jax.tree.map(lambda p, g: p - 0.5 * g, before, pulled), "one step written out")
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing():
+    """Of a finite loss: the square root is 0 at 0, and steep without bound."""
+
+    def features(params, inputs, keys):
+        steep = jnp.sqrt(params - jax.lax.stop_gradient(params))
+        return jnp.broadcast_to(steep[None, None], (*inputs[1].shape, V))
+
+    model = Model(init=lambda key: jnp.ones(V), features=features, head=lambda params, features, ids=None: features)
+    devices = tuple(jax.local_devices()[:1])
+    state = train_step.replicate(train_step.start_state(model, CONFIG), devices)
+    before = jax.tree.map(np.array, state)
+    arguments = *train_step.arrange(batch(0), 1, 1), train_step.settings(CONFIG, 0.5), None
+    after, metrics = train_step.update_for(model, CONFIG, devices)(state, *arguments)
+    assert np.isfinite(metrics.loss_sum) and not np.isfinite(metrics.gradient_norm)
+    jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
 def test_runs_that_differ_in_scalars_share_one_program():

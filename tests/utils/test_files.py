@@ -114,6 +114,28 @@ def test_a_killed_writer_is_cleared_up_after(tmp_path, moved):
     assert everything(tmp_path) == ["a", f"a/{MARK}"]
 
 
+def test_what_takes_its_place_is_on_the_disk_before(tmp_path, monkeypatch):
+    """A power cut must not leave a name without its content: all of it is synced, then renamed, then the parent."""
+    seen, sync, rename = [], os.fsync, os.rename
+
+    def synced(descriptor):
+        seen.append(os.stat(descriptor).st_ino)
+        sync(descriptor)
+
+    def renamed(old, new):
+        seen.append("renamed")
+        rename(old, new)
+
+    monkeypatch.setattr(files.os, "fsync", synced)
+    monkeypatch.setattr(files.os, "rename", renamed)
+    with files.new_directory(tmp_path / "a", HOLDS) as path:
+        (path / MARK).write_text("new")  # not by a function that syncs
+        (path / "part").mkdir()
+        wanted = {entry.stat().st_ino for entry in (path, path / MARK, path / "part")}
+    place = seen.index("renamed")
+    assert set(seen[:place]) == wanted and seen[place + 1 :] == [tmp_path.stat().st_ino]
+
+
 def test_a_file_appears_whole(tmp_path):
     path = tmp_path / "new" / "file.txt"
     with files.new_file(path) as stream:
