@@ -13,8 +13,8 @@ ROWS, WIDTH, STEPS = 6, 5, 9  # one shape for nearly all tests; what varies are 
 
 
 @cache
-def compiled(decoder, config, steps=STEPS):
-    return jax.jit(DECODERS[decoder](TINY, config, steps))
+def compiled(decoder, config, steps=STEPS, model=TINY, *slots):
+    return jax.jit(DECODERS[decoder](model, config, steps, *slots))
 
 
 def sources(seed, vocabulary, rows=ROWS):

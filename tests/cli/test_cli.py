@@ -243,7 +243,7 @@ def test_what_is_compared_is_looked_at_first(data, teacher, tmp_path, monkeypatc
         ("words", LSTMConfig(layers=1, size=4), "uses a different tokenizer from"),
         ("classifier", SequenceLSTMConfig(1, 8), "does not translate"),
     ):
-        params = models.build(config, otherwise.source.size, otherwise.target.size).init(jax.random.key(0))
+        params = jax.jit(models.build(config, otherwise.source.size, otherwise.target.size).init)(jax.random.key(0))
         parts = {"model_config": config, "vocabularies": otherwise, "metadata": {}}
         made = checkpoint.save(tmp_path / name, params, **parts)
         assert said in fails(capfd, "evaluate", *arguments, "--compare", made)
@@ -255,7 +255,7 @@ def test_a_classifier_does_not_translate(data, teacher, tmp_path, capfd):
     config = SequenceLSTMConfig(1, 8)
     vocabularies = vocabulary.labels(checkpoint.load(teacher / "best").vocabularies, ("bad", "good"))
     sizes = vocabularies.source.size, vocabularies.target.size
-    params = models.build(config, *sizes).init(jax.random.key(0))
+    params = jax.jit(models.build(config, *sizes).init)(jax.random.key(0))
     made = checkpoint.save(tmp_path / "c", params, model_config=config, vocabularies=vocabularies, metadata={})
     for command in (["translate", data / "test.en"], ["evaluate", "--corpus.path", data]):
         said = fails(capfd, command[0], "--checkpoint", made, *command[1:], *SEARCH)

@@ -1,5 +1,7 @@
 """What moves between slots: caches that are cut and put back, sentences that move to fewer slots."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,20 +29,25 @@ def slots_of(longest, number):
     """The pool of these sentences, and so many slots that hold the first of them."""
     asked = request(sources(0, VOCABULARY, len(longest)), *limits(0, STEPS, len(longest)))
     asked = asked._replace(max_length=np.array(longest, np.int32))
-    params, asked = jax.device_put((parameters(0, VOCABULARY), asked))
-    pool = encoded(TINY, CONFIG, params, asked, number)
-    state = TINY.start(params, asked.source[:number], STEPS)[1]
-    return pool, refilled(CONFIG, pool, empty(pool, state, CONFIG.beam, STEPS, number))
+
+    @jax.jit
+    def filled(params, asked):
+        pool = encoded(TINY, CONFIG, params, asked, number)
+        state = TINY.start(params, asked.source[:number], STEPS)[1]
+        return pool, refilled(CONFIG, pool, empty(pool, state, CONFIG.beam, STEPS, number))
+
+    return filled(parameters(0, VOCABULARY), asked)
 
 
 def test_slots_take_the_next_sentences_in_their_order_and_no_fill_rows_at_the_end():
     pool, now = slots_of([3, 3, 3, 3, 3, 0, 0], 3)
+    refill = jax.jit(functools.partial(refilled, CONFIG))
     assert now.row.tolist() == [0, 1, 2] and int(pool.used) == 5
     done = now._replace(beams=now.beams._replace(done=jnp.array([True, False, True])), t=jnp.array([2, 2, 2]))
-    now = refilled(CONFIG, pool, done)
+    now = refill(pool, done)
     assert now.row.tolist() == [3, 1, 4] and now.t.tolist() == [0, 2, 0]
     done = now._replace(beams=now.beams._replace(done=jnp.array([True, True, False])))
-    now = refilled(CONFIG, pool, done)
+    now = refill(pool, done)
     assert now.row.tolist() == [7, 7, 4], "there is no sentence left: these slots are empty"
 
 

@@ -15,7 +15,7 @@ from seqkd_jax.types import BOS, EOS, PAD, UserError
 
 V, B, S, T, K = 11, 3, 5, 4, 2
 CONFIG = SearchConfig(beam=3, length_rule="gnmt", max_length_a=1.0, max_length_b=3.0)
-OPTIONS = dict(source_buckets=(4, 8), batch_tokens=24)
+OPTIONS = dict(source_buckets=(8,), batch_tokens=24)
 CONFIGS = (
     LSTMConfig(layers=1, size=8),
     TransformerConfig(encoder_layers=1, decoder_layers=1, width=8, heads=2, feed_forward=8, tied="none"),

@@ -191,10 +191,11 @@ def test_several_parameters_at_once_are_as_one_by_one(case):
 @pytest.mark.slow
 def test_initial_scales():
     """He normal: variance 2 / inputs; Glorot uniform: at most sqrt(6 / (inputs + outputs))."""
-    p = build_cnn(CNNConfig(channels=(64, 64), maxout=(64, 64), pools=(1, 1)), 0, V).init(jax.random.key(0))["params"]
+    wide = build_cnn(CNNConfig(channels=(64, 64), maxout=(64, 64), pools=(1, 1)), 0, V)
+    p = jax.jit(wide.init)(jax.random.key(0))["params"]
     assert np.var(p["layer_1_kernel"]) == pytest.approx(2 / (9 * 64), rel=0.05)
     assert np.abs(p["output_kernel"]).max() == pytest.approx(np.sqrt(6 / (64 + V)), rel=0.05)
-    p = build_mlp(MLPConfig(), 0, V).init(jax.random.key(0))["params"]
+    p = jax.jit(build_mlp(MLPConfig(), 0, V).init)(jax.random.key(0))["params"]
     assert np.var(p["layer_0_kernel"]) == pytest.approx(2 / 784, rel=0.05)
 
 
