@@ -1,87 +1,98 @@
-"""A command's options looked at together, before anything is loaded: what cannot be, and what would change nothing.
+"""Rules across the options of a command, checked before anything is loaded.
 
-Each function is of the command of its name; UserError says which option, and the remedy.
+Ranges and choices of single options are checked by the settings themselves (utils.settings). What stands here are
+options that exclude each other, and options that would have no effect. Each function belongs to the command of its
+name. UserError names the option and the remedy.
 """
 
-from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any
 
-from seqkd_jax.cli.options import Distill, Evaluate, Train, Translate
+from seqkd_jax.cli.options import Distill, Evaluate, Repeatable, Train, Translate
 from seqkd_jax.config import LossConfig, SearchConfig, VocabularyConfig
 from seqkd_jax.types import UserError
 
-Value = TypeVar("Value")
-
-
-def train(command: Train) -> None:
-    """Options of a loss, a model or a vocabulary that this run does not have."""
-    from seqkd_jax.losses import LOSSES
-
-    needs_teacher = _entry(LOSSES, command.config.loss.name, "--loss.name").needs_teacher
-    if command.teacher and not needs_teacher:
-        raise UserError(f"--teacher is given, but loss {command.config.loss.name} reads none; say --loss.name word_kd")
-    other = {"lstm": "transformer", "transformer": "lstm"}[command.model]
-    if getattr(command, other) != type(getattr(command, other))():
-        raise UserError(f"--{other}.… is given, but --model {command.model} is trained: say --model {other}")
-    given = command.vocabulary or command.teacher or command.start
-    if given and command.vocab != VocabularyConfig():
-        raise UserError(f"--vocab.… says how to learn a vocabulary, but that of {given} is used: leave it out")
-    for name in ("alpha", "temperature", "temperature_scaling", "teacher_dropout"):
-        if not needs_teacher and getattr(command.config.loss, name) != getattr(LossConfig(), name):
-            raise UserError(f"--loss.{name.replace('_', '-')} is for --loss.name word_kd: leave it out, or give that")
-
-
-def translate(command: Translate) -> None:
-    """Options without what they are for, and pairs that exclude each other."""
-    if command.n_best > command.search.beam:
-        raise UserError(f"--n-best {command.n_best} is more than --beam {command.search.beam}: raise the beam")
-    _search(command.search, command.decoder)
-    if command.decoder == "greedy" and (command.n_best > 1 or command.mbr != "none"):
-        raise UserError("--decoder greedy gives one translation: leave out --n-best and --mbr")
-    if command.mbr == "none" and command.mbr_weights != "uniform":
-        raise UserError("--mbr-weights is for --mbr: give both")
-    if str(command.prefix_file) == "-" and str(command.file) == "-":
-        raise UserError("--prefix-file - and the input are both standard input: name a file for one")
-    if command.dictionary and not command.replace_unknown:
-        raise UserError("--dictionary is for --replace-unknown: give both")
-    if (command.attention_layer is not None or command.attention_head) and not command.attention:
-        raise UserError("--attention-layer and --attention-head are for --attention FILE: give that too")
-
-
-def distill(command: Distill) -> None:
-    """A selection, a source and filters that fit together."""
-    from seqkd_jax.distillation import SELECTIONS
-
-    rule = _entry(SELECTIONS, command.selection, "--selection")
-    if command.source_only and rule is not None:
-        raise UserError(f"--selection {command.selection} needs references; with --source-only, use best")
-    corpus = command.pairs.corpus
-    if command.source_only and (corpus.path or corpus.source_file or command.pairs.hold_out):
-        raise UserError("--source-only is instead of a corpus: leave out --corpus.… and --hold-out, or it")
-    _search(command.search)
-
-
-def evaluate(command: Evaluate) -> None:
-    """Numbers that are none, options of a rule that is not asked for."""
-    _search(command.search)
-
-
-def _search(search: SearchConfig, decoder: str = "engine") -> None:
-    """Options of samples where none are drawn, of a length rule where there is none."""
-    for name in ("length_alpha", "length_counts_eos"):
-        if search.length_rule == "none" and getattr(search, name) != getattr(SearchConfig(), name):
-            raise UserError(f"{option(name)} is for --length-rule power or gnmt: leave it out, or give that")
-    for name in ("sample_temperature", "sample_top_k", "sample_top_p", "sample_seed"):
-        if decoder != "sample" and getattr(search, name) != getattr(SearchConfig(), name):
-            raise UserError(f"{option(name)} is for `seqkd translate --decoder sample`: leave it out, or give that")
-
 
 def option(name: str) -> str:
-    """The option that a setting is given by."""
+    """The option that sets a field: --optimiser.clip-norm for optimiser.clip_norm."""
     return f"--{name.replace('_', '-')}"
 
 
-def _entry(entries: Mapping[str, Value], name: str, option: str) -> Value:
-    if name not in entries:
-        raise UserError(f"{option} {name}: there is no such entry; one of {', '.join(entries)}")
-    return entries[name]
+def train(command: Train) -> None:
+    """No options of a loss, a model or a vocabulary that this run does not use."""
+    from seqkd_jax.losses import require_loss
+
+    loss = command.config.loss
+    needs_teacher = require_loss(loss.name, "--loss.name").needs_teacher
+    if command.teacher and not needs_teacher:
+        raise UserError(f"--teacher has no effect with --loss.name {loss.name}: use --loss.name word_kd")
+    other = {"lstm": "transformer", "transformer": "lstm"}[command.model]
+    model = getattr(command, other)
+    if _is_set(command, f"{other}.", model, type(model)()):
+        raise UserError(f"--{other}.… has no effect with --model {command.model}: use --model {other}")
+    used = command.vocabulary or command.teacher or command.start
+    if used and _is_set(command, "vocab.", command.vocab, VocabularyConfig()):
+        raise UserError(f"--vocab.… has no effect: the vocabulary of {used} is used; omit --vocab.…")
+    for name in ("alpha", "temperature", "temperature_scaling", "teacher_dropout"):
+        if not needs_teacher and _is_set(command, f"loss.{name}", getattr(loss, name), getattr(LossConfig(), name)):
+            raise UserError(f"{option(f'loss.{name}')} needs --loss.name word_kd: add that, or omit it")
+
+
+def translate(command: Translate) -> None:
+    """No options without the option that they belong to, and none that exclude each other."""
+    if command.n_best > command.search.beam:
+        raise UserError(f"--n-best {command.n_best} is more than --beam {command.search.beam}: raise the beam")
+    _search(command, command.decoder)
+    if command.decoder == "greedy" and (command.n_best > 1 or command.mbr != "none"):
+        raise UserError("--decoder greedy finds one translation: omit --n-best and --mbr")
+    if command.mbr == "none" and command.mbr_weights != "uniform":
+        raise UserError("--mbr-weights needs --mbr: add that, or omit it")
+    if str(command.prefix_file) == "-" and str(command.file) == "-":
+        raise UserError("--prefix-file - and the input are both standard input: name a file for one")
+    if command.dictionary and not command.replace_unknown:
+        raise UserError("--dictionary needs --replace-unknown: add that, or omit it")
+    if (command.attention_layer is not None or command.attention_head) and not command.attention:
+        raise UserError("--attention-layer and --attention-head need --attention FILE: add that, or omit them")
+
+
+def distill(command: Distill) -> None:
+    """A selection that the sources allow, and one corpus."""
+    from seqkd_jax.distillation import SELECTIONS
+
+    if command.selection not in SELECTIONS:
+        raise UserError(f"--selection is {command.selection!r}: it must be one of {', '.join(SELECTIONS)}")
+    if command.source_only and SELECTIONS[command.selection] is not None:
+        raise UserError(
+            f"--selection {command.selection} needs references, and --source-only has none: use --selection best"
+        )
+    corpus = command.pairs.corpus
+    if command.source_only and (corpus.path or corpus.source_file or command.pairs.hold_out):
+        raise UserError(
+            "--source-only and a corpus exclude each other: omit --corpus.… and --hold-out, or --source-only"
+        )
+    _search(command)
+
+
+def evaluate(command: Evaluate) -> None:
+    """No options of a rule that is not used."""
+    _search(command)
+
+
+def _search(command: Translate | Distill | Evaluate, decoder: str = "engine") -> None:
+    """No options of sampling without sampling, and none of a length rule without one."""
+    length, sampling = ("length_alpha", "length_counts_eos"), ("sample_temperature", "sample_top_k", "sample_top_p")
+    needed = {}
+    if command.search.length_rule == "none":
+        needed |= dict.fromkeys(length, "--length-rule power or gnmt")
+    if decoder != "sample":
+        needed |= dict.fromkeys((*sampling, "sample_seed"), "`seqkd translate --decoder sample`")
+    for name, what in needed.items():
+        if _is_set(command, name, getattr(command.search, name), getattr(SearchConfig(), name)):
+            raise UserError(f"{option(name)} needs {what}: add that, or omit it")
+
+
+def _is_set(command: Repeatable, name: str, value: Any, default: Any) -> bool:
+    """Whether the user set a field or those of a configuration; what stands in the file of --config is not counted."""
+    if command.config_file is None:
+        return value != default
+    given = (one.replace("--no-", "--") for one in command.given)
+    return any(one.startswith(option(name)) for one in given)

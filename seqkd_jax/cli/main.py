@@ -85,7 +85,7 @@ def _stored(given: Sequence[str]) -> Any:
     """The settings in the file that --config names; None without it."""
     kind = COMMANDS[given[0]][0] if given and given[0] in COMMANDS else None
     if kind and issubclass(kind, options.Repeatable):
-        for word, following in zip(given[1:], [*given[2:], ""], strict=False):
+        for word, following in itertools.zip_longest(given[1:], given[2:]):
             if word == "--config" and following or word.startswith("--config="):
                 from seqkd_jax.checkpoint import run_config
 

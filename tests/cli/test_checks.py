@@ -7,7 +7,8 @@ import pytest
 from commands import fails
 
 from seqkd_jax.cli import checks, options
-from seqkd_jax.config import LossConfig, TrainConfig, TransformerConfig, VocabularyConfig
+from seqkd_jax.config import LossConfig, LSTMConfig, TrainConfig, TransformerConfig, VocabularyConfig
+from seqkd_jax.types import UserError
 
 OUT, CHECKPOINT = Path("o"), (Path("c"),)
 
@@ -36,51 +37,45 @@ def test_what_an_option_is_for_lets_it_pass():
 @pytest.mark.parametrize(
     "command, said",
     [
-        (
-            ["translate", "--checkpoint", "c", "--n-best", "-1"],
-            "--n-best is -1: it must be a whole number from 0 to 4,096",
-        ),
-        (["translate", "--checkpoint", "c", "--read-ahead", "-1"], "--read-ahead is -1"),
-        (["translate", "--checkpoint", "c", "--batch-tokens", "0"], "--batch-tokens is 0"),
-        (["distill", "--checkpoint", "c", "--out", "o", "--shard-lines", "0"], "--shard-lines is 0"),
-        (
-            ["distill", "--checkpoint", "c", "--out", "o", "--filters.drop-worst", "5"],
-            "--filters.drop-worst is 5.0: it must be a number from 0 to below 1",
-        ),
-        (
-            ["distill", "--checkpoint", "c", "--out", "o", "--filters.drop-worst", "-0.1"],
-            "--filters.drop-worst is -0.1",
-        ),
-        (
-            ["distill", "--checkpoint", "c", "--out", "o", "--filters.max-length-ratio", "0.5"],
-            "from 1 to 1e+09, or 0",
-        ),
-        (["evaluate", "--checkpoint", "c", "--repetitions", "-1"], "--repetitions is -1"),
-        (["translate", "--checkpoint", "c", "--decoder", "greedy", "--n-best", "2"], "gives one translation"),
-        (["translate", "--checkpoint", "c", "--decoder", "greedy", "--mbr", "chrf"], "gives one translation"),
-        (["translate", "--checkpoint", "c", "--mbr-weights", "probability"], "--mbr-weights is for --mbr"),
+        (["translate", "--checkpoint", "c", "--decoder", "greedy", "--n-best", "2"], "finds one translation"),
+        (["translate", "--checkpoint", "c", "--decoder", "greedy", "--mbr", "chrf"], "finds one translation"),
+        (["translate", "--checkpoint", "c", "--mbr-weights", "probability"], "--mbr-weights needs --mbr"),
         (["translate", "--checkpoint", "c", "--prefix-file", "-"], "are both standard input"),
-        (["translate", "--checkpoint", "c", "--sample-top-k", "5"], "--sample-top-k is for `seqkd translate --decoder"),
-        (["distill", "--checkpoint", "c", "--out", "o", "--sample-seed", "1"], "--sample-seed is for `seqkd translate"),
-        (["evaluate", "--checkpoint", "c", "--sample-temperature", "0.5"], "--sample-temperature is for"),
-        (["translate", "--checkpoint", "c", "--length-alpha", "0.6"], "--length-alpha is for --length-rule"),
+        (["translate", "--checkpoint", "c", "--sample-top-k", "5"], "--sample-top-k needs `seqkd translate --decoder"),
+        (["distill", "--checkpoint", "c", "--out", "o", "--sample-seed", "1"], "--sample-seed needs `seqkd translate"),
+        (["evaluate", "--checkpoint", "c", "--sample-temperature", "0.5"], "--sample-temperature needs"),
+        (["translate", "--checkpoint", "c", "--length-alpha", "0.6"], "--length-alpha needs --length-rule"),
         (
             ["distill", "--checkpoint", "c", "--out", "o", "--source-only", "f", "--hold-out", "5"],
-            "--source-only is instead of a corpus",
+            "--source-only and a corpus exclude each other",
         ),
-        (["train", "--out", "o", "--transformer.width", "16"], "--transformer.… is given, but --model lstm"),
-        (["train", "--out", "o", "--model", "transformer", "--lstm.size", "8"], "--lstm.… is given, but --model t"),
-        (["train", "--out", "o", "--vocabulary", "v", "--vocab.size", "9"], "--vocab.… says how to learn"),
-        (["train", "--out", "o", "--loss.temperature", "2"], "--loss.temperature is for --loss.name word_kd"),
-        (["train", "--out", "o", "--teacher", "t"], "--teacher is given, but loss nll reads none"),
+        (["train", "--out", "o", "--transformer.width", "16"], "--transformer.… has no effect with --model lstm"),
+        (
+            ["train", "--out", "o", "--model", "transformer", "--lstm.size", "8"],
+            "--lstm.… has no effect",
+        ),
+        (
+            ["train", "--out", "o", "--vocabulary", "v", "--vocab.size", "9"],
+            "--vocab.… has no effect",
+        ),
+        (["train", "--out", "o", "--loss.temperature", "2"], "--loss.temperature needs --loss.name word_kd"),
+        (["train", "--out", "o", "--teacher", "t"], "--teacher has no effect with --loss.name nll"),
         (
             ["distill", "--checkpoint", "c", "--out", "o", "--source-only", "f", "--selection", "chrf"],
             "needs references",
         ),
-        (["translate", "--checkpoint", "c", "--dictionary", "d"], "--dictionary is for --replace-unknown"),
-        (["translate", "--checkpoint", "c", "--attention-head", "1"], "are for --attention FILE"),
+        (["translate", "--checkpoint", "c", "--dictionary", "d"], "--dictionary needs --replace-unknown"),
+        (["translate", "--checkpoint", "c", "--attention-head", "1"], "need --attention FILE"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_read(capfd, command, said):
     """No checkpoint or corpus of these commands exists; the error is of the options all the same."""
     assert said in fails(capfd, *command)
+
+
+def test_what_the_file_of_a_run_holds_is_no_option_without_effect():
+    """An override, such as of the model, must not be refused for the settings that the file has for the other one."""
+    stored = options.Train(OUT, lstm=LSTMConfig(size=9), vocab=VocabularyConfig(size=9), config_file=Path("c"))
+    checks.train(replace(stored, model="transformer", vocabulary=Path("v"), given=("--model", "--vocabulary")))
+    with pytest.raises(UserError, match="--lstm.… has no effect with --model transformer"):
+        checks.train(replace(stored, model="transformer", given=("--model", "--lstm.size")))

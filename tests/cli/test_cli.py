@@ -355,7 +355,7 @@ def test_mistakes_are_one_line(data, teacher, tmp_path, capfd):
     assert "at least one checkpoint" in fails(capfd, "average", "--out", tmp_path / "o")
     run = ["train", "--out", tmp_path / "o", "--corpus.path", data]
     assert "one of nll" in fails(capfd, *run, "--loss.name", "kl")
-    assert "reads none" in fails(capfd, *run, "--teacher", best)
+    assert "has no effect" in fails(capfd, *run, "--teacher", best)
     assert "needs a teacher" in fails(capfd, *run, *SMALL_MODEL, "--loss.name", "word_kd")
     assert "no such file" in fails(capfd, *run, "--train-on", "nowhere")
     assert "no weight" in fails(capfd, *run, "--train-on", "gold=much")
