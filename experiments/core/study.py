@@ -82,11 +82,10 @@ class Study(NamedTuple):
     arms: Callable[[Any], Sequence[Any]]  # scale -> its arms, in the order of the table
     needs: Callable[[Any, Any], Iterable[Any]]  # (scale, arm) -> the arms that it learns from or starts from
     evaluate: Callable[[Workspace, Any], Any]  # (workspace, arm) -> what collect needs; asks for every stage of the arm
-    collect: Callable[
-        [Workspace, Mapping[Any, Any], Path], dict
-    ]  # (workspace, arm -> evaluated, OUT) -> `arms`, `data`
+    # (workspace, arm -> what evaluate gave, OUT) -> `arms`, `data` (what -> SHA-256) and what else results.json has
+    collect: Callable[[Workspace, Mapping[Any, Any], Path], dict]
     plan: Callable[[Any, Any], dry_run.Plan]  # (scale, arm) -> what a dry run must know of its training
-    # Told of results
+    # Read off results.json
     required: Sequence[str]  # what each of results["arms"] has
     claims: Callable[[dict], list[claims.Claim]]
     sections: Callable[[dict], list[Section]]  # tables with their notes, without the claims
