@@ -13,7 +13,7 @@ from typing import get_args
 import jax
 import numpy as np
 import pytest
-from commands import fails, seqkd
+from commands import SEARCH, SMALL_MODEL, SMALL_RUN, WORD_VOCABULARY, fails, seqkd, write_corpus
 
 from seqkd_jax import checkpoint, models
 from seqkd_jax.cli import inputs, main, options
@@ -24,33 +24,10 @@ from seqkd_jax.evaluation import evaluation, metrics
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import exits
 
-WORDS = ["red", "green", "blue", "black", "white"]
-SMALL_MODEL = ["--lstm.layers", "1", "--lstm.size", "8"]
-SMALL_RUN = [
-    "--batch.buckets",
-    "1",
-    "--batch.tokens",
-    "256",
-    "--devices",
-    "1",
-    "--max-steps",
-    "4",
-    "--validate-every",
-    "2",
-]
-SEARCH = ["--beam", "2", "--max-length-a", "0", "--max-length-b", "6"]
-WORD_VOCABULARY = ["--vocab.kind", "words", "--vocab.tokenizer", "pretokenised", "--vocab.no-joint"]
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("data")
-    draw = np.random.default_rng(0)
-    for split, count in (("train", 60), ("valid", 8), ("test", 8)):
-        lines = [" ".join(draw.choice(WORDS, size=draw.integers(2, 6))) for _ in range(count)]
-        (directory / f"{split}.en").write_text("".join(f"{line}\n" for line in lines))
-        (directory / f"{split}.de").write_text("".join(f"{line.upper()}\n" for line in lines))
-    return directory
+    return write_corpus(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import shutil
 
 import jax
 import pytest
-from test_cli import SEARCH, SMALL_MODEL, SMALL_RUN, WORD_VOCABULARY, WORDS, fails, seqkd
+from commands import SEARCH, SMALL_MODEL, SMALL_RUN, WORD_VOCABULARY, fails, seqkd, write_corpus
 
 from seqkd_jax import api, checkpoint
 from seqkd_jax.cli import main, options
@@ -18,12 +18,7 @@ WRITTEN = "config.json"
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("data")
-    for split, count in (("train", 40), ("valid", 6), ("test", 6)):
-        lines = [" ".join(WORDS[(row * 3 + place) % 5] for place in range(1 + row % 4)) for row in range(count)]
-        (directory / f"{split}.en").write_text("".join(f"{line}\n" for line in lines))
-        (directory / f"{split}.de").write_text("".join(f"{line.upper()}\n" for line in lines))
-    return directory
+    return write_corpus(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +48,7 @@ def test_a_run_says_everything_it_was_started_with(run, data):
     assert given["config"]["seed"] == 5 and given["lstm"]["size"] == 8
     assert given["pairs"]["corpus"] == settings.to_json(CorpusConfig(str(data)))
     assert given["out"] == str(run) and "given" not in given
-    assert content["inputs"]["training corpus"]["pairs"] == 40
+    assert content["inputs"]["training corpus"]["pairs"] == 60
     fingerprint = checkpoint.load(run / "best").vocabularies.fingerprint
     assert content["inputs"]["vocabulary"] == {"sizes": [9, 9], "fingerprint": fingerprint}
 

@@ -176,6 +176,17 @@ def test_other_settings_other_weights_or_other_lines_are_another_list(tmp_path, 
     again([], lines=changed, teacher=moved)  # the same weights elsewhere
 
 
+def test_a_shard_of_equal_lines_elsewhere_is_another(tmp_path, teacher, decoded):
+    """Samples are drawn by a line's place in the corpus."""
+    directory, lines = tmp_path / "lists", [*LINES[:3], *LINES[:3]]
+    make(directory, teacher, lines)
+    for path in sorted(directory.glob("shard-00000*")):
+        path.with_name(path.name.replace("00000", "00001")).write_bytes(path.read_bytes())
+    decoded.seen.clear()
+    make(directory, teacher, lines)
+    assert decoded.seen == lines[3:]
+
+
 def test_lists_are_of_the_weights_that_were_read(tmp_path, teacher, decoded):
     """Not of those that a training run has put in their place since."""
     make_teacher(teacher.directory, "2" * 64)
