@@ -252,16 +252,16 @@ class VocabularyConfig(Settings):
     """How text becomes ids."""
 
     kind: Literal["sentencepiece", "words", "marian", "labels"] = "sentencepiece"
-    """Subwords learned from raw text, the most frequent words and <unk> as in the paper, what `import` found, or the
-    classes of a classifier (vocab.labels)."""
+    """Subwords learned from raw text; the most frequent words, and <unk> for the rest, as in the paper; the vocabulary
+    of an imported model; the classes of a classifier."""
     size: Tokens = 8000
-    """Entries, the four special ones included (words: the paper's 50k is size 50004)."""
+    """Entries, including the four special ones (words: the paper's 50k is size 50004)."""
     joint: bool = True
-    """One sentencepiece vocabulary for both languages (words are always separate)."""
+    """sentencepiece: one vocabulary for both languages (word vocabularies are always separate)."""
     algorithm: Literal["bpe", "unigram"] = "bpe"
-    """Sentencepiece's algorithm."""
+    """sentencepiece: its algorithm."""
     tokenizer: Literal["refuse_raw", "pretokenised", "13a", "intl", "char"] = "refuse_raw"
-    """Words only: the text is tokenised already, or the sacrebleu tokenizer to apply; by default raw text is refused"""
+    """words: pretokenised text, or the sacrebleu tokenizer to apply; refuse_raw: text that looks raw is refused."""
 
     def validate(self, named: Named = str) -> None:
         """Also: room for a word beside the special entries, which classes do not have."""
@@ -272,18 +272,18 @@ class VocabularyConfig(Settings):
 
 @dataclass(frozen=True)
 class CorpusConfig(Settings):
-    """Where sentence pairs come from; `path` may be a directory, a file or a data set of the hub (seqkd_jax/corpus)."""
+    """Where sentence pairs come from: a directory, a file, two files, or a data set of the Hugging Face hub."""
 
     path: str = ""
-    """A directory with train/valid/test.<lang>, a TSV, JSONL or Parquet file, a hub name; empty: the toy language."""
+    """Directory with train/valid/test.<language>, TSV, JSONL or Parquet file, hub data set; empty: the toy language."""
     source: str = "en"
     """Source language: a file suffix, a column or a key of the `translation` feature."""
     target: str = "de"
-    """Target language, likewise."""
+    """Target language: a file suffix, a column or a key of the `translation` feature."""
     source_file: str = ""
-    """With target_file: two named files instead of a path (the training split)."""
+    """File of source lines, with target_file: two files instead of path, for the training split."""
     target_file: str = ""
-    """See source_file."""
+    """File of target lines, see source_file."""
     hub_config: str = ""
     """Configuration of a hub data set, if it has several."""
 
@@ -293,29 +293,29 @@ class CorpusConfig(Settings):
         source, target = named("source_file"), named("target_file")
         if self.source == self.target:
             names = f"{named('source')} and {named('target')}"
-            raise UserError(f"{names} are both {self.source!r}: they must name two files, columns or keys")
+            raise UserError(f"{names} are both {self.source!r}: they must name two different files, columns or keys")
         if bool(self.source_file) != bool(self.target_file):
-            raise UserError(f"{source} and {target} belong together: name both or neither")
+            raise UserError(f"{source} and {target} belong together: give both or neither")
         if self.path and self.source_file:
-            raise UserError(f"{named('path')} and {source} both name the corpus: leave one out")
+            raise UserError(f"{named('path')} and {source} both name the corpus: give only one of them")
 
 
 @dataclass(frozen=True)
 class BatchConfig(Settings):
-    """How sentence pairs become batches of few static shapes. Batches never depend on the number of devices."""
+    """How sentence pairs become batches of few static shapes. Batches do not depend on the number of devices."""
 
     tokens: Annotated[int, Range(0, 2**24)] = 2048
     """Target tokens in a batch, padding included; 0: count sentences instead."""
     sentences: Annotated[int, Range(0, 2**20)] = 0
     """Sentences in a batch, whatever their length (the paper: 64 or 128); needs tokens = 0."""
     buckets: Annotated[int, Range(1, 1000)] = 3
-    """Number of static shapes, thus of compilations of the training step."""
+    """Static shapes at most, each of which is a compilation of the training step."""
     max_source: Length = 50
     """Longest source of a training pair, in ids; longer pairs are dropped and counted."""
     max_target: Length = 50
     """Longest target of a training pair, in ids without BOS and EOS."""
     data_seed: Seed = 0
-    """Fixes the order: a permutation is a function of this and the epoch."""
+    """Seed of the order of the training pairs, which is another one in each epoch."""
 
     def validate(self, named: Named = str) -> None:
         """Also: one of the two ways to count."""
@@ -327,12 +327,12 @@ class BatchConfig(Settings):
 
 @dataclass(frozen=True)
 class LossConfig(Settings):
-    """The loss axis of the table. The corpus axis is a directory, not a loss."""
+    """The training loss. Sequence-level distillation has none of its own: it is nll on a distilled corpus."""
 
     name: str = "nll"
-    """An entry of losses.LOSSES: nll, word_kd."""
+    """nll, the negative log-likelihood; word_kd, word-level distillation."""
     label_smoothing: Rate = 0.0
-    """Mass spread evenly over the vocabulary in the gold term."""
+    """Probability mass spread evenly over the vocabulary in the gold term."""
     alpha: Share = 0.5
     """Weight of the teacher's term; the gold term has 1 - alpha (the paper: 0.5)."""
     temperature: Temperature = 1.0
@@ -352,13 +352,14 @@ class OptimiserConfig(Settings):
     learning_rate: Amount = 1e-3
     """The peak rate (the paper's SGD: 1.0, fine-tuning 0.1); Adafactor: relative to a weight's root mean square."""
     schedule: Literal["constant", "paper", "inverse_sqrt", "cosine", "exponential", "cosine_restarts"] = "inverse_sqrt"
-    """paper: halve after every epoch from decay_from_epoch on, or once validation perplexity has risen."""
+    """How the rate changes. paper: it decays by decay_factor after every epoch, from decay_from_epoch on or once the
+    validation perplexity has risen."""
     warmup_steps: Count = 400
     """Steps of linear warm-up (not under `paper`)."""
     decay_from_epoch: Count = 9
     """paper: the first epoch (counted from 1) after which the rate decays."""
     decay_factor: Share = 0.5
-    """paper, exponential: the factor."""
+    """paper, exponential: the factor of a decay."""
     hold_steps: Count = 0
     """exponential: updates at the peak rate, after the warm-up and before the decay begins."""
     decay_steps: Count = 1000
@@ -380,7 +381,7 @@ class OptimiserConfig(Settings):
     normalise: Literal["tokens", "sentences"] = "tokens"
     """What the summed gradient is divided by; the paper: sentences, and its rates and clipping depend on it."""
     l2: Amount = 0.0
-    """Adds this times the sum of squares of all matrices to the loss, before clipping (Keras' regulariser)."""
+    """Times the sum of squares of all matrices is added to the loss, before clipping (Keras' regulariser)."""
     weight_decay: Amount = 0.0
     """Decoupled decay: each update also multiplies every matrix by 1 - rate * this. adamw needs it, adam has none."""
 
@@ -396,39 +397,39 @@ class OptimiserConfig(Settings):
 
 @dataclass(frozen=True)
 class TrainConfig(Settings):
-    """One training run; the model, the corpus and the vocabulary are beside it."""
+    """How to train; the model, the corpus and the vocabulary are set beside it."""
 
     loss: LossConfig = LossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     batch: BatchConfig = BatchConfig()
     epochs: Positive = 10
-    """Passes over the training corpus at most."""
+    """Passes over the training corpus, at most."""
     max_steps: Count = 0
-    """Updates at most; 0: no limit beside epochs."""
+    """Updates, at most; 0: only epochs limit them."""
     seed: Seed = 0
-    """Fixes initialisation and dropout."""
+    """Seed of initialisation and dropout."""
     replicas: Annotated[int, Range(1, 1024)] = 1
-    """So many seeds are trained at once, seed, seed + 1, ..., on the same batches; 1: an ordinary run."""
+    """Seeds trained at once on the same batches: seed, seed + 1, ...; 1: an ordinary run."""
     replicas_by: Literal["auto", "vmap", "map"] = "auto"
-    """All replicas in every product, or one after the other within a step; auto: what was faster on this backend."""
+    """vmap: all replicas in each product; map: one after the other within a step; auto: the faster on this backend."""
     accumulate: Annotated[int, Range(1, 65_536)] = 1
-    """Microbatches per update; the result is that of the whole batch."""
+    """Microbatches in an update, which save memory; the result is that of the whole batch."""
     average_decay: Rate = 0.0
-    """Exponential moving average of the weights, used for validation and saved; 0: off."""
+    """Decay of an exponential moving average of the weights, which is validated and saved; 0: off."""
     validate_every: Count = 0
     """Updates between validations; 0: once an epoch."""
     validate_bleu: bool = False
-    """Also translate the validation set greedily; then BLEU, not loss, picks the best checkpoint."""
+    """Also translate the validation set greedily; BLEU instead of the loss then chooses the best checkpoint."""
     patience: Count = 0
-    """Validations without improvement before an early stop; 0: never."""
+    """Validations without improvement before training stops early; 0: never."""
     keep: Count = 0
-    """Checkpoints of past validations kept beside best and last, for averaging."""
+    """Checkpoints of the latest validations to keep beside best and last, for averaging."""
     keep_path: bool = False
-    """Keep the weights before the first update and after epochs 1, 2, 4, 8, ...: epoch-<n>/; and at the end: end/."""
+    """Keep the weights before the first update, after epochs 1, 2, 4, 8, ... (epoch-<n>/) and at the end (end/)."""
     devices: Annotated[int, Range(0, 65_536)] = 0
     """Devices to train on; 0: all."""
     save_minutes: Amount = 10.0
-    """Save everything needed to go on at least this often, beside the saves at validations."""
+    """Minutes between the saves for resuming, beside those at validations."""
     log_every: Positive = 20
     """Updates between lines of metrics.jsonl."""
 
@@ -444,13 +445,13 @@ class SearchConfig(Settings):
     """The rules of the beam search. Beam 1 without a length rule is greedy decoding."""
 
     beam: Beam = 5
-    """Hypotheses kept, and returned."""
+    """Hypotheses kept in each step, and returned."""
     length_rule: Literal["none", "power", "gnmt"] = "none"
     """Scores are log p, log p / L^a, or log p / ((5+L)/6)^a; L counts the tokens. The paper: none."""
     length_alpha: Annotated[float, Range(0, 10)] = 1.0
-    """The exponent a, not negative."""
+    """The exponent a of the length rule."""
     length_counts_eos: bool = True
-    """Whether EOS is one of the L tokens."""
+    """EOS is one of the L tokens."""
     stop: Literal["bound", "current_bound", "first_k_finished", "top_ends"] = "bound"
     """Stop a sentence when no live hypothesis can still enter the best K; when the best would not if it ended at its
     present length; as soon as K have finished; when the best candidate of a step ends."""
@@ -465,19 +466,19 @@ class SearchConfig(Settings):
     """Hypotheses at the greatest length come after all finished ones; are ranked among them; must take EOS as their
     last token; or get it free of charge."""
     max_length_a: Slope = 1.5
-    """At most a*x + b tokens (EOS included) for a source of x tokens."""
+    """a: a source of x tokens gets at most a*x + b tokens, EOS included."""
     max_length_b: Offset = 10.0
-    """See max_length_a."""
+    """b of the greatest length, in tokens."""
     min_length_a: Slope = 0.0
-    """At least a*x + b tokens before EOS."""
+    """a: a source of x tokens gets at least a*x + b tokens before EOS."""
     min_length_b: Offset = 0.0
-    """See min_length_a."""
+    """b of the least length, in tokens."""
     forbid_unk: bool = False
     """Never produce <unk>."""
     no_repeat_ngram: Annotated[int, Range(0, 4096)] = 0
-    """Never produce a sequence of so many tokens twice in a translation; 0: off."""
+    """Length of the sequences of tokens that never occur twice in a translation; 0: off."""
     coverage_penalty: Amount = 0.0
-    """Adds this times sum_s log min(attention received by s, 1) to the scores of what ends (Wu et al. 2016, eq. 14)."""
+    """Times sum_s log min(attention received by s, 1) is added to the scores of what ends (Wu et al. 2016, eq. 14)."""
     sample_temperature: Temperature = 1.0
     """Sampling only: divides the log-probabilities that are drawn from; below 1 nearer to greedy."""
     sample_top_k: Count = 0
@@ -485,7 +486,7 @@ class SearchConfig(Settings):
     sample_top_p: Annotated[float, Range(0, 1, above=True)] = 1.0
     """Sampling only: draw from as few of the most probable tokens as together have probability p; after top-k."""
     sample_seed: Seed = 0
-    """Sampling only: another seed, other samples."""
+    """Sampling only: seed of the draws."""
 
     def validate(self, named: Named = str) -> None:
         """Also: the least length must not exceed the greatest, whatever the source."""
@@ -501,13 +502,13 @@ class SearchConfig(Settings):
 
 @dataclass(frozen=True)
 class FilterConfig(Settings):
-    """What is left out of the filtered copy of a distilled corpus; the aligned one keeps every line."""
+    """Filters of a distilled corpus: a second copy without the pairs that do not pass; the first keeps every line."""
 
     drop_unfinished: bool = False
-    """Leave out targets that were cut at the length limit."""
+    """Drop targets that were cut at the length limit."""
     deduplicate: bool = False
-    """Leave out all but the first of equal pairs."""
+    """Drop all but the first of equal pairs."""
     max_length_ratio: Annotated[float, Range(1, 1e9, or_zero=True)] = 0.0
-    """Leave out pairs of which one side has more than this many times the words of the other; 0: off."""
+    """Drop pairs of which one side has more than this many times the words of the other; 0: off."""
     drop_worst: Rate = 0.0
-    """Leave out this share of the pairs, those with the lowest log-probability per token; 0: off."""
+    """Drop this share of the pairs, those with the lowest log-probability per token; 0: off."""

@@ -1,7 +1,7 @@
-"""What the commands of `seqkd` take: a frozen dataclass each, from which tyro makes the arguments and their help.
+"""The options of each command of `seqkd`: frozen dataclasses, from which tyro makes the arguments and their help.
 
-Configurations are those of `config`; what stands here beside them are files, directories and what to do with them. No
-module of the library is imported but `config`: `seqkd --help` answers at once.
+They hold the configurations of `config`, and beside them the files and directories of the command. Nothing of the
+library is imported but `config`, so that `seqkd --help` is quick.
 """
 
 from dataclasses import dataclass
@@ -35,25 +35,25 @@ Checkpoints = Annotated[tuple[Path, ...], tyro.conf.UseAppendAction]  # --checkp
 
 @dataclass(frozen=True)
 class Pairs:
-    """A corpus that may lack a validation split."""
+    """A corpus, and the validation split of one that has none."""
 
     corpus: CorpusConfig = CorpusConfig()
     hold_out: Count = 0
-    """Take so many training pairs as the validation split, for a corpus without one; the same for every command."""
+    """Training pairs that become the validation split, for a corpus without one; the same pairs in every command."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repeatable:
-    """A command that writes config.json, and starts again from one."""
+    """A command that writes config.json and can be started from it."""
 
     config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
-    """Start from the settings in this file, the config.json of a run; options given beside it override it."""
+    """The config.json of an earlier run, whose settings are used; options given beside it override them."""
     given: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()  # the options on the command line, as they were called
 
 
 @dataclass(frozen=True)
 class Train(Repeatable):
-    """Train a teacher or a student. Started again with the same arguments, it goes on where it was.
+    """Train a teacher or a student. Called again with the same arguments, it resumes.
 
     A teacher or baseline: seqkd train --out teacher --corpus.path DATA
 
@@ -61,104 +61,104 @@ class Train(Repeatable):
 
     A Word-KD student: the same, and --loss.name word_kd --teacher teacher/best
 
-    Seq-Inter: --start student/best --train-on DISTILLED (chosen with --selection kim_rush), a smaller learning rate
+    Seq-Inter: --start student/best --train-on DISTILLED (made with --selection kim_rush), a smaller learning rate
     """
 
     out: Path
     """Directory to write: best/ and last/ are checkpoints, metrics.jsonl the metrics, config.json the settings."""
     pairs: Annotated[Pairs, Flat] = Pairs()
     train_on: tuple[str, ...] = ()
-    """Train on these, not on the training split: directories, files, `gold` for the split; PATH=WEIGHT weighs one."""
+    """Corpora instead of the training split: directories, files, `gold` for the split; PATH=WEIGHT weights one."""
     vocabulary: Path | None = None
-    """A directory of `seqkd vocab`, or a checkpoint to share one with. None: the teacher's, the start's, or learned."""
+    """Directory of `seqkd vocab`, or a checkpoint, to take it from. None: the teacher's, the start's, or a new one."""
     vocab: VocabularyConfig = VocabularyConfig()
-    """How to learn the vocabularies from the training split, if there are none to use."""
+    """How to learn a new vocabulary from the training split."""
     model: Literal["lstm", "transformer"] = "lstm"
-    """Which of the two configurations below holds."""
+    """Model to train: which of the two configurations below is used."""
     lstm: LSTMConfig = LSTMConfig()
     transformer: TransformerConfig = TransformerConfig()
     teacher: Path | None = None
-    """Checkpoint whose distribution the loss reads (word_kd)."""
+    """Checkpoint of the teacher that the loss reads (word_kd)."""
     teachers: Literal["one", "each"] = "one"
-    """Of a teacher of several seeds: its first teaches all replicas, or each its own."""
+    """For a teacher of several replicas: its first teaches all students, or each replica its own student."""
     teacher_cache_gib: Amount = 4.0
-    """Compute the teacher's features of the corpus once and keep them, if they take at most this; 0: never."""
+    """GiB of memory for the teacher's features of the corpus, computed once and kept if they fit; 0: never kept."""
     start: Path | None = None
-    """Checkpoint of the same model to start from; None: at random."""
+    """Checkpoint of the same model to start from; None: random weights."""
     config: Annotated[TrainConfig, Flat] = TrainConfig()
 
 
 @dataclass(frozen=True)
 class Translate(Repeatable):
-    """Translate lines of a file or of standard input, in order, one for each, as they come.
+    """Translate the lines of a file or of standard input: one line out for each line in, in order.
 
     seqkd translate --checkpoint student/best < input.en > output.de
     """
 
     checkpoint: Checkpoints
-    """Directory of a checkpoint; nothing else is needed. Several, each after --checkpoint: their ensemble."""
+    """Checkpoint directory. Given several times, each after --checkpoint: an ensemble."""
     file: tyro.conf.Positional[str] = "-"
-    """File to read, UTF-8, one sentence a line; - is standard input."""
+    """File to read, UTF-8, one sentence a line; -: standard input."""
     out: Path | None = None
-    """File to write, whole or not at all, and FILE.config.json with the settings beside it; None: standard output."""
+    """File to write, complete or not at all; the settings go to FILE.config.json. None: standard output."""
     n_best: Annotated[int, Range(0, 4096)] = 0
-    """0: plain text, the best translation of each line. N: JSON lines with the N best and their scores in nats."""
+    """Hypotheses to write for each line, as JSON lines with scores in nats; 0: the best one, as plain text."""
     decoder: str = "engine"
-    """engine; beam, the same search as the engine's, slower; greedy; sample: as many samples as the beam is wide."""
+    """engine: fast beam search; beam: the same search, slower; greedy; sample: --beam samples of each sentence."""
     rules: Rules = None
-    """Search as this toolkit does: sets the rules below that are not given themselves."""
+    """Search rules of another toolkit; rules that are given as options override them."""
     search: Annotated[SearchConfig, Flat] = SearchConfig()
     mbr: Literal["none", "chrf", "bleu"] = "none"
-    """Of the whole beam, or of all samples, take what is most similar to the others (minimum Bayes risk)."""
+    """Minimum Bayes risk: choose the hypothesis that is most similar to the others, by chrF or BLEU."""
     mbr_weights: Literal["uniform", "probability"] = "uniform"
-    """What the others count: all alike, as samples should, or as probable as the model says, for a beam."""
+    """Weights of the other hypotheses: equal, for samples, or their probabilities, for a beam."""
     replace_unknown: bool = False
-    """Replace <unk> by the source word most attended to (word vocabularies)."""
+    """Replace each <unk> by the source word that it attends to most (word vocabularies)."""
     dictionary: Path | None = None
-    """For --replace-unknown: `source|||target` lines that translate the word."""
+    """For --replace-unknown: file of `source|||target` lines, translations of source words."""
     attention: Path | None = None
-    """File to write: JSON lines with the pieces of source and best translation, and what each target piece saw."""
+    """File to write, JSON lines: the pieces of source and best translation, and the attention weights between them."""
     attention_layer: Layers | None = None
-    """For --attention: a decoder layer of a Transformer, from 1; None: the last."""
+    """For --attention: decoder layer of a Transformer, from 1; None: the last."""
     attention_head: Annotated[tuple[Width, ...], tyro.conf.UseAppendAction] = ()
-    """For --attention: heads, from 1, each after --attention-head, of which the mean is written; none: of all."""
+    """For --attention: heads to average, from 1, each after --attention-head; none given: all."""
     prefix_file: Path | None = None
-    """File with a line for each of the input: what its translation must begin with; an empty line: nothing."""
+    """File with one line for each input line: the text that its translation begins with, possibly empty."""
     read_ahead: Annotated[int, Range(0, 2**24)] = 0
-    """Lines read before the first is translated: more is faster. 0: 2048, or 1 if a person types."""
+    """Lines read before the first is translated; more is faster. 0: 2048, or 1 at a terminal."""
     batch_tokens: Tokens = 1024
     """Source positions in a batch, padding included."""
 
 
 @dataclass(frozen=True)
 class Distill(Repeatable):
-    """Translate a training corpus with a teacher and choose a target for each source: the corpus of a student.
+    """Translate a training corpus with a teacher and choose a target for each source: a student's training corpus.
 
     Seq-KD: seqkd distill --checkpoint teacher/best --corpus.path DATA --out seq_kd
 
     Seq-Inter: the same with --selection kim_rush --beam 35
 
-    Stopped and started again, it goes on where it was. README.md beside the corpus says how it came out.
+    Called again with the same arguments, it resumes. README.md beside the corpus describes the result.
     """
 
     checkpoint: Checkpoints
-    """The teacher; several, each after --checkpoint: their ensemble."""
+    """Checkpoint of the teacher. Given several times, each after --checkpoint: an ensemble."""
     out: Path
-    """Directory to write the corpus to; n-best lists go beside it, to <out>.n-best."""
+    """Directory to write the corpus and config.json to; the n-best lists go to <out>.n-best beside it."""
     pairs: Annotated[Pairs, Flat] = Pairs()
     source_only: Path | None = None
-    """Distil these source lines instead of the training split; there are no references then."""
+    """File of source lines to distil instead of the training split; there are no references then."""
     selection: str = "best"
-    """best, or what is nearest to the reference by kim_rush, sacrebleu or chrf."""
+    """Target of each source: best, or the hypothesis nearest to the reference by kim_rush, sacrebleu or chrf."""
     rules: Rules = None
-    """Search as this toolkit does: sets the rules below that are not given themselves."""
+    """Search rules of another toolkit; rules that are given as options override them."""
     search: Annotated[SearchConfig, Flat] = SearchConfig()
     shard_lines: Positive = 1000
-    """Source lines in a shard, the unit in which work is kept."""
+    """Source lines in a shard; a stopped run resumes after its last complete shard."""
     batch_tokens: Tokens = 1024
     """Source positions in a batch, padding included."""
     filters: FilterConfig = FilterConfig()
-    """If any is on, filtered/ holds the pairs that pass."""
+    """If any filter is set, filtered/ holds the pairs that pass."""
 
 
 @dataclass(frozen=True)
@@ -169,19 +169,19 @@ class Evaluate(Repeatable):
     """
 
     checkpoint: Checkpoints
-    """The system to evaluate; several, each after --checkpoint: their ensemble."""
+    """Checkpoint of the system to evaluate. Given several times, each after --checkpoint: an ensemble."""
     pairs: Annotated[Pairs, Flat] = Pairs()
     split: Literal["test", "valid", "train"] = "test"
-    """Part of the corpus."""
+    """Split of the corpus to evaluate on."""
     compare: tuple[str, ...] = ()
-    """Other systems: checkpoints, or files with one translation a line. Paired bootstrap of each against this one."""
+    """Other systems to compare by paired bootstrap: checkpoints, or files with one translation a line."""
     out: Path | None = None
     """Directory to write results.json, the translations and config.json to, beside printing the results."""
     rules: Rules = None
-    """Search as this toolkit does: sets the rules below that are not given themselves."""
+    """Search rules of another toolkit; rules that are given as options override them."""
     search: Annotated[SearchConfig, Flat] = SearchConfig()
     repetitions: Annotated[int, Range(0, 1000)] = 3
-    """Passes to time; the median counts. 0: no speed."""
+    """Timed passes, of which the median counts; 0: speed is not measured."""
     batch_tokens: Tokens = 1024
     """Source positions in a batch, padding included."""
 
@@ -191,7 +191,7 @@ class Score:
     """The log-probability (nats) of each given translation, one number a line; the perplexity on standard error."""
 
     checkpoint: Checkpoints
-    """The model that scores; several, each after --checkpoint: their ensemble."""
+    """Checkpoint of the model that scores. Given several times, each after --checkpoint: an ensemble."""
     source: Path
     """File of source lines."""
     target: Path
@@ -205,26 +205,26 @@ class Average:
     """Average the weights of checkpoints of one run: seqkd average --out averaged run/step-*"""
 
     checkpoints: tyro.conf.Positional[tuple[Path, ...]]
-    """Directories; one model, one vocabulary."""
+    """Checkpoints of one run."""
     out: Path
     """Checkpoint to write."""
 
 
 @dataclass(frozen=True)
 class Select:
-    """Take out one of the seeds that were trained at once: seqkd select many/best --replica 0 --out one"""
+    """Extract one replica from a checkpoint of several: seqkd select many/best --replica 0 --out one"""
 
     checkpoint: tyro.conf.Positional[Path]
-    """Checkpoint of several seeds."""
+    """Checkpoint of several replicas."""
     replica: Annotated[int, Range(0, 1023)]
-    """Which, counted from 0."""
+    """Number of the replica, from 0."""
     out: Path
     """Checkpoint to write."""
 
 
 @dataclass(frozen=True)
 class Import:
-    """Make a checkpoint of a model of another toolkit: seqkd import --from hf opus-mt-en-de --out teacher
+    """Convert a model of another toolkit to a checkpoint: seqkd import --from hf opus-mt-en-de --out teacher
 
     hf: a Marian directory of Hugging Face, with config.json, model.safetensors, vocab.json, source.spm and target.spm.
     """
@@ -234,7 +234,7 @@ class Import:
     out: Path
     """Checkpoint to write."""
     form: Annotated[Literal["hf"], tyro.conf.arg(name="from")] = "hf"
-    """The form it is in."""
+    """Format to read."""
 
 
 @dataclass(frozen=True)
@@ -245,13 +245,13 @@ class Export:
     """
 
     checkpoint: tyro.conf.Positional[Path]
-    """A post-norm Transformer with one joint sentencepiece vocabulary, all embeddings tied."""
+    """Checkpoint of a post-norm Transformer with a joint sentencepiece vocabulary and all embeddings tied."""
     out: Path
     """Directory to write."""
     form: Annotated[Literal["hf"], tyro.conf.arg(name="to")] = "hf"
-    """The form to write."""
+    """Format to write."""
     max_positions: Length = 512
-    """Longest sentence that transformers will take, in tokens."""
+    """Longest sentence that transformers accepts, in tokens."""
 
 
 @dataclass(frozen=True)
