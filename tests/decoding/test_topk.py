@@ -16,8 +16,9 @@ from seqkd_jax.decoding.search.topk import best_extensions
 def test_best_extensions_are_those_of_a_plain_top_k(vocabulary, ties):
     random = np.random.default_rng(vocabulary)
     logits = random.normal(size=(4, 3, vocabulary)).astype(np.float32)
-    if ties:  # few values, exact in float32: the order of equals counts
-        logits = random.integers(0, 3, logits.shape).astype(np.float32)
+    if ties:  # few values, exact in float32: the order of equals counts, those beside the highest come after others
+        logits = (random.random(logits.shape) < 0.2).astype(np.float32)
+        logits[..., -2:] = 2
     live = np.array([[0, -np.inf, -np.inf], [-1, -2, -3], [-1, -1, -1], [-4, -5, -np.inf]], np.float32)
     special = np.array([[1, 0, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0], [1, 0, 1, 1]], bool)
 
