@@ -207,31 +207,6 @@ def test_lines_are_translated(name, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.strip(), f"{name}: the example prints nothing"
 
 
-def test_a_classifier_is_taught(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    draw = np.random.default_rng(0)
-    for name, count in (("train.tsv", 60), ("valid.tsv", 12)):
-        lines = []
-        for _ in range(count):
-            words = draw.choice(["not", "bad", "good", "very", "quite"], size=4)
-            lines.append(f"{' '.join(words)}\t{'good' if words[-1] == 'good' else 'bad'}\n")
-        (tmp_path / name).write_text("".join(lines), encoding="utf-8")
-    (text,) = blocks("docs/training.md", "python")
-    # The example's vocabulary is learned from far more text; its models are for minutes, not for a test.
-    for large, small in (
-        ("size=4000", "size=30"),
-        ("size=256", "size=8"),
-        ("width=64", "width=8"),
-        ("epochs=10", "epochs=1"),
-    ):
-        assert large in text, f"docs/training.md: the example has no {large} any more; change it here, too"
-        text = text.replace(large, small)
-    names = executed(text, "docs/training.md")
-    assert capsys.readouterr().out.strip() in ("bad", "good")
-    assert [len(names[run].replicas) for run in ("teacher", "taught")] == [3, 3]
-    assert all(np.isfinite(replica.best_value) for replica in names["taught"].replicas)
-
-
 def test_a_loss_is_added(monkeypatch):
     monkeypatch.setattr(losses, "LOSSES", dict(losses.LOSSES))
     (text,) = blocks("docs/extending.md", "python")
