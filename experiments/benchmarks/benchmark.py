@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import tyro
-from seqkd_jax.utils.exits import exit_status
 
 from experiments.core import report, stages
 from experiments.core.tables import Section
 from seqkd_jax.config import Positive, Seed
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
+from seqkd_jax.utils.exits import exit_status
 from seqkd_jax.utils.settings import Settings
 
 PEERS = ("torch", "transformers", "ctranslate2")  # packages whose versions are noted
