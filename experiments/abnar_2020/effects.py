@@ -40,8 +40,8 @@ class Comparison(NamedTuple):
 
 def values(results: dict, arm: str, metric: str) -> list[float]:
     """One number for each seed that was trained to the end."""
-    found = next((one for one in results["arms"] if one["arm"] == arm), {})
-    known = ((found.get("metrics") or {}).get(metric) or {}).get("values") or ()
+    metrics = next((one["metrics"] for one in results["arms"] if one["arm"] == arm), {})
+    known = (metrics.get(metric) or {}).get("values") or ()
     return [value for value in known if value is not None and math.isfinite(value)]
 
 
@@ -64,10 +64,9 @@ def difference(results: dict, comparison: Comparison, named: bool = False) -> Ef
 
 def paired(results: dict, first: str, second: str, metric: str) -> Interval:
     """The interval of first - second in results["differences"], whichever of the two is named first there."""
-    known = results.get("differences") or {}
     for key, sign in ((f"{first} | {second}", 1), (f"{second} | {first}", -1)):
-        found = (known.get(key) or {}).get(metric) or {}
-        if found.get("low") is not None and found.get("high") is not None:
+        found = results.get("differences", {}).get(key, {}).get(metric)
+        if found:
             return oriented((found["low"], found["high"]), sign)
     return None
 
@@ -77,10 +76,9 @@ def unpaired(results: dict, first: str, second: str, metric: str) -> Interval:
 
     For arms whose predictions were never side by side. It is wider than the paired one, as models err on the same.
     """
-    found = [
-        one["metrics"].get(metric) or {} for name in (first, second) for one in results["arms"] if one["arm"] == name
-    ]
-    if len(found) < 2 or any(one.get(key) is None for one in found for key in ("mean", "low", "high")):
+    metrics = {one["arm"]: one["metrics"] for one in results["arms"]}
+    found = [metrics.get(name, {}).get(metric) or {} for name in (first, second)]
+    if any(one.get(key) is None for one in found for key in ("mean", "low", "high")):
         return None
     ours, theirs = found
     by_ours = ours["low"] - theirs["mean"], ours["high"] - theirs["mean"]
@@ -194,8 +192,8 @@ def _rows(results: dict, arm: str) -> list[float]:
 
 
 def _similarity(taught: Sequence[float], alone: Sequence[float], interval: Interval) -> Effect:
-    text = against(_mean(taught), _mean(alone), 4)
-    return Effect(_mean(taught) - _mean(alone), interval, min(len(taught), len(alone)), text)
+    ours, theirs = _mean(taught), _mean(alone)
+    return Effect(ours - theirs, interval, min(len(taught), len(alone)), against(ours, theirs, 4))
 
 
 def _missing(arms: Iterable[str], what: str = "") -> Effect:

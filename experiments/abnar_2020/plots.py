@@ -17,7 +17,7 @@ from experiments.abnar_2020.tables import metrics, names, ordered, students, tea
 from experiments.core.plots import pyplot
 
 
-class Look(NamedTuple):
+class Style(NamedTuple):
     """Of one model, by name, so that plots of different set-ups agree: as a student its colour and marker, as a teacher
     its line, hatch and colour.
     """
@@ -28,25 +28,25 @@ class Look(NamedTuple):
     hatch: str
 
 
-_RECURRENT = Look("#1f77b4", "o", "--", "////")
-_FIRST = Look("#d62728", "^", ":", "....")
-_SECOND = Look("#ff7f0e", "v", (0, (5, 1, 1, 1, 1, 1)), "xxxx")
-LOOKS = {
+_RECURRENT = Style("#1f77b4", "o", "--", "////")
+_FIRST = Style("#d62728", "^", ":", "....")
+_SECOND = Style("#ff7f0e", "v", (0, (5, 1, 1, 1, 1, 1)), "xxxx")
+STYLES = {
     "LSTM": _RECURRENT,
     "CNN": _RECURRENT,
-    "Small LSTM": Look("#17becf", "D", "-.", "\\\\\\\\"),
+    "Small LSTM": Style("#17becf", "D", "-.", "\\\\\\\\"),
     "Transformer": _FIRST,
     "MLP": _FIRST,
     "Small Transformer": _SECOND,
     "Transformer-seq": _SECOND,
-    "UTransformer-seq": Look("#9467bd", "s", "-.", "\\\\\\\\"),
+    "UTransformer-seq": Style("#9467bd", "s", "-.", "\\\\\\\\"),
 }
 OTHERS = (  # of models that the paper does not have, in order
-    Look("#2ca02c", "P", (0, (8, 2)), "++++"),
-    Look("#8c564b", "X", (0, (3, 3, 1, 3)), "oooo"),
-    Look("#e377c2", "h", (0, (1, 3)), "----"),
+    Style("#2ca02c", "P", (0, (8, 2)), "++++"),
+    Style("#8c564b", "X", (0, (3, 3, 1, 3)), "oooo"),
+    Style("#e377c2", "h", (0, (1, 3)), "----"),
 )
-ALONE = Look("#555555", "o", "-", "")  # no teacher
+ALONE = Style("#555555", "o", "-", "")  # no teacher
 EPOCHS = {0: "o", 1: "s", 2: "^", 4: "D"}  # of learning paths, marked
 METRICS = {  # of the grid: setup -> metric -> title
     "lm": {"d": "D", "a": "A", "a_gold": "A, gold"},
@@ -55,25 +55,25 @@ METRICS = {  # of the grid: setup -> metric -> title
 }
 
 
-def look(results: dict, model: str | None) -> Look:
+def style(results: dict, model: str | None) -> Style:
     """That of a model, None being no teacher."""
     if model is None:
         return ALONE
-    others = [name for name in names(results) if name not in LOOKS]
-    return LOOKS[model] if model in LOOKS else OTHERS[others.index(model) % len(OTHERS)]
+    others = [name for name in names(results) if name not in STYLES]
+    return STYLES[model] if model in STYLES else OTHERS[others.index(model) % len(OTHERS)]
 
 
 def line(results: dict, arm: dict) -> dict:
     """Colour by student, line by teacher."""
-    return {"color": look(results, arm["student"]).colour, "linestyle": look(results, arm["teacher"]).line}
+    return {"color": style(results, arm["student"]).colour, "linestyle": style(results, arm["teacher"]).line}
 
 
 def legend(figure, results: dict) -> None:
     """Colours of students and lines of teachers, once, at the right; and what the bars are."""
-    handles = [Line2D([], [], color=look(results, name).colour, label=name) for name in students(results)]
+    handles = [Line2D([], [], color=style(results, name).colour, label=name) for name in students(results)]
     for teacher in teachers(results):
         text = "trained alone" if teacher is None else f"taught by {teacher}"
-        handles.append(Line2D([], [], color="#000000", linestyle=look(results, teacher).line, label=text))
+        handles.append(Line2D([], [], color="#000000", linestyle=style(results, teacher).line, label=text))
     handles.append(mark("95% interval over\ntest examples", "|", "#000000"))
     outside(figure, handles)
 
@@ -162,7 +162,7 @@ def calibration(results: dict):
     for row, teacher in zip(panels, teachers(results), strict=True):
         for axes, student in zip(row, students(results), strict=True):
             if (teacher, student) in drawn:
-                _reliability(axes, drawn[teacher, student], look(results, student).colour)
+                _reliability(axes, drawn[teacher, student], style(results, student).colour)
             else:
                 axes.text(0.5, 0.5, "no result", transform=axes.transAxes, fontsize=7, ha="center")
             axes.set_title(student if teacher is None else f"{teacher} → {student}", fontsize=6.5)
@@ -264,7 +264,7 @@ def accuracy(results: dict):
 
 
 def _filling(results: dict, arm: dict) -> dict:
-    colour, hatch = look(results, arm["student"]).colour, look(results, arm["teacher"]).hatch
+    colour, hatch = style(results, arm["student"]).colour, style(results, arm["teacher"]).hatch
     return {"facecolor": "white" if hatch else colour, "edgecolor": colour, "hatch": hatch}
 
 
@@ -277,14 +277,14 @@ def representations(results: dict):
     shown = [arms[model["arm"]] for model in found["models"]]
     figure, axes = pyplot.subplots(figsize=(6.8, 4.6), layout="constrained")
     for arm, point in zip(shown, found["map"], strict=True):
-        drawn = {"color": look(results, arm["teacher"]).colour, "markersize": 6 if arm["teacher"] else 9}
-        marker = look(results, arm["student"]).marker
+        drawn = {"color": style(results, arm["teacher"]).colour, "markersize": 6 if arm["teacher"] else 9}
+        marker = style(results, arm["student"]).marker
         axes.plot(*point, marker, markeredgecolor="white", markeredgewidth=0.6, alpha=0.9, **drawn)
     of, by = ({arm[role] for arm in shown} for role in ("student", "teacher"))
     handles = [mark("student:", "", "#000000")]
-    handles += [mark(name, look(results, name).marker, "#000000") for name in students(results) if name in of]
+    handles += [mark(name, style(results, name).marker, "#000000") for name in students(results) if name in of]
     handles += [mark("taught by:", "", "#000000")]
-    named = [(name, look(results, name).colour) for name in teachers(results) if name in by]
+    named = [(name, style(results, name).colour) for name in teachers(results) if name in by]
     outside(figure, handles + [mark(name or "nobody (larger)", "o", colour) for name, colour in named])
     _bare(axes)
     return figure

@@ -34,7 +34,7 @@ class Setup(NamedTuple):
     files: str  # what --data leads to
     length: int  # ids of a training example, about, padding included; 0: an image
     classes: int  # to decide between; 0: at every position the next word
-    examples: dict[str, int]  # for training, by scale; that of toy data is told there
+    examples: dict[str, int]  # for training, by scale; that of toy data is in the scale
 
 
 SENTENCES = "train.tsv, valid.tsv and test.tsv, or Linzen et al.'s file"
@@ -64,7 +64,7 @@ OF_IMAGES = (
 )
 OF_CLASSIFIERS, OF_LANGUAGE_MODELS = (POSITIONS, WORDS, MASKED, STARTS), (POSITIONS, WORDS, MAPPED, STARTS)
 
-# What the paper's code does otherwise than one would, by the field of LossConfig; and what is said where it is not so.
+# What the paper's code does otherwise than one would, by the field of LossConfig; and the deviation where it is off.
 Quirk = Literal["teacher_dropout", "temperature_scaling"]
 QUIRKS: dict[Quirk, bool | str] = {"teacher_dropout": True, "temperature_scaling": "inverse"}
 WITHOUT_QUIRKS: dict[Quirk, str] = {
@@ -114,11 +114,13 @@ class Scale:
     @property
     def deviations(self) -> tuple[str, ...]:
         """What differs from the paper."""
-        told = [*self.notes, *([BEST_TEACHES] if self.teaching == "best" else []), CLIPPING]
+        found = [*self.notes, *([BEST_TEACHES] if self.teaching == "best" else []), CLIPPING]
         if self.soft.alpha != 1:
-            told.append(f"students learn the label too: the teacher's distribution has a weight of {self.soft.alpha:g}")
+            found.append(
+                f"students learn the label too: the teacher's distribution has a weight of {self.soft.alpha:g}"
+            )
         named = [name for name in QUIRKS if name != "temperature_scaling" or self.soft.temperature != 1]
-        return (*told, *(WITHOUT_QUIRKS[name] for name in named if name not in self.quirks))
+        return (*found, *(WITHOUT_QUIRKS[name] for name in named if name not in self.quirks))
 
     def config(self, arm: Arm) -> TrainConfig:
         """How an arm is trained.

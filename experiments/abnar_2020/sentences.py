@@ -1,4 +1,4 @@
-"""Sentences of the agreement task: the embedded language, a file for each split, or Linzen et al.'s file. NumPy only.
+"""Sentences of the agreement task: the toy language, a file for each split, or Linzen et al.'s file. NumPy only.
 
 A sentence is a list of whitespace tokens with the places of a subject and its verb; its label is the verb's number, VBZ
 singular or VBP plural. A row of a file that is not what it should be is a UserError with file, line and reason.
@@ -26,7 +26,7 @@ TRAIN, VALID = 0.10, 0.01  # shares of Linzen et al.'s file; the rest is for tes
 LINZEN = ("agr_50_mostcommon_10K.tsv", "agr_50_mostcommon_10K.tsv.gz")
 NUMBERS = {"VBZ": False, "VBP": True}  # tag of the verb -> plural
 IRREGULAR = {"are": "is", "have": "has", "do": "does", "were": "was", "go": "goes"}  # plural -> singular
-UNKNOWN = -1  # the place of a subject that the data do not tell
+UNKNOWN = -1  # the place of a subject that the data do not give
 
 
 class Sentences(NamedTuple):
@@ -44,7 +44,7 @@ class Sentences(NamedTuple):
 
 
 class Prefixes(NamedTuple):
-    """What stands before N verbs that are not told."""
+    """What stands before N verbs, which the data do not give."""
 
     words: list[list[str]]
     plural: np.ndarray  # bool [N], the verb was VBP
@@ -55,12 +55,12 @@ class Prefixes(NamedTuple):
 def load(data: Path | None, seed: int, counts: Mapping[str, int] | None) -> dict[str, Sentences]:
     """The sentences of the splits train, valid and test.
 
-    data: None for the embedded language, `counts` sentences of each split; a directory with train.tsv, valid.tsv and
+    data: None for the toy language, `counts` sentences of each split; a directory with train.tsv, valid.tsv and
     test.tsv; or Linzen et al.'s file, or a directory that holds it, which is split here by a permutation drawn from
     `seed`. The sizes are those of Abnar et al. 2020, the rows are not: their shuffle cannot be reproduced.
     """
     if data is None:
-        return {split: _embedded(seed, counts[split], split) for split in SPLITS}
+        return {split: _toy(seed, counts[split], split) for split in SPLITS}
     if not data.exists():
         raise UserError(f"{data}: no such file or directory")
     if any((data / f"{split}.tsv").is_file() for split in SPLITS):
@@ -75,7 +75,7 @@ def strata(data: Path | None) -> dict[int, Prefixes]:
     """Linzen et al.'s prefixes by their number of attractors, 1 to 4.
 
     They lie in linzen_strata, attractors_1.tsv and so on, in the directory of the data or beside the file that these
-    are. Empty if that folder is missing, or for the embedded language (None).
+    are. Empty if that folder is missing, or for the toy language (None).
     """
     folder = data and (data.parent if data.is_file() else data) / "linzen_strata"
     if not folder or not folder.is_dir():
@@ -83,7 +83,7 @@ def strata(data: Path | None) -> dict[int, Prefixes]:
     return {count: read_prefixes(folder / f"attractors_{count}.tsv", count) for count in range(1, 5)}
 
 
-def _embedded(seed: int, count: int, split: str) -> Sentences:
+def _toy(seed: int, count: int, split: str) -> Sentences:
     examples = toy.sample_pairs(seed, count, split)
     words = [list(map(intern, example.source.split())) for example in examples]
     spelled = {entry: form for form, entry in VERB_FORMS.items()}
@@ -98,7 +98,7 @@ def _embedded(seed: int, count: int, split: str) -> Sentences:
         map(column, ("distance", "intervening", "attractors")),
     )
     plural = np.array([example.verb_plural for example in examples], bool)
-    return Sentences(words, *places, plural, forms, *counts, f"embedded language, split {split}")
+    return Sentences(words, *places, plural, forms, *counts, f"toy language, split {split}")
 
 
 def _split(sentences: Sentences, seed: int) -> dict[str, Sentences]:
@@ -166,7 +166,7 @@ def verb_forms(train: Sentences) -> dict[str, bool]:
     """Form -> whether it is plural, of every verb and other inflection; without those that occur as both: a tagger's
     errors, most of them.
 
-    Where no verb is told, as in the strata, a language model weighs all singular forms against all plural ones.
+    Where the data give no verb, as in the strata, a language model weighs all singular forms against all plural ones.
     """
     of: dict[bool, set[str]] = {False: set(), True: set()}
     for plural, (verb, other) in zip(train.plural.tolist(), train.forms, strict=True):

@@ -36,7 +36,7 @@ class Test(NamedTuple):
     truth: np.ndarray  # int [N], the right decision
     # What is weighed. None: all classes. [N,2]: two ids of each example. Two lists: the sums over their ids.
     choices: np.ndarray | tuple[list[int], list[int]] | None = None
-    calibrated: bool = False  # confidence and calibration are told of it too, not of the validation set only
+    calibrated: bool = False  # confidence and calibration are measured on it too, not only on the validation set
 
     @property
     def identity(self) -> list:

@@ -83,7 +83,7 @@ def write_linzen(path, rows):
     return path
 
 
-def test_the_embedded_language_has_its_own_labels():
+def test_the_toy_language_has_its_own_labels():
     counts = {"train": 60, "valid": 20, "test": 40}
     parts = sentences.load(None, seed=3, counts=counts)
     assert list(parts) == ["train", "valid", "test"]
