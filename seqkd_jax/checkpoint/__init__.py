@@ -9,6 +9,7 @@ A directory is written whole or not at all (files.new_directory). Arrays have no
 four devices loads on one.
 
   record  checkpoint.json        arrays  trees of arrays on the disk, checked; the only file that imports orbax
+  run_config  config.json: what a run was started with, beside its results
 """
 
 from collections.abc import Callable, Sequence

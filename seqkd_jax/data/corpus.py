@@ -18,10 +18,12 @@ from seqkd_jax.config import CorpusConfig
 from seqkd_jax.data import readers
 from seqkd_jax.data.readers import Split, read_lines
 from seqkd_jax.types import UserError
+from seqkd_jax.utils.settings import Range
 
 __all__ = ["Corpus", "Split", "fingerprint", "hold_out", "load_split", "mix", "read_lines", "take", "toy_pairs"]
 
 TOY_PAIRS = {"train": 10_000, "valid": 300, "test": 500}  # sentence pairs of the toy language in each split
+WEIGHTS = Range(0, 1e9, above=True)  # of the parts of a mixed corpus; their products are finite float32
 
 
 class Corpus(NamedTuple):
@@ -89,13 +91,13 @@ def hold_out(corpus: Corpus, count: int, seed: int = 0) -> tuple[Corpus, Corpus]
 
 
 def mix(parts: Sequence[tuple[Corpus, float]]) -> Corpus:
-    """Corpora one after the other, each with its weight times those of its pairs. UserError: a weight not above 0."""
+    """Corpora one after the other, each with its weight times those of its pairs. UserError: a weight out of range."""
     if not parts:
         raise UserError("a mixed corpus needs at least one part")
     sources, targets, weights = [], [], []
     for corpus, weight in parts:
-        if not 0 < weight < float("inf"):
-            raise UserError(f"{corpus.name}: weight {weight} of a part must be positive and finite")
+        if not WEIGHTS.holds(weight):
+            raise UserError(f"{corpus.name}: weight is {weight}: it must be a number {WEIGHTS}")
         sources += corpus.sources
         targets += corpus.targets
         weights += [weight * own for own in corpus.weights or [1.0] * len(corpus.sources)]

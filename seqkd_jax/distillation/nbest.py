@@ -52,6 +52,7 @@ def n_best(
     the i-th, so that n processes can share the work; the bytes are those of one process.
     """
     decoding, system = replace(decoding, chunk=shard_lines), teacher.system
+    decoding.validate(lambda name: "shard_lines" if name == "chunk" else name)
     made = {
         "format": FORMAT,
         "checkpoint": teacher.fingerprint,  # of the weights that decode, not of what is there now
