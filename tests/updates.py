@@ -1,13 +1,16 @@
-"""What the tests of training share: a model, settings and batches that are trained in a moment, and a kill."""
+"""What the tests of training share: a model, settings and batches that are trained in a moment, a run, and a kill."""
 
+import functools
 import itertools
 
 import jax
 import numpy as np
 
-from seqkd_jax import models
+from seqkd_jax import checkpoint, models
 from seqkd_jax.config import LSTMConfig, OptimiserConfig, TrainConfig
+from seqkd_jax.data import vocabulary
 from seqkd_jax.data.batches import Position
+from seqkd_jax.training import loop, train_step
 from seqkd_jax.types import BOS, Batch
 
 V, ROWS, S, T = 11, 6, 5, 4
@@ -47,3 +50,22 @@ def killed_at(batches, index):
         raise KeyboardInterrupt
 
     return until
+
+
+VOCABULARIES = vocabulary.words([f"w{index}" for index in range(V - 4)])
+save = functools.partial(
+    checkpoint.save, model_config=LSTMConfig(layers=2, size=8, dropout=0.3), vocabularies=VOCABULARIES
+)
+
+
+def validate(params):
+    return {"loss": float(sum(np.square(leaf).sum() for leaf in jax.tree.leaves(params)))}
+
+
+def fit(directory, config=CONFIG, data=stream, *, validate=validate, save=save, **options):
+    return loop.fit(MODEL, loop.Data(data, 3), config, directory, validate=validate, save=save, **options)
+
+
+def final(directory, config=CONFIG):
+    """The training state that a run left."""
+    return checkpoint.load_state(directory / "last", jax.eval_shape(lambda: train_step.start_state(MODEL, config)))

@@ -1,17 +1,16 @@
 """Several seeds at once: each is the solo run of its seed, and what happens to one does not touch the others."""
 
 import dataclasses
-import functools
 
 import jax
 import numpy as np
 import pytest
-from updates import CONFIG, MODEL, V, assert_close, batch, stream
+import updates
+from updates import CONFIG, MODEL, assert_close, batch, stream
 
 from seqkd_jax import checkpoint, models
-from seqkd_jax.config import LossConfig, LSTMConfig, SequenceLSTMConfig
-from seqkd_jax.data import vocabulary
-from seqkd_jax.training import loop, train_step
+from seqkd_jax.config import LossConfig, SequenceLSTMConfig
+from seqkd_jax.training import train_step
 from seqkd_jax.types import UserError
 
 R = 3
@@ -108,31 +107,18 @@ def test_a_replica_that_is_not_finite_stays_as_it_was():
     assert_close(replica(state, 0), updated(solo(0))[0], "its neighbours must not notice")
 
 
-def validate(params):
-    return {"loss": float(sum(np.square(leaf).sum() for leaf in jax.tree.leaves(params)))}
-
-
-def fit(directory, save, config=MANY, data=stream, validate=validate, **options):
-    return loop.fit(MODEL, loop.Data(data, 3), config, directory, validate=validate, save=save, **options)
-
-
-VOCABULARIES = vocabulary.words([f"w{index}" for index in range(V - 4)])
-
-
-@pytest.fixture
-def saver():
-    config = LSTMConfig(layers=2, size=8, dropout=0.3)
-    return functools.partial(checkpoint.save, model_config=config, vocabularies=VOCABULARIES)
+def fit(directory, config=MANY, data=stream, **options):
+    return updates.fit(directory, config, data, **options)
 
 
 def select(directory, place=None):
     return checkpoint.load(directory, replica=place)
 
 
-def test_fit_trains_every_seed_as_alone(tmp_path, saver):
-    found = fit(tmp_path / "many", saver)
+def test_fit_trains_every_seed_as_alone(tmp_path):
+    found = fit(tmp_path / "many")
     for place in range(R):
-        alone = fit(tmp_path / str(place), saver, solo(place))
+        alone = fit(tmp_path / str(place), solo(place))
         told, told_alone = found.replicas[place], alone.replicas[0]
         assert told.seed == 3 + place
         assert told.best_step == told_alone.best_step
@@ -143,7 +129,7 @@ def test_fit_trains_every_seed_as_alone(tmp_path, saver):
         assert_close(select(one).params, expected, "checkpoint.select must write an ordinary checkpoint")
 
 
-def test_each_replica_has_its_own_best_and_its_own_end(tmp_path, saver):
+def test_each_replica_has_its_own_best_and_its_own_end(tmp_path):
     """Losses as written down here: seed 3 is best at 2, seed 4 at 4, and stops early after 2; seed 5 at 1."""
     planned = {3: [5, 1, 2, 3], 4: [5, 4, 3, 2, 6, 7], 5: [1, 2, 3]}
     seen = {seed: [] for seed in planned}
@@ -155,7 +141,7 @@ def test_each_replica_has_its_own_best_and_its_own_end(tmp_path, saver):
         return {"loss": float(planned[seed][len(seen[seed]) - 1])}
 
     config = dataclasses.replace(MANY, validate_every=1, patience=2, epochs=9)
-    found = fit(tmp_path, saver, config, validate=scripted)
+    found = fit(tmp_path, config, validate=scripted)
     assert [replica.best_step for replica in found.replicas] == [2, 4, 1]
     assert all(replica.stopped for replica in found.replicas)
     assert found.steps == 6, "the run ends when its last replica has stopped"
@@ -165,7 +151,7 @@ def test_each_replica_has_its_own_best_and_its_own_end(tmp_path, saver):
         assert len(found.replicas[place].history) == len(planned[seed])
 
 
-def test_a_diverged_replica_is_reported_and_the_others_go_on(tmp_path, saver):
+def test_a_diverged_replica_is_reported_and_the_others_go_on(tmp_path):
     """A rate so high that one seed overflows would overflow all: here the loss of one is made infinite by its start."""
     start = train_step.start_state(MODEL, MANY)
     original, calls = train_step.start_state, []
@@ -178,7 +164,7 @@ def test_a_diverged_replica_is_reported_and_the_others_go_on(tmp_path, saver):
 
     train_step.start_state = with_nan
     try:
-        found = fit(tmp_path, saver, data=stream)
+        found = fit(tmp_path, data=stream)
     finally:
         train_step.start_state = original
     assert [replica.diverged for replica in found.replicas] == [0, 1, 0]
@@ -186,40 +172,40 @@ def test_a_diverged_replica_is_reported_and_the_others_go_on(tmp_path, saver):
     assert [len(replica.history) for replica in found.replicas] == [2, 0, 2]
 
 
-def test_a_last_update_that_overflows_is_found_by_validation(tmp_path, saver):
+def test_a_last_update_that_overflows_is_found_by_validation(tmp_path):
     """Its own loss was that of the weights before it."""
     calls = iter(range(100))
 
     def scripted(params):
         return {"loss": np.nan if next(calls) == 1 else 1.0}  # the second of three seeds
 
-    found = fit(tmp_path, saver, validate=scripted)
+    found = fit(tmp_path, validate=scripted)
     assert [bool(replica.diverged) for replica in found.replicas] == [False, True, False]
     assert len(found.replicas[1].history) == 1
     with pytest.raises(UserError, match="validation loss nan after update"):
-        fit(tmp_path / "all", saver, validate=lambda params: {"loss": np.nan})
+        fit(tmp_path / "all", validate=lambda params: {"loss": np.nan})
 
 
-def test_what_is_not_finite_is_never_the_best(tmp_path, saver):
+def test_what_is_not_finite_is_never_the_best(tmp_path):
     """A model of NaN has a BLEU, of 0."""
     calls = iter(range(100))
 
     def scripted(params):
         return {"loss": np.nan if next(calls) == 1 else 1.0, "bleu": 0.0}  # the second of three seeds
 
-    found = fit(tmp_path, saver, dataclasses.replace(MANY, validate_bleu=True), validate=scripted)
+    found = fit(tmp_path, dataclasses.replace(MANY, validate_bleu=True), validate=scripted)
     assert [bool(replica.best_step) for replica in found.replicas] == [True, False, True]
     defects = [checkpoint.defect(member) for member in checkpoint.load_all(found.best)]
     assert defects == ["", "diverged before its first validation", ""]
 
 
-def test_all_diverged_is_an_error(tmp_path, saver):
+def test_all_diverged_is_an_error(tmp_path):
     with pytest.raises(UserError, match="seed 5: loss inf.*update 2"):
-        fit(tmp_path, saver, data=lambda position: stream(position, bad=2))
+        fit(tmp_path, data=lambda position: stream(position, bad=2))
 
 
-def test_all_seeds_at_once_are_those_one_by_one(tmp_path, saver):
-    found = fit(tmp_path, saver, dataclasses.replace(MANY, epochs=1))
+def test_all_seeds_at_once_are_those_one_by_one(tmp_path):
+    found = fit(tmp_path, dataclasses.replace(MANY, epochs=1))
     together = checkpoint.load_all(found.best)
     assert [one.replica for one in together] == [0, 1, 2]
     for place, one in enumerate(together):
@@ -229,9 +215,9 @@ def test_all_seeds_at_once_are_those_one_by_one(tmp_path, saver):
     assert_close(alone[0].params, together[1].params, "the one that an ordinary checkpoint holds")
 
 
-def test_the_path_is_kept(tmp_path, saver):
+def test_the_path_is_kept(tmp_path):
     config = dataclasses.replace(MANY, epochs=5, keep_path=True)
-    found = fit(tmp_path, saver, config)
+    found = fit(tmp_path, config)
     kept = sorted(path.name for path in tmp_path.glob("epoch-*"))
     assert kept == ["epoch-0000", "epoch-0001", "epoch-0002", "epoch-0004"]
     start = replica(train_step.start_state(MODEL, config).params, 2)
@@ -240,19 +226,19 @@ def test_the_path_is_kept(tmp_path, saver):
     assert_close(select(tmp_path / "end", 2).params, final, "end/ holds the weights after the last update")
 
 
-def test_what_cannot_be(tmp_path, saver):
+def test_what_cannot_be(tmp_path):
     with pytest.raises(UserError, match="replicas is 0"):
-        fit(tmp_path / "none", saver, dataclasses.replace(MANY, replicas=0))
-    found = fit(tmp_path / "many", saver, dataclasses.replace(MANY, epochs=1))
+        fit(tmp_path / "none", dataclasses.replace(MANY, replicas=0))
+    found = fit(tmp_path / "many", dataclasses.replace(MANY, epochs=1))
     with pytest.raises(UserError, match="holds 3 replicas.*seqkd select"):
         select(found.best)
     with pytest.raises(UserError, match="no replica 3"):
         select(found.best, 3)
     with pytest.raises(UserError, match="holds a run with replicas=3, not 1"):
-        fit(tmp_path / "many", saver, dataclasses.replace(MANY, epochs=1, replicas=1))
+        fit(tmp_path / "many", dataclasses.replace(MANY, epochs=1, replicas=1))
 
 
-def test_no_update_is_made_for_nobody(tmp_path, saver, capfd):
+def test_no_update_is_made_for_nobody(tmp_path, capfd):
     """Two seeds stop early at update 3; the third goes on to 7, and its epoch would to 9."""
     losses = iter([1.0, 1.0, 1.0, 2.0, 2.0, 0.5])
     config = dataclasses.replace(MANY, validate_every=3, patience=1, epochs=9, log_every=100)
@@ -264,20 +250,20 @@ def test_no_update_is_made_for_nobody(tmp_path, saver, capfd):
             infinite = len(drawn) >= 7
             yield after, made._replace(weights=np.full_like(made.weights, np.inf)) if infinite else made
 
-    found = fit(tmp_path, saver, config, bad_from_7, validate=lambda params: {"loss": next(losses)})
+    found = fit(tmp_path, config, bad_from_7, validate=lambda params: {"loss": next(losses)})
     assert [replica.stopped for replica in found.replicas] == [True, True, False]
     assert found.replicas[2].diverged == 7
     assert len(drawn) == 8, "one update had been started; the rest of the epoch is for nobody"
     assert "the others had stopped before" in capfd.readouterr().err
 
 
-def test_a_seed_that_diverged_at_once_cannot_be_taken_out(tmp_path, saver):
+def test_a_seed_that_diverged_at_once_cannot_be_taken_out(tmp_path):
     losses = iter([1.0, np.nan, 1.0, 0.9, 0.9])
-    found = fit(tmp_path, saver, validate=lambda params: {"loss": next(losses)})
+    found = fit(tmp_path, validate=lambda params: {"loss": next(losses)})
     with pytest.raises(UserError, match="replica 1 diverged before its first validation"):
         checkpoint.select(found.best, 1, tmp_path / "taken")
     taken = checkpoint.select(found.best, 2, tmp_path / "taken")
     why = checkpoint.defect(checkpoint.load(taken))
     assert why == "", "one that was taken out is good, whatever became of the others"
-    again = fit(tmp_path, saver, data=lambda position: pytest.fail("trained again"))
+    again = fit(tmp_path, data=lambda position: pytest.fail("trained again"))
     assert np.isnan(again.replicas[1].history[0]["loss"]), "a loss that is no number is read back as one"

@@ -1,0 +1,144 @@
+"""The run state: nothing is lost by a kill, and another run is never taken for this one."""
+
+import dataclasses
+import json
+
+import pytest
+from updates import CONFIG, MODEL, assert_close, final, fit, killed_at, save, stream
+
+from seqkd_jax import checkpoint
+from seqkd_jax.data.batches import Position
+from seqkd_jax.training import train_step
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files
+
+
+def test_a_killed_run_is_resumed_to_the_same_weights(tmp_path):
+    """Of several replicas, with moments and a moving average: all of it is resumed."""
+    rule = dataclasses.replace(CONFIG.optimiser, name="adam", learning_rate=0.1)
+    config = dataclasses.replace(CONFIG, optimiser=rule, replicas=2, average_decay=0.5)
+    whole = fit(tmp_path / "whole", config)
+
+    killed = killed_at(stream, 4)  # after the checkpoint at update 3, within epoch 2
+    for _ in range(2):  # killed twice, once before it got any further
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / "killed", config, lambda p: killed(Position(0, 0)) if p == (0, 0) else iter_stop())
+    again = fit(tmp_path / "killed", config)
+    assert again.steps == whole.steps == 6 and again.replicas == whole.replicas
+    assert [entry["step"] for entry in again.replicas[0].history] == [3, 6]
+    ends = [final(tmp_path / name, config) for name in ("killed", "whole")]
+    assert_close(*ends, "resumed training differs from uninterrupted")
+    lines = [json.loads(line) for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "validation" not in line] == [1, 2, 3, 4, 5, 6], "a step twice or never"
+
+
+def test_a_run_killed_within_an_epoch_is_resumed_to_the_same_weights(tmp_path):
+    """No batch of the epoch is read twice or left out; what is due by time is saved between validations."""
+    config = dataclasses.replace(CONFIG, save_minutes=0.0)
+    fit(tmp_path / "whole", config)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "killed", config, data=killed_at(stream, 5))
+    stored = checkpoint.read_record(tmp_path / "killed" / "last")["metadata"]["run"]
+    assert stored["position"] == [1, 2], "saved within the epoch"
+    fit(tmp_path / "killed", config)
+    ends = [final(tmp_path / name, config) for name in ("killed", "whole")]
+    assert_close(*ends, "resumed within an epoch")
+
+
+def iter_stop():
+    raise KeyboardInterrupt
+
+
+def test_a_finished_run_returns_at_once(tmp_path):
+    first = fit(tmp_path)
+    second = fit(tmp_path, data=lambda position: pytest.fail("trained again"))
+    assert (second.steps, second.replicas) == (first.steps, first.replicas)
+
+
+def test_another_run_in_the_directory_is_refused(tmp_path):
+    short = dataclasses.replace(CONFIG, max_steps=1)
+    fit(tmp_path, short)
+    with pytest.raises(UserError, match=f"holds a run with seed={CONFIG.seed}, not {CONFIG.seed + 1}"):
+        fit(tmp_path, dataclasses.replace(short, seed=CONFIG.seed + 1))
+
+
+def test_a_run_of_other_inputs_is_refused(tmp_path):
+    """Also when it is finished: it would be taken for the run that was asked for."""
+    inputs = {"training corpus": "a" * 64, "vocabulary": "b" * 64}
+    fit(tmp_path, inputs=inputs)
+    fit(tmp_path, inputs=inputs)
+    with pytest.raises(UserError, match="another training corpus .aaaaaaaaaaaa, not cccccccccccc.; use another"):
+        fit(tmp_path, inputs={**inputs, "training corpus": "c" * 64})
+
+
+@pytest.mark.parametrize("line", ['{"step": 9, "accuracy": 0.5}', '{"epoch": 1}', "[1, 2]"])
+def test_somebody_else_s_metrics_are_left(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_text(f"{line}\n")
+    with pytest.raises(UserError, match="metrics.jsonl, line 1: not of a training run; use another directory"):
+        fit(tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_text() == f"{line}\n"
+
+
+def test_metrics_before_the_first_checkpoint_are_not_kept_twice(tmp_path):
+    config = dataclasses.replace(CONFIG, log_every=1)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, config, data=killed_at(stream, 2))
+    assert (tmp_path / "metrics.jsonl").read_text(), "the test needs updates that were logged before the kill"
+    fit(tmp_path, config)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if "validation" not in line]
+    assert steps == sorted(set(steps))
+
+
+def test_what_is_left_without_last_is_not_another_run_s(tmp_path):
+    """A study deletes last/ of finished runs; their best/ must not be replaced by a run of other settings."""
+    fit(tmp_path)
+    files.remove(tmp_path / "last")
+    before = checkpoint.fingerprint(tmp_path / "best")
+    with pytest.raises(UserError, match="holds a run with seed=3, not 4"):
+        fit(tmp_path, dataclasses.replace(CONFIG, seed=4))
+    assert checkpoint.fingerprint(tmp_path / "best") == before
+    (tmp_path / "step-9999999").mkdir()  # would be the newest of those that are kept
+    (tmp_path / "step-averaged").mkdir()  # is nobody's
+    assert fit(tmp_path).steps == 6, "the same run starts over"
+    assert not (tmp_path / "step-9999999").exists() and (tmp_path / "step-averaged").exists()
+
+
+def test_a_run_goes_on_under_a_version_that_has_more_settings(tmp_path):
+    """What is stored lacks a field, also one inside another; that differs only if it is set."""
+    fit(tmp_path)
+    path = tmp_path / "last" / "checkpoint.json"
+    record = json.loads(path.read_text())
+    del record["metadata"]["config"]["patience"], record["metadata"]["config"]["optimiser"]["l2"]
+    path.write_text(json.dumps(record))
+    assert fit(tmp_path).steps == 6
+    changed = dataclasses.replace(CONFIG, optimiser=dataclasses.replace(CONFIG.optimiser, l2=0.5))
+    with pytest.raises(UserError, match="holds a run with optimiser.l2=0.0, not 0.5"):
+        fit(tmp_path, changed)
+    record["metadata"]["config"]["optimiser"]["l3"] = 1
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match="holds a run whose optimiser.l3: there is no such setting"):
+        fit(tmp_path)
+
+
+def test_a_checkpoint_of_no_run_is_not_replaced(tmp_path):
+    """Such as one that was imported there."""
+    params = train_step.start_state(MODEL, CONFIG).params
+    save(tmp_path / "best", params, metadata={"from": "hf"})
+    with pytest.raises(UserError, match="a checkpoint that is of no training run"):
+        fit(tmp_path)
+
+
+def test_a_state_of_another_version_is_refused_in_one_line(tmp_path):
+    """Its leaves have other names: such as those of an optimiser that was no chain."""
+    fit(tmp_path, dataclasses.replace(CONFIG, max_steps=1))
+    record = checkpoint.read_record(tmp_path / "last")
+    record["state"] = {name.replace("optimiser/clip", "moments"): leaf for name, leaf in record["state"].items()}
+    files.write_json(tmp_path / "last" / "checkpoint.json", record)
+    assert fit(tmp_path, dataclasses.replace(CONFIG, max_steps=1)).steps == 1, "a finished run needs no state"
+    record["metadata"]["run"]["finished"] = False
+    files.write_json(tmp_path / "last" / "checkpoint.json", record)
+    with pytest.raises(
+        UserError, match="^[^\n]*last: its training state is of another version .* with --start [^\n]*last"
+    ):
+        fit(tmp_path, dataclasses.replace(CONFIG, max_steps=1))
