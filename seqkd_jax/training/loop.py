@@ -38,7 +38,7 @@ class Data(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What `fit` found."""
+    """What a run came to."""
 
     best: Path  # checkpoint; of several replicas stacked, each at its own best
     last: Path  # checkpoint

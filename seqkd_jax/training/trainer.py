@@ -83,9 +83,9 @@ def train_model(
     scored = [batch for _, batch in batches.eval_batches(valid, valid_plan)]
 
     def validation(params) -> dict:
-        found = likelihood.of_batches(model, params, scored)
+        scores = likelihood.of_batches(model, params, scored)
         more = {} if validate is None else validate(model, params)
-        return {"loss": found.mean, "perplexity": found.perplexity, **more}
+        return {"loss": scores.mean, "perplexity": scores.perplexity, **more}
 
     return loop.fit(
         model,
@@ -128,10 +128,10 @@ def _start(run: Run) -> Any:
     """Parameters to start from; their model must be the one to train."""
     if run.start is None:
         return None
-    found = _load(run.start, run)
-    if found.model_config != dataclasses.replace(run.model, dropout=found.model_config.dropout):
-        raise UserError(f"{run.start}: cannot start from {found.model_config}; this run trains {run.model}")
-    return found.params
+    start = _load(run.start, run)
+    if start.model_config != dataclasses.replace(run.model, dropout=start.model_config.dropout):
+        raise UserError(f"{run.start}: cannot start from {start.model_config}; this run trains {run.model}")
+    return start.params
 
 
 def _teacher(run: Run) -> train_step.Teacher | None:
@@ -140,24 +140,28 @@ def _teacher(run: Run) -> train_step.Teacher | None:
         return None
     replicas = checkpoint.read_record(run.teacher).get("replicas", 1)
     if run.teachers == "one" or run.config.replicas == 1:
-        found = _load(run.teacher, run, 0 if replicas > 1 else None)
-        _check_kind(run, found)
-        if why := checkpoint.defect(found):
-            raise UserError(f"{run.teacher}: {'its first seed, ' * (replicas > 1)}which is to teach, {why}")
-        return train_step.Teacher(found.model, found.params)
+        teacher = _load(run.teacher, run, 0 if replicas > 1 else None)
+        _check_kind(run, teacher)
+        if why := checkpoint.defect(teacher):
+            raise UserError(
+                f"{run.teacher}: {'its first seed' if replicas > 1 else 'it'} cannot teach, because it {why}"
+            )
+        return train_step.Teacher(teacher.model, teacher.params)
     if replicas != run.config.replicas:
         raise UserError(
             f"{run.teacher}: holds {replicas} teachers for {run.config.replicas} students; train as many, or let one "
             "teach all"
         )
-    found = checkpoint.load_all(run.teacher)
-    for member in found:
+    teachers = checkpoint.load_all(run.teacher)
+    for member in teachers:
         if why := checkpoint.defect(member):
-            progress.log(f"{run.teacher}: replica {member.replica} {why}; its student learns nothing of use")
-    vocabulary.require_same(found[0].vocabularies.fingerprint, run.vocabularies, run.teacher)
-    _check_kind(run, found[0])
-    params = jax.tree.map(lambda *leaves: np.stack(list(map(np.asarray, leaves))), *(member.params for member in found))
-    return train_step.Teacher(found[0].model, params, each=True)
+            progress.log(f"{run.teacher}: replica {member.replica} {why}; its student cannot learn from it")
+    vocabulary.require_same(teachers[0].vocabularies.fingerprint, run.vocabularies, run.teacher)
+    _check_kind(run, teachers[0])
+    params = jax.tree.map(
+        lambda *leaves: np.stack(list(map(np.asarray, leaves))), *(member.params for member in teachers)
+    )
+    return train_step.Teacher(teachers[0].model, params, each=True)
 
 
 def _check_kind(run: Run, teacher: checkpoint.Checkpoint) -> None:
@@ -177,6 +181,6 @@ def _cache_pays(run: Run, teacher: train_step.Teacher, train: batches.Encoded, p
 
 def _load(directory: Path, run: Run, replica: int | None = None) -> checkpoint.Checkpoint:
     """A checkpoint of the run's vocabulary."""
-    found = checkpoint.load(directory, replica=replica)
-    vocabulary.require_same(found.vocabularies.fingerprint, run.vocabularies, directory)
-    return found
+    loaded = checkpoint.load(directory, replica=replica)
+    vocabulary.require_same(loaded.vocabularies.fingerprint, run.vocabularies, directory)
+    return loaded

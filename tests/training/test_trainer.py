@@ -182,7 +182,10 @@ def test_what_cannot_teach(tmp_path, teachers, monkeypatch):
         train(other, tmp_path / "other")
     language_model = SequenceTransformerConfig(1, 8, 2, 16, reads="every", tied=True)
     encoded = batches.sequences(lines(8))
-    with monkeypatch.context() as patch, pytest.raises(UserError, match="its first seed, which is to teach, diverged"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match="its first seed cannot teach, because it diverged"),
+    ):
         patch.setattr(checkpoint, "defect", lambda found: "diverged")
         train(run(SOFT, STUDENT, teachers), tmp_path / "diverged")
     with pytest.raises(UserError, match="vocabulary"):
