@@ -1,4 +1,4 @@
-"""Sentences in, n-best out, in the original order: for distillation, evaluation, benchmarks and the command line alike.
+"""Translation of sentences in their order, for distillation, evaluation, benchmarks and the command line.
 
 buckets       sentences -> batches of few shapes, results in order      translator    ids or lines -> n-best lists
 scoring       probability and attention of given outputs                output        plain text, JSON lines

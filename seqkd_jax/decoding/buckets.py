@@ -1,8 +1,8 @@
-"""How sentences become batches of few static shapes, and results come back in the order of the sentences.
+"""Batches of few static shapes, and their results in the order of the sentences.
 
-What is read is grouped by shape, a chunk at a time; all batches of a chunk are dispatched before the first is waited
-for, so that host and device work side by side. A shape comes from the sentence alone, so what comes out does not depend
-on neighbours or on how work was split.
+Sentences are read and grouped by shape, a chunk at a time. All batches of a chunk are dispatched before the first result
+is awaited, so that host and device work in parallel. A shape follows from the sentence alone, so a result depends
+neither on neighbours nor on how the work was split.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,11 +16,11 @@ from seqkd_jax.types import PAD, UserError
 
 Ids = Sequence | np.ndarray
 Item = TypeVar("Item")
-# Widths, EOS included. A search pays little for padding, but more for sentences of other widths, which share no slots;
-# a forced pass pays for every position.
+# Widths, EOS included. Padding costs a search little, and sentences of different widths cannot share its slots, so it
+# has few; it costs a forced pass every position.
 SOURCE_BUCKETS = (16, 32, 64, 128)
 FORCED_BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128)
-LONGEST = 4096  # ids of one sentence, EOS included: memory grows as the square, and a book in one line would end a run
+LONGEST = 4096  # ids of one sentence, EOS included: memory grows as the square of it
 
 
 class Shape(NamedTuple):
@@ -34,9 +34,9 @@ class Shape(NamedTuple):
 
 
 def require_length(number: int, length: int, of: str = "") -> None:
-    """UserError for a sentence, called by its number, of more than LONGEST ids. of: for the message, of what."""
+    """UserError for a sentence of more than LONGEST ids. number: from 1; of: what it belongs to, for the message."""
     if length > LONGEST:
-        raise UserError(f"{of}sentence {number} has {length:,} tokens, of at most {LONGEST:,}: split or drop it")
+        raise UserError(f"{of}sentence {number} has {length:,} tokens, more than {LONGEST:,}; split or drop it")
 
 
 def in_order(
@@ -48,11 +48,12 @@ def in_order(
     progress: Callable[[int], object] | None,
     first: int = 0,
 ) -> Iterator[Any]:
-    """One result for each item, in order, made in batches of one shape and similar size; no shape: the result is None.
+    """One result for each item, in order, computed in batches of one shape and similar size.
 
-    size: ids of each part of an item; first: the number of the first item, from 0, by which an error names one. run
-    dispatches a batch and returns arrays with a leading axis of rows; all batches of a chunk are dispatched before the
-    first is waited for, which keeps the device busy. Raises UserError for an item of more than LONGEST ids.
+    size: the number of ids of each part of an item. shape_of: the shape of an item; None: its result is None. run:
+    dispatches a batch and returns arrays with a leading axis of rows. chunk: items read before the first batch is
+    dispatched. progress: called with the number of items of each finished batch. first: the number of the first item,
+    from 0, for errors. UserError for an item of more than LONGEST ids.
     """
     items = iter(items)
     while present := list(islice(items, chunk)):
@@ -70,7 +71,7 @@ def in_order(
         results: list[Any] = [None] * len(present)
         running = []
         for shape, members in groups.items():
-            members.reverse()  # the longest first: what is left when a pool runs dry is soon done
+            members.reverse()  # the longest first: the last rows of a pool are then short
             for start in range(0, len(members), shape.rows):
                 batch = members[start : start + shape.rows]
                 running.append((batch, run(shape, [present[i] for i in batch])))
@@ -86,7 +87,7 @@ def in_order(
 
 
 def width_of(length: int, buckets: Sequence[int]) -> int:
-    """The narrowest bucket that holds the length; beyond the widest, that one doubled until it does."""
+    """The narrowest bucket that holds the length, or the widest one doubled until it does."""
     fitting = [width for width in buckets if width >= length]
     width = min(fitting) if fitting else max(buckets)
     while width < length:
@@ -95,12 +96,12 @@ def width_of(length: int, buckets: Sequence[int]) -> int:
 
 
 def rows_of(width: int, batch_tokens: int) -> int:
-    """Sentences of this width that have so many positions together; at least 1."""
+    """The number of sentences of this width in a batch of batch_tokens positions; at least 1."""
     return max(1, batch_tokens // width)
 
 
 def padded(rows: Sequence[Ids], shape: Shape, fill: int = PAD) -> np.ndarray:
-    """int32 [rows, width], PAD on the right; rows that are missing begin with `fill`."""
+    """int32 [rows, width], PAD on the right; each missing row begins with `fill`."""
     array = np.full((shape.rows, shape.width), PAD, np.int32)
     array[len(rows) :, 0] = fill
     for row, ids in zip(array, rows, strict=False):
@@ -109,5 +110,5 @@ def padded(rows: Sequence[Ids], shape: Shape, fill: int = PAD) -> np.ndarray:
 
 
 def on_one_device(params):
-    """Weights that are replicated, or still in NumPy, as arrays of the first device: moved once, one program each."""
+    """Replicated or NumPy parameters as arrays of the first device."""
     return jax.device_put(params, jax.local_devices()[0])

@@ -8,7 +8,7 @@ from seqkd_jax.utils import files
 
 
 def write_text(translations: Iterable[Translation], stream: TextIOBase) -> int:
-    """The best hypothesis of each line on a line of its own, as they come; returns the number of lines."""
+    """Write the best hypothesis of each translation on a line of its own, as they come. Returns the number of lines."""
     count = 0
     for translation in translations:
         stream.write(" ".join(translation.text.splitlines()) + "\n")  # a line break inside would shift all that follow
@@ -17,9 +17,9 @@ def write_text(translations: Iterable[Translation], stream: TextIOBase) -> int:
 
 
 def write_jsonl(translations: Iterable[Translation], stream: TextIOBase, first_line: int = 1) -> int:
-    """One object a line: {"line", "source", "hypotheses": [{"text", "score", "log_prob", "finished"}, ...]}.
+    """Write one object a line: {"line", "source", "hypotheses": [{"text", "score", "log_prob", "finished"}, ...]}.
 
-    Returns their number. Lines count from first_line; hypotheses are best first, their scores in nats.
+    "line" counts from first_line; hypotheses are best first, scores in nats. Returns the number of lines.
     """
     count = 0
     for count, (source, hypotheses) in enumerate(translations, start=1):

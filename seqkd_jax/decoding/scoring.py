@@ -1,4 +1,4 @@
-"""Given outputs: their log-probabilities, and where each of their tokens looked. Forced passes, in batches."""
+"""Forced passes over given translations, in batches: their log-probabilities, and the attention of their tokens."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,8 +27,8 @@ def force_score(
 ) -> Iterator[float]:
     """log p(target | source) in nats, EOS included, for each pair in order. Sources end with EOS, targets do not.
 
-    No pair is dropped; an empty target has the probability of EOS. Divide the sum by the sum of len(target) + 1 for the
-    token mean over a corpus.
+    No pair is dropped; an empty target has the probability of EOS. The mean over the tokens of a corpus is the sum of
+    the results divided by the sum of len(target) + 1. UserError: a side of more than 4,096 ids.
     """
     params = on_one_device(params)
 
@@ -60,9 +60,9 @@ def force_attention(
     batch_tokens: int = 1024,
     chunk: int = 2048,
 ) -> Iterator[np.ndarray]:
-    """The weights [len(target), len(source)] by which each target id attends to the source's, for each pair in order.
+    """The attention weights [len(target), len(source)] of each pair, in order; a row sums to 1.
 
-    Both with EOS, if it was produced; a row sums to 1. layer, heads: as in search.attention_weights, from 1.
+    Sources end with EOS, targets too if it was produced. layer, heads: as in search.attention_weights, from 1.
     """
     params = on_one_device(params)
 
@@ -93,10 +93,11 @@ def record_attention(
     batch_tokens: int = 1024,
     chunk: int = 2048,
 ) -> Iterator[Translation]:
-    """The translations as they are; on the way the attention of each best hypothesis is written, a JSON object a line.
+    """Pass translations on unchanged, and write the attention of each best hypothesis, one JSON object a line.
 
-    {"line", "source": pieces, "target": pieces, "weights": [[...]]}, a row for each target piece; EOS is one, `</s>`.
-    Whatever chose the hypotheses, the pass is a forced one; layer and heads as in `force_attention`.
+    {"line", "source": pieces, "target": pieces, "weights": [[...]]}: a row for each target piece; EOS is the piece
+    `</s>`. The weights are those of a forced pass, whatever decoder chose the hypotheses; layer and heads as in
+    `force_attention`.
     """
     vocabularies = system.vocabularies
     waiting: deque[tuple[Translation, list[str], list[str]]] = deque()  # read, not yet yielded

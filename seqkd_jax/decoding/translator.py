@@ -1,8 +1,8 @@
-"""Sentences in, n-best out: ids or lines of text.
+"""Translate ids or lines of text: one n-best list for each sentence, in order.
 
-No sentence is dropped or merged: an empty one gives an empty translation without being decoded, and one that is longer
-than every bucket gets a bucket of its own, a power of two wider. A search is compiled once for each shape that occurs;
-parameters are arguments, so every checkpoint of one model shares its programs.
+No sentence is dropped or merged. An empty one gives an empty translation without a search. One that is longer than every
+bucket gets a bucket of its own, wider by a power of two. A search is compiled once for each shape that occurs;
+parameters are arguments, so the checkpoints of one model share its programs.
 """
 
 import time
@@ -38,14 +38,14 @@ PREFIX_BUCKETS = (0, 4, 16)
 
 @dataclass(frozen=True)
 class Decoding(Settings):
-    """How sentences are decoded: under which rules, by what, in which shapes."""
+    """How sentences are decoded: the rules, the decoder, the shapes of batches."""
 
     search: SearchConfig = SearchConfig()
     """The rules."""
     decoder: str = "engine"
-    """What follows them, of search.DECODERS."""
+    """An entry of search.DECODERS."""
     source_buckets: tuple[Annotated[int, Range(1, LONGEST)], ...] = SOURCE_BUCKETS
-    """Widths that sources are padded to, EOS included; beyond the greatest, that one doubled."""
+    """Widths that sources are padded to, EOS included; beyond the widest, its doubles."""
     batch_tokens: Tokens = 1024
     """Source positions decoded at a time, padding included: rows = batch_tokens / width, at least 1."""
     chunk: Positive = 2048
@@ -63,23 +63,23 @@ class Hypothesis(NamedTuple):
 
 
 class Translation(NamedTuple):
-    """A line and its hypotheses, best first: at least one, at most the beam (fewer where fewer are possible)."""
+    """A line and its hypotheses, best first: from one to the beam (fewer than the beam where fewer exist)."""
 
     source: str
     hypotheses: list[Hypothesis]
 
     @property
     def text(self) -> str:
-        """The best hypothesis."""
+        """The text of the best hypothesis."""
         return self.hypotheses[0].text
 
 
 class Sentence(NamedTuple):
-    """What is to be translated."""
+    """A sentence to translate."""
 
     number: int  # its place in the input, from 0
     ids: Ids  # with EOS
-    prefix: Ids  # what its translation begins with
+    prefix: Ids  # ids that its translation begins with
 
 
 def translate_ids(
@@ -93,10 +93,10 @@ def translate_ids(
 ) -> Iterator[Hypotheses]:
     """The n-best list of each sentence: Hypotheses of NumPy arrays [K,T], [K], [K], [K]; T varies with the sentence.
 
-    params: as the model has them, or from `prepare`. Sentences are source ids that end with EOS; an empty one (nothing,
-    or EOS alone) gives one empty hypothesis of score 0. prefixes: for each sentence target ids that its translation
-    begins with, which count like any others. progress is told how many were done, batch by batch.
-    Raises UserError for rules that make no sense, and for NaN scores.
+    params: those of the model, or from `prepare`. Sentences are source ids that end with EOS; an empty one (no ids, or
+    EOS alone) gives one empty hypothesis of score 0. prefixes: for each sentence target ids that its translation
+    begins with; they count towards score and length. progress: called with the number of sentences of each finished
+    batch. UserError: invalid rules, an unknown decoder, a sentence of more than 4,096 ids, NaN scores.
     """
     numbered = _numbered(sentences, prefixes, 0)
     for hypotheses, _ in _translate(translator, params, numbered, decoding, progress, False, 0):
@@ -117,11 +117,10 @@ def translate_lines(
 ) -> Iterator[Translation]:
     """The translations of lines of text, one for each line, in order; line ends are removed.
 
-    prefixes: for each line a text that its translation begins with. n_best: keep so many hypotheses of the beam; None:
-    all. unknown_from_source: each <unk> becomes the source word that it attends to most, or that word's entry in
-    `dictionary` (see `unknown`); UserError if the vocabulary is not of words or the model has no attention.
-    progress: as in `translate_ids`. first: the number of the first line, from 0: errors name lines by it, and samples
-    are drawn by it.
+    prefixes: for each line a text that its translation begins with. n_best: hypotheses kept of each beam; None: all.
+    unknown_from_source: each <unk> becomes the source word that it attends to most, or that word's entry in
+    `dictionary` (see `unknown`); UserError if the vocabulary is not of words or the model has no attention. progress:
+    as in `translate_ids`. first: the number of the first line, from 0; errors name lines by it, samples depend on it.
     """
     translator, params, vocabularies = system
     waiting: deque[str] = deque()  # read, not yet yielded
@@ -152,13 +151,13 @@ def translate_lines(
 
 
 class Prepared(NamedTuple):
-    """Parameters ready for decoding: on one device, the head's weights laid out for few rows."""
+    """Parameters ready for decoding: on one device, with the copy of the head's weights that Translator.prepare adds."""
 
     params: Any
 
 
 def prepare(translator: Translator, params) -> Prepared:
-    """What the functions here make of parameters first; who calls them often, with little each time, does it once."""
+    """Prepare parameters for decoding. The functions here do it themselves; before many short calls, do it once."""
     if isinstance(params, Prepared):
         return params
     return Prepared(_compiled_preparation(translator)(on_one_device(params)))
@@ -170,18 +169,18 @@ def _compiled_preparation(translator: Translator):
 
 
 def compile_searches(translator: Translator, params, sentences: Iterable[Ids], decoding: Decoding) -> float:
-    """Compile what `translate_ids` will need for these sentences, for a benchmark to keep it out; returns seconds."""
+    """Compile the programs that `translate_ids` needs for these sentences; returns the seconds that it took."""
     start = time.perf_counter()
     params = prepare(translator, params).params
     shapes = {_search_shape(Sentence(0, ids, ()), decoding) for ids in sentences}
     for shape in sorted(shape for shape in shapes if shape):
-        request = _request(decoding.search, shape, [])  # fill rows only: compiled, and done after no step
+        request = _request(decoding.search, shape, [])  # fill rows only: the program ends before its first step
         jax.block_until_ready(_search(translator, decoding, shape, False)(params, request))
     return time.perf_counter() - start
 
 
 def compiled_searches() -> int:
-    """How many search programs this process has made: one for each (model, rules, decoder, shape)."""
+    """The number of search programs made in this process: one for each (model, rules, decoder, shape)."""
     return _compiled_search.cache_info().currsize
 
 
@@ -214,7 +213,7 @@ def _translate(
             )
         if hypotheses.scores[0] == -np.inf:
             raise UserError(
-                f"translate: the rules leave sentence {number} no translation; ask for a lower least length"
+                f"translate: the rules allow no translation of sentence {number}; lower min_length_a or min_length_b"
             )
         yield hypotheses, positions
 
@@ -227,13 +226,13 @@ def _numbered(sentences: Iterable[Ids], prefixes: Iterable[Ids] | None, first: i
         if ids is None or prefix is None:
             missing = "sentence" if ids is None else "prefix"
             raise UserError(
-                f"translate: there is no {missing} {number + 1}; give one prefix a sentence, empty for none"
+                f"translate: there is no {missing} {number + 1}; give one prefix for each sentence, empty for none"
             )
         yield Sentence(number, ids, prefix)
 
 
 def _search(translator: Translator, decoding: Decoding, shape: Shape, attention: bool):
-    """One program for all seeds: the seed is in the request."""
+    """The compiled search. The seed of samples is in the request, so all seeds share one program."""
     return _compiled_search(translator, replace(decoding.search, sample_seed=0), decoding.decoder, shape, attention)
 
 
@@ -251,12 +250,12 @@ def _compiled_search(translator: Translator, config: SearchConfig, decoder: str,
 
 
 def _search_shape(sentence: Sentence, decoding: Decoding) -> Shape | None:
-    """None: there is nothing to search. Raises UserError for a prefix that has no room."""
+    """The shape of a sentence's search; None for an empty sentence. UserError: its prefix leaves no room."""
     config, length, given = decoding.search, len(sentence.ids), len(sentence.prefix)
     if given and (length < 2 or given >= length_limits(config, np.array([length - 1]))[1][0]):
-        reason = "is empty" if length < 2 else "may have no more; raise max_length_a or _b, or"
+        reason = "is empty:" if length < 2 else "allows no more: raise max_length_a or max_length_b, or"
         raise UserError(
-            f"translate: sentence {sentence.number + 1} has a prefix of {given} tokens but {reason} leave it out"
+            f"translate: sentence {sentence.number + 1} has a prefix of {given} tokens but {reason} leave the prefix out"
         )
     if length < 2:
         return None
@@ -267,7 +266,7 @@ def _search_shape(sentence: Sentence, decoding: Decoding) -> Shape | None:
 
 
 def _request(config: SearchConfig, shape: Shape, sentences: Sequence[Sentence]) -> Request:
-    """The sentences as arrays; fill rows are an EOS with room for no token."""
+    """The sentences as arrays; a fill row is EOS alone with maximum length 0."""
     shortest, longest = np.zeros((2, shape.rows), np.int32)
     draws = np.zeros((shape.rows, 2), np.uint32)
     n = len(sentences)
@@ -281,7 +280,7 @@ def _request(config: SearchConfig, shape: Shape, sentences: Sequence[Sentence]) 
 
 
 def _empty(beam: int) -> Hypotheses:
-    """The translation of an empty sentence: one empty hypothesis, certain."""
+    """The translation of an empty sentence: one empty hypothesis of probability 1."""
     only = np.arange(beam) == 0
     scores = np.where(only, 0.0, -np.inf).astype(np.float32)
     return Hypotheses(np.full((beam, 1), PAD, np.int32), scores, scores, only)

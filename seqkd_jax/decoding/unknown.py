@@ -1,4 +1,4 @@
-"""Unknown words of a translation, replaced after decoding (Luong et al. 2015). For vocabularies of words."""
+"""Replacement of unknown words after decoding (Luong et al. 2015), for vocabularies of words."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,13 +15,13 @@ def replace_unknown(
     positions: Sequence[int],
     dictionary: Mapping[str, str] | None = None,
 ) -> str:
-    """Decode words, each <unk> replaced by the source word it attends to most (Luong et al. 2015), or by its entry.
+    """Decode words; each <unk> becomes the source word that it attends to most, or that word's entry in dictionary.
 
-    ids and positions [T]: target ids without EOS and the most attended source position of each; beyond the last word
-    (EOS is a position too) the last word is meant. UserError for subwords, whose unknown pieces are not words.
+    ids and positions [T]: target ids without EOS, and the most attended source position of each; a position beyond the
+    last word (that of EOS) stands for the last word. UserError for subwords, whose unknown pieces are not words.
     """
     if vocabularies.config.kind != "words":
-        raise UserError("UNK replacement needs word vocabularies (kind words); subwords leave it nothing to do")
+        raise UserError("replacing <unk> needs word vocabularies (kind words); this model has subwords")
     words = vocabularies.source.split(source)
     decoded = []
     for token, position in zip(ids, positions, strict=True):
@@ -34,11 +34,11 @@ def replace_unknown(
 
 
 def read_dictionary(path: Path | str) -> dict[str, str]:
-    """A dictionary for `replace_unknown`: one `source|||target` a line, as in Kim & Rush's code."""
+    """Read a dictionary for `replace_unknown`: one `source|||target` a line, as in Kim & Rush's code."""
     entries = {}
     for number, line in enumerate(read_lines(path), 1):
         source, separator, target = line.partition("|||")
         if not separator:
-            raise UserError(f"{path}, line {number}: no `|||` between source and target word")
+            raise UserError(f"{path}, line {number}: no `|||` between source word and target word")
         entries[source.strip()] = target.strip()
     return entries
