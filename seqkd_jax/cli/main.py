@@ -95,7 +95,7 @@ def _stored(given: Sequence[str]) -> Any:
 
 def _with_defaults(default: Any, given: Sequence[str], program: str) -> Any:
     """The arguments read with the values of `default` for those that are not given."""
-    # What may be given several times would be added to its default.
+    # A repeatable option is appended to its default, so that default must be empty.
     hints = get_type_hints(type(default), include_extras=True).items()
     added = [name for name, hint in hints if tyro.conf.UseAppendAction in getattr(hint, "__metadata__", ())]
     empty = dataclasses.replace(default, **dict.fromkeys(added, ()))

@@ -1,8 +1,8 @@
 """Batches of few static shapes, and their results in the order of the sentences.
 
-Sentences are read and grouped by shape, a chunk at a time. All batches of a chunk are dispatched before the first result
-is awaited, so that host and device work in parallel. A shape follows from the sentence alone, so a result depends
-neither on neighbours nor on how the work was split.
+Sentences are read and grouped by shape, a chunk at a time. All batches of a chunk are dispatched before the first
+result is awaited, so that host and device work in parallel. A shape follows from the sentence alone, so a result
+depends neither on neighbours nor on how the work was split.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,7 @@
 """Translate ids or lines of text: one n-best list for each sentence, in order.
 
-No sentence is dropped or merged. An empty one gives an empty translation without a search. One that is longer than every
-bucket gets a bucket of its own, wider by a power of two. A search is compiled once for each shape that occurs;
+No sentence is dropped or merged. An empty one gives an empty translation without a search. One that is longer than
+every bucket gets a bucket of its own, wider by a power of two. A search is compiled once for each shape that occurs;
 parameters are arguments, so the checkpoints of one model share its programs.
 """
 
@@ -151,7 +151,7 @@ def translate_lines(
 
 
 class Prepared(NamedTuple):
-    """Parameters ready for decoding: on one device, with the copy of the head's weights that Translator.prepare adds."""
+    """Parameters ready for decoding: on one device, with what Translator.prepare adds to them."""
 
     params: Any
 
@@ -253,9 +253,9 @@ def _search_shape(sentence: Sentence, decoding: Decoding) -> Shape | None:
     """The shape of a sentence's search; None for an empty sentence. UserError: its prefix leaves no room."""
     config, length, given = decoding.search, len(sentence.ids), len(sentence.prefix)
     if given and (length < 2 or given >= length_limits(config, np.array([length - 1]))[1][0]):
-        reason = "is empty:" if length < 2 else "allows no more: raise max_length_a or max_length_b, or"
+        remedy = "is empty: leave" if length < 2 else "allows no more: raise max_length_a or max_length_b, or leave"
         raise UserError(
-            f"translate: sentence {sentence.number + 1} has a prefix of {given} tokens but {reason} leave the prefix out"
+            f"translate: sentence {sentence.number + 1} has a prefix of {given} tokens but {remedy} the prefix out"
         )
     if length < 2:
         return None
