@@ -25,6 +25,7 @@ suppress_warnings = ["myst.header"]  # generated pages may skip a level
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 
 CODE = re.compile(r"`([^`]+)`")
 

@@ -49,6 +49,7 @@ DOORS = {
     "rich": {"utils/progress.py"},
     "sklearn": {"evaluation/representations.py"},
     "scipy": set(),
+    "matplotlib": set(),
     "safetensors": {"marian"},
     "pickle": set(),
     "torch": set(),
