@@ -235,7 +235,7 @@ def test_the_vocabulary_is_saved_and_fingerprinted(imported, tmp_path):
         vocabulary.load(tmp_path)
     with pytest.raises(UserError, match="must begin with <pad>"):
         vocabulary.mapped(both.source.data, both.target.data, entries[1:])
-    with pytest.raises(UserError, match="no sentencepiece model"):
+    with pytest.raises(UserError, match="not a sentencepiece model"):
         vocabulary.mapped(b"damaged", both.target.data, entries)
     with pytest.raises(UserError, match="seqkd import"):
         vocabulary.learn(["a"], ["a"], VocabularyConfig(kind="marian"))
