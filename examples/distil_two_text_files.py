@@ -4,8 +4,8 @@
 
 The script writes a corpus of the toy language to two text files, one sentence a line, and from there on does what it
 would do with yours: hold pairs out for validation, train a teacher, write the teacher's translations of the training
-sources, train a student on them and another one on the original text, and compare both. One to two minutes on two CPU
-cores. It writes to runs/examples/distil, and continues there when it is run again.
+sources, train a student on them and another one on the original text, and compare both.
+It writes to runs/examples/distil, and continues there when it is run again.
 """
 
 import argparse
