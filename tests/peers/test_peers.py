@@ -119,7 +119,7 @@ def vocabularies():
 
 
 def trained_checkpoint(path, vocabularies):
-    """Ours, after some updates on the embedded language, by the command."""
+    """Ours, after some updates on the toy language, by the command."""
     vocabulary.save(vocabularies, path / "vocabulary")
     model = ["--model", "transformer", "--transformer.norm", "post", "--transformer.dropout", "0"]
     model += ["--transformer.encoder-layers", "1", "--transformer.decoder-layers", "1", "--transformer.width", "32"]
