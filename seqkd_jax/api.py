@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from seqkd_jax import checkpoint, distillation, models
 from seqkd_jax.checkpoint import Checkpoint, Ensemble, run_config
@@ -25,7 +25,7 @@ from seqkd_jax.config import (
     VocabularyConfig,
 )
 from seqkd_jax.data import vocabulary
-from seqkd_jax.data.corpus import Corpus, hold_out, load_split, read_lines
+from seqkd_jax.data.corpus import Corpus, hold_out, load_split, read_lines, require_pairs
 from seqkd_jax.data.vocabulary import Vocabularies
 from seqkd_jax.decoding import Decoding, Hypothesis, Translation, force_score, translate_lines
 from seqkd_jax.decoding.search import greedy_rules, named_rules
@@ -74,6 +74,8 @@ __all__ = [
     "named_rules",
     "train",
 ]
+
+T = TypeVar("T")
 
 
 class LoadedTranslator(NamedTuple):
@@ -150,12 +152,15 @@ class LoadedTranslator(NamedTuple):
             for translation in kd.load("student/best").stream(open("input.en")):
                 print(translation.text)
         """
+        if n_best is not None and n_best < 1:
+            raise UserError(f"n_best is {n_best}: it must be 1 or more, or None for all")
         decoding = Decoding(_with_beam(search, beam), decoder, batch_tokens=batch_tokens, chunk=read_ahead)
+        decoding.validate(lambda name: "read_ahead" if name == "chunk" else name)
         translations = translate_lines(
             self.checkpoint.system,
-            lines,
+            _lines("lines", lines),
             decoding,
-            prefixes=prefixes,
+            prefixes=_lines("prefixes", prefixes),
             n_best=n_best if mbr == "none" else None,
             unknown_from_source=replace_unknown,
             dictionary=dictionary,
@@ -177,7 +182,7 @@ class LoadedTranslator(NamedTuple):
             teacher = kd.load("teacher/best")
             teacher.score(["Two dogs are playing."], ["Zwei Hunde spielen."])
         """
-        if len(sources) != len(targets):
+        if len(_lines("sources", sources)) != len(_lines("targets", targets)):
             raise UserError(f"{len(sources):,} sources for {len(targets):,} targets: give one target for each source")
         translator, params, vocabularies = self.checkpoint.system
         source_ids = ([*vocabularies.source.encode(line), EOS] for line in sources)
@@ -250,6 +255,12 @@ def train(
         word_kd = kd.TrainConfig(kd.LossConfig("word_kd"))
         student = kd.train(corpus, valid, "student", config=word_kd, teacher=teacher.best)
     """
+    for split in (corpus, valid):
+        require_pairs(split)
+    if teachers not in ("one", "each"):
+        raise UserError(f"teachers is {teachers!r}: it must be one or each")
+    if not teacher_cache_gib >= 0:
+        raise UserError(f"teacher_cache_gib is {teacher_cache_gib}: it must be a number from 0")
     if vocabularies is None:
         shared = teacher or start
         vocabularies = load_vocabulary(shared) if shared else learn_vocabulary(corpus)
@@ -334,6 +345,10 @@ def distill(
     """
     out, absolute, search = Path(out), Path(os.path.abspath(out)), _with_beam(search, beam)
     files.require_replaceable(absolute, distillation.HOLDS)
+    distillation.require_rule(selection, _lines("references", references) is not None)
+    require_pairs(_source_lines(_lines("sources", sources), references))
+    filters.validate()
+    _require_line_by_line(sources, languages)
     if described is None:
         sizes = {"shard_lines": shard_lines, "batch_tokens": batch_tokens}
         given = {"out": out, "selection": selection, "search": search, "filters": filters, **sizes}
@@ -365,8 +380,23 @@ def distilling_inputs(
     teacher: LoadedTranslator, sources: Sequence[str], references: Sequence[str] | None
 ) -> dict[str, Any]:
     """What `distill` reads, by the names that config.json has for it."""
-    pairs = Corpus(list(sources), list(references or [""] * len(sources)), None, "source lines")
-    return {"checkpoint": teacher.checkpoint.fingerprint, "source lines": pairs}
+    return {"checkpoint": teacher.checkpoint.fingerprint, "source lines": _source_lines(sources, references)}
+
+
+def _require_line_by_line(sources: Sequence[str], languages: tuple[str, str]) -> None:
+    """UserError for sources or languages that cannot be two files with a line for each pair."""
+    source, target = languages
+    CorpusConfig(source=source, target=target).validate()
+    for language in languages:
+        if os.path.basename(language) != language:
+            raise UserError(f"languages: {language!r} cannot end the name of a file; give two such as 'en' and 'de'")
+    for number, line in enumerate(sources, start=1):
+        if "\n" in line or "\r" in line:
+            raise UserError(f"source lines: number {number} has a line break inside; make it one line")
+
+
+def _source_lines(sources: Sequence[str], references: Sequence[str] | None) -> Corpus:
+    return Corpus(list(sources), [""] * len(sources) if references is None else list(references), None, "source lines")
 
 
 def evaluate(
@@ -391,9 +421,15 @@ def evaluate(
         print(found.results["bleu_beam5"], found.results["compared"])
     """
     loaded, search = translator.checkpoint, _with_beam(search, beam)
-    for other in compare:
-        _require_comparable(other, corpus, loaded)
+    require_pairs(corpus)
+    if not corpus.sources:
+        raise UserError(f"{corpus.name}: has no sentence to evaluate")
     decoding = Decoding(search, batch_tokens=batch_tokens)
+    decoding.validate()
+    if not repetitions >= 0:
+        raise UserError(f"repetitions is {repetitions}: it must be a whole number from 0")
+    for other in _lines("compare", compare):
+        _require_comparable(other, corpus, loaded)
     found = evaluation.evaluate(
         loaded.system,
         corpus,
@@ -414,6 +450,13 @@ def evaluate(
         tokenize = loaded.vocabularies.metric_tokenizer
         results["compared"] = metrics.paired_bootstrap(systems, found.references, loaded.name, tokenize)
     return found._replace(results=results)
+
+
+def _lines(name: str, given: T) -> T:
+    """TypeError for one text where a list is expected: its characters would be taken for lines or paths."""
+    if isinstance(given, str):
+        raise TypeError(f"{name} must be a list, such as [{given[:20]!r}], not one text")
+    return given
 
 
 def _with_beam(search: SearchConfig, beam: int | None) -> SearchConfig:

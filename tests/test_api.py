@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 from commands import seqkd
 
 import seqkd_jax as kd
-from seqkd_jax import api, checkpoint
+from seqkd_jax import api, checkpoint, models
 from seqkd_jax.decoding import force_score
 from seqkd_jax.types import EOS
 
@@ -116,6 +117,63 @@ def test_what_the_user_can_correct_is_a_user_error(teacher, distilled, tmp_path)
         kd.load(teacher.best).translate(["red"], decoder="bean")
     with pytest.raises(kd.UserError, match="holds a run with another training corpus"):
         kd.train(VALID, VALID, teacher.best.parent, model=MODEL, config=CONFIG, start=teacher.best)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"selection": "nearest"}, "selection 'nearest': no such rule"),
+        ({"selection": "kim_rush"}, "needs references"),
+        ({"references": TRAIN.targets[1:]}, "has 60 sources, 59 targets"),
+        ({"references": []}, "has 60 sources, 0 targets"),
+        ({"languages": ("en", "en")}, "source and target are both 'en'"),
+        ({"languages": ("en", "../de")}, "'../de' cannot end the name of a file"),
+        ({"filters": kd.FilterConfig(drop_worst=1.0)}, "drop_worst is 1.0"),
+        ({"sources": ["red\ngreen"]}, "number 1 has a line break inside"),
+        ({"shard_lines": 0}, "shard_lines is 0"),
+    ],
+)
+def test_distill_refuses_before_it_translates_and_writes_nothing(teacher, tmp_path, given, said):
+    with pytest.raises(kd.UserError, match=re.escape(said)):
+        kd.distill(kd.load(teacher.best), out=tmp_path / "out", search=SEARCH, **{"sources": TRAIN.sources, **given})
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_arguments_are_refused_before_anything_is_written(teacher, tmp_path):
+    loaded, out, unchecked = kd.load(teacher.best), tmp_path / "out", inspect.unwrap  # tests check types at each call
+    with pytest.raises(kd.UserError, match="n_best is 0"):
+        loaded.translate(["red"], n_best=0)
+    with pytest.raises(kd.UserError, match="read_ahead is 0"):
+        loaded.stream(["red"], read_ahead=0)
+    with pytest.raises(kd.UserError, match="repetitions is -1"):
+        kd.evaluate(loaded, TEST, repetitions=-1)
+    with pytest.raises(kd.UserError, match="batch_tokens is 0"):
+        kd.evaluate(loaded, TEST, batch_tokens=0)
+    with pytest.raises(kd.UserError, match="no sentence to evaluate"):
+        kd.evaluate(loaded, kd.Corpus([], []))
+    with pytest.raises(kd.UserError, match="has 8 sources, 7 targets"):
+        kd.evaluate(loaded, TEST._replace(targets=TEST.targets[1:]))
+    with pytest.raises(kd.UserError, match="pair 2: weight is 'nan'"):
+        kd.train(kd.Corpus(["red", "red"], ["RED", "RED"], [1.0, float("nan")]), VALID, out, model=MODEL, config=CONFIG)
+    with pytest.raises(kd.UserError, match="teachers is 'both'"):
+        unchecked(kd.train)(TRAIN, VALID, out, model=MODEL, config=CONFIG, teacher=teacher.best, teachers="both")
+    with pytest.raises(kd.UserError, match="teacher_cache_gib is nan"):
+        kd.train(TRAIN, VALID, out, model=MODEL, config=CONFIG, teacher_cache_gib=float("nan"))
+    with pytest.raises(kd.UserError, match="split is 'dev': it must be one of train, valid, test"):
+        unchecked(kd.load_split)(kd.CorpusConfig(str(tmp_path)), "dev")
+    with pytest.raises(TypeError, match="model is 'lstm': it must be one of LSTMConfig"):
+        unchecked(models.kind_of)("lstm")
+    for one_text in (
+        lambda: loaded.translate("red green"),
+        lambda: loaded.translate(["red"], prefixes="RED"),
+        lambda: loaded.score("red", "RED"),
+        lambda: kd.distill(loaded, "red green", out, search=SEARCH),
+        lambda: kd.evaluate(loaded, TEST, compare=str(teacher.best)),
+        lambda: kd.train(kd.Corpus("abc", "ABC"), VALID, out, model=MODEL, config=CONFIG),
+    ):
+        with pytest.raises(TypeError, match="not one text"):
+            one_text()
+    assert not out.exists()
 
 
 def test_every_name_is_there_and_explains_itself():

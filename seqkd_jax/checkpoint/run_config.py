@@ -49,6 +49,25 @@ def _describe(value: corpus.Corpus | Vocabularies | str) -> dict:
     return {"fingerprint": value}
 
 
+def write(path: Path, described: Mapping[str, Any]) -> None:
+    """Write a config.json; UserError if that would replace a file of another kind, such as a model's configuration."""
+    require_replaceable(path)
+    files.write_json(path, described)
+
+
+def require_replaceable(path: Path) -> None:
+    """UserError if a file is there that is no config.json of ours; asked early, nothing is computed in vain."""
+    if path.is_file():
+        try:
+            content = files.read_json(path)
+        except UserError:
+            content = None
+        if not isinstance(content, dict) or not content.keys() >= {"format", *KEYS}:
+            raise UserError(
+                f"{path}: is not the settings of a run, and writing would replace it; name another directory"
+            )
+
+
 def read(path: Path | str, command: str, kind: type[T]) -> T:
     """The settings in a config.json of a command, as its dataclass. UserError names file, key and remedy."""
     content = _content(path)
@@ -81,7 +100,7 @@ def _content(path: Path | str) -> dict:
     content = files.read_json(path)
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
-        raise UserError(f"{path}: format is {found}, this version reads {FORMAT}; name a config.json of a run")
+        raise UserError(f"{path}: format is {found!r}, this version reads {FORMAT}; name a config.json of a run")
     lacking = [key for key in KEYS if key not in content]
     if lacking:
         raise UserError(f"{path}: damaged, it lacks {', '.join(lacking)}; name another, or give the options again")

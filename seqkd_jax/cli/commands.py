@@ -63,11 +63,15 @@ def train(command: Train) -> None:
 def translate(command: Translate) -> None:
     """Translate lines as they are read, in bounded memory."""
     from seqkd_jax import api
+    from seqkd_jax.checkpoint import run_config
     from seqkd_jax.data.corpus import read_lines
     from seqkd_jax.decoding import record_attention, write_jsonl, write_text
     from seqkd_jax.decoding.unknown import read_dictionary
 
     checks.translate(command)
+    beside = command.out and command.out.with_name(f"{command.out.name}.{settings.CONFIG_FILE}")
+    if beside:
+        run_config.require_replaceable(beside)
     translator = api.load(*command.checkpoint)
     described = inputs.describe("translate", command, {"checkpoint": translator.checkpoint.fingerprint})
     dictionary = read_dictionary(command.dictionary) if command.dictionary else None
@@ -102,8 +106,8 @@ def translate(command: Translate) -> None:
                 chunk=read_ahead,
             )
         write(translations, stream)
-    if command.out and command.out.is_file():  # not a device or a pipe
-        files.write_json(command.out.with_name(f"{command.out.name}.{settings.CONFIG_FILE}"), described)
+    if beside and command.out and command.out.is_file():  # not a device or a pipe
+        run_config.write(beside, described)
 
 
 def distill(command: Distill) -> None:

@@ -20,7 +20,18 @@ from seqkd_jax.data.readers import Split, read_lines
 from seqkd_jax.types import UserError
 from seqkd_jax.utils.settings import Range
 
-__all__ = ["Corpus", "Split", "fingerprint", "hold_out", "load_split", "mix", "read_lines", "take", "toy_pairs"]
+__all__ = [
+    "Corpus",
+    "Split",
+    "fingerprint",
+    "hold_out",
+    "load_split",
+    "mix",
+    "read_lines",
+    "require_pairs",
+    "take",
+    "toy_pairs",
+]
 
 TOY_PAIRS = {"train": 10_000, "valid": 300, "test": 500}  # sentence pairs of the toy language in each split
 WEIGHTS = Range(0, 1e9, above=True)  # of the parts of a mixed corpus; their products are finite float32
@@ -42,6 +53,8 @@ def load_split(config: CorpusConfig, split: Split) -> Corpus:
     weights.
     """
     config.validate()
+    if split not in readers.SPLITS:
+        raise UserError(f"split is {split!r}: it must be one of {', '.join(readers.SPLITS)}")
     path = Path(config.path)
     if config.source_file:
         name = f"{config.source_file} and {config.target_file}"
@@ -62,6 +75,21 @@ def toy_pairs(count: int, split: Split, seed: int = 0) -> Corpus:
     from seqkd_jax.data import toy  # imported late: most corpora do without
 
     return Corpus(*toy.lines(toy.sample_pairs(seed, count, split)), None, f"toy language, split {split}")
+
+
+def require_pairs(corpus: Corpus) -> None:
+    """Check a corpus that was made in Python: UserError for columns of different lengths, or for a weight out of range.
+
+    TypeError for a text in the place of a list of lines.
+    """
+    if isinstance(corpus.sources, str) or isinstance(corpus.targets, str):
+        raise TypeError(f"{corpus.name}: sources and targets must be lists of lines, not one text")
+    counts = {name: len(column) for name, column in corpus._asdict().items() if name != "name" and column is not None}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        raise UserError(f"{corpus.name}: has {told}: give as many of each")
+    for number, weight in enumerate(corpus.weights or (), start=1):
+        readers.number(weight, f"{corpus.name}, pair {number}")
 
 
 def fingerprint(corpus: Corpus) -> str:

@@ -10,7 +10,7 @@ training source, Seq-Inter the one of its n-best list nearest to the reference (
 
 from seqkd_jax.distillation.distilled_corpus import HOLDS, write_corpus
 from seqkd_jax.distillation.nbest import Candidate, NBest, n_best, read_n_best
-from seqkd_jax.distillation.selection import SELECTIONS, Choice, choose, kim_rush
+from seqkd_jax.distillation.selection import SELECTIONS, Choice, choose, kim_rush, require_rule
 
 __all__ = [
     "HOLDS",
@@ -22,5 +22,6 @@ __all__ = [
     "kim_rush",
     "n_best",
     "read_n_best",
+    "require_rule",
     "write_corpus",
 ]

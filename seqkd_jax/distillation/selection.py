@@ -22,22 +22,27 @@ class Choice(NamedTuple):
     similarity: float | None  # to the reference, for rules that read it
 
 
+def require_rule(selection: str, references: bool) -> None:
+    """UserError for a rule that is unknown, or that needs references where there are none."""
+    if selection not in SELECTIONS:
+        raise UserError(f"selection {selection!r}: no such rule; the rules are {', '.join(SELECTIONS)}")
+    if SELECTIONS[selection] is not None and not references:
+        raise UserError(f"selection {selection!r} needs references, but only source text is given; use 'best'")
+
+
 def choose(
     candidates: Sequence[Candidate], selection: str, reference: str | None = None, tokenize: str = "13a"
 ) -> Choice:
     """The candidate that a rule chooses. Unfinished ones are considered only if none is finished.
 
-    Among equally similar ones the better model score wins. UserError: the rule is unknown, or has no reference.
+    Among equally similar ones the better model score wins. UserError: see `require_rule`.
     """
-    if selection not in SELECTIONS:
-        raise UserError(f"selection {selection!r}: no such rule; the rules are {', '.join(SELECTIONS)}")
+    require_rule(selection, reference is not None)
     similarity = SELECTIONS[selection]
     finished = [index for index, candidate in enumerate(candidates) if candidate.finished]
     allowed = finished or list(range(len(candidates)))
-    if similarity is None:
+    if similarity is None or reference is None:
         return Choice(candidates[allowed[0]], candidates[0], allowed[0], None)
-    if reference is None:
-        raise UserError(f"selection {selection!r} needs references, but only source text is given; use 'best'")
     similarities = similarity([candidates[index].text for index in allowed], reference, tokenize)
     best = max(range(len(allowed)), key=lambda place: (similarities[place], candidates[allowed[place]].score))
     return Choice(candidates[allowed[best]], candidates[0], allowed[best], similarities[best])

@@ -55,8 +55,12 @@ MODELS = TRANSLATORS | READERS
 
 
 def kind_of(config: ModelConfig) -> str:
-    """The name in MODELS that a configuration belongs to."""
-    return next(name for name, entry in MODELS.items() if type(config) is entry.config)
+    """The name in MODELS that a configuration belongs to. TypeError for anything else."""
+    for name, entry in MODELS.items():
+        if type(config) is entry.config:
+            return name
+    known = ", ".join(entry.config.__name__ for entry in MODELS.values())
+    raise TypeError(f"model is {config!r}: it must be one of {known}")
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from seqkd_jax.checkpoint import run_config
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.data.batches import Position
 from seqkd_jax.losses import require_loss
@@ -86,7 +87,7 @@ def fit(
     with files.locked(directory):
         run = resume(directory, config, inputs)
         if described is not None:
-            files.write_json(directory / settings.CONFIG_FILE, described)
+            run_config.write(directory / settings.CONFIG_FILE, described)
         if not run.finished:
             state = train_step.replicate(train_step.start_state(model, config, params), devices)
             state = load_state(directory, state) if run.step else state

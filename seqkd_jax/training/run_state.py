@@ -140,12 +140,17 @@ def _require_same(directory: Path, stored: dict, config: TrainConfig, inputs: Ma
     """UserError if a checkpoint's metadata are not of this run."""
     if "config" not in stored:
         raise UserError(f"{directory}: holds a checkpoint that is of no training run; use another directory")
+    if "inputs" not in stored:  # identities were made otherwise before 0.2.0
+        raise UserError(
+            f"{directory}: holds a run of seqkd_jax 0.1, which this version cannot resume; train in another directory, "
+            f"with --start {directory / 'last'} to begin with its weights"
+        )
     before = settings.from_json(TrainConfig, stored["config"], lambda name: f"{directory}: holds a run whose {name}")
     for name, old, new in settings.differences(before, config):
         if name not in FREE:
             raise UserError(f"{directory}: holds a run with {name}={old}, not {new}; use another directory")
     for key, value in inputs.items():
-        old = checkpoint.inputs_of(stored).get(key, value)
+        old = stored["inputs"].get(key, value)
         if old != value:
             raise UserError(
                 f"{directory}: holds a run with another {key} ({old[:12]}, not {value[:12]}); use another directory"

@@ -57,7 +57,7 @@ def read_json(path: Path | str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of the text's form, its encoding, its longest numbers, its depth
         line = getattr(error, "lineno", 1)
         raise UserError(f"{path}, line {line}: not JSON ({error}); delete it and create it again") from None
 

@@ -81,6 +81,20 @@ def test_a_refused_run_leaves_the_file_of_the_one_that_is_there(run, capfd):
     assert (run / WRITTEN).read_text() == before
 
 
+def test_a_file_of_another_kind_is_not_replaced(run, data, tmp_path, capfd):
+    """Such as the config.json of a Marian model, in a directory that --out names."""
+    foreign = tmp_path / "config.json"
+    foreign.write_text('{"model_type": "marian"}')
+    said = fails(capfd, "train", "--config", run / WRITTEN, "--out", tmp_path)
+    assert str(foreign) in said and "is not the settings of a run" in said
+    beside = tmp_path / "t.config.json"
+    beside.write_text("notes")
+    said = fails(capfd, "translate", "--checkpoint", run / "best", data / "test.en", "--out", tmp_path / "t")
+    assert str(beside) in said and not (tmp_path / "t").exists()
+    assert foreign.read_text() == '{"model_type": "marian"}' and beside.read_text() == "notes"
+    assert not (tmp_path / "last").exists()
+
+
 def test_another_corpus_or_vocabulary_is_refused_unless_named(run, data, tmp_path, capfd):
     moved = shutil.copytree(data, tmp_path / "data")
     content = changed(run / WRITTEN, tmp_path / "c", lambda c: c["settings"]["pairs"]["corpus"].update(path=str(moved)))
@@ -118,8 +132,9 @@ def test_a_damaged_or_foreign_file_is_one_line(run, tmp_path, capfd, change, sai
 
 def test_what_is_no_file_is_one_line(tmp_path, capfd):
     assert "no such file" in fails(capfd, "train", "--config", tmp_path / "none")
-    (tmp_path / "c").write_text("{")
-    assert "not JSON" in fails(capfd, "train", "--config", tmp_path / "c")
+    for text in ("", "{", "9" * 5000, "[" * 100_000):
+        (tmp_path / "c").write_text(text)
+        assert "not JSON" in fails(capfd, "train", "--config", tmp_path / "c")
     assert "directory" in fails(capfd, "train", "--config", tmp_path)
     assert seqkd("train", "--config") == 2
 

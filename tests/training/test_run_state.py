@@ -129,6 +129,17 @@ def test_a_checkpoint_of_no_run_is_not_replaced(tmp_path):
         fit(tmp_path)
 
 
+def test_a_run_of_the_first_version_is_refused_in_one_line(tmp_path):
+    """Its inputs have another key and other identities: what differs is not the run but the version."""
+    fit(tmp_path)
+    for name in ("last", "best"):
+        record = checkpoint.read_record(tmp_path / name)
+        record["metadata"]["made_of"] = record["metadata"].pop("inputs")
+        files.write_json(tmp_path / name / "checkpoint.json", record)
+    with pytest.raises(UserError, match="holds a run of seqkd_jax 0.1, .* with --start [^\n]*last to begin"):
+        fit(tmp_path)
+
+
 def test_a_state_of_another_version_is_refused_in_one_line(tmp_path):
     """Its leaves have other names: such as those of an optimiser that was no chain."""
     fit(tmp_path, dataclasses.replace(CONFIG, max_steps=1))
