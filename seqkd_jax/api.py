@@ -29,7 +29,7 @@ from seqkd_jax.data.corpus import Corpus, hold_out, load_split, read_lines, requ
 from seqkd_jax.data.vocabulary import Vocabularies
 from seqkd_jax.decoding import Decoding, Hypothesis, Translation, force_score, translate_lines
 from seqkd_jax.decoding.search import greedy_rules, named_rules
-from seqkd_jax.distillation import mbr as minimum_bayes_risk
+from seqkd_jax.distillation.mbr import by_expected_utility
 from seqkd_jax.evaluation import evaluation, metrics
 from seqkd_jax.evaluation.evaluation import Evaluation
 from seqkd_jax.training.loop import Summary
@@ -169,7 +169,7 @@ class LoadedTranslator(NamedTuple):
         if mbr == "none":
             return translations
         tokenize = self.checkpoint.vocabularies.metric_tokenizer
-        ranked = minimum_bayes_risk.by_expected_utility(translations, mbr, mbr_weights, tokenize)
+        ranked = by_expected_utility(translations, mbr, mbr_weights, tokenize)
         return (one._replace(hypotheses=one.hypotheses[:n_best]) for one in ranked)
 
     def score(

@@ -5,7 +5,7 @@ options that exclude each other, and options that would have no effect. Each fun
 name. UserError names the option and the remedy.
 """
 
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from seqkd_jax.cli.options import Distill, Evaluate, Repeatable, Train, Translate
 from seqkd_jax.config import LossConfig, SearchConfig, VocabularyConfig
@@ -25,10 +25,10 @@ def train(command: Train) -> None:
     needs_teacher = require_loss(loss.name, "--loss.name").needs_teacher
     if command.teacher and not needs_teacher:
         raise UserError(f"--teacher has no effect with --loss.name {loss.name}: use --loss.name word_kd")
-    other = {"lstm": "transformer", "transformer": "lstm"}[command.model]
-    model = getattr(command, other)
-    if _is_set(command, f"{other}.", model, type(model)()):
-        raise UserError(f"--{other}.… has no effect with --model {command.model}: use --model {other}")
+    for other in get_args(get_type_hints(Train)["model"]):
+        model = getattr(command, other)
+        if other != command.model and _is_set(command, f"{other}.", model, type(model)()):
+            raise UserError(f"--{other}.… has no effect with --model {command.model}: use --model {other}")
     used = command.vocabulary or command.teacher or command.start
     if used and _is_set(command, "vocab.", command.vocab, VocabularyConfig()):
         raise UserError(f"--vocab.… has no effect: the vocabulary of {used} is used; omit --vocab.…")

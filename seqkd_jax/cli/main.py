@@ -76,7 +76,7 @@ def _parse(given: list[str], program: str) -> Any:
         ruled = dataclasses.replace(command, search=named_rules(search, command.rules))
         command = _with_defaults(ruled, given, program)
     if isinstance(command, options.Repeatable):
-        names = tuple(word.partition("=")[0] for word in given if word.startswith("--"))
+        names = tuple(word.partition("=")[0].replace("_", "-") for word in given if word.startswith("--"))
         command = dataclasses.replace(command, given=names)
     return command
 
@@ -84,13 +84,15 @@ def _parse(given: list[str], program: str) -> Any:
 def _stored(given: Sequence[str]) -> Any:
     """The settings in the file that --config names; None without it."""
     kind = COMMANDS[given[0]][0] if given and given[0] in COMMANDS else None
-    if kind and issubclass(kind, options.Repeatable):
-        for word, following in itertools.zip_longest(given[1:], given[2:]):
-            if word == "--config" and following or word.startswith("--config="):
-                from seqkd_jax.checkpoint import run_config
+    named = None
+    for word, following in itertools.zip_longest(given[1:], given[2:]):
+        if word == "--config" and following or word.startswith("--config="):
+            named = following if word == "--config" else word.partition("=")[2]  # of several the last, as tyro has it
+    if named is None or kind is None or not issubclass(kind, options.Repeatable):
+        return None
+    from seqkd_jax.checkpoint import run_config
 
-                return run_config.read(following if word == "--config" else word.partition("=")[2], given[0], kind)
-    return None
+    return run_config.read(named, given[0], kind)
 
 
 def _with_defaults(default: Any, given: Sequence[str], program: str) -> Any:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from seqkd_jax.config import BatchConfig
-from seqkd_jax.data import shapes as shaping
+from seqkd_jax.data import shaping
 from seqkd_jax.data.corpus import Corpus
 from seqkd_jax.data.examples import Encoded, classified, fingerprint, labels_of, lengths, make_batch, sequences
-from seqkd_jax.data.shapes import Shape
+from seqkd_jax.data.shaping import Shape
 from seqkd_jax.data.vocabulary import Vocabularies
 from seqkd_jax.types import EOS, Batch, UserError
 

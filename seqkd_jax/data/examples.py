@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqkd_jax.data.shapes import Shape
+from seqkd_jax.data.shaping import Shape
 from seqkd_jax.types import BOS, EOS, PAD, Batch, UserError
 
 

@@ -167,6 +167,9 @@ def test_what_may_be_given_several_times_is_replaced_not_added(run, data, tmp_pa
     given = ["translate", "--config", str(tmp_path / "t.config.json")]
     assert main._parse(given, "seqkd").checkpoint == (run / "best", run / "last")
     assert main._parse([*given, "--checkpoint", "c"], "seqkd").checkpoint == (options.Path("c"),)
+    assert "--read-ahead" in main._parse([*given, "--read_ahead", "9"], "seqkd").given, "tyro reads _ as -"
+    twice = ["translate", "--config", str(tmp_path / "none"), *given[1:]]
+    assert main._parse(twice, "seqkd").config_file == tmp_path / "t.config.json", "of two files the last is read"
     ruled = main._parse([*given, "--rules", "t5x"], "seqkd")
     assert ruled.checkpoint == (run / "best", run / "last") and ruled.search.eos_among == "all"
     assert ruled.search.beam == 2, "what the file says beside the rules holds"
