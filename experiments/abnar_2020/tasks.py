@@ -17,7 +17,7 @@ from experiments.abnar_2020 import digits, sentences
 from experiments.abnar_2020.accuracy import LARGEST_DISTANCE, LARGEST_INTERVENING, attractor_rows, distance_rows
 from experiments.abnar_2020.scales import Scale
 from experiments.abnar_2020.sentences import Prefixes, Sentences
-from seqkd_jax.data import batches, shapes, vocabulary
+from seqkd_jax.data import batches, shaping, vocabulary
 from seqkd_jax.data.tokenizers import most_frequent
 from seqkd_jax.data.vocabulary import Vocabularies
 from seqkd_jax.types import EOS, UNK, UserError
@@ -25,7 +25,7 @@ from seqkd_jax.utils import files
 
 CLASSES = ("VBZ", "VBP")
 DIGITS = tuple("0123456789")
-BESIDE = 2 + shapes.ROUND - 1  # positions that a line of words may take beside them: two marks, padding
+BESIDE = 2 + shaping.ROUND - 1  # positions that a line of words may take beside them: two marks, padding
 DATA_SEED = 0  # of what is drawn: toy data, a split, moved digits
 
 
