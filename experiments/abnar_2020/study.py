@@ -18,6 +18,8 @@ from seqkd_jax.training import teacher_cache, trainer
 from seqkd_jax.types import Batch, Model, UserError
 from seqkd_jax.utils import performance
 
+MOST_SEEDS = 1024  # as `seqkd train --replicas` has it
+
 
 @dataclass(frozen=True, kw_only=True)
 class Command(Options):
@@ -41,8 +43,8 @@ class Command(Options):
 
 def scales(command: Command) -> dict[str, Scale]:
     """The one scale that is asked for, by the name of its directory."""
-    if command.seeds is not None and command.seeds < 1:
-        raise UserError(f"--seeds {command.seeds}: at least 1")
+    if command.seeds is not None and not 1 <= command.seeds <= MOST_SEEDS:
+        raise UserError(f"--seeds {command.seeds}: at least 1, and at most {MOST_SEEDS:,}")
     if not 0 < command.alpha <= 1:
         raise UserError(f"--alpha {command.alpha:g}: above 0, and at most 1")
     scale = scale_of(command.scenario, command.setup, command.scale, command.quirks)

@@ -16,6 +16,7 @@ import tyro
 
 from experiments.core import report, stages
 from experiments.core.tables import Section
+from seqkd_jax.cli.main import errors_in_one_line
 from seqkd_jax.config import Positive, Seed
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
@@ -56,7 +57,9 @@ class Benchmark(NamedTuple):
 
 def main(benchmark: Benchmark, command: str, arguments: Sequence[str] | None = None) -> int:
     """Run a benchmark's command. Exit status: 0 done, 2 an error that the user can mend."""
-    options = tyro.cli(benchmark.options, args=arguments, prog=f"python -m {command.removesuffix('.__main__')}")
+    program = f"python -m {command.removesuffix('.__main__')}"
+    with errors_in_one_line(program):
+        options = tyro.cli(benchmark.options, args=arguments, prog=program)
     return exit_status(lambda: _run(benchmark, options), interrupted="interrupted; nothing was written")
 
 

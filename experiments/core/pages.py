@@ -19,6 +19,7 @@ import tyro
 from experiments.core import claims, report
 from experiments.core.study import Study, read, report_sections
 from experiments.core.tables import Section
+from seqkd_jax.cli.main import errors_in_one_line
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
 from seqkd_jax.utils.exits import exit_status
@@ -54,7 +55,8 @@ class Run(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 some are stale, 2 an error that the user can mend."""
-    options = tyro.cli(Options, args=arguments, prog=COMMAND)
+    with errors_in_one_line(COMMAND):
+        options = tyro.cli(Options, args=arguments, prog=COMMAND)
     return exit_status(lambda: update(options, ROOT))
 
 

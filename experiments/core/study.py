@@ -30,6 +30,7 @@ import tyro
 
 from experiments.core import claims, dry_run, report, stages
 from experiments.core.tables import Section
+from seqkd_jax.cli.main import errors_in_one_line
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
 from seqkd_jax.utils.exits import exit_status
@@ -107,7 +108,9 @@ class Headline(NamedTuple):
 
 def main(study: Study, arguments: Sequence[str] | None = None) -> int:
     """Run a study's command. Exit status: 0 done, 1 too many compilations, 2 an error that the user can mend."""
-    options = tyro.cli(study.options, args=arguments, prog=f"python -m experiments.{study.name}")
+    program = f"python -m experiments.{study.name}"
+    with errors_in_one_line(program):
+        options = tyro.cli(study.options, args=arguments, prog=program)
 
     def run() -> int:
         if options.render:

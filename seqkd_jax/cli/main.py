@@ -18,6 +18,7 @@ import tyro
 
 from seqkd_jax import __version__
 from seqkd_jax.cli import checks, commands, options
+from seqkd_jax.types import UserError
 from seqkd_jax.utils import exits, files, progress, settings
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "seqkd") -> None
         sys.exit(0)
 
     def run() -> int:
-        with _broken_pipe_exits(), _errors_in_one_line(program):
+        with _broken_pipe_exits(), errors_in_one_line(program):
             command = _parse(given, program)
         progress.count_compilations()
         _run(command)
@@ -62,6 +63,8 @@ def _run(command: Any) -> None:
 
 def _parse(given: list[str], program: str) -> Any:
     """The arguments of a command. Exits after --help and for invalid arguments; UserError of --config and its file."""
+    if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+        raise UserError(f"{given[0]}: there is no such command; there are {', '.join(COMMANDS)}")
     stored = _stored(given)
     if stored:
         command = _with_defaults(stored, given, program)
@@ -107,7 +110,7 @@ def _with_defaults(default: Any, given: Sequence[str], program: str) -> Any:
 
 
 @contextlib.contextmanager
-def _errors_in_one_line(program: str) -> Iterator[None]:
+def errors_in_one_line(program: str) -> Iterator[None]:
     """Print what is wrong with the arguments as one line, like every other error, without the box that tyro draws."""
     drawn = io.StringIO()
     try:

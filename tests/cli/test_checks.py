@@ -37,6 +37,7 @@ def test_what_an_option_is_for_lets_it_pass():
 @pytest.mark.parametrize(
     "command, said",
     [
+        (["shortlist", "--out", "o"], "shortlist: there is no such command; there are train, "),
         (["translate", "--checkpoint", "c", "--decoder", "greedy", "--n-best", "2"], "finds one translation"),
         (["translate", "--checkpoint", "c", "--decoder", "greedy", "--mbr", "chrf"], "finds one translation"),
         (["translate", "--checkpoint", "c", "--mbr-weights", "probability"], "--mbr-weights needs --mbr"),

@@ -577,6 +577,7 @@ def test_other_options_make_another_directory():
         (["--scale", "small", "--data", "nowhere"], "nowhere: no such file"),
         (["--data", "."], "on toy data"),
         (["--seeds", "0"], "--seeds 0"),
+        (["--seeds", str(10**30)], "at most 1,024"),
         (["--alpha", "0"], "--alpha 0: above 0"),
         (["--only", "gru"], "--only gru: no arm of this scale has that name"),
     ],
@@ -585,6 +586,13 @@ def test_wrong_commands_say_so_in_one_line(arguments, message, capsys):
     assert main(study.STUDY, arguments) == 2
     said = capsys.readouterr().err.strip()
     assert message in said and "\n" not in said
+
+
+def test_an_argument_that_is_no_number_is_one_line_too(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(study.STUDY, ["--seeds", "nan"])
+    said = capsys.readouterr().err.strip()
+    assert ended.value.code == 2 and "--seeds" in said and "\n" not in said
 
 
 def test_a_dry_run_trains_nothing(capsys):
