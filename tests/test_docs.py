@@ -176,7 +176,6 @@ def test_every_python_example_is_run_here():
     known = {
         "README.md": 1,
         "docs/quickstart.md": 1,
-        "docs/training.md": 1,
         "docs/decoding.md": 1,
         "docs/extending.md": 1,
     }

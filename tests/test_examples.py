@@ -27,11 +27,11 @@ SMALL = {
 
 @pytest.fixture
 def environment(tmp_path):
-    """One device, unoptimised programs, nothing written outside the test's directory."""
+    """One device, programs compiled as quickly as the other tests compile, nothing written outside the test directory."""
     return os.environ | {
         "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=4", ""),
         "IPYTHONDIR": str(tmp_path / "ipython"),
         "JUPYTER_RUNTIME_DIR": str(tmp_path / "jupyter"),
     }
