@@ -27,7 +27,7 @@ SMALL = {
 
 @pytest.fixture
 def environment(tmp_path):
-    """One device, programs compiled as quickly as the other tests compile, nothing written outside the test directory."""
+    """One device, programs compiled as quickly as those of other tests, nothing written outside the test directory."""
     return os.environ | {
         "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
