@@ -134,6 +134,7 @@ def flattened(kind: type, prefix: str = "") -> tuple[list[Option], list[tuple[ty
 
 
 def table(options: list[Option]) -> list[str]:
+    """The options as lines of a Markdown table, and an empty line."""
     cell = lambda text: text.replace("|", "\\|").replace("<", "\\<").replace("*", "\\*")  # noqa: E731
     lines = ["| option | values | default | |", "|---|---|---|---|"]
     return lines + [f"| `{o.name}` | {o.values} | {o.default} | {cell(o.text)} |" for o in options] + [""]
@@ -151,6 +152,7 @@ def anchor(heading: str) -> str:
 
 
 def linked(groups: list[tuple[type, str]]) -> list[str]:
+    """A line with a link to each group of options; no line without a group."""
     if not groups:
         return []
     links = [f"[{title(*group)}](#{anchor(title(*group))})" for group in groups]
@@ -158,6 +160,7 @@ def linked(groups: list[tuple[type, str]]) -> list[str]:
 
 
 def page() -> str:
+    """The whole page: each command with its own options, then each group of options once."""
     lines, seen = [HEAD], []
     for name, (kind, _) in main.COMMANDS.items():
         about = inspect.cleandoc(kind.__doc__).split("\n\n")

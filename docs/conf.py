@@ -59,5 +59,6 @@ def docstrings_are_plain_text(app, what, name, obj, options, lines):
 
 
 def setup(app):
+    """Called by Sphinx: registers what is changed in pages and docstrings before they are read."""
     app.connect("source-read", links_out_of_the_site)
     app.connect("autodoc-process-docstring", docstrings_are_plain_text)

@@ -35,10 +35,12 @@ LABELS = ("singular", "plural")
 
 
 def before_the_verb(example):
+    """The words of a toy sentence before its main verb, whose number they decide."""
     return " ".join(example.source.split()[: example.verb_index])
 
 
 def main():
+    """Train an LSTM, a Transformer, and a Transformer taught by the LSTM; print how they decide."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/examples/classifier"), help="directory for checkpoints")
     parser.add_argument("--sentences", type=int, default=300, help="training sentences")

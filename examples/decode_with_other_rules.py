@@ -35,6 +35,7 @@ def trained(out, pairs, epochs):
 
 
 def main():
+    """Train one model and decode with the rules of several toolkits; print where they differ."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/examples/rules"), help="directory for the checkpoint")
     parser.add_argument("--pairs", type=int, default=2000, help="training pairs")

@@ -23,6 +23,7 @@ def sample(count, split):
 
 
 def main():
+    """Write the two files, train and distil; print BLEU of teacher, baseline and student."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/examples/distil"), help="directory to write")
     parser.add_argument("--pairs", type=int, default=3000, help="sentence pairs in the two files")
