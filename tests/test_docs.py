@@ -265,5 +265,18 @@ def test_python_in_code_spans_names_what_is_there():
             assert hasattr(importlib.import_module(f"seqkd_jax.{module}"), name), f"docs/papers.md: no {code}"
 
 
+def test_guarantees_name_tests_that_are_there():
+    """`tests/a/test_b.py::test_c`: each guarantee of docs/guarantees.md names a test, which exists."""
+    text = text_of("docs/guarantees.md")
+    for row in re.findall(r"^\| (?!guarantee|refused)(.*) \|$", text, flags=re.MULTILINE):
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
+        assert named, f"docs/guarantees.md names no test that holds: {row[:80]}"
+        for path, test in named:
+            assert (ROOT / path).is_file(), f"docs/guarantees.md: no file {path}; name the test that holds: {row[:80]}"
+            assert re.search(rf"^def {test}\(", text_of(path), flags=re.MULTILINE), (
+                f"docs/guarantees.md: no {path}::{test}"
+            )
+
+
 def test_docs_configuration_compiles():
     ast.parse(text_of("docs/conf.py"))
