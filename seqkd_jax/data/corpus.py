@@ -44,6 +44,7 @@ class Corpus(NamedTuple):
     targets: list[str]
     weights: list[float] | None = None  # of each pair in the loss; None: all 1
     name: str = "corpus"  # for messages
+    languages: tuple[str, str] | None = None  # of the sources and the targets, where they are known
 
 
 def load_split(config: CorpusConfig, split: Split) -> Corpus:
@@ -74,7 +75,7 @@ def toy_pairs(count: int, split: Split, seed: int = 0) -> Corpus:
     """`count` sentence pairs of the toy language."""
     from seqkd_jax.data import toy  # imported late: most corpora do without
 
-    return Corpus(*toy.lines(toy.sample_pairs(seed, count, split)), None, f"toy language, split {split}")
+    return Corpus(*toy.lines(toy.sample_pairs(seed, count, split)), None, f"toy language, split {split}", ("en", "de"))
 
 
 def require_pairs(corpus: Corpus) -> None:
@@ -84,7 +85,8 @@ def require_pairs(corpus: Corpus) -> None:
     """
     if isinstance(corpus.sources, str) or isinstance(corpus.targets, str):
         raise TypeError(f"{corpus.name}: sources and targets must be lists of lines, not one text")
-    counts = {name: len(column) for name, column in corpus._asdict().items() if name != "name" and column is not None}
+    columns = {"sources": corpus.sources, "targets": corpus.targets, "weights": corpus.weights}
+    counts = {name: len(column) for name, column in columns.items() if column is not None}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
         raise UserError(f"{corpus.name}: has {told}: give as many of each")
@@ -93,7 +95,7 @@ def require_pairs(corpus: Corpus) -> None:
 
 
 def fingerprint(corpus: Corpus) -> str:
-    """SHA-256 of the pairs and weights in their order; the name does not count."""
+    """SHA-256 of the pairs and weights in their order; names and languages do not count."""
     digest = hashlib.sha256()
     for part in corpus[:3]:
         digest.update(json.dumps(part).encode("ascii"))
@@ -103,7 +105,8 @@ def fingerprint(corpus: Corpus) -> str:
 def take(corpus: Corpus, rows: Sequence[int] | np.ndarray) -> Corpus:
     """These pairs, in this order."""
     weights = None if corpus.weights is None else [corpus.weights[row] for row in rows]
-    return Corpus([corpus.sources[row] for row in rows], [corpus.targets[row] for row in rows], weights, corpus.name)
+    sources, targets = [corpus.sources[row] for row in rows], [corpus.targets[row] for row in rows]
+    return corpus._replace(sources=sources, targets=targets, weights=weights)
 
 
 def hold_out(corpus: Corpus, count: int, seed: int = 0) -> tuple[Corpus, Corpus]:
@@ -130,7 +133,7 @@ def mix(parts: Sequence[tuple[Corpus, float]]) -> Corpus:
         targets += corpus.targets
         weights += [weight * own for own in corpus.weights or [1.0] * len(corpus.sources)]
     name = " + ".join(corpus.name if weight == 1 else f"{weight:g} x {corpus.name}" for corpus, weight in parts)
-    return Corpus(sources, targets, None if set(weights) <= {1.0} else weights, name)
+    return Corpus(sources, targets, None if set(weights) <= {1.0} else weights, name, parts[0][0].languages)
 
 
 def _corpus(dataset: readers.Dataset, config: CorpusConfig, name: str) -> Corpus:
@@ -152,7 +155,7 @@ def _corpus(dataset: readers.Dataset, config: CorpusConfig, name: str) -> Corpus
     if readers.WEIGHT in columns:
         cells = dataset[columns[readers.WEIGHT]][:]
         weights = [readers.number(cell, f"{name}, row {row}") for row, cell in enumerate(cells, 1)]
-    return Corpus(sides[0], sides[1], weights, name)
+    return Corpus(sides[0], sides[1], weights, name, (config.source, config.target))
 
 
 def _one_line(text: str) -> str:
