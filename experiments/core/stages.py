@@ -78,7 +78,8 @@ def content_hash(path: Path | str) -> str:
             inside = path.relative_to(directory).as_posix()
             prefix = "" if inside == "." else f"{inside}/"
             listed = read_manifest(directory)["files"].items()
-            return files.sha256_json({name: digest for name, digest in listed if f"{name}/".startswith(prefix)})
+            named = [(name, digest) for name, digest in listed if not files.is_sums(name)]  # as in sha256_tree
+            return files.sha256_json({name: digest for name, digest in named if f"{name}/".startswith(prefix)})
     return files.sha256_tree(path)
 
 

@@ -2,7 +2,9 @@
 
 Everything a stage makes goes through here. A file: temporary name, fsync, rename, fsync of the directory. A directory:
 filled beside its place as `.<name>.new`; an older one steps aside as `.<name>.old` while the new one moves in, and
-whoever reads in between, or after a kill in between, finds the old one (`existing`, `recover`).
+whoever reads in between, or after a kill in between, finds the old one (`existing`, `recover`). Every directory ends
+with a SHA256SUMS over its files, which `sha256sum -c` of coreutils reads, and which `verify` checks before its reader
+parses anything.
 """
 
 import contextlib
@@ -12,7 +14,9 @@ import fnmatch
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from io import TextIOBase
@@ -20,6 +24,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from seqkd_jax.types import UserError
+
+SUMS = "SHA256SUMS"  # at the top of every directory that `new_directory` filled
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
@@ -129,7 +135,7 @@ def new_file(path: Path | str) -> Iterator[TextIOBase]:
 def new_directory(directory: Path | str, holds: Sequence[str]) -> Iterator[Path]:
     """Fill the yielded path; on a clean exit it takes the place of `directory` whole, on an error it is removed.
 
-    holds: see `require_replaceable`.
+    holds: see `require_replaceable`. SHA256SUMS is added (see `verify`).
     """
     directory = recover(directory)
     require_replaceable(directory, holds)
@@ -139,6 +145,7 @@ def new_directory(directory: Path | str, holds: Sequence[str]) -> Iterator[Path]
     temporary.mkdir()
     try:
         yield temporary
+        _write_sums(temporary)
         fsync_tree(temporary)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -191,8 +198,8 @@ def require_replaceable(directory: Path | str, holds: Sequence[str]) -> None:
     """UserError if putting a new directory there would remove something else than an older one of its kind.
 
     A slip in --out must not delete somebody's data. holds: patterns of the names in a directory of this kind; the first
-    is of what each of them has. An empty directory may be replaced; a file, or where the process works, may not. Asked
-    early, nothing is computed in vain.
+    is of what each of them has; SHA256SUMS is of every kind. An empty directory may be replaced; a file, or where the
+    process works, may not. Asked early, nothing is computed in vain.
     """
     directory = Path(directory)
     if directory.is_file():
@@ -205,7 +212,7 @@ def require_replaceable(directory: Path | str, holds: Sequence[str]) -> None:
             f"{directory}: is the current directory or contains it, and writing would replace it; name a new directory"
         )
     names = sorted(path.name for path in resolved.iterdir())
-    others = [name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in holds)]
+    others = [name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in (*holds, SUMS))]
     if names and not any(fnmatch.fnmatchcase(name, holds[0]) for name in names):
         others = others or names
     if others:
@@ -264,11 +271,109 @@ def sha256_file(path: Path | str) -> str:
 
 
 def sha256_tree(path: Path | str) -> str:
-    """SHA-256 of a file, or of the names and contents of all files under a directory; unfinished ones are left out."""
+    """SHA-256 of a file, or of the names and contents of all files under a directory.
+
+    Left out are unfinished ones, and every SHA256SUMS, which says nothing that they do not.
+    """
     path = Path(path)
     if path.is_file():
         return sha256_file(path)
-    return sha256_json({name: sha256_file(path / name) for name in tree(path)})
+    return sha256_json({name: sha256_file(path / name) for name in tree(path) if not is_sums(name)})
+
+
+def is_sums(name: str) -> bool:
+    """Is this relative name that of a SHA256SUMS?"""
+    return name.rpartition("/")[2] == SUMS
+
+
+def verify(directory: Path | str, remedy: str, only: Sequence[str] = ("*",)) -> bool:
+    """UserError, naming the file and the remedy, unless a directory holds just what its SHA256SUMS says.
+
+    remedy: what to do about a damaged directory, such as "train again". only: patterns; other files are not looked at,
+    such as what a reader does not need (`*` also stands for "/"). Each file that is listed must be there with its hash,
+    each that is there must be listed, except hidden ones (".DS_Store", what a killed writer left); none may be a link.
+    Returns False, and checks nothing, for a directory without SHA256SUMS: one of version 0.2.0 or before, or a user's.
+    """
+    directory = Path(directory)
+    if not os.path.lexists(directory / SUMS):
+        return False
+
+    def damaged(name: str, reason: str) -> UserError:
+        return UserError(f"{directory / name}: damaged, {reason}; {remedy}")
+
+    def wanted(name: str) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in only)
+
+    found, links = _entries(directory)
+    for name in sorted(links | {SUMS} - found):
+        if name == SUMS or wanted(name):
+            raise damaged(name, "it is a link or no file (`cp -rL` copies what links lead to)")
+    try:
+        listed = _parse_sums((directory / SUMS).read_bytes())
+    except ValueError as error:
+        raise damaged(SUMS, str(error)) from None
+    except FileNotFoundError:
+        raise damaged(SUMS, "it is missing") from None
+    for name in filter(wanted, sorted(found ^ {*listed, SUMS})):
+        if name in listed:
+            raise damaged(name, f"it is missing, and {SUMS} lists it")
+        if not _hidden(name):
+            raise damaged(name, f"{SUMS} does not list it (if you put it there, move it elsewhere)")
+    for name in filter(wanted, listed):
+        try:
+            same = sha256_file(directory / name) == listed[name]
+        except FileNotFoundError:  # the directory is being replaced or removed
+            raise damaged(name, "it is missing") from None
+        if not same:
+            raise damaged(name, f"it does not have the hash in {SUMS}")
+    return True
+
+
+def _entries(directory: Path) -> tuple[set[str], set[str]]:
+    """The relative names of all files under a directory; and of what is neither a file nor a directory."""
+    found, others = set(), set()
+    for parent, folders, names in os.walk(directory):
+        for entry in (*folders, *names):
+            path = Path(parent, entry)
+            try:
+                mode = path.lstat().st_mode
+            except FileNotFoundError:  # removed since: it is missing if it is listed
+                continue
+            if not stat.S_ISDIR(mode):
+                (found if stat.S_ISREG(mode) else others).add(path.relative_to(directory).as_posix())
+    return found, others
+
+
+def _write_sums(directory: Path) -> None:
+    """Write SHA256SUMS over all files under a directory."""
+    lines = [f"{sha256_file(directory / name)}  {name}\n" for name in tree(directory)]
+    try:
+        data = "".join(lines).encode("utf-8")
+        _parse_sums(data)
+    except ValueError as error:
+        raise UserError(f"{directory}: {error}; choose another name") from None
+    (directory / SUMS).write_bytes(data)
+
+
+def _parse_sums(data: bytes) -> dict[str, str]:
+    """Relative name -> SHA-256. ValueError unless it is just what `_write_sums` writes, safe names included."""
+    listed: dict[str, str] = {}
+    *lines, rest = data.decode("utf-8").split("\n")
+    if not lines:
+        raise ValueError("it has no line")
+    for number, line in enumerate(lines, start=1):
+        match = re.fullmatch("([0-9a-f]{64})  (.+)", line)
+        if not match:
+            raise ValueError(f"line {number} is not a SHA-256, two spaces and a name")
+        digest, name = match.groups()
+        if re.search(r"[\x00-\x1f\x7f\\]", name) or {"", ".", ".."} & set(name.split("/")):
+            raise ValueError(f"line {number} has a name that no file here may have: {name!r}")
+        if listed and name <= next(reversed(listed)):
+            raise ValueError(f"line {number} is not in its place: names are sorted, each is there once")
+        listed[name] = digest
+    if rest:
+        raise ValueError("its last line has no end")
+    return listed
 
 
 def tree(directory: Path | str) -> list[str]:
@@ -297,6 +402,10 @@ def fsync_tree(directory: Path | str) -> None:
 
 def _beside(directory: Path, suffix: str) -> Path:
     return directory.with_name(f".{directory.name}.{suffix}")
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _unfinished(name: str) -> bool:

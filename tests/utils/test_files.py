@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 
 import pytest
 
@@ -19,7 +20,8 @@ def made(directory, text="new"):
 
 
 def everything(directory):
-    return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*"))
+    """But for SHA256SUMS."""
+    return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.name != files.SUMS)
 
 
 def test_a_directory_is_replaced_by_one_of_its_kind(tmp_path):
@@ -132,8 +134,8 @@ def test_what_takes_its_place_is_on_the_disk_before(tmp_path, monkeypatch):
         (path / MARK).write_text("new")  # not by a function that syncs
         (path / "part").mkdir()
         wanted = {entry.stat().st_ino for entry in (path, path / MARK, path / "part")}
-    place = seen.index("renamed")
-    assert set(seen[:place]) == wanted and seen[place + 1 :] == [tmp_path.stat().st_ino]
+    place, sums = seen.index("renamed"), (tmp_path / "a" / files.SUMS).stat().st_ino
+    assert set(seen[:place]) == wanted | {sums} and seen[place + 1 :] == [tmp_path.stat().st_ino]
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -226,3 +228,100 @@ def test_what_the_system_refuses_is_one_line():
     assert files.describe_error(full) == "reading or writing: No space left on device"
     missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "x")
     assert files.describe_error(missing) == "x: No such file or directory"
+
+
+# SHA256SUMS
+
+
+def summed(directory):
+    with files.new_directory(directory, (MARK, "part")) as path:
+        for name in (MARK, "part/ä b", "part/deep/x"):
+            files.write_text(path / name, name)
+    return directory
+
+
+def test_coreutils_agree_on_the_sums(tmp_path):
+    directory = summed(tmp_path / "a")
+    done = subprocess.run(["sha256sum", "-c", "--strict", files.SUMS], cwd=directory, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == f"{MARK}: OK\npart/deep/x: OK\npart/ä b: OK\n", done
+    assert files.verify(directory, "make it again") and not files.verify(tmp_path, "make it again")
+
+
+def linked(path):
+    """A link takes the place, to the same outside."""
+    outside = next(parent for parent in path.parents if parent.name == "a").with_name("outside")
+    path.symlink_to(path.rename(outside))
+
+
+DAMAGES = {
+    "a bit flipped": ("part/ä b", lambda path: path.write_bytes(b"p`rt/\xc3\xa4 b"), "does not have the hash"),
+    "cut": ("part/deep/x", lambda path: path.write_bytes(b"part"), "does not have the hash"),
+    "gone": (MARK, lambda path: path.unlink(), "is missing"),
+    "one more": ("part/deep/y", lambda path: path.write_text("y"), "SHA256SUMS does not list it"),
+    "a link": (MARK, linked, "is a link"),
+    "a linked folder": ("part/deep", linked, "is a link"),
+    "a pipe": ("part/pipe", os.mkfifo, "is a link or no file"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_differs_from_the_sums_is_named(tmp_path, damage):
+    name, harm, said = DAMAGES[damage]
+    path = summed(tmp_path / "a") / name
+    harm(path)
+    with pytest.raises(UserError, match=f"^{path}.*: damaged, .*{said}.*; make it again$"):
+        files.verify(tmp_path / "a", "make it again")
+
+
+@pytest.mark.parametrize(
+    "name", ["../b", "/etc/passwd", "part/../../b", "part//x", ".", "", "a\0b", "a\tb", "a\\b", "part/deep/", "a\rb"]
+)
+def test_sums_name_only_files_below(tmp_path, name):
+    """Whoever wrote them must not have another file read, and nothing may stand in them that we would not write."""
+    sums = summed(tmp_path / "a") / files.SUMS
+    sums.write_bytes(f"{'0' * 64}  {name}\n".encode() + sums.read_bytes())
+    with pytest.raises(UserError, match=f"{sums}: damaged, line 1.*; make it again$"):
+        files.verify(tmp_path / "a", "make it again")
+
+
+def test_damaged_sums_are_refused(tmp_path):
+    """A bit of each byte, and each cut."""
+    sums = made(tmp_path / "a") / files.SUMS
+    whole = sums.read_bytes()
+    cuts = [whole[:end] for end in range(len(whole))]
+    flips = [whole[:i] + bytes([whole[i] ^ 1 << i % 8]) + whole[i + 1 :] for i in range(len(whole))]
+    for damaged in (*cuts, *flips):
+        sums.write_bytes(damaged)
+        with pytest.raises(UserError, match="damaged"):
+            files.verify(tmp_path / "a", "make it again")
+    sums.unlink()
+    sums.symlink_to(tmp_path / "b")
+    with pytest.raises(UserError, match=f"{sums}: damaged, it is a link"):
+        files.verify(tmp_path / "a", "make it again")
+
+
+def test_hidden_files_and_those_that_nobody_reads_do_not_count(tmp_path):
+    directory = summed(tmp_path / "a")
+    for name in (".DS_Store", ".cache/of/a hub", f".{MARK}.new", "part/._x"):
+        files.write_text(directory / name, "not ours")
+    assert files.verify(directory, "")
+    (directory / "part" / "deep" / "x").unlink()
+    assert files.verify(directory, "", only=[MARK, "part/ä*"])
+    with pytest.raises(UserError, match="missing"):
+        files.verify(directory, "", only=["part/*"])
+
+
+def test_names_that_sums_cannot_have_are_refused(tmp_path):
+    for name in ("two\nlines", "back\\slash", os.fsdecode(b"\xff")):
+        refused = pytest.raises(UserError, match="choose another name")
+        with refused, files.new_directory(tmp_path / "a", (MARK, "*")) as path:
+            (path / name).write_text("x")
+    assert everything(tmp_path) == []
+
+
+def test_sums_are_part_of_no_identity(tmp_path):
+    """They follow from the rest, and directories of older versions have none."""
+    directory = summed(tmp_path / "a")
+    before = files.sha256_tree(directory)
+    (directory / files.SUMS).unlink()
+    assert files.sha256_tree(directory) == before and files.tree(directory) == [MARK, "part/deep/x", "part/ä b"]
