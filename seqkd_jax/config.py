@@ -419,7 +419,7 @@ class TrainConfig(Settings):
     validate_every: Count = 0
     """Updates between validations; 0: once an epoch."""
     validate_bleu: bool = False
-    """Also translate the validation set greedily; BLEU instead of the loss then chooses the best checkpoint."""
+    """Also translate the validation set greedily; BLEU then chooses the best checkpoint, and the loss where it ties."""
     patience: Count = 0
     """Validations without improvement before training stops early; 0: never."""
     keep: Count = 0

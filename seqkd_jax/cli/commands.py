@@ -52,11 +52,6 @@ def train(command: Train) -> None:
         teacher_cache_gib=command.teacher_cache_gib,
         described=inputs.describe("train", command, read),
     )
-    best = ", ".join(f"{replica.best_value:.4g} at {replica.best_step:,}" for replica in done.replicas)
-    progress.log(
-        f"{done.steps:,} updates; best {best}; "
-        f"{done.tokens_per_second:,.0f} target tokens/s, {done.peak_fraction:.0%} of this machine's peak"
-    )
     print(done.best)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from seqkd_jax.config import BatchConfig, LossConfig
@@ -41,6 +42,14 @@ def of_batches(model: Model | Translator, params, batches: Iterable[Batch]) -> L
     return Likelihood(float(nats), round(float(tokens)))
 
 
+def accuracy(model: Model | Translator, params, batches: Iterable[Batch]) -> float:
+    """The share of the labels that are the most probable class, without dropout; for classifiers."""
+    params = jax.device_put(params, jax.local_devices()[0])
+    sums = [_summed_right(model)(params, batch) for batch in batches]
+    right, labels = np.sum(np.asarray(jax.device_get(sums), np.float64), axis=0)
+    return float(right / labels)
+
+
 def of_references(system: System, corpus, batch: BatchConfig, shapes: Sequence[Shape] | None = None) -> Likelihood:
     """Of all references of a corpus: no pair is left out, whatever the length limits of `batch`.
 
@@ -64,3 +73,13 @@ def _summed_nll(model: Model | Translator) -> Callable:
         return blockwise.summed(model.head, of_logits, params, features, (batch.labels, batch.weights), arguments)
 
     return jax.jit(summed_nll)
+
+
+@functools.cache
+def _summed_right(model: Model | Translator) -> Callable:
+    def summed_right(params, batch):
+        decisions = jnp.argmax(model.head(params, model.features(params, batch.inputs, None)), axis=-1)
+        counted = batch.weights != 0
+        return jnp.sum(counted & (decisions == batch.labels)), jnp.sum(counted)
+
+    return jax.jit(summed_right)

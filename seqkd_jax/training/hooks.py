@@ -15,6 +15,7 @@ import numpy as np
 
 from seqkd_jax import checkpoint
 from seqkd_jax.config import TrainConfig
+from seqkd_jax.training import best
 from seqkd_jax.training.optimizer import after_epoch
 from seqkd_jax.training.run_state import STEPS, Outcome, Replica, RunState, append_metrics, metadata, outcomes
 from seqkd_jax.training.train_step import Metrics, TrainState
@@ -233,21 +234,11 @@ def _validated(context: Context, run: RunState, replica: Replica, params: Any) -
     """A replica after its validation, and whether it is better than before."""
     config = context.config
     entry = {"step": run.step, **context.validate(params)}
-    value = -entry["bleu"] if config.validate_bleu else entry["loss"]
-    finite = math.isfinite(entry["loss"])  # else it neither improved nor stopped early: it diverged
-    better = finite and value < replica.best_value
-    worse = 0 if better else replica.worse + 1
     decay = replica.decay
     if run.epoch_ends:
         decay = after_epoch(config.optimiser, decay, run.position.epoch, entry["loss"])
-    replica = replica._replace(
-        history=(*replica.history, entry),
-        best_value=value if better else replica.best_value,
-        best_step=run.step if better else replica.best_step,
-        worse=worse,
-        stopped=finite and 0 < config.patience <= worse,
-        decay=decay,
-    )
+    replica = best.judged(replica, entry, config)._replace(decay=decay)
+    better = replica.best_step == run.step
     several = len(run.replicas) > 1
     append_metrics(context.directory, {"validation": True, **({"seed": replica.seed} if several else {}), **entry})
     measures = ", ".join(f"{key} {value:.4g}" for key, value in entry.items() if key != "step")

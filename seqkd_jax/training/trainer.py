@@ -17,9 +17,10 @@ from seqkd_jax import checkpoint, models
 from seqkd_jax.config import ModelConfig, SearchConfig, TrainConfig
 from seqkd_jax.data import batches, vocabulary
 from seqkd_jax.data.corpus import Corpus
+from seqkd_jax.data.examples import FORMS
 from seqkd_jax.decoding import Decoding, require_length, translate_lines
 from seqkd_jax.evaluation import likelihood, metrics
-from seqkd_jax.training import loop, teacher_cache, train_step
+from seqkd_jax.training import best, loop, teacher_cache, train_step
 from seqkd_jax.types import System, UserError
 from seqkd_jax.utils import files, progress, settings
 
@@ -81,13 +82,15 @@ def train_model(
     model = models.build(run.model, run.vocabularies.source.size, run.vocabularies.target.size)
     valid_plan = batches.make_plan(valid, run.config.batch, plan.shapes)
     scored = [batch for _, batch in batches.eval_batches(valid, valid_plan)]
+    classifies = not FORMS[valid.form].predicts_eos
 
     def validation(params) -> dict:
         scores = likelihood.of_batches(model, params, scored)
-        more = {} if validate is None else validate(model, params)
+        more = {"accuracy": likelihood.accuracy(model, params, scored)} if classifies else {}
+        more |= {} if validate is None else validate(model, params)
         return {"loss": scores.mean, "perplexity": scores.perplexity, **more}
 
-    return loop.fit(
+    summary = loop.fit(
         model,
         loop.Data(stream, plan.batches_per_epoch),
         run.config,
@@ -100,6 +103,19 @@ def train_model(
         described=run.described,
         name=name,
     )
+    progress.log(f"{name}: {_came_to(summary, run.config, 'examples' if classifies else 'target tokens')}")
+    return summary
+
+
+def _came_to(summary: loop.Summary, config: TrainConfig, unit: str) -> str:
+    """What a run came to, as its last line: updates, the best of each seed by the metric that chose it, speed."""
+    found = []
+    for replica in summary.replicas:
+        entry = best.at_step(replica.history, replica.best_step)
+        seed = f"seed {replica.seed}: " if len(summary.replicas) > 1 else ""
+        found.append(f"{seed}{best.described(entry, config.validate_bleu)}")
+    speed = f"{summary.tokens_per_second:,.0f} {unit}/s, {summary.peak_fraction:.0%} of this machine's peak"
+    return f"{summary.steps:,} updates; {'; '.join(found)}; {speed}"
 
 
 def _greedy_bleu(vocabularies: vocabulary.Vocabularies, valid: Corpus, model: Any, params: Any) -> dict:

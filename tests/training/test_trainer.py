@@ -118,10 +118,22 @@ def test_vocabularies_of_classifiers_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_a_classifier_learns(tmp_path, replicas):
+def test_a_classifier_learns(tmp_path, replicas, capfd):
+    """And says how many of its decisions are right."""
     found = train(run(dataclasses.replace(CONFIG, replicas=replicas)), tmp_path)
     for replica in found.replicas:
         assert replica.history[-1]["loss"] < 0.3, f"parity of the last word was not learned: {replica.history}"
+    loaded, valid = checkpoint.load_all(tmp_path / "last"), parity(24, 1)
+    for replica, model in zip(found.replicas, loaded, strict=True):
+        _, made = next(batches.eval_batches(valid, batches.make_plan(valid, BATCH, [batches.Shape(24, 8, 1)])))
+        logits = model.model.head(
+            model.params, model.model.features(model.params, jax.numpy.asarray(made.inputs), None)
+        )
+        right = np.argmax(logits, axis=-1) == made.labels
+        assert replica.history[-1]["accuracy"] == pytest.approx(right.mean())
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert f"accuracy {max(entry['accuracy'] for entry in found.replicas[-1].history):.1%} at update" in said
+    assert "examples/s" in said
 
 
 def test_a_language_model_learns(tmp_path):
