@@ -158,7 +158,7 @@ def evaluate(command: Evaluate) -> None:
     if command.out:
         with files.new_directory(command.out, RESULTS) as directory:
             for name, lines in found.outputs.items():
-                files.write_text(directory / f"{name}.txt", "".join(f"{line}\n" for line in lines))
+                files.write_lines(directory / f"{name}.txt", lines)
             files.write_json(directory / RESULTS[0], found.results)
             files.write_json(directory / settings.CONFIG_FILE, described)
     with _output(None) as stream:
@@ -178,7 +178,7 @@ def score(command: Score) -> None:
         raise UserError(f"{command.source} has {len(sources):,} lines but {command.target} has {len(targets):,}")
     with _output(command.out) as stream, progress.counter(len(sources), "score", "sentences") as advance:
         scores = translator.score(sources, targets, progress=advance)
-        stream.writelines(f"{nats:.6f}\n" for nats in scores)
+        stream.writelines(files.text_lines(f"{nats:.6f}" for nats in scores))
     total, vocabulary = sum(scores), translator.checkpoint.vocabularies.target
     tokens = sum(len(vocabulary.encode(line)) + 1 for line in targets)
     mean = -total / max(tokens, 1)

@@ -11,7 +11,7 @@ def write_text(translations: Iterable[Translation], stream: TextIOBase) -> int:
     """Write the best hypothesis of each translation on a line of its own, as they come. Returns the number of lines."""
     count = 0
     for translation in translations:
-        stream.write(" ".join(translation.text.splitlines()) + "\n")  # a line break inside would shift all that follow
+        stream.write(f"{files.one_line(translation.text)}\n")
         count += 1
     return count
 

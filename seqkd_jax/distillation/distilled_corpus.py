@@ -70,7 +70,7 @@ def write_corpus(
             kept, counts = apply_filters(sources, choices, filters)
             card["filters"] = {**asdict(filters), "dropped": counts, "kept": len(kept)}
             _write_pairs(temporary / "filtered", languages, [sources[i] for i in kept], [targets[i] for i in kept])
-            files.write_text(temporary / "filtered" / "lines.txt", "".join(f"{index + 1}\n" for index in kept))
+            files.write_lines(temporary / "filtered" / "lines.txt", (str(index + 1) for index in kept))
         card["files"] = {name: files.sha256_file(temporary / name) for name in files.tree(temporary)}
         files.write_json(temporary / CARD, card)
         files.write_text(temporary / "README.md", describe(card, languages))
@@ -149,7 +149,7 @@ def apply_filters(
 
 def _write_pairs(directory: Path, languages: tuple[str, str], sources: Sequence[str], targets: Sequence[str]) -> None:
     for language, lines in zip(languages, (sources, targets), strict=True):
-        files.write_text(directory / f"train.{language}", "".join(f"{line}\n" for line in lines))
+        files.write_lines(directory / f"train.{language}", lines)
 
 
 def _table(choices: Sequence[Choice]) -> str:

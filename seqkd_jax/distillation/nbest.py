@@ -104,7 +104,9 @@ def _write_shard(found: NBest, number: int, lists: Iterator[Translation]) -> Non
     """Write the shard, then the file with its hash: a kill between the two leaves a shard that is made again."""
     rows = []
     for source, hypotheses in lists:
-        candidates = [Candidate(_one_line(h.text), h.score, h.log_prob, h.finished, len(h.tokens)) for h in hypotheses]
+        candidates = [
+            Candidate(files.one_line(h.text), h.score, h.log_prob, h.finished, len(h.tokens)) for h in hypotheses
+        ]
         row = {"source": source, "hypotheses": [candidate._asdict() for candidate in candidates]}
         rows.append(json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n")  # ASCII: no other line breaks in it
     data = gzip.compress("".join(rows).encode("utf-8"), mtime=0)
@@ -124,8 +126,3 @@ def _whole(found: NBest, number: int) -> bytes | None:
     lines = len(found.shards[number])
     expected = {"identity": _identity(found, number), "sha256": files.sha256_bytes(data), "lines": lines}
     return data if checksum == expected else None
-
-
-def _one_line(text: str) -> str:
-    """A line break inside a target would shift all that follow."""
-    return " ".join(text.splitlines())

@@ -18,7 +18,7 @@ import re
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import TextIOBase
 from pathlib import Path
 from typing import Any, TextIO
@@ -47,6 +47,25 @@ def write_text(path: Path | str, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def one_line(text: str) -> str:
+    """The text without line breaks, each a space: in a file of lines one of them would shift all that follow.
+
+    These are all that `str.splitlines` knows. Our readers end a line at a line feed only, but others also at a carriage
+    return (Python's text files), a form feed or U+2028 (`splitlines`).
+    """
+    return " ".join(text.splitlines())
+
+
+def text_lines(texts: Iterable[str]) -> Iterator[str]:
+    """The lines of a file of texts, their ends included: one for each text, whatever it holds."""
+    return (f"{one_line(text)}\n" for text in texts)
+
+
+def write_lines(path: Path | str, texts: Iterable[str]) -> None:
+    """Write one text a line, atomically; see `one_line`."""
+    write_text(path, "".join(text_lines(texts)))
+
+
 def write_json(path: Path | str, value: Any) -> None:
     """Write `json_text`, atomically."""
     write_text(path, json_text(value))
@@ -69,8 +88,9 @@ def read_json(path: Path | str) -> Any:
 
 
 def json_line(value: Any) -> str:
-    """One line of JSONL, its end included."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+    """One line of JSONL, its end included. No character in it ends a line for any reader: see `one_line`."""
+    line = json.dumps(value, ensure_ascii=False, allow_nan=False)  # writes control characters as escapes, but not these
+    return line.replace("\x85", "\\u0085").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029") + "\n"
 
 
 def read_jsonl(path: Path | str) -> list[Any]:

@@ -1,0 +1,93 @@
+"""Files of lines: one line for each text, for every reader, whatever the texts hold; over all that write such files."""
+
+import gzip
+import io
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from seqkd_jax import api, checkpoint, distillation
+from seqkd_jax.cli import commands, inputs, options
+from seqkd_jax.config import FilterConfig
+from seqkd_jax.data.corpus import read_lines
+from seqkd_jax.decoding import Hypothesis, Translation, write_jsonl, write_text
+from seqkd_jax.distillation import NBest, nbest
+from seqkd_jax.utils import files
+
+# Line ends of Unix, Windows and old Macs, of Unicode and of `str.splitlines`; NUL and a mark of order, which end none.
+TEXTS = [
+    "a\nb",
+    "c\r\nd",
+    "e\rf\r",
+    "g\u2028h\u2029i",
+    "j\x85k\x0bl\x0cm",
+    "n\x1co\x1dp\x1eq",
+    "r\x00s\ufefft",
+    "",
+    "u\n",
+]
+LINES = ["a b", "c d", "e f", "g h i", "j k l m", "n o p q", "r\x00s\ufefft", "", "u"]
+
+
+def hypotheses():
+    return [Translation(text, [Hypothesis([5], text, -1.0, -1.0, True)]) for text in TEXTS]
+
+
+def translated(directory, monkeypatch):
+    """`seqkd translate`."""
+    with files.new_file(directory / "out") as stream:
+        write_text(hypotheses(), stream)
+    return [directory / "out"]
+
+
+def evaluated(directory, monkeypatch):
+    """`seqkd evaluate --out`."""
+    outputs = {"beam1": TEXTS, "beam5": TEXTS}
+    monkeypatch.setattr(api, "load", lambda *_: SimpleNamespace(checkpoint=SimpleNamespace(fingerprint="")))
+    monkeypatch.setattr(api, "evaluate", lambda *_, **__: SimpleNamespace(results={}, outputs=outputs))
+    monkeypatch.setattr(inputs, "load_pairs", lambda *_: None)
+    monkeypatch.setattr(inputs, "describe", lambda *_: {})
+    commands.evaluate(options.Evaluate(checkpoint=(directory,), out=directory / "results"))
+    return [directory / "results" / f"{name}.txt" for name in outputs]
+
+
+def lists(directory):
+    """N-best lists of lines that our reader gives: no line feed in them, but all else."""
+    told = {"checkpoint": "", "search": {}, "decoder": "", "source_buckets": [], "batch_tokens": 1}
+    found = NBest(directory / "lists", told, {}, [[f"x{text}" for text in TEXTS]], {"path": "", "model": {"kind": ""}})
+    nbest._write_shard(found, 0, iter(hypotheses()))
+    return found
+
+
+def distilled(directory, monkeypatch):
+    """`seqkd distill`, and what its filters leave."""
+    monkeypatch.setattr(checkpoint, "versions", dict)
+    vocabularies = SimpleNamespace(metric_tokenizer="13a", tokenised=False, fingerprint="")
+    given = lists(directory)._replace(shards=[TEXTS])
+    nbest._write_shard(given, 0, iter(hypotheses()))
+    named = {"languages": ("en", "ja"), "filters": FilterConfig(drop_unfinished=True)}
+    distillation.write_corpus(directory / "kd", given, vocabularies, None, "best", **named)
+    kept = [line for line in LINES if line]
+    for side in ("en", "ja"):
+        assert list(read_lines(directory / "kd" / "filtered" / f"train.{side}")) == kept
+    return [directory / "kd" / "train.en", directory / "kd" / "train.ja"]
+
+
+@pytest.mark.parametrize("writer", [translated, evaluated, distilled])
+def test_one_line_for_each_text(writer, tmp_path, monkeypatch, capfd):
+    for path in writer(tmp_path, monkeypatch):
+        assert list(read_lines(path)) == LINES
+        assert path.read_bytes().count(b"\n") == len(TEXTS)
+        assert path.read_text(encoding="utf-8").splitlines() == LINES, "for readers that know other line ends too"
+
+
+def test_a_json_line_is_one_line_and_keeps_its_text(tmp_path):
+    stream = io.StringIO()
+    write_jsonl(hypotheses(), stream)
+    rows = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [row["source"] for row in rows] == [row["hypotheses"][0]["text"] for row in rows] == TEXTS
+    lists(tmp_path)
+    (shard,) = (tmp_path / "lists").glob("*.gz")
+    rows = [json.loads(line) for line in gzip.decompress(shard.read_bytes()).decode("utf-8").splitlines()]
+    assert [row["source"] for row in rows] == TEXTS and [row["hypotheses"][0]["text"] for row in rows] == LINES
