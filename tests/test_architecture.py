@@ -50,7 +50,7 @@ DOORS = {
     "sklearn": {"evaluation/representations.py"},
     "scipy": set(),
     "matplotlib": set(),
-    "safetensors": {"marian"},
+    "safetensors": {"checkpoint/tensor_files.py"},
     "pickle": set(),
     "torch": set(),
     "transformers": set(),

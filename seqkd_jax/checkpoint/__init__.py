@@ -10,6 +10,8 @@ four devices loads on one.
 
   record  checkpoint.json        arrays  trees of arrays on the disk, checked; the only file that imports orbax
   run_config  config.json: what a run was started with, beside its results
+  interchange  a checkpoint as safetensors, out and in    tensor_files  the only file that imports safetensors
+  model_card  README.md of an exported model
 """
 
 from collections.abc import Callable, Sequence
@@ -42,6 +44,7 @@ __all__ = [
     "load_state",
     "load_translator",
     "load_translators",
+    "param_shapes",
     "read_record",
     "save",
     "select",
@@ -137,7 +140,7 @@ def save(
     """
     sizes = vocabularies.source.size, vocabularies.target.size
     params = arrays.host(params)
-    expected = arrays.describe(_shapes(model_config, sizes, replicas))
+    expected = arrays.describe(param_shapes(model_config, sizes, replicas))
     arrays.require(arrays.describe(params), expected, f"{directory}: cannot save these parameters")
     state_leaves = {} if state is None else arrays.named_leaves(arrays.host(state))
     record = {
@@ -211,7 +214,7 @@ def _read_as(
     vocabulary.require_same(record["vocabulary"], vocabularies, str(directory))
     config = config_from_json(record["model"], path / RECORD)
     sizes, replicas = (record["source_size"], record["target_size"]), record.get("replicas", 1)
-    shapes = _shapes(config, sizes, replicas)
+    shapes = param_shapes(config, sizes, replicas)
     where = f"{directory}: the weights do not fit the configuration beside them"
     arrays.require(record["params"], arrays.describe(shapes), where)
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -358,7 +361,9 @@ def average(directories: Sequence[Path | str]) -> Any:
             )
         params = jax.tree.map(lambda leaf: leaf.astype(np.float64), arrays.host(load(directory).params))
         total = params if total is None else jax.tree.map(np.add, total, params)
-    shapes = _shapes(config_from_json(first["model"], directories[0]), (first["source_size"], first["target_size"]), 1)
+    shapes = param_shapes(
+        config_from_json(first["model"], directories[0]), (first["source_size"], first["target_size"]), 1
+    )
     return jax.tree.map(lambda leaf, shape: (leaf / len(directories)).astype(shape.dtype), total, shapes)
 
 
@@ -376,7 +381,7 @@ def _fingerprint(record: dict) -> str:
     return files.sha256_json([_decides(record, key) for key in ("format", "model", "vocabulary", "params_sha256")])
 
 
-def _shapes(config: ModelConfig, sizes: tuple[int, int], replicas: int) -> Any:
+def param_shapes(config: ModelConfig, sizes: tuple[int, int], replicas: int = 1) -> Any:
     """The model's parameters as ShapeDtypeStructs; nothing is allocated or compiled."""
     shapes = jax.eval_shape(lambda: models.build(config, *sizes).init(jax.random.key(0)))
     if replicas == 1:

@@ -207,17 +207,23 @@ def select(command: Select) -> None:
 
 
 def import_model(command: Import) -> None:
-    """Another toolkit's model as a checkpoint."""
+    """Another toolkit's model, or safetensors of ours, as a checkpoint."""
+    from seqkd_jax.checkpoint.interchange import import_tensors
     from seqkd_jax.marian import import_marian
 
-    print(import_marian(command.directory, command.out))
+    read = {"hf": import_marian, "safetensors": import_tensors}[command.form]
+    print(read(command.directory, command.out))
 
 
 def export_model(command: Export) -> None:
-    """A checkpoint as another toolkit's model."""
+    """A checkpoint as another toolkit's model, or as safetensors."""
+    from seqkd_jax.checkpoint.interchange import export_tensors
     from seqkd_jax.marian import export_marian
 
-    print(export_marian(command.checkpoint, command.out, command.max_positions))
+    if command.form == "hf":
+        print(export_marian(command.checkpoint, command.out, command.max_positions))
+    else:
+        print(export_tensors(command.checkpoint, command.out))
 
 
 def vocab(command: Vocab) -> None:

@@ -224,34 +224,38 @@ class Select:
 
 @dataclass(frozen=True)
 class Import:
-    """Convert a model of another toolkit to a checkpoint: seqkd import --from hf opus-mt-en-de --out teacher
+    """Convert a model of another form to a checkpoint: seqkd import --from hf opus-mt-en-de --out teacher
 
-    hf: a Marian directory of Hugging Face, with config.json, model.safetensors, vocab.json, source.spm and target.spm.
+    hf: a Marian directory of Hugging Face, with config.json, model.safetensors, vocab.json, source.spm and target.spm;
+    added tokens, padded vocabularies and weights in several files are read too. safetensors: a directory that seqkd
+    export --to safetensors wrote.
     """
 
     directory: tyro.conf.Positional[Path]
     """Directory to read; pickled weights are refused."""
     out: Path
     """Checkpoint to write."""
-    form: Annotated[Literal["hf"], tyro.conf.arg(name="from")] = "hf"
+    form: Annotated[Literal["hf", "safetensors"], tyro.conf.arg(name="from")] = "hf"
     """Format to read."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """Write a Transformer for other toolkits: seqkd export --to hf student/best --out student-hf
+    """Write a model for other toolkits, with a model card: seqkd export --to hf student/best --out student-hf
 
-    hf: a Marian directory, for transformers' MarianMTModel and MarianTokenizer and for CTranslate2's converter.
+    hf: a Marian directory, for transformers' MarianMTModel and MarianTokenizer and for CTranslate2's converter; of a
+    post-norm Transformer with a joint sentencepiece vocabulary and all embeddings tied. safetensors: weights,
+    configuration and vocabulary of any kind of model.
     """
 
     checkpoint: tyro.conf.Positional[Path]
-    """Checkpoint of a post-norm Transformer with a joint sentencepiece vocabulary and all embeddings tied."""
+    """Checkpoint of one model; of several replicas, extract one with seqkd select first."""
     out: Path
     """Directory to write."""
-    form: Annotated[Literal["hf"], tyro.conf.arg(name="to")] = "hf"
+    form: Annotated[Literal["hf", "safetensors"], tyro.conf.arg(name="to")] = "hf"
     """Format to write."""
     max_positions: Length = 512
-    """Longest sentence that transformers accepts, in tokens."""
+    """hf: longest sentence that transformers accepts, in tokens."""
 
 
 @dataclass(frozen=True)

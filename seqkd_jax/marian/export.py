@@ -5,16 +5,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
 from seqkd_jax import checkpoint, models
+from seqkd_jax.checkpoint import model_card, tensor_files
+from seqkd_jax.checkpoint.interchange import load_sound
 from seqkd_jax.config import TransformerConfig
 from seqkd_jax.data.vocabulary import SPECIALS
 from seqkd_jax.marian.layout import EXPRESSIBLE, FIXED_TOKENIZER, KINDS, NEVER, embedding_scale, modules, sinusoids
 from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
 from seqkd_jax.utils import files
 
-HOLDS = ("generation_config.json", "*config.json", "vocab.json", "model.safetensors", "source.spm", "target.spm")
+WEIGHTS = "model.safetensors"
+HOLDS = ("generation_config.json", "*config.json", "vocab.json", WEIGHTS, "source.spm", "target.spm", "README.md")
+CARD = model_card.Form(
+    header={
+        "library_name": "transformers",
+        "pipeline_tag": "translation",
+        "tags": ["translation", "marian", "seqkd_jax"],
+    },
+    use="""
+```python
+from transformers import MarianMTModel, MarianTokenizer
+
+tokenizer, model = MarianTokenizer.from_pretrained(DIRECTORY), MarianMTModel.from_pretrained(DIRECTORY)
+batch = tokenizer(["A sentence."], return_tensors="pt", padding=True)
+print(tokenizer.batch_decode(model.generate(**batch), skip_special_tokens=True))
+```
+
+CTranslate2's converter `ct2-transformers-converter` reads the directory too.
+""",
+    limits=[],
+)
 EXTRA = {PAD: "<blank>", BOS: "<start>"}  # their names in an exported directory, whose own <pad> is the last entry
 
 
@@ -24,7 +45,7 @@ def export_marian(directory: Path | str, out: Path | str, max_positions: int = 5
     max_positions: greatest length of a sentence in tokens, since transformers has a table of positions. UserError: the
     model or its vocabulary cannot be expressed in Marian.
     """
-    loaded = checkpoint.load(directory)
+    loaded = load_sound(directory)
     config, entries = _require_expressible(loaded, directory), loaded.vocabularies.target.entries
     params = loaded.params["params"]
     table = np.asarray(params["target_embedding"])
@@ -48,13 +69,21 @@ def export_marian(directory: Path | str, out: Path | str, max_positions: int = 5
         tensors |= _parted(_get(params, ours), theirs)
     never = [[names.index(name)] for name in (*(EXTRA[i] for i in extra), SPECIALS[PAD])]
     with files.new_directory(out, HOLDS) as path:
-        tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        files.write_bytes(path / "model.safetensors", safetensors.numpy.save(tensors, {"format": "pt"}))
+        tensor_files.write(path / WEIGHTS, tensors, {"format": "pt"})
         for name, value in _descriptions(config, names, never, max_positions).items():
             files.write_json(path / name, value)
         for name, side in (("source.spm", loaded.vocabularies.source), ("target.spm", loaded.vocabularies.target)):
             files.write_bytes(path / name, side.data)
+        card = CARD._replace(limits=[f"A sentence has at most {max_positions:,} tokens.", *_limits(tensors)])
+        files.write_text(path / "README.md", model_card.text(loaded, Path(out).name, card))
     return Path(out)
+
+
+def _limits(tensors: Mapping[str, np.ndarray]) -> list[str]:
+    """What a user of the directory must know."""
+    if not any("embed_positions" in name for name in tensors):
+        return []
+    return ["`save_pretrained` of transformers leaves out the position tables of this model; copy the files instead."]
 
 
 def _require_expressible(loaded: checkpoint.Checkpoint, directory: Path | str) -> TransformerConfig:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from seqkd_jax import checkpoint
+from seqkd_jax.checkpoint import tensor_files
 from seqkd_jax.config import TransformerConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.data.vocabulary import SPECIALS
@@ -164,12 +163,7 @@ def _read_tensors(directory: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{directory}: model.safetensors.index.json: weights in several files are not supported")
     if not path.exists() and (directory / "pytorch_model.bin").exists():
         raise UserError(f"{directory}: pytorch_model.bin is pickled and not read; save the model with safetensors")
-    try:
-        return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, TypeError) as error:
-        raise UserError(
-            f"{path}: damaged, or of a type that NumPy does not have ({error}); download the file again"
-        ) from None
+    return tensor_files.read(path)
 
 
 def _take(

@@ -1,0 +1,178 @@
+"""Model cards: README.md of an exported model, for a person and, in its YAML header, for the Hugging Face hub.
+
+A card states only what the checkpoint holds, and what config.json and a distilled corpus say of the run it is from.
+The fields of the header are those of https://huggingface.co/docs/hub/model-cards. A licence is never guessed.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from seqkd_jax.checkpoint import Checkpoint, inputs_of
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files, settings
+
+CODE = re.compile("[a-z]{2,3}")  # of a language, ISO 639-1 or 639-3
+
+
+class Form(NamedTuple):
+    """What a card says of the form of the exported files."""
+
+    header: Mapping[str, Any]  # fields of the header beside language
+    use: str  # Markdown
+    limits: Sequence[str]
+
+
+def text(loaded: Checkpoint, title: str, form: Form) -> str:
+    """The card of a checkpoint in a form. title: a name for the model, such as that of the exported directory."""
+    run = _run_of(loaded)
+    languages = _languages(loaded.metadata, run)
+    header = {"language": [code for code in languages if CODE.fullmatch(code)], **form.header}
+    translates = f" that translates from `{languages[0]}` to `{languages[1]}`" if languages else ""
+    size = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(loaded.params))
+    options = ", ".join(f"{name} {value}" for name, value in loaded.config_json.items() if name != "kind")
+    vocabularies = loaded.vocabularies
+    sizes = f"{vocabularies.source.size:,}" + ("" if vocabularies.joint else f" and {vocabularies.target.size:,}")
+    lines = [
+        *_yaml(header),
+        f"# {_word(title)}",
+        "",
+        f"A model of kind `{loaded.config_json['kind']}`{translates}, trained or imported with seqkd_jax.",
+        "",
+        "## Model",
+        "",
+        f"- {size:,} parameters",
+        f"- configuration: {options}",
+        f"- vocabulary: {vocabularies.config.kind}, {sizes} entries, fingerprint `{vocabularies.fingerprint[:16]}`",
+        f"- fingerprint of the checkpoint: `{loaded.fingerprint[:16]}`",
+        "",
+        "## Training",
+        "",
+        *(f"- {line}" for line in (*_training(loaded), *_corpus(run))),
+        "",
+        "## Use",
+        "",
+        form.use.strip(),
+        "",
+        "## Limits",
+        "",
+        *(f"- {line}" for line in form.limits),
+        "- The licence is not stated: that of the training data and, of a distilled model, of its teacher matter too.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _yaml(header: Mapping[str, Any]) -> Iterator[str]:
+    """The header. Texts are quoted as JSON, which is YAML: the code of Norwegian, no, must not become false."""
+    yield "---"
+    for name, value in header.items():
+        if isinstance(value, str):
+            yield f"{name}: {json.dumps(value)}"
+        elif value:
+            yield f"{name}:"
+            yield from (f"- {json.dumps(item)}" for item in value)
+    yield "---"
+    yield ""
+
+
+def _training(loaded: Checkpoint) -> Iterator[str]:
+    """What the metadata say of how the weights came about."""
+    metadata, inputs = loaded.metadata, inputs_of(loaded.metadata)
+    for name in ("average_of", "imported"):
+        if name in metadata:
+            origins = {"average_of": "mean of {} checkpoints of one run", "imported": "imported from `{}`"}
+            found = metadata[name]
+            yield origins[name].format(len(found) if name == "average_of" else _word(_at(found, "from")))
+    step = metadata.get("step")
+    if isinstance(step, int):
+        yield f"updates: {step:,}"
+    loss = _at(metadata, "config", "loss")
+    if isinstance(loss, Mapping):
+        options = ", ".join(f"{_word(name)} {_word(value)}" for name, value in loss.items() if name != "name")
+        yield f"loss: {_word(loss.get('name'))} ({options})"
+    for name, what in (("teacher", "teacher of the loss"), ("start", "weights at the start")):
+        if inputs.get(name, "none") != "none":
+            yield f"{what}: checkpoint `{_word(inputs[name])[:16]}`"
+    replicas, place = _at(metadata, "run", "replicas"), metadata.get("replica", 0)
+    replica = replicas[place] if isinstance(replicas, list) and place in range(len(replicas)) else None
+    if _at(replica, "seed") is not None:
+        yield f"seed: {_word(replica['seed'])}"
+    history = _at(replica, "history")
+    for entry in history if isinstance(history, list) else []:
+        if _at(entry, "step") == step and not {"average_of"} & metadata.keys():
+            measures = ", ".join(f"{_word(key)} {_number(value)}" for key, value in entry.items() if key != "step")
+            tokenizer = metadata.get("metric_tokenizer") or loaded.vocabularies.metric_tokenizer
+            unit = f"; BLEU is sacrebleu's with tokenizer {_word(tokenizer)}, of greedy translations"
+            yield f"validation of these weights: {measures}{unit if 'bleu' in entry else ''}"
+
+
+def _corpus(run: Mapping) -> Iterator[str]:
+    """What the config.json of the run says of its training corpus, and the card of a distilled one."""
+    corpus = _at(run, "inputs", "training corpus")
+    if isinstance(corpus, Mapping):
+        name = re.sub(r"[^\s,]*/", "", _word(corpus.get("name")))  # a path is of the machine, not of the model
+        size, print_ = _number(corpus.get("pairs")), _word(corpus.get("fingerprint"))[:16]
+        yield f"training corpus: {name}, {size} pairs, `{print_}`"
+    given = _at(run, "settings", "train_on") or ()
+    names = [_at(run, "settings", "pairs", "corpus", "path"), *(given if isinstance(given, list) else ())]
+    for name in names:
+        card = _card(Path(name.rpartition("=")[0] or name)) if isinstance(name, str) else None
+        if card:
+            search, teacher = _at(card, "decoding", "search") or {}, card["teacher"]
+            kind, print_ = _word(_at(teacher, "model", "kind")), _word(_at(teacher, "fingerprint"))[:16]
+            beam = f"beam {_number(_at(search, 'beam'))}"
+            yield f"distilled targets: selection {_word(card['selection'])}, {beam}, teacher {kind} `{print_}`"
+
+
+def _card(directory: Path) -> Mapping | None:
+    """The card of a distilled corpus; None where there is none."""
+    for path in (directory / "card.json", directory.parent / "card.json"):  # filtered/ lies in the corpus
+        try:
+            card = files.read_json(path)
+        except UserError:
+            continue
+        if isinstance(card, Mapping) and {"selection", "teacher"} <= card.keys():
+            return card
+    return None
+
+
+def _run_of(loaded: Checkpoint) -> Mapping:
+    """config.json of the run in whose directory the checkpoint is; empty where there is none, or another run's."""
+    try:
+        found = files.read_json(loaded.directory.absolute().parent / settings.CONFIG_FILE)
+    except (UserError, OSError):
+        return {}
+    same = _at(found, "inputs", "vocabulary", "fingerprint") == loaded.vocabularies.fingerprint
+    return found if same and found.get("command") == "train" else {}
+
+
+def _languages(metadata: Mapping, run: Mapping) -> list[str]:
+    """Those of source and target; empty where nothing says."""
+    found = metadata.get("languages") or [
+        _at(run, "settings", "pairs", "corpus", side) for side in ("source", "target")
+    ]
+    known = isinstance(found, list) and len(found) == 2 and all(isinstance(code, str) and code for code in found)
+    return [_word(code) for code in found] if known else []
+
+
+def _at(value: Any, *names: str) -> Any:
+    """What lies at a path of names in JSON; None where it ends early."""
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _word(value: Any) -> str:
+    """A value on one line, without what Markdown reads as code or as HTML."""
+    return re.sub(r"[`<>\s]+", " ", str(value)).strip()
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else _word(value)

@@ -1,0 +1,106 @@
+"""Model cards: what the checkpoint and its run hold, nothing else; the header is YAML of texts and lists of texts."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from seqkd_jax import checkpoint
+from seqkd_jax.checkpoint import model_card
+from seqkd_jax.config import LSTMConfig
+from seqkd_jax.data import vocabulary
+
+WORDS = vocabulary.words(["dog", "cat"])
+CONFIG = LSTMConfig(layers=1, size=4)
+FORM = model_card.Form({"library_name": "transformers", "tags": ["translation"]}, "Call it.", ["It is small."])
+HISTORY = [{"step": 5, "loss": 2.5, "bleu": 1.0}, {"step": 10, "loss": 1.25, "perplexity": 3.49034, "bleu": 31.5}]
+METADATA = {
+    "config": {"loss": {"name": "word_kd", "alpha": 0.5}},
+    "inputs": {"teacher": "abcdef0123456789ff", "start": "none"},
+    "step": 10,
+    "run": {"replicas": [{"seed": 7, "history": HISTORY}]},
+}
+
+
+def card(path, metadata, **values):
+    params = jax.tree.map(
+        lambda x: np.zeros(x.shape, x.dtype), checkpoint.param_shapes(CONFIG, (WORDS.source.size,) * 2)
+    )
+    checkpoint.save(path, params, model_config=CONFIG, vocabularies=WORDS, metadata=metadata)
+    return model_card.text(checkpoint.load(path), "student", FORM._replace(**values))
+
+
+def header(text):
+    """The header's fields; each value is JSON, which YAML contains."""
+    _, inside, _ = text.split("---\n", 2)
+    found, name = {}, ""
+    for line in inside.splitlines():
+        if line.startswith("- "):
+            found.setdefault(name, []).append(json.loads(line[2:]))
+        else:
+            name, _, value = line.partition(":")
+            found |= {name: json.loads(value)} if value else {}
+    return found
+
+
+def test_a_trained_model(tmp_path):
+    text = card(tmp_path / "best", METADATA)
+    assert header(text) == {"library_name": "transformers", "tags": ["translation"]}
+    for said in (
+        "# student\n",
+        "updates: 10",
+        "loss: word_kd (alpha 0.5)",
+        "teacher of the loss: checkpoint `abcdef0123456789`",
+        "seed: 7",
+        "validation of these weights: loss 1.25, perplexity 3.49, bleu 31.5; BLEU is sacrebleu's with tokenizer none",
+        "Call it.",
+        "- It is small.",
+    ):
+        assert said in text
+    assert "weights at the start" not in text and "None" not in text and "license:" not in text
+
+
+def test_languages_and_corpora_are_those_of_its_run(tmp_path):
+    """no is Norwegian, not false; a path of the machine is not told; a distilled corpus says how it was made."""
+    distilled = tmp_path / "kd"
+    distilled.mkdir()
+    teacher = {"model": {"kind": "transformer"}, "fingerprint": "f" * 64}
+    made = {"selection": "kim_rush", "teacher": teacher, "decoding": {"search": {"beam": 5}}}
+    (distilled / "card.json").write_text(json.dumps(made))
+    run = {
+        "command": "train",
+        "settings": {"pairs": {"corpus": {"path": str(distilled), "source": "en", "target": "no"}}, "train_on": []},
+        "inputs": {
+            "vocabulary": {"fingerprint": WORDS.fingerprint},
+            "training corpus": {"name": f"{distilled}, split train", "pairs": 12_345, "fingerprint": "a" * 64},
+        },
+    }
+    (tmp_path / "config.json").write_text(json.dumps(run))
+    text = card(tmp_path / "best", METADATA)
+    assert header(text)["language"] == ["en", "no"] and "from `en` to `no`" in text
+    assert "training corpus: kd, split train, 12,345 pairs, `aaaaaaaaaaaaaaaa`" in text and str(tmp_path) not in text
+    assert "distilled targets: selection kim_rush, beam 5, teacher transformer `ffffffffffffffff`" in text
+    run["inputs"]["vocabulary"]["fingerprint"] = "another"
+    (tmp_path / "config.json").write_text(json.dumps(run))
+    assert "language" not in header(card(tmp_path / "best", METADATA)), "the config.json is of another run"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"step": "x", "inputs": {}, "run": []},
+        {"run": {"replicas": [7]}, "replica": "0", "config": {"loss": "plain"}},
+        {"languages": ["a\n---\nlicense: mit", "b"], "imported": {"from": "hf`\n# A title"}},
+        {"average_of": {"a": "1", "b": "2"}, "imported": 5},
+        {"run": {"replicas": [{"seed": None, "history": {}}]}, "made_of": {"teacher": "none"}},
+    ],
+)
+def test_any_metadata_gives_a_card(tmp_path, metadata):
+    """Of older versions, of averages, or changed by somebody: no line of it becomes a heading or a field."""
+    text = card(tmp_path / "best", metadata)
+    assert header(text) == {"library_name": "transformers", "tags": ["translation"]}
+    assert [line for line in text.splitlines() if line.startswith("#")] == [
+        "# student", "## Model", "## Training", "## Use", "## Limits"
+    ]  # fmt: skip
