@@ -3,6 +3,7 @@
 `import seqkd_jax as kd` exports what `__all__` names here. An error that the user can correct is a UserError.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -445,11 +446,22 @@ def evaluate(
         **found.results,
     }
     if compare:
-        systems = {str(other): _outputs_of(other, decoding, corpus, loaded) for other in compare}
-        systems[loaded.name] = found.outputs[f"beam{search.beam}"]
-        tokenize = loaded.vocabularies.metric_tokenizer
-        results["compared"] = metrics.paired_bootstrap(systems, found.references, loaded.name, tokenize)
+        others = {
+            name: _outputs_of(other, decoding, corpus, loaded)
+            for name, other in zip(_distinct(map(str, compare)), compare, strict=True)
+        }
+        own, tokenize = found.outputs[f"beam{search.beam}"], loaded.vocabularies.metric_tokenizer
+        results["compared"] = metrics.paired_bootstrap(own, others, found.references, tokenize)
     return found._replace(results=results)
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    """The names as the keys of results: one that was there before gets a number, and none replaces another."""
+    keys: list[str] = []
+    for name in names:
+        numbered = (f"{name} ({number})" for number in itertools.count(2))
+        keys.append(next(key for key in itertools.chain([name], numbered) if key not in keys))
+    return keys
 
 
 def _lines(name: str, given: T) -> T:

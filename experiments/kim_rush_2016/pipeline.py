@@ -245,12 +245,11 @@ def significance(workspace: Workspace, evaluated: Mapping[Row, Path]) -> Path:
         comparisons: dict = {row.key: {} for row in evaluated}
         for reference in [row for row in evaluated if row.arm.name in {against(arm) for arm in ARMS}]:
             of_teacher = reference.arm.name == TEACHER
-            others = [row for row in evaluated if of_teacher or row.model == reference.model]
+            same = [row for row in evaluated if of_teacher or row.model == reference.model]
             for name, (beam, reference_beam) in COMPARED.items():
-                systems = {row.key: outputs[row.key][beam] for row in others}
-                systems[reference.key] = outputs[reference.key][reference_beam]
-                references = outputs[reference.key]["references"]
-                compared = metrics.paired_bootstrap(systems, references, reference.key, tokenize)
+                others = {row.key: outputs[row.key][beam] for row in same if row.key != reference.key}
+                own, references = outputs[reference.key][reference_beam], outputs[reference.key]["references"]
+                compared = metrics.paired_bootstrap(own, others, references, tokenize)
                 for key, result in compared.items():
                     comparisons[key].setdefault(reference.arm.name, {})[name] = result
         files.write_json(directory / "significance.json", comparisons)

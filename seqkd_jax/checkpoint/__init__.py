@@ -14,6 +14,7 @@ four devices loads on one.
   model_card  README.md of an exported model
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -342,10 +343,14 @@ def _of_run(record: dict) -> tuple:
 def average(directories: Sequence[Path | str]) -> Any:
     """The mean of the weights of checkpoints of one run, as NumPy arrays in the saved dtypes.
 
-    UserError: no directory, or checkpoints that differ in model, vocabulary or run.
+    UserError: no directory, one that is named twice, or checkpoints that differ in model, vocabulary or run.
     """
     if not directories:
         raise UserError("nothing to average: name at least one checkpoint")
+    places = [os.path.realpath(directory) for directory in directories]
+    for number, directory in enumerate(directories):
+        if places[number] in places[:number]:
+            raise UserError(f"{directory}: is named twice; an average counts each checkpoint once")
     first = read_record(directories[0])
     total = None
     for directory in directories:

@@ -50,33 +50,31 @@ def signatures(tokenize: str) -> tuple[str, str]:
 
 
 def paired_bootstrap(
-    systems: Mapping[str, Sequence[str]], references: Sequence[str], against: str, tokenize: str
+    baseline: Sequence[str], others: Mapping[str, Sequence[str]], references: Sequence[str], tokenize: str
 ) -> dict[str, dict]:
-    """Every system's BLEU compared with that of `against`: {name: {bleu, delta, p_value, delta_low, delta_high}}.
+    """BLEU of others' outputs compared with a baseline's: {name: {bleu, delta, p_value, delta_low, delta_high}}.
 
     p_value: sacrebleu's paired bootstrap resampling (Koehn 2004), 1000 samples, seed 12345. delta_low, delta_high: 95%
     interval of the difference over the same resamples. What does not differ in any has p = 1 (sacrebleu: 1/1001).
     """
-    if against not in systems:
-        raise UserError(f"bootstrap: no system named {against!r}; there are {', '.join(systems)}")
-    others = [name for name in systems if name != against]
-    for outputs in systems.values():
+    for outputs in (baseline, *others.values()):
         _same_length(outputs, references)
     if not others:
         return {}
     with _fixed_seed():
-        named: list[tuple[str, Sequence[str]]] = [(name, list(systems[name])) for name in (against, *others)]
+        named: list[tuple[str, Sequence[str]]] = [("baseline", list(baseline))]  # the names play no part in the test
+        named += [(name, list(outputs)) for name, outputs in others.items()]
         metrics = {"BLEU": BLEU(tokenize=tokenize, force=True, references=[references])}
         _, table = PairedTest(named, metrics, None, test_type="bs", n_samples=SAMPLES)()
-    baseline, *found = (result for result in table["BLEU"] if isinstance(result, Result))
-    baseline_samples = _resampled_bleu(systems[against], references, tokenize)
+    first, *found = (result for result in table["BLEU"] if isinstance(result, Result))
+    baseline_samples = _resampled_bleu(baseline, references, tokenize)
     comparison = {}
     for name, result in zip(others, found, strict=True):
-        differences = _resampled_bleu(systems[name], references, tokenize) - baseline_samples
+        differences = _resampled_bleu(others[name], references, tokenize) - baseline_samples
         low, high = _middle_95(differences)
         comparison[name] = {
             "bleu": result.score,
-            "delta": result.score - baseline.score,
+            "delta": result.score - first.score,
             "p_value": result.p_value if differences.any() else 1.0,
             "delta_low": low,
             "delta_high": high,

@@ -210,6 +210,18 @@ def test_evaluate_and_compare(data, teacher, tmp_path, capfd):
     assert len((tmp_path / "results" / "beam2.txt").read_text().splitlines()) == 8
 
 
+def test_each_system_that_is_compared_is_reported(data, teacher, capfd):
+    """Also the one that is evaluated, under the same name, and a name that was given before."""
+    best, words = str(teacher / "best"), str(data / "test.de")
+    arguments = ["--checkpoint", best, "--corpus.path", data, *SEARCH, "--repetitions", 0]
+    assert seqkd("evaluate", *arguments, "--compare", best, words, words) == 0
+    compared = json.loads(capfd.readouterr().out)["compared"]
+    assert list(compared) == [best, words, f"{words} (2)"]
+    same = {key: value for key, value in compared[best].items() if key != "bleu"}
+    assert same == {"delta": 0.0, "p_value": 1.0, "delta_low": 0.0, "delta_high": 0.0}
+    assert compared[words] == compared[f"{words} (2)"] and compared[words]["bleu"] == pytest.approx(100)
+
+
 def test_what_is_compared_is_looked_at_first(data, teacher, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: pytest.fail("translated"))
     arguments = ["--checkpoint", teacher / "best", "--corpus.path", data, *SEARCH]
@@ -259,6 +271,7 @@ def test_average(teacher, tmp_path, capfd):
     found = checkpoint.load(tmp_path / "mean")
     assert list(found.metadata["average_of"]) == [str(step) for step in steps]
     jax.tree.map(np.testing.assert_array_equal, found.params, checkpoint.average(steps))
+    assert "is named twice" in fails(capfd, "average", *steps, steps[0], "--out", tmp_path / "twice")
     checkpoint.average([tmp_path / "mean", steps[0]])  # refused if it did not say that it is of the same run
 
 

@@ -144,9 +144,14 @@ def systems(count=60):
     return found | {"equal": list(found["baseline"])}, references
 
 
+def bootstrap(texts, references):
+    others = {name: lines for name, lines in texts.items() if name != "baseline"}
+    return metrics.paired_bootstrap(texts["baseline"], others, references, "13a")
+
+
 def test_paired_bootstrap_is_sacrebleus_and_its_interval_agrees():
     texts, references = systems()
-    found = metrics.paired_bootstrap(texts, references, "baseline", "13a")
+    found = bootstrap(texts, references)
     assert set(found) == {"better", "alike", "equal"}
     assert found["equal"] == {**found["equal"], "delta": 0.0, "p_value": 1.0, "delta_low": 0.0, "delta_high": 0.0}
     base = metrics._resampled_bleu(texts["baseline"], references, "13a")
@@ -164,9 +169,9 @@ def test_paired_bootstrap_is_sacrebleus_and_its_interval_agrees():
 
 def test_the_environment_does_not_choose_the_seed(monkeypatch):
     texts, references = systems(20)
-    expected = metrics.paired_bootstrap(texts, references, "baseline", "13a")
+    expected = bootstrap(texts, references)
     monkeypatch.setenv("SACREBLEU_SEED", "7")
-    assert metrics.paired_bootstrap(texts, references, "baseline", "13a") == expected
+    assert bootstrap(texts, references) == expected
     assert metrics.os.environ["SACREBLEU_SEED"] == "7"
 
 
@@ -193,14 +198,12 @@ def test_sentence_metrics_are_sacrebleus():
 def test_what_cannot_be_compared_is_named():
     with pytest.raises(UserError, match="2 outputs for 1 references"):
         metrics.score(["a", "b"], ["a"], "13a")
-    with pytest.raises(UserError, match="no system named 'teacher'; there are a"):
-        metrics.paired_bootstrap({"a": ["x"]}, ["x"], "teacher", "13a")
-    assert metrics.paired_bootstrap({"a": ["x"]}, ["x"], "a", "13a") == {}
+    assert metrics.paired_bootstrap(["x"], {}, ["x"], "13a") == {}
 
 
 def test_what_no_resample_tells_apart_is_no_difference():
     """Other strings, but the same to BLEU: sacrebleu's formula would call that significant."""
     references = ["a b c d", "e f g h"]
-    systems = {"one": ["a b c d", "e f g x"], "two": ["a  b c d", "e f g x "]}
-    found = metrics.paired_bootstrap(systems, references, "one", "none")["two"]
+    one, two = ["a b c d", "e f g x"], ["a  b c d", "e f g x "]
+    found = metrics.paired_bootstrap(one, {"two": two}, references, "none")["two"]
     assert (found["delta"], found["p_value"], found["delta_low"], found["delta_high"]) == (0, 1, 0, 0)
