@@ -272,10 +272,10 @@ class VocabularyConfig(Settings):
 
 @dataclass(frozen=True)
 class CorpusConfig(Settings):
-    """Where sentence pairs come from: a directory, a file, two files, or a data set of the Hugging Face hub."""
+    """Where sentence pairs come from: a directory, a file, two files, a data set of the hub, or the toy language."""
 
     path: str = ""
-    """Directory with train/valid/test.<language>, TSV, JSONL or Parquet file, hub data set; empty: the toy language."""
+    """Directory with train/valid/test.<language>, TSV, JSONL or Parquet file, hub data set; toy: the toy language."""
     source: str = "en"
     """Source language: a file suffix, a column or a key of the `translation` feature."""
     target: str = "de"
@@ -298,6 +298,14 @@ class CorpusConfig(Settings):
             raise UserError(f"{source} and {target} belong together: give both or neither")
         if self.path and self.source_file:
             raise UserError(f"{named('path')} and {source} both name the corpus: give only one of them")
+
+    def require_named(self, named: Named = str) -> None:
+        """UserError unless there is a place that the pairs come from: no corpus is the default."""
+        if not self.path and not self.source_file:
+            raise UserError(
+                f"{named('path')} is empty: it must name a directory, a file, a data set of the hub, or `toy`, the toy "
+                f"language; or give {named('source_file')} and {named('target_file')}"
+            )
 
 
 @dataclass(frozen=True)

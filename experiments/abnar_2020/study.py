@@ -12,7 +12,7 @@ from experiments.abnar_2020 import claims, pipeline, plots, results, tables, tas
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.scales import QUIRKS, SETUPS, Quirk, Scale, scale_of
 from experiments.core import dry_run
-from experiments.core.study import Options, Study
+from experiments.core.study import Options, Study, Workspace
 from seqkd_jax import models
 from seqkd_jax.training import teacher_cache, trainer
 from seqkd_jax.types import Batch, Model, UserError
@@ -53,6 +53,13 @@ def scales(command: Command) -> dict[str, Scale]:
     parts = [scale.setup, scale.name, *(name for name in QUIRKS if name in command.quirks)]
     parts += ["one_teacher"] * (command.teachers == "one") + [f"alpha_{command.alpha:g}"] * (command.alpha != 1)
     return {"-".join(parts): scale}
+
+
+def size(workspace: Workspace) -> str:
+    """How many sentences or digits each split has."""
+    counts = {name: count for name, count in workspace.data.counts.items() if name in ("train", "valid", "test")}
+    examples = "digits" if workspace.scale.setup == "images" else "sentences"
+    return f"{', '.join(f'{count:,} {name}' for name, count in counts.items())} {examples}"
 
 
 def needs(scale: Scale, arm: Arm) -> Iterable[Arm]:
@@ -140,6 +147,7 @@ STUDY = Study(
     options=Command,
     scales=scales,
     load=tasks.load,
+    size=size,
     arms=lambda scale: scale.arms,
     needs=needs,
     evaluate=pipeline.evaluated,

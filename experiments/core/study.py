@@ -80,6 +80,7 @@ class Study(NamedTuple):
     # Made
     scales: Callable[[Any], Mapping[str, Any]]  # options -> name of the output directory -> scale; UserError
     load: Callable[[Any, Path | None], Any]  # (scale, --data) -> the data, as Workspace has it
+    size: Callable[[Workspace], str]  # -> how many examples each split has, and of what
     arms: Callable[[Any], Sequence[Any]]  # scale -> its arms, in the order of the table
     needs: Callable[[Any, Any], Iterable[Any]]  # (scale, arm) -> the arms that it learns from or starts from
     evaluate: Callable[[Workspace, Any], Any]  # (workspace, arm) -> what collect needs; asks for every stage of the arm
@@ -132,6 +133,7 @@ def _run(study: Study, options: Options, name: str, scale: Any) -> int:
     base = options.out or Path("runs") / study.name
     out = base / name if options.out is None or len(study.scales(options)) > 1 else base
     workspace = Workspace(scale, study.load(scale, options.data), out / "stages")
+    progress.log(f"corpus {options.data or 'toy data'}: {study.size(workspace)}")
     evaluated = evaluate_arms(study, workspace, arms, asked)
     collected = study.collect(workspace, evaluated, out)
     results = {"study": study.name, "scale": scale.name, **report.what_ran(collected.pop("data")), **collected}

@@ -43,6 +43,13 @@ def load(scale: Scale, data: Path | None) -> Path | None:
     return pair if pair and pair.is_dir() else data
 
 
+def size(workspace: Workspace) -> str:
+    """How many pairs each split has, and of which languages."""
+    counts = files.read_json(pipeline.data(workspace) / "counts.json")
+    pairs = ", ".join(f"{count['pairs']:,} {split}" for split, count in counts.items())
+    return f"{pairs} pairs, {' to '.join(workspace.scale.languages)}"
+
+
 def needs(scale: Scale, row: Row) -> Iterable[Row]:
     """What it is fine-tuned from, and the teacher if it learns from it."""
     start = start_of(row)
@@ -169,6 +176,7 @@ STUDY = Study(
     options=Command,
     scales=scales,
     load=load,
+    size=size,
     arms=rows,
     needs=needs,
     evaluate=pipeline.measured,

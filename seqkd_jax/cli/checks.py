@@ -7,7 +7,7 @@ name. UserError names the option and the remedy.
 
 from typing import Any, get_args, get_type_hints
 
-from seqkd_jax.cli.options import Distill, Evaluate, Repeatable, Train, Translate
+from seqkd_jax.cli.options import Distill, Evaluate, Pairs, Repeatable, Train, Translate, Vocab
 from seqkd_jax.config import LossConfig, SearchConfig, VocabularyConfig
 from seqkd_jax.types import UserError
 
@@ -18,7 +18,7 @@ def option(name: str) -> str:
 
 
 def train(command: Train) -> None:
-    """No options of a loss, a model or a vocabulary that this run does not use."""
+    """A corpus, and no options of a loss, a model or a vocabulary that this run does not use."""
     from seqkd_jax.losses import require_loss
 
     loss = command.config.loss
@@ -35,6 +35,7 @@ def train(command: Train) -> None:
     for name in ("alpha", "temperature", "temperature_scaling", "teacher_dropout"):
         if not needs_teacher and _is_set(command, f"loss.{name}", getattr(loss, name), getattr(LossConfig(), name)):
             raise UserError(f"{option(f'loss.{name}')} needs --loss.name word_kd: add that, or omit it")
+    _corpus(command.pairs)
 
 
 def translate(command: Translate) -> None:
@@ -55,7 +56,7 @@ def translate(command: Translate) -> None:
 
 
 def distill(command: Distill) -> None:
-    """A selection that the sources allow, and one corpus."""
+    """A selection that the sources allow, and one corpus, named."""
     from seqkd_jax.distillation import SELECTIONS
 
     if command.selection not in SELECTIONS:
@@ -70,11 +71,24 @@ def distill(command: Distill) -> None:
             "--source-only and a corpus exclude each other: omit --corpus.… and --hold-out, or --source-only"
         )
     _search(command)
+    if not command.source_only:
+        _corpus(command.pairs)
 
 
 def evaluate(command: Evaluate) -> None:
-    """No options of a rule that is not used."""
+    """A corpus, and no options of a rule that is not used."""
     _search(command)
+    _corpus(command.pairs)
+
+
+def vocab(command: Vocab) -> None:
+    """A corpus to learn from."""
+    _corpus(command.pairs)
+
+
+def _corpus(pairs: Pairs) -> None:
+    """The pairs come from somewhere: no corpus is the default."""
+    pairs.corpus.require_named(lambda name: option(f"corpus.{name}"))
 
 
 def _search(command: Translate | Distill | Evaluate, decoder: str = "engine") -> None:

@@ -35,9 +35,10 @@ def train(command: Train) -> None:
     from seqkd_jax import api
 
     checks.train(command)
-    gold = functools.cache(lambda: inputs.load_pairs(command.pairs, "train"))
-    valid = inputs.load_pairs(command.pairs, "valid")  # before anything is learned
-    corpus, vocabularies = inputs.training_corpus(command, gold), inputs.vocabularies(command, gold)
+    split = inputs.splits(command.pairs)
+    gold = functools.partial(split, "train")
+    corpus, valid = inputs.training_corpus(command, gold), split("valid")  # before anything is learned
+    vocabularies = inputs.vocabularies(command, gold)
     read = api.training_inputs(corpus, valid, vocabularies, command.start, command.teacher)
     done = api.train(
         corpus,
@@ -114,10 +115,12 @@ def distill(command: Distill) -> None:
     teacher = api.load(*command.checkpoint)
     if command.source_only:
         sources, references = list(read_lines(command.source_only)), None
+        progress.log(f"source lines {command.source_only}: {len(sources):,}")
     else:
-        sources, references, weights, name = inputs.load_pairs(command.pairs, "train")
-        if weights is not None:
-            progress.log(f"{name}: its pairs have weights; the distilled corpus has none")
+        pairs = inputs.load_pairs(command.pairs, "train")
+        sources, references = pairs.sources, pairs.targets
+        if pairs.weights is not None:
+            progress.log(f"{pairs.name}: its pairs have weights; the distilled corpus has none")
     read = api.distilling_inputs(teacher, sources, references)
     distilled = api.distill(
         teacher,
@@ -231,6 +234,7 @@ def vocab(command: Vocab) -> None:
     from seqkd_jax import api
     from seqkd_jax.data import vocabulary
 
+    checks.vocab(command)
     files.require_replaceable(command.out, vocabulary.HOLDS)
     pairs = inputs.load_pairs(command.pairs, "train")
     learned = api.learn_vocabulary(pairs, command.vocab)

@@ -1,23 +1,47 @@
 """What the commands read: corpora and vocabularies, as their arguments name them; and what config.json says of it."""
 
-import dataclasses
+import functools
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from seqkd_jax.cli.options import Pairs, Repeatable, Train
+from seqkd_jax.config import CorpusConfig
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, settings
+from seqkd_jax.utils import files, progress, settings
+
+Split = Literal["train", "valid", "test"]
 
 
-def load_pairs(pairs: Pairs, split: Literal["train", "valid", "test"]):
-    """A split of the corpus; with hold_out, train and valid are made of the training split."""
+def splits(pairs: Pairs) -> Callable[[Split], Any]:
+    """A function that gives a split of the corpus, read and described once; hold_out makes train and valid of train."""
     from seqkd_jax.data.corpus import hold_out, load_split
 
-    if not pairs.hold_out or split == "test":
-        return load_split(pairs.corpus, split)
-    rest, held = hold_out(load_split(pairs.corpus, "train"), pairs.hold_out)
-    return held if split == "valid" else rest
+    @functools.cache
+    def whole(split: Split):
+        return _described(load_split(pairs.corpus, split))
+
+    @functools.cache
+    def parts():
+        return hold_out(whole("train"), pairs.hold_out)
+
+    def read(split: Split):
+        return whole(split) if not pairs.hold_out or split == "test" else parts()[split == "valid"]
+
+    return read
+
+
+def load_pairs(pairs: Pairs, split: Split):
+    """One split of the corpus, see `splits`."""
+    return splits(pairs)(split)
+
+
+def _described(corpus):
+    """The corpus, after a line that says which it is: the first of a run."""
+    from seqkd_jax.data.corpus import describe
+
+    progress.log(f"corpus {describe(corpus)}")
+    return corpus
 
 
 def training_corpus(command: Train, gold: Callable[[], Any]):
@@ -61,7 +85,7 @@ def _part(command: Train, name: str, gold: Callable[[], Any]):
     if not path.exists():
         raise UserError(f"--train-on {name}: no such file or directory; name one that `seqkd distill` wrote, or `gold`")
     languages = {"source": command.pairs.corpus.source, "target": command.pairs.corpus.target}
-    return load_split(dataclasses.replace(type(command.pairs.corpus)(path=str(path)), **languages), "train")
+    return _described(load_split(CorpusConfig(str(path), **languages), "train"))
 
 
 def _weighted(part: str) -> tuple[str, float]:

@@ -1,7 +1,7 @@
 """Data sets as sentence pairs, checked line by line. The first stage; read by `readers`.
 
 A path may be a directory with train/valid/test.<language> files (or .tsv, .jsonl, .parquet), one TSV, JSONL or Parquet
-file, a data set on the Hugging Face hub, or nothing: the toy language. Two files can be named instead of a path.
+file, or a data set on the Hugging Face hub; or be `toy`, the toy language. Two files can be named instead of a path.
 Every format (readers.py) becomes a `datasets.Dataset`, and its columns become a `Corpus`. No pair is dropped here:
 pairs that cannot be trained on are dropped, and counted, once their ids are known (batches.encode_corpus).
 """
@@ -23,6 +23,7 @@ from seqkd_jax.utils.settings import Range
 __all__ = [
     "Corpus",
     "Split",
+    "describe",
     "fingerprint",
     "hold_out",
     "load_split",
@@ -54,6 +55,7 @@ def load_split(config: CorpusConfig, split: Split) -> Corpus:
     weights.
     """
     config.validate()
+    config.require_named()
     if split not in readers.SPLITS:
         raise UserError(f"split is {split!r}: it must be one of {', '.join(readers.SPLITS)}")
     path = Path(config.path)
@@ -61,13 +63,16 @@ def load_split(config: CorpusConfig, split: Split) -> Corpus:
         name = f"{config.source_file} and {config.target_file}"
         _only_train(name, split)
         return _corpus(readers.parallel(Path(config.source_file), Path(config.target_file), config), config, name)
-    if not config.path:
-        return toy_pairs(TOY_PAIRS[split], split)
     if path.is_dir():
         return _corpus(readers.directory(path, split, config), config, f"{path}, split {split}")
     if path.is_file():
         _only_train(str(path), split)
         return _corpus(readers.file(path, config), config, str(path))
+    if config.path == readers.TOY:
+        toy = toy_pairs(TOY_PAIRS[split], split)
+        if (config.source, config.target) != toy.languages:
+            raise UserError(f"source and target are {config.source} and {config.target}: the toy language has en, de")
+        return toy
     return _corpus(readers.hub(config, split), config, f"{path}, split {split}")
 
 
@@ -76,6 +81,12 @@ def toy_pairs(count: int, split: Split, seed: int = 0) -> Corpus:
     from seqkd_jax.data import toy  # imported late: most corpora do without
 
     return Corpus(*toy.lines(toy.sample_pairs(seed, count, split)), None, f"toy language, split {split}", ("en", "de"))
+
+
+def describe(corpus: Corpus) -> str:
+    """One line: the name, how many pairs, the languages."""
+    languages = f", {' to '.join(corpus.languages)}" if corpus.languages else ""
+    return f"{corpus.name}: {len(corpus.sources):,} pairs{languages}"
 
 
 def require_pairs(corpus: Corpus) -> None:

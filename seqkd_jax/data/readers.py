@@ -21,6 +21,7 @@ Dataset = Any  # a datasets.Dataset; importing it takes a second, so it is impor
 Split = Literal["train", "valid", "test"]
 SPLITS = {"train": ("train",), "valid": ("valid", "validation", "dev", "val"), "test": ("test",)}  # names in the wild
 SUFFIXES = (".tsv", ".jsonl", ".parquet")
+TOY = "toy"  # the path of the toy language, unless there is a file or directory of this name
 WEIGHT = "weight"  # a column of this name is the pair's weight in the loss
 
 
@@ -44,7 +45,8 @@ def directory(path: Path, split: Split, config: CorpusConfig) -> Dataset:
             return _parquet(_complete(shards))
     found = ", ".join(sorted(entry.name for entry in path.iterdir())[:12]) or "nothing"
     wanted = f"{split}.{config.source} and {split}.{config.target}, or {' or '.join(split + end for end in SUFFIXES)}"
-    raise UserError(f"{path}: no split {split!r}: expected {wanted}; found {found}")
+    hidden = "; the toy language is hidden by this directory, work in another one for it" * (config.path == TOY)
+    raise UserError(f"{path}: no split {split!r}: expected {wanted}; found {found}{hidden}")
 
 
 def _complete(shards: list[Path]) -> list[Path]:
@@ -86,7 +88,7 @@ def parallel(source: Path, target: Path, config: CorpusConfig) -> Dataset:
 def hub(config: CorpusConfig, split: Split) -> Dataset:
     """A split of a data set on the hub; `datasets` downloads it once and keeps it in its cache."""
     name, path = config.path, Path(config.path)
-    local = path.is_absolute() or len(path.parts) > 2 or path.suffix in SUFFIXES
+    local = path.is_absolute() or name[0] in ".~" or len(path.parts) > 2 or path.suffix in SUFFIXES
     if local or (len(path.parts) == 2 and path.parent.is_dir()):  # a mistyped path would wait for the network
         raise UserError(f"{name}: no such file or directory")
     with _load_dataset(f"{name}: no such file or directory, and loading it from the hub failed") as load:

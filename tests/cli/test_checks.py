@@ -7,29 +7,31 @@ import pytest
 from commands import fails
 
 from seqkd_jax.cli import checks, options
-from seqkd_jax.config import LossConfig, LSTMConfig, TrainConfig, TransformerConfig, VocabularyConfig
+from seqkd_jax.config import CorpusConfig, LossConfig, LSTMConfig, TrainConfig, TransformerConfig, VocabularyConfig
 from seqkd_jax.types import UserError
 
 OUT, CHECKPOINT = Path("o"), (Path("c"),)
+PAIRS = options.Pairs(CorpusConfig("toy"))
 
 
 def test_defaults_are_not_refused():
-    checks.train(options.Train(OUT))
+    checks.train(options.Train(OUT, PAIRS))
     checks.translate(options.Translate(CHECKPOINT))
-    checks.distill(options.Distill(CHECKPOINT, OUT))
-    checks.evaluate(options.Evaluate(CHECKPOINT))
+    checks.distill(options.Distill(CHECKPOINT, OUT, PAIRS))
+    checks.evaluate(options.Evaluate(CHECKPOINT, PAIRS))
+    checks.vocab(options.Vocab(OUT, PAIRS))
 
 
 def test_what_an_option_is_for_lets_it_pass():
     """Each of these is refused below, where that is missing."""
-    transformer = options.Train(OUT, model="transformer", transformer=TransformerConfig(width=16))
+    transformer = options.Train(OUT, PAIRS, model="transformer", transformer=TransformerConfig(width=16))
     checks.train(transformer)
-    checks.train(options.Train(OUT, vocab=VocabularyConfig(size=9)))
-    soft = options.Train(OUT, config=replace(TrainConfig(), loss=LossConfig("word_kd", temperature=2.0)))
+    checks.train(options.Train(OUT, PAIRS, vocab=VocabularyConfig(size=9)))
+    soft = options.Train(OUT, PAIRS, config=replace(TrainConfig(), loss=LossConfig("word_kd", temperature=2.0)))
     checks.train(replace(soft, teacher=Path("t")))
     sampled = options.Translate(CHECKPOINT, decoder="sample")
     checks.translate(replace(sampled, search=replace(sampled.search, sample_top_k=5)))
-    searched = options.Evaluate(CHECKPOINT)
+    searched = options.Evaluate(CHECKPOINT, PAIRS)
     checks.evaluate(replace(searched, search=replace(searched.search, length_rule="power", length_alpha=0.6)))
     checks.distill(options.Distill(CHECKPOINT, OUT, source_only=Path("f")))
 
@@ -67,6 +69,11 @@ def test_what_an_option_is_for_lets_it_pass():
         ),
         (["translate", "--checkpoint", "c", "--dictionary", "d"], "--dictionary needs --replace-unknown"),
         (["translate", "--checkpoint", "c", "--attention-head", "1"], "need --attention FILE"),
+        (["train", "--out", "o"], "--corpus.path is empty: it must name a directory"),
+        (["train", "--out", "o", "--train-on", "kd"], "--corpus.path is empty"),
+        (["distill", "--checkpoint", "c", "--out", "o"], "--corpus.path is empty"),
+        (["evaluate", "--checkpoint", "c", "--corpus.source", "fr"], "or `toy`, the toy language"),
+        (["vocab", "--out", "o"], "--corpus.source-file and --corpus.target-file"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_read(capfd, command, said):
@@ -76,7 +83,7 @@ def test_what_cannot_be_is_said_before_anything_is_read(capfd, command, said):
 
 def test_what_the_file_of_a_run_holds_is_no_option_without_effect():
     """An override, such as of the model, must not be refused for the settings that the file has for the other one."""
-    stored = options.Train(OUT, lstm=LSTMConfig(size=9), vocab=VocabularyConfig(size=9), config_file=Path("c"))
+    stored = options.Train(OUT, PAIRS, lstm=LSTMConfig(size=9), vocab=VocabularyConfig(size=9), config_file=Path("c"))
     checks.train(replace(stored, model="transformer", vocabulary=Path("v"), given=("--model", "--vocabulary")))
     with pytest.raises(UserError, match="--lstm.… has no effect with --model transformer"):
         checks.train(replace(stored, model="transformer", given=("--model", "--lstm.size")))

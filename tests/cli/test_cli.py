@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,23 @@ def test_train_writes_checkpoints_and_says_what_it_did(data, teacher, capfd):
     assert out == f"{teacher / 'best'}\n"
     assert "programs compiled" in err and "4 updates" in err and "target tokens/s" in err and "parameters" in err
     assert (teacher / "last" / "checkpoint.json").stat().st_mtime_ns == before, "a finished run is not trained again"
+
+
+def test_the_first_line_of_a_run_says_what_it_reads(data, teacher, tmp_path, capfd):
+    """Which corpus, how many pairs, which languages: of every command that reads one."""
+    best, pairs, out = ["--checkpoint", teacher / "best"], ["--corpus.path", data], ["--out", tmp_path / "o"]
+    run = ["--out", teacher, *WORD_VOCABULARY, "--vocab.size", 9, *SMALL_MODEL, *SMALL_RUN, "--keep", 2]
+    whole = f"corpus {data}, split train: 60 pairs, en to de"
+    for command, said in (
+        (["train", *pairs, *run], whole),
+        (["evaluate", *best, *pairs, *SEARCH, "--repetitions", 0], f"corpus {data}, split test: 8 pairs, en to de"),
+        (["distill", *best, *pairs, *SEARCH, *out], whole),
+        (["vocab", *pairs, *out, "--size", 60], whole),
+    ):
+        capfd.readouterr()
+        assert seqkd(*command) == 0
+        assert capfd.readouterr().err.splitlines()[0].startswith(said), command[0]
+        shutil.rmtree(tmp_path / "o", ignore_errors=True)
 
 
 def test_translate_text(teacher, tmp_path, capfd):

@@ -90,10 +90,29 @@ def test_every_form_gives_the_same_pairs(tmp_path, form, capfd):
                 corpus.load_split(replace(CONFIG, path=str(file)), "valid")
 
 
-def test_the_toy_language_is_the_default(monkeypatch):
+def test_the_toy_language_is_asked_for_by_name(monkeypatch, tmp_path):
+    """It is never the default, nor in the place of a directory of its name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(corpus.TOY_PAIRS, "valid", 3)
+    toy = replace(CONFIG, path="toy")
+    with pytest.raises(UserError, match="path is empty: it must name a directory.* or `toy`"):
+        corpus.load_split(CONFIG, "valid")
+    assert corpus.describe(corpus.load_split(toy, "valid")) == "toy language, split valid: 3 pairs, en to de"
+    with pytest.raises(UserError, match="fr and de: the toy language has en, de"):
+        corpus.load_split(replace(toy, source="fr"), "valid")
+    with pytest.raises(UserError, match="toy: no such file or directory"):
+        corpus.load_split(replace(toy, path="./toy"), "valid")
+    (tmp_path / "toy").mkdir()
+    with pytest.raises(UserError, match="toy: no split 'valid'.* the toy language is hidden by this directory"):
+        corpus.load_split(toy, "valid")
+    parallel(tmp_path / "toy", "valid")
+    assert corpus.load_split(toy, "valid").sources == SOURCES
+
+
+def test_toy_pairs(monkeypatch):
     """The first sentences are the same however many are drawn, and no source is in two splits."""
     monkeypatch.setitem(corpus.TOY_PAIRS, "valid", 20)
-    found = corpus.load_split(CONFIG, "valid")
+    found = corpus.load_split(replace(CONFIG, path="toy"), "valid")
     assert len(found.sources) == len(found.targets) == 20
     assert corpus.toy_pairs(9, "valid").sources == found.sources[:9] != corpus.toy_pairs(9, "valid", seed=1).sources
     assert not set(found.sources) & set(corpus.toy_pairs(50, "train").sources)
