@@ -17,6 +17,7 @@ from seqkd_jax.config import BatchConfig
 from seqkd_jax.data import batches
 from seqkd_jax.models.layers import read_positions
 from seqkd_jax.types import Model
+from seqkd_jax.utils import programs
 
 BATCH = BatchConfig(tokens=0, sentences=256, buckets=3)  # of decisions
 CHUNK = 1024  # examples whose distributions over the vocabulary are held at a time
@@ -93,12 +94,13 @@ def _reader(model: Model) -> Callable:
         features = model.features(params, inputs, None)
         return features[:, 0] if features.shape[1] == 1 else read_positions(features, inputs, "last")[:, 0]
 
-    return jax.jit(read)
+    return programs.announced(jax.jit(read), lambda _, inputs: f"the vectors for {programs.shapes(inputs)}")
 
 
 @functools.cache
 def _log_probs(model: Model) -> Callable:
-    return jax.jit(lambda params, features: jax.nn.log_softmax(model.head(params, features)))
+    log_probs = jax.jit(lambda params, features: jax.nn.log_softmax(model.head(params, features)))
+    return programs.announced(log_probs, lambda _, features: f"the distributions for {programs.shapes(features)}")
 
 
 @functools.cache
@@ -110,4 +112,6 @@ def _measures(model: Model) -> Callable:
         entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
         return nats, jnp.exp(log_probs.max(axis=-1)), logits.argmax(axis=-1) == batch.labels, entropy
 
-    return jax.jit(measures)
+    return programs.announced(
+        jax.jit(measures), lambda _, batch, *__: f"the measures for {programs.shapes(batch.labels)}"
+    )

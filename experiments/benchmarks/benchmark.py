@@ -19,7 +19,7 @@ from experiments.core.tables import Section
 from seqkd_jax.cli.main import errors_in_one_line
 from seqkd_jax.config import Positive, Seed
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress
+from seqkd_jax.utils import files, programs
 from seqkd_jax.utils.exits import exit_status
 from seqkd_jax.utils.settings import Settings
 
@@ -71,7 +71,7 @@ def _run(benchmark: Benchmark, options: Options) -> int:
         return _write(benchmark, results, options.render)
     options.validate(lambda name: f"--{name.replace('_', '-')}")
     stages.commit()  # of the code that is loaded now, whatever changes meanwhile
-    progress.count_compilations()
+    programs.count()
     load = list(os.getloadavg()) if hasattr(os, "getloadavg") else None
     measured = benchmark.measure(options)
     noted = _noted(options, load, measured.pop("data", {}), measured.pop("settings", {}))

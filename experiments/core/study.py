@@ -32,7 +32,7 @@ from experiments.core import claims, dry_run, report, stages
 from experiments.core.tables import Section
 from seqkd_jax.cli.main import errors_in_one_line
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress
+from seqkd_jax.utils import files, programs, progress
 from seqkd_jax.utils.exits import exit_status
 
 
@@ -108,7 +108,7 @@ class Headline(NamedTuple):
 
 
 def main(study: Study, arguments: Sequence[str] | None = None) -> int:
-    """Run a study's command. Exit status: 0 done, 1 too many compilations, 2 an error that the user can mend."""
+    """Run a study's command. Exit status: 0 done, 1 too many programs, 2 an error that the user can mend."""
     program = f"python -m experiments.{study.name}"
     with errors_in_one_line(program):
         options = tyro.cli(study.options, args=arguments, prog=program)
@@ -128,8 +128,8 @@ def _run(study: Study, options: Options, name: str, scale: Any) -> int:
         print(describe(study, scale, asked))
         return 0
     _check_data(scale, options.data)
-    progress.count_compilations()
-    started, compiled = time.monotonic(), progress.compilations()
+    programs.count()
+    started, before = time.monotonic(), len(programs.built())
     base = options.out or Path("runs") / study.name
     out = base / name if options.out is None or len(study.scales(options)) > 1 else base
     workspace = Workspace(scale, study.load(scale, options.data), out / "stages")
@@ -146,7 +146,7 @@ def _run(study: Study, options: Options, name: str, scale: Any) -> int:
     if failed:
         print(f"warning: {failed} claim(s) of the paper did not hold in this run", file=sys.stderr)
     print(f"\nresults, table and plots: {out}")
-    return _count(scale.max_compilations, time.monotonic() - started, progress.compiled()[compiled:])
+    return _count(scale.max_compilations, time.monotonic() - started, programs.built()[before:])
 
 
 def describe(study: Study, scale: Any, arms: Sequence[Any]) -> str:
@@ -250,12 +250,12 @@ def render(study: Study, directory: Path) -> int:
     return 0
 
 
-def _count(most: int, seconds: float, programs: list[tuple[str, float]]) -> int:
-    """Print what was compiled; too much is a failure."""
-    names = ", ".join(f"{name} {took:.1f}s" for name, took in programs)
-    limit = f" (at most {most})" if most else ""
-    print(f"{progress.duration(seconds)}; {len(programs)} compilations{limit}: {names}")
-    if most and len(programs) > most:
-        print("error: too many compilations: what should be shared differs in a shape or setting", file=sys.stderr)
+def _count(most: int, seconds: float, built: list[programs.Program]) -> int:
+    """Print which programs were built, compiled now or kept from before; too many are a failure."""
+    names = ", ".join(f"{program.name} {program.seconds:.1f}s" for program in built)
+    limit = f" (at most {most} programs)" if most else ""
+    print(f"{progress.duration(seconds)}; {programs.summary(built)}{limit}: {names}")
+    if most and len(built) > most:
+        print("error: too many programs: what should be shared differs in a shape or setting", file=sys.stderr)
         return 1
     return 0

@@ -19,7 +19,7 @@ import tyro
 from seqkd_jax import __version__
 from seqkd_jax.cli import checks, commands, options
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import exits, files, progress, settings
+from seqkd_jax.utils import exits, files, programs, progress, settings
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "train": (options.Train, commands.train),
@@ -45,12 +45,10 @@ def main(arguments: Sequence[str] | None = None, program: str = "seqkd") -> None
     def run() -> int:
         with _broken_pipe_exits(), errors_in_one_line(program):
             command = _parse(given, program)
-        progress.count_compilations()
+        programs.count()
         _run(command)
-        count = progress.compilations()
-        if count:
-            seconds = sum(seconds for _, seconds in progress.compiled())
-            progress.log(f"{count} programs compiled in {progress.duration(seconds)}")
+        if programs.built():
+            progress.log(programs.summary(programs.built()))
         return 0
 
     sys.exit(exits.exit_status(run, program=program))

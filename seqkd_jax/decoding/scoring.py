@@ -12,7 +12,7 @@ from seqkd_jax.decoding.buckets import FORCED_BUCKETS, Ids, Shape, in_order, on_
 from seqkd_jax.decoding.search import attention_weights, sequence_log_probs
 from seqkd_jax.decoding.translator import Translation
 from seqkd_jax.types import BOS, EOS, System, Translator
-from seqkd_jax.utils import files
+from seqkd_jax.utils import files, programs
 
 
 def force_score(
@@ -130,15 +130,14 @@ def record_attention(
 
 @cache
 def _compiled_score(translator: Translator, shape: Shape):
-    del shape  # one program a shape, as above
-    return jax.jit(partial(sequence_log_probs, translator))
+    score = jax.jit(partial(sequence_log_probs, translator))
+    return programs.announced(score, lambda *_: f"the scores for width {shape.width}")
 
 
 @cache
 def _compiled_attention(translator: Translator, layer: int | None, heads: tuple[int, ...] | None, shape: Shape):
-    del shape  # one program a shape, as above
 
     def weights(params, source, targets):
         return attention_weights(translator, params, source, targets[:, None], layer=layer, heads=heads)[:, 0]
 
-    return jax.jit(weights)
+    return programs.announced(jax.jit(weights), lambda *_: f"the attention for width {shape.width}")

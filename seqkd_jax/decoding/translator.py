@@ -31,6 +31,7 @@ from seqkd_jax.decoding.buckets import (
 from seqkd_jax.decoding.search import DECODERS, POOLS, Request, attended, length_limits
 from seqkd_jax.decoding.unknown import replace_unknown
 from seqkd_jax.types import EOS, PAD, Hypotheses, System, Translator, UserError
+from seqkd_jax.utils import programs
 from seqkd_jax.utils.settings import Range, Settings
 
 PREFIX_BUCKETS = (0, 4, 16)
@@ -165,7 +166,7 @@ def prepare(translator: Translator, params) -> Prepared:
 
 @cache
 def _compiled_preparation(translator: Translator):
-    return jax.jit(translator.prepare)
+    return programs.announced(jax.jit(translator.prepare), lambda _: "the preparation of the weights")
 
 
 def compile_searches(translator: Translator, params, sentences: Iterable[Ids], decoding: Decoding) -> float:
@@ -246,7 +247,7 @@ def _compiled_search(translator: Translator, config: SearchConfig, decoder: str,
         hypotheses = decode(params, request)
         return hypotheses, attended(translator, params, request.source, hypotheses.tokens) if attention else None
 
-    return jax.jit(search)
+    return programs.announced(jax.jit(search), lambda *_: f"the search for width {shape.width}")
 
 
 def _search_shape(sentence: Sentence, decoding: Decoding) -> Shape | None:

@@ -68,10 +68,12 @@ def n_best(
     }
     shards = [lines[start : start + shard_lines] for start in range(0, len(lines), shard_lines)]
     found = NBest(Path(directory), told, identity, shards, {"path": teacher.name, "model": teacher.config_json})
-    todo = [number for number in range(part[0], len(shards), part[1]) if _whole(found, number) is None]
+    mine = range(part[0], len(shards), part[1])
+    todo = [number for number in mine if _whole(found, number) is None]
     if len(todo) < len(shards):
         progress.log(f"{name}: {len(shards) - len(todo)} of {len(shards)} shards need no decoding")
-    with progress.counter(sum(len(shards[number]) for number in todo), name, "sentences") as advance:
+    total, left = (sum(len(shards[number]) for number in part) for part in (mine, todo))
+    with progress.counter(total, name, "sentences", done=total - left) as advance:
         for number in todo:
             first = shard_lines * number
             lists = translate_lines(system, shards[number], decoding, progress=advance, first=first)

@@ -13,6 +13,7 @@ from seqkd_jax.config import BatchConfig, LossConfig
 from seqkd_jax.data.batches import Shape, encode_corpus, eval_batches, make_plan
 from seqkd_jax.losses import LOSSES, arguments_from, blockwise, over_positions
 from seqkd_jax.types import Batch, Model, System, Translator, UserError
+from seqkd_jax.utils import programs
 
 
 class Likelihood(NamedTuple):
@@ -72,7 +73,7 @@ def _summed_nll(model: Model | Translator) -> Callable:
         features = model.features(params, batch.inputs, None)
         return blockwise.summed(model.head, of_logits, params, features, (batch.labels, batch.weights), arguments)
 
-    return jax.jit(summed_nll)
+    return programs.announced(jax.jit(summed_nll), lambda _, batch: f"the loss for {programs.shapes(batch.inputs)}")
 
 
 @functools.cache
@@ -82,4 +83,5 @@ def _summed_right(model: Model | Translator) -> Callable:
         counted = batch.weights != 0
         return jnp.sum(counted & (decisions == batch.labels)), jnp.sum(counted)
 
-    return jax.jit(summed_right)
+    right = jax.jit(summed_right)
+    return programs.announced(right, lambda _, batch: f"the accuracy for {programs.shapes(batch.inputs)}")

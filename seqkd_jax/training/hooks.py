@@ -122,6 +122,7 @@ class Hook(NamedTuple):
 
     due: Callable[[Context, Moment], bool]
     act: Callable[[Context, Moment], Moment]
+    doing: str  # what is shown meanwhile
 
 
 def path_due(context: Context, moment: Moment) -> bool:
@@ -196,13 +197,13 @@ def save_last(context: Context, moment: Moment) -> Moment:
     return moment._replace(saved=time.monotonic())
 
 
-PATH = Hook(path_due, keep_path)
+PATH = Hook(path_due, keep_path, "saving")
 PERIODIC = (
     PATH,
-    Hook(validation_due, validate),
-    Hook(steps_due, keep_steps),
-    Hook(end_due, keep_end),
-    Hook(save_due, save_last),
+    Hook(validation_due, validate, "validating"),
+    Hook(steps_due, keep_steps, "saving"),
+    Hook(end_due, keep_end, "saving"),
+    Hook(save_due, save_last, "saving"),
 )
 
 

@@ -24,7 +24,7 @@ from seqkd_jax.training.preemption import stop_signal
 from seqkd_jax.training.run_state import Outcome, RunState, load_state, outcomes, resume
 from seqkd_jax.training.train_step import Metrics, Teacher
 from seqkd_jax.types import Batch, UserError
-from seqkd_jax.utils import files, performance, progress, settings
+from seqkd_jax.utils import files, performance, programs, progress, settings
 
 __all__ = ["Data", "Diverged", "Outcome", "Summary", "fit"]
 
@@ -89,7 +89,8 @@ def fit(
         if described is not None:
             run_config.write(directory / settings.CONFIG_FILE, described)
         if not run.finished:
-            state = train_step.replicate(train_step.start_state(model, config, params), devices)
+            with progress.phase("compiling the initial state", compiling=True):
+                state = train_step.replicate(train_step.start_state(model, config, params), devices)
             state = load_state(directory, state) if run.step else state
             step = _Step(update, devices, train_step.replicate(teacher.params, devices) if teacher else None, {})
             now = time.monotonic()
@@ -113,16 +114,21 @@ def _train(context: Context, step: _Step, data: Data, moment: Moment, stopped: C
     """Updates, and between them the periodic hooks that are due, until the end or SIGTERM."""
     if moment.run.step == 0 and hooks.PATH.due(context, moment):
         moment = hooks.PATH.act(context, moment)
-    with progress.counter(context.total - moment.run.step, context.name, "updates") as advance:
+    shown = moment.run.step
+    with progress.counter(context.total, context.name, "updates", done=shown) as advance:
         for position, batch in data.batches(moment.run.position):
             moment = _start(context, step, moment, position, batch)
+            advance(moment.run.step - 1 - shown)  # the update that was started is not done
+            shown = moment.run.step - 1
             moment = moment._replace(stopping=stopped())
-            advance(1)
             if any(hook.due(context, moment) for hook in hooks.PERIODIC):
                 moment = _wait(context, moment)
+                advance(1)
+                shown += 1
                 for hook in hooks.PERIODIC:
                     if hook.due(context, moment):
-                        moment = hook.act(context, moment)
+                        with progress.phase(hook.doing):
+                            moment = hook.act(context, moment)
                 moment = moment._replace(since=time.monotonic())
             if moment.run.finished:
                 return moment.run
@@ -145,9 +151,12 @@ def _start(context: Context, step: _Step, moment: Moment, position: Position, ba
         train_step.settings(config, rates, [replica.active for replica in run.replicas]),
         step.teacher,
     )
-    if not compiled_before:
-        step.flops[shape] = performance.count_flops(step.update, moment.state, *arguments)
-    state, metrics = step.update(moment.state, *arguments)
+    if compiled_before:
+        state, metrics = step.update(moment.state, *arguments)
+    else:
+        with progress.phase(f"compiling the training step for {programs.shapes(batch.labels)}", compiling=True):
+            step.flops[shape] = performance.count_flops(step.update, moment.state, *arguments)
+            state, metrics = step.update(moment.state, *arguments)
     moment = _wait(context, moment)
     run, tokens = moment.run, int(np.count_nonzero(batch.weights))
     pending = Pending(run.step + 1, rates, metrics, tokens, step.flops[shape], compiled_before)

@@ -15,7 +15,7 @@ import numpy as np
 from seqkd_jax.data.batches import Encoded, Plan, eval_batches, labels_of
 from seqkd_jax.training.train_step import Teacher
 from seqkd_jax.types import Model, Translator
-from seqkd_jax.utils import progress
+from seqkd_jax.utils import programs, progress
 
 GIBIBYTE = 2**30
 
@@ -58,4 +58,5 @@ def _members(teacher: Teacher) -> list:
 
 @functools.cache
 def _compiled_features(model: Model | Translator) -> Callable:
-    return jax.jit(lambda params, inputs: model.features(params, inputs, None))
+    features = jax.jit(lambda params, inputs: model.features(params, inputs, None))
+    return programs.announced(features, lambda _, inputs: f"the teacher's features for {programs.shapes(inputs)}")

@@ -1,1 +1,1 @@
-"""What every room uses: files, progress, performance. No room of the package but `types` is imported here."""
+"""What every room uses: files, progress, programs, performance. No room of the package but `types` is imported here."""

@@ -14,7 +14,7 @@ from seqkd_jax import checkpoint, models
 from seqkd_jax.config import LSTMConfig, TransformerConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import progress
+from seqkd_jax.utils import programs
 
 CONFIG = LSTMConfig(layers=1, size=4)
 LINES = ["a b c", "b c d", "c d e a"]
@@ -125,15 +125,15 @@ def test_no_state(saved):
 
 def test_nothing_is_compiled(tmp_path, vocabularies):
     params = random_params(vocabularies)
-    progress.count_compilations()
-    before = len(progress.compiled())
+    programs.count()
+    before = len(programs.built())
     path = checkpoint.save(
         tmp_path / "x", params, model_config=CONFIG, vocabularies=vocabularies, metadata={}, state=params
     )
     checkpoint.load(path)
     checkpoint.load_state(path, jax.device_put(params))
     checkpoint.average([path, path])
-    assert progress.compiled()[before:] == []
+    assert programs.built()[before:] == []
 
 
 def test_average(tmp_path, vocabularies):

@@ -26,7 +26,7 @@ from seqkd_jax.decoding import (
 )
 from seqkd_jax.decoding.search import length_limits
 from seqkd_jax.types import EOS, PAD, UNK, System, UserError
-from seqkd_jax.utils import progress
+from seqkd_jax.utils import programs
 
 LETTERS = "_?^$abcdefgh"  # the id of a letter is its place
 CONFIG = SearchConfig(beam=3, length_rule="gnmt", max_length_a=1.0, max_length_b=3.0)
@@ -109,18 +109,18 @@ def test_programs_are_shared_and_counted():
     """One for each shape: another corpus, chunk or checkpoint of the same model adds none."""
     config = SearchConfig(beam=2)
     items = sentences(9, longest=7)
-    progress.count_compilations()
+    programs.count()
     before = compiled_searches()
     assert compile_searches(TINY, PARAMS, items, Decoding(config, **OPTIONS)) > 0
     assert compiled_searches() == before + 2, "lengths up to 8 fill two buckets"
-    programs = progress.compilations()
+    built = len(programs.built())
     with jax.log_compiles(False), jax.check_tracer_leaks(False):
         for seed in range(3):
             params = parameters(seed, vocabulary=len(LETTERS))
             list(translate_ids(TINY, params, sentences(5 + seed, seed), Decoding(config, chunk=3 + seed, **OPTIONS)))
             list(translate_ids(TINY, jax.device_put(params), items, Decoding(config, **OPTIONS)))
     assert compiled_searches() == before + 2
-    assert progress.compilations() == programs, "what compile_searches made must be what translate_ids asks for"
+    assert len(programs.built()) == built, "what compile_searches made must be what translate_ids asks for"
     list(translate_ids(TINY, PARAMS, sentences(3, longest=3), Decoding(config, source_buckets=(4,), batch_tokens=24)))
     assert compiled_searches() == before + 2, "the same bucket under another list is the same program"
 

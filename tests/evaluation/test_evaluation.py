@@ -16,7 +16,7 @@ from seqkd_jax.data.corpus import Corpus
 from seqkd_jax.decoding import Decoding, compiled_searches
 from seqkd_jax.evaluation import evaluation, metrics
 from seqkd_jax.types import BOS, EOS, PAD, System, UserError
-from seqkd_jax.utils import progress
+from seqkd_jax.utils import programs
 
 WORDS = ["a", "b", "c", "d", "e", "f", "g", "h"]
 VOCABULARIES = vocabulary.learn(
@@ -57,15 +57,15 @@ def greedy(source, most):
 @pytest.fixture(scope="module")
 def measured():
     data = corpus()._replace(sources=[*lines(8), ""])
-    progress.count_compilations()
+    programs.count()
     counted = []
     arguments = dict(batch=BATCH, repetitions=2, timed_sentences=4)
     passes = evaluation.words_per_second
 
     def watched(*arguments):
-        before = progress.compilations(), compiled_searches()
+        before = len(programs.built()), compiled_searches()
         speed = passes(*arguments)
-        counted.append((progress.compilations() - before[0], compiled_searches() - before[1]))
+        counted.append((len(programs.built()) - before[0], compiled_searches() - before[1]))
         return speed
 
     with pytest.MonkeyPatch.context() as patch:

@@ -17,7 +17,7 @@ from experiments.kim_rush_2016.scales import SCALES, rows
 from seqkd_jax import distillation, losses, models
 from seqkd_jax.config import LSTMConfig, SearchConfig
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import progress
+from seqkd_jax.utils import programs
 
 
 def micro():
@@ -144,10 +144,10 @@ def test_published_deltas_are_those_of_the_printed_bleu():
 
 
 def test_a_dry_run_trains_and_compiles_nothing(run, tmp_path):
-    progress.count_compilations()
-    before = progress.compilations()
+    programs.count()
+    before = len(programs.built())
     status, told, _ = run("--dry-run")
-    assert status == 0 and not list(tmp_path.iterdir()) and progress.compilations() == before
+    assert status == 0 and not list(tmp_path.iterdir()) and len(programs.built()) == before
     for word in ("Baseline", "All three", "parameters", "updates", "memory per device", "FLOPs"):
         assert word in told
 
@@ -343,11 +343,11 @@ def test_one_arm_makes_what_it_needs_and_is_found_again(run, tmp_path):
     found = json.loads((tmp_path / "results.json").read_text())
     (arm,) = found["arms"]
     assert arm["arm"] == "Baseline" and arm["training"]["steps"] == 1 and "commit" in found
-    assert "| 1×8" in (tmp_path / "table.md").read_text() and "compilations" in told
+    assert "| 1×8" in (tmp_path / "table.md").read_text() and " programs, " in told and " of them compiled" in told
     assert (tmp_path / "plots" / "bleu.png").exists()
-    before = progress.compilations()
+    before = len(programs.built())
     status, _, log = run("--only", "baseline")
-    assert status == 0 and progress.compilations() == before, "a finished study computes nothing"
+    assert status == 0 and len(programs.built()) == before, "a finished study computes nothing"
     assert " starts " not in log and "made in" not in log
 
 

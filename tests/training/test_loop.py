@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from updates import CONFIG, MODEL, assert_close, batch, fit, save, stream
+from updates import CONFIG, MODEL, assert_close, batch, fit, killed_at, save, stream
 
 from seqkd_jax import checkpoint
 from seqkd_jax.config import LossConfig, OptimiserConfig
@@ -19,7 +19,7 @@ from seqkd_jax.data.batches import Position
 from seqkd_jax.training import hooks, loop, train_step
 from seqkd_jax.training.optimizer import Decay, learning_rate
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files
+from seqkd_jax.utils import files, progress
 
 
 class Clock:
@@ -256,6 +256,27 @@ def test_compiling_is_no_training_time(tmp_path, monkeypatch, order):
     run = checkpoint.read_record(tmp_path / "last")["metadata"]["run"]
     assert clock.now > 180, "three shapes, three programs"
     assert run["tokens"] > 0 and run["seconds"] < 1, f"{run['seconds']:.2f} s: what was compiled was counted"
+
+
+def test_what_stands_between_updates_is_named(tmp_path, monkeypatch):
+    """Compiling, once for each shape, validating and saving."""
+    said = []
+    monkeypatch.setattr(progress, "_later", lambda seconds, message: said.append(message) or (lambda: None))
+    fit(tmp_path, dataclasses.replace(CONFIG, epochs=1))
+    assert said == [
+        "compiling the initial state …",
+        "train: compiling the training step for 6 x 4 …",
+        "train: validating …",
+        "train: saving …",
+    ]
+
+
+def test_a_resumed_run_counts_from_where_it_was(tmp_path, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, data=killed_at(stream, 4))
+    assert "train: stopped, 3/6 updates" in capsys.readouterr().err, "the fourth was started, and lost"
+    fit(tmp_path)
+    assert "train: done, 6/6 updates" in capsys.readouterr().err
 
 
 def test_tokens_are_labels_whatever_they_weigh(tmp_path):

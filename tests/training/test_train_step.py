@@ -12,7 +12,7 @@ from seqkd_jax import models
 from seqkd_jax.config import LossConfig, LSTMConfig
 from seqkd_jax.training import train_step
 from seqkd_jax.types import Model
-from seqkd_jax.utils import progress
+from seqkd_jax.utils import programs
 
 
 def updated(devices=1, accumulate=1, updates=2, config=CONFIG):
@@ -117,12 +117,12 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
 
 
 def test_runs_that_differ_in_scalars_share_one_program():
-    progress.count_compilations()
+    programs.count()
     updated()
-    before = progress.compilations()
+    before = len(programs.built())
     loss = LossConfig(alpha=0.9, temperature=2.0, label_smoothing=0.1)
     updated(config=dataclasses.replace(CONFIG, seed=9, loss=loss, optimiser=dataclasses.replace(SGD, clip_norm=0.0)))
-    assert progress.compilations() == before, f"compiled again: {progress.compiled()[before:]}"
+    assert len(programs.built()) == before, f"compiled again: {programs.built()[before:]}"
 
 
 def test_average_follows_with_warm_up():

@@ -17,7 +17,7 @@ from seqkd_jax import checkpoint, models
 from seqkd_jax.checkpoint import Checkpoint
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import progress
+from seqkd_jax.utils import programs
 
 
 class Entry(NamedTuple):
@@ -117,7 +117,7 @@ def peak_memory(name: str, model: Checkpoint, scratch: Path, sentences: Sentence
 
 
 def _serve(connection, name: str, directory: Path, scratch: Path) -> None:
-    progress.count_compilations()
+    programs.count()
     try:
         for package in SYSTEMS[name].packages:
             importlib.import_module(package)
@@ -137,7 +137,7 @@ def _serve(connection, name: str, directory: Path, scratch: Path) -> None:
     calls = {
         "prepare": prepare,
         "run": lambda job: [list(map(int, ids)) for ids in system.run(jobs[job.inputs])],
-        "compiled": lambda: (progress.compilations(), sum(seconds for _, seconds in progress.compiled())),
+        "compiled": lambda: (len(programs.built()), sum(program.seconds for program in programs.built())),
         "memory": lambda: {"resident": _highest(), "device": _device_peak(SYSTEMS[name].peer)},
     }
     connection.send(before)
