@@ -42,6 +42,7 @@ DOORS = {
     "jax.pmap": {"training/train_step.py"},
     "orbax": {"checkpoint/arrays.py"},
     "datasets": {"data/readers.py"},
+    "pyarrow": {"data/text.py"},
     # tokenizers: a word vocabulary may name one of sacrebleu's, and applies that one
     "sacrebleu": {"evaluation/metrics.py", "data/tokenizers.py"},
     "sentencepiece": {"data/tokenizers.py"},

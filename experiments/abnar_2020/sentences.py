@@ -5,8 +5,6 @@ singular or VBP plural. A row of a file that is not what it should be is a UserE
 """
 
 import csv
-import gzip
-import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from operator import itemgetter
@@ -297,7 +295,7 @@ def _number(cell: str, column: str, where: str) -> int:
 
 def _cells(path: Path, layout: Layout) -> Iterator[tuple[int, tuple[str, ...]]]:
     """(line number, the cells of the layout's columns) of each row. The first line names the columns."""
-    reader = csv.reader(_lines(path), delimiter="\t", quoting=layout.quoting)
+    reader = csv.reader(read_lines(path), delimiter="\t", quoting=layout.quoting)
     try:
         names = next(reader, None)
         if names is None:
@@ -314,20 +312,6 @@ def _cells(path: Path, layout: Layout) -> Iterator[tuple[int, tuple[str, ...]]]:
             first = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: {error}; expected cells with tabs between them") from None
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """The lines of a text file, compressed or not, without their ends."""
-    if path.suffix != ".gz":
-        yield from read_lines(path)
-        return
-    try:
-        with gzip.open(path, "rt", encoding="utf-8-sig", newline="\n") as stream:
-            for line in stream:
-                yield line.rstrip("\r\n")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or f"not a whole gzip file of UTF-8 text ({error}); fetch it again"
-        raise UserError(f"{path}: {reason}") from None
 
 
 def _int32(values: Sequence[int]) -> np.ndarray:

@@ -1,20 +1,21 @@
 """Readers of text, TSV, JSONL, Parquet and the Hugging Face hub: each returns a `datasets.Dataset`.
 
-Text, TSV and JSONL are parsed here instead of by `datasets`: an error then names file and line, and only a line feed
-ends a line. `datasets` reads Parquet files and the hub.
+Text, TSV and JSONL, compressed or not (`text`), are parsed here instead of by `datasets`: an error then names file and
+line, and only a line feed ends a line. `datasets` reads Parquet files and the hub.
 """
 
 import contextlib
 import json
 import logging
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from seqkd_jax.config import CorpusConfig
+from seqkd_jax.data import text
+from seqkd_jax.data.text import read_lines
 from seqkd_jax.types import UserError
 
 Dataset = Any  # a datasets.Dataset; importing it takes a second, so it is imported where it is used
@@ -28,18 +29,19 @@ WEIGHT = "weight"  # a column of this name is the pair's weight in the loss
 def directory(path: Path, split: Split, config: CorpusConfig) -> Dataset:
     """A split in a directory: <split>.<language> files, a TSV, JSONL or Parquet file, or Parquet shards."""
     for name in SPLITS[split]:
-        sides = source, target = path / f"{name}.{config.source}", path / f"{name}.{config.target}"
-        present = [side for side in sides if side.is_file()]
-        if len(present) == 2:
+        sides = [path / f"{name}.{language}" for language in (config.source, config.target)]
+        source, target = map(text.find, sides)
+        if source and target:
             return parallel(source, target, config)
-        if present:
-            (absent,) = set(sides) - set(present)
+        if source or target:
+            absent = sides[0] if source is None else sides[1]
             raise UserError(
-                f"{absent}: no such file, though {present[0].name} exists; check --corpus.source and --corpus.target"
+                f"{absent}: no such file, though {(source or target).name} exists; check --corpus.source and "
+                "--corpus.target"
             )
         for suffix in SUFFIXES:
-            if (path / f"{name}{suffix}").is_file():
-                return file(path / f"{name}{suffix}", config)
+            if found := text.find(path / f"{name}{suffix}"):
+                return file(found, config)
         shards = sorted([*path.glob(f"{name}-*.parquet"), *path.glob(f"data/{name}-*.parquet")])
         if shards:
             return _parquet(_complete(shards))
@@ -61,12 +63,12 @@ def _complete(shards: list[Path]) -> list[Path]:
 
 
 def file(path: Path, config: CorpusConfig) -> Dataset:
-    """One file with both sides; its suffix names the format."""
+    """One file with both sides; its suffix names the format, and a second one a compression."""
     if path.suffix == ".parquet":
         return _parquet([path])
-    if path.suffix == ".jsonl":
+    if text.uncompressed(path).suffix == ".jsonl":
         return _jsonl(path, config)
-    if path.suffix == ".tsv":
+    if text.uncompressed(path).suffix == ".tsv":
         return _tsv(path, config)
     raise UserError(
         f"{path}: unknown suffix; expected {' or '.join(SUFFIXES)}, or two text files (source_file and target_file)"
@@ -97,30 +99,6 @@ def hub(config: CorpusConfig, split: Split) -> Dataset:
         if candidate in splits:
             return splits[candidate]
     raise UserError(f"{name}: no split {split!r}; it has {', '.join(splits)}")
-
-
-def read_lines(path: Path | str) -> Iterator[str]:
-    """The lines of a file, or of standard input ("-"), one at a time. UserError: no such file, not UTF-8 (which line).
-
-    Only a line feed ends a line, so that U+2028 and similar characters cannot misalign the two sides; a carriage
-    return before it is removed. A file may begin with a byte order mark.
-    """
-    name = "standard input" if str(path) == "-" else str(path)
-    if str(path) == "-" and sys.stdin is None:
-        raise UserError("standard input is closed; give a file name")
-    try:
-        with contextlib.nullcontext(sys.stdin.buffer) if str(path) == "-" else open(path, "rb") as stream:
-            for line_number, line in enumerate(stream, 1):
-                try:
-                    text = line.decode("utf-8")
-                except UnicodeDecodeError as error:
-                    found = f"byte {error.start + 1} of the line is 0x{line[error.start]:02x}"
-                    raise UserError(f"{name}, line {line_number}: not UTF-8: {found}; convert it with iconv") from None
-                if line_number == 1:
-                    text = text.removeprefix("\ufeff")
-                yield text.removesuffix("\n").removesuffix("\r")
-    except OSError as error:
-        raise UserError(f"{name}: {error.strerror}") from None
 
 
 def require_columns(names: Collection[str], config: CorpusConfig, where: str) -> None:
@@ -239,8 +217,10 @@ def _load_dataset(trouble: str) -> Iterator[Callable]:
 
 
 def _text(path: Path) -> list[str]:
-    _require_content(path)
-    return list(read_lines(path))
+    lines = list(read_lines(path))
+    if not lines:
+        raise UserError(f"{path}: the file is empty")
+    return lines
 
 
 def _require_content(path: Path) -> None:

@@ -1,10 +1,7 @@
 """Corpora: every form gives the same pairs, and bad input one line that names file, line and remedy."""
 
-import io
 import json
-import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -277,38 +274,6 @@ def test_hub_with_named_columns(on_the_hub):
     config = CorpusConfig(path="bentrevett/multi30k")
     assert corpus.load_split(config, "train").sources == SOURCES
     assert corpus.load_split(config, "test")[:2] == ([SOURCES[2]], [TARGETS[2]])
-
-
-def test_lines_stream_from_standard_input(monkeypatch):
-    class Endless(io.RawIOBase):
-        def readable(self):
-            return True
-
-        def readinto(self, buffer):
-            buffer[:2] = b"a\n"
-            return 2
-
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BufferedReader(Endless(), 4)))
-    lines = corpus.read_lines("-")
-    assert [next(lines) for _ in range(5)] == ["a"] * 5, "a line must come out before the input ends"
-
-
-def test_lines_are_never_merged_or_dropped(tmp_path, monkeypatch):
-    content = "\ufeffa\n\n \n\u2028\nb\r\n\r\n\ufeffc"
-    wanted = ["a", "", " ", "\u2028", "b", "", "\ufeffc"]
-    (tmp_path / "in").write_bytes(content.encode())
-    assert list(corpus.read_lines(tmp_path / "in")) == wanted
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content.encode())))
-    assert list(corpus.read_lines("-")) == wanted
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a\n\xff")))
-    with pytest.raises(UserError, match="standard input, line 2: not UTF-8"):
-        list(corpus.read_lines("-"))
-    with pytest.raises(UserError, match="none: No such file"):
-        list(corpus.read_lines(tmp_path / "none"))
-    with pytest.raises(UserError, match="directory"):
-        list(corpus.read_lines(tmp_path))
-    write(tmp_path / "empty")
-    assert list(corpus.read_lines(tmp_path / "empty")) == [], "nothing to translate is no error"
 
 
 GOLD = Corpus(["a", "b"], ["A", "B"], None, "gold")

@@ -222,9 +222,9 @@ def test_a_damaged_published_file_is_named(tmp_path):
     path = write_linzen(tmp_path / sentences.LINZEN[1], LINZEN_ROWS)
     whole = path.read_bytes()
     damaged = bytes(255 - byte if place > 60 else byte for place, byte in enumerate(whole))
-    for content in (whole[:-20], damaged, b"plain text", gzip.compress(b"sentence \xff\n")):
+    for content in (whole[:-20], damaged, b"plain text"):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"10K.tsv.gz: not a whole gzip file"):
+        with pytest.raises(UserError, match=r"10K.tsv.gz: (no whole|does not begin as a) gzip file"):
             sentences.load(path, 1, None)
     with pytest.raises(UserError, match=r"away.gz: No such file"):
         sentences.read_linzen(tmp_path / "away.gz")
