@@ -64,7 +64,7 @@ def of_references(system: System, corpus, batch: BatchConfig, shapes: Sequence[S
 
 @functools.cache
 def _summed_nll(model: Model | Translator) -> Callable:
-    loss, arguments = over_positions(LOSSES["nll"]), arguments_from(LossConfig())
+    loss, arguments = over_positions(LOSSES["nll"], bars=True), arguments_from(LossConfig())
 
     def of_logits(logits, others, arguments):
         return loss(logits, None, *others, arguments)

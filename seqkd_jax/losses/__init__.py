@@ -5,6 +5,10 @@ nats. `over_positions` casts to float32, lifts by `vmap`, applies weights and re
 adds both over microbatches and devices and divides once. The settings are traced scalars, so runs that differ in alpha,
 temperature, scale or smoothing share one compiled step.
 
+A model can bar entries of its vocabulary, such as the padding entry of an imported one: their logits are -inf or a huge
+negative number. They can never be produced, so no loss gives them mass: label smoothing and the teacher's distribution
+are over the other entries, as if the vocabulary had no more.
+
 To add a loss: write one function with the signature below and give it one line in LOSSES.
 """
 
@@ -13,10 +17,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Bool, Float, Integer
 
 from seqkd_jax.config import LossConfig
 from seqkd_jax.types import UserError
+
+BARRED = 1e8  # how far below the largest logit an entry can never be produced; no logit that was learned is so low
 
 
 class LossArguments(NamedTuple):
@@ -25,38 +31,48 @@ class LossArguments(NamedTuple):
     alpha: float  # weight of the teacher's term; the gold term has 1 - alpha
     temperature: float  # divides both models' logits in the teacher's term
     scale: float  # factor of the teacher's term in addition to alpha
-    label_smoothing: float  # probability mass spread evenly over the vocabulary in the gold term
+    label_smoothing: float  # probability mass spread evenly over the entries that are not barred, in the gold term
 
 
 class Loss(NamedTuple):
     """One entry of LOSSES."""
 
-    function: Callable  # (student [V], teacher [V] | None, label, LossArguments) -> nats
+    # (student [V], teacher [V] | None, label, LossArguments, allowed [V] | None) -> nats
+    # allowed: which entries are not barred; None: all
+    function: Callable
     needs_teacher: bool
 
 
-def nll(student, teacher, label, arguments: LossArguments):
-    """Cross-entropy with the gold label: (1-e) * -log p(label) + e * mean over V of -log p, in nats.
+def nll(student, teacher, label, arguments: LossArguments, allowed=None):
+    """Cross-entropy with the gold label: (1-e) * -log p(label) + e * mean over entries of -log p, in nats.
 
-    The smoothing mass e is spread over all V entries, the label included, as in Szegedy et al. 2016,
+    The smoothing mass e is spread over all entries that are not barred, the label included, as in Szegedy et al. 2016,
     `optax.smooth_labels` and torch's `label_smoothing`.
     """
-    return _gold(student, label, arguments.label_smoothing)
+    return _gold(student, label, arguments.label_smoothing, allowed)
 
 
-def word_kd(student, teacher, label, arguments: LossArguments):
+def word_kd(student, teacher, label, arguments: LossArguments, allowed=None):
     """Word-level distillation: (1-alpha) * gold term + alpha * scale * cross-entropy(teacher_T, student_T), in nats.
 
     Kim & Rush 2016, section 3.1, who use T = 1 and alpha = 0.5. Both models' logits are divided by T; `scale` is the
     convention for T^2 (see `arguments_from`). The teacher gets no gradient. The cross-entropy differs from the KL
-    divergence by the teacher's entropy, which does not depend on the student.
+    divergence by the teacher's entropy, which does not depend on the student. What the student bars, the teacher does
+    not teach.
     """
-    gold = _gold(student, label, arguments.label_smoothing)
-    return (1.0 - arguments.alpha) * gold + arguments.alpha * _soft(student, teacher, arguments)
+    gold = _gold(student, label, arguments.label_smoothing, allowed)
+    return (1.0 - arguments.alpha) * gold + arguments.alpha * _soft(student, teacher, arguments, allowed)
 
 
-def over_positions(loss: Loss) -> Callable:
-    """Lift a one-position loss over all position axes.
+def barred(logits: Float[Array, "*pos V"]) -> Bool[Array, "*pos V"]:
+    """Which entries can never be produced."""
+    least = jnp.finfo(logits.dtype).min  # masks are made of it; that of float16 is not huge
+    logits = jnp.where(logits <= least, -jnp.inf, logits).astype(jnp.float32)
+    return ~(jnp.max(logits, axis=-1, keepdims=True) - logits < BARRED)
+
+
+def over_positions(loss: Loss, bars: bool = False) -> Callable:
+    """Lift a one-position loss over all position axes. bars: the student may bar entries; otherwise none is looked for.
 
     Returns `(student [*pos,V], teacher [*pos,V] | None, labels [*pos], weights [*pos], arguments) -> (sum, weights)`:
     float32 scalars, the sum in nats. Logits of any float type are cast to float32 first. A position of weight 0 adds
@@ -70,6 +86,7 @@ def over_positions(loss: Loss) -> Callable:
         weights: Float[Array, "*pos"],
         arguments: LossArguments,
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        allowed = ~barred(student) if bars else None
         student = student.astype(jnp.float32)
         if not loss.needs_teacher:
             teacher = None
@@ -77,7 +94,7 @@ def over_positions(loss: Loss) -> Callable:
             raise UserError(f"loss {loss.function.__name__!r} needs the logits of a teacher: name its checkpoint")
         else:
             teacher = jax.lax.stop_gradient(teacher.astype(jnp.float32))
-        axes = (0, 0 if loss.needs_teacher else None, 0, None)
+        axes = (0, 0 if loss.needs_teacher else None, 0, None, 0 if bars else None)
         each = loss.function
         for _ in labels.shape:
             each = jax.vmap(each, in_axes=axes)
@@ -85,7 +102,7 @@ def over_positions(loss: Loss) -> Callable:
         counted = weights != 0
         # Two `where`s: infinite logits at a padded position must not give 0 * inf in the sum or in its gradient.
         student = jnp.where(counted[..., None], student, 0.0)
-        values = jnp.where(counted, each(student, teacher, labels, arguments), 0.0)
+        values = jnp.where(counted, each(student, teacher, labels, arguments, allowed), 0.0)
         return jnp.sum(values * weights), jnp.sum(weights)
 
     return lifted
@@ -109,16 +126,19 @@ def require_loss(name: str, named: str = "loss.name") -> Loss:
     return LOSSES[name]
 
 
-def _gold(student, label, smoothing):
+def _gold(student, label, smoothing, allowed):
     top, log_sum = _normaliser(student)
-    return log_sum + (1.0 - smoothing) * (top - student[label]) + smoothing * jnp.mean(top - student)
+    below = jnp.mean(top - student, where=allowed)
+    return log_sum + (1.0 - smoothing) * (top - student[label]) + smoothing * below
 
 
-def _soft(student, teacher, arguments: LossArguments):
+def _soft(student, teacher, arguments: LossArguments, allowed):
     scaled_student, scaled_teacher = student / arguments.temperature, teacher / arguments.temperature
+    if allowed is not None:
+        scaled_teacher = jnp.where(allowed, scaled_teacher, -jnp.inf)
     top, log_sum = _normaliser(scaled_student)
     q = jnp.exp(scaled_teacher - jnp.max(scaled_teacher))  # not yet normalised
-    return arguments.scale * (log_sum + jnp.sum(q * (top - scaled_student)) / jnp.sum(q))
+    return arguments.scale * (log_sum + jnp.sum(q * (top - scaled_student), where=allowed) / jnp.sum(q))
 
 
 def _normaliser(logits):

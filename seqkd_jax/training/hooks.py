@@ -104,7 +104,7 @@ def _diverge(context: Context, run: RunState, place: int, step: int, reason: str
     """The run without that replica; Diverged if it was the last that still trained and none had stopped early."""
     replica = run.replicas[place]
     seed = f"seed {replica.seed}: " if len(run.replicas) > 1 else ""
-    message = f"{context.name}: {seed}{reason}: lower the learning rate, or clip"
+    message = f"{context.name}: {seed}{reason}: {_advice(context.config, step)}"
     run = run.with_replica(place, replica._replace(diverged=step))
     if not any(replica.active or replica.stopped for replica in run.replicas):
         message = f"{message}; the last good checkpoint, if one was saved, is {context.directory / 'last'}"
@@ -112,6 +112,14 @@ def _diverge(context: Context, run: RunState, place: int, step: int, reason: str
     others = "the others continue" if run.active else "the others had stopped before"
     progress.log(f"{message}; training of this replica stopped, {others}")
     return run
+
+
+def _advice(config: TrainConfig, step: int) -> str:
+    """What to do about a loss or a gradient that is not finite at update `step`."""
+    if step == 1:  # no rate has acted yet
+        return "the weights that it starts from, or the weights of the corpus, are too large"
+    clip = "" if config.optimiser.clip_norm else ", or clip (optimiser.clip_norm)"
+    return f"lower the learning rate{clip}"
 
 
 # ---- between updates

@@ -59,6 +59,7 @@ def fit(
     save: Callable[..., Path],
     params: Any = None,
     teacher: Teacher | None = None,
+    bars: bool = False,
     inputs: Mapping[str, str] = NOTHING,
     described: Mapping[str, Any] | None = None,
     name: str = "train",
@@ -66,10 +67,11 @@ def fit(
     """Train until `config` says stop; called again on the same directory it resumes, or returns at once when done.
 
     validate: params -> {"loss": nats per token, ...}, with "bleu" if config.validate_bleu. save: (directory, params,
-    metadata=, state=), and replicas= if there are several. params: where to start instead of at random. inputs: what
-    decides the run beside `config`, such as its corpus -> a hash of that. described: the content of config.json; None:
-    no such file. Writes last/ (everything needed to resume), best/, step-<n>/ (config.keep of them), epoch-<n>/ and
-    end/ (config.keep_path) and metrics.jsonl. SIGTERM saves and exits with 143.
+    metadata=, state=), and replicas= if there are several. params: where to start instead of at random. bars: the
+    model may bar entries (see losses). inputs: what decides the run beside `config`, such as its corpus -> a hash of
+    that. described: the content of config.json; None: no such file. Writes last/ (everything needed to resume), best/,
+    step-<n>/ (config.keep of them), epoch-<n>/ and end/ (config.keep_path) and metrics.jsonl. SIGTERM saves and exits
+    with 143.
     Diverged: a loss that is not finite, with the step named and the checkpoints left as they are. Of several replicas
     the training of such a one stops (an update that had been started may still be made), the others continue, and it is
     an error once none is left. UserError: a setting out of its range; a directory that holds another run, by its
@@ -79,7 +81,7 @@ def fit(
     if require_loss(config.loss.name).needs_teacher and teacher is None:
         raise UserError(f"loss {config.loss.name!r} needs a teacher: give its checkpoint")
     devices = train_step.devices(config.devices)
-    update = train_step.update_for(model, config, devices, teacher)  # an error must precede what is written
+    update = train_step.update_for(model, config, devices, teacher, bars)  # an error must precede what is written
     total = config.epochs * data.batches_per_epoch
     total = min(total, config.max_steps or total)
     context = Context(config, inputs, directory, name, total, validate, save)

@@ -91,7 +91,9 @@ def _row_keys(settings, step, rows):
     return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
 
 
-def update_for(model: AnyModel, config: TrainConfig, devices: tuple, teacher: Teacher | None = None) -> Callable:
+def update_for(
+    model: AnyModel, config: TrainConfig, devices: tuple, teacher: Teacher | None = None, bars: bool = False
+) -> Callable:
     """The update that a run of this configuration compiles: `make_update` with what follows from it."""
     return make_update(
         model,
@@ -102,6 +104,7 @@ def update_for(model: AnyModel, config: TrainConfig, devices: tuple, teacher: Te
         devices,
         replicas(config, teacher),
         config.loss.teacher_dropout,
+        bars,
     )
 
 
@@ -115,11 +118,12 @@ def make_update(
     devices: tuple,
     replicas: Replicas = SOLO,
     teacher_dropout: bool = False,
+    bars: bool = False,
 ) -> Callable:
     """The compiled update: (state, batch [G,M,B,...], rows [G,M,B], settings, teacher params) -> (state, Metrics).
 
     Only the static part of `rule` matters here (`static_rule`); everything else is in the settings. Replicas share the
-    batch, and a teacher that is the same for all runs once.
+    batch, and a teacher that is the same for all runs once. bars: the model may bar entries (see losses).
     """
     lift, each = _lifted(replicas), 0 if replicas.each_teacher else None
     apply = lift(functools.partial(_apply, rule, average), (0, 0, 0))
@@ -129,7 +133,8 @@ def make_update(
     common_teacher = teacher_model is not None and one_by_one and not (replicas.each_teacher or teacher_dropout)
     own_teacher = teacher_model is not None and not common_teacher
     teacher_head = _as_given if teacher_model is None else teacher_model.head
-    gradient = functools.partial(_gradient, model, LOSSES[loss_name], teacher_head if own_teacher else _as_given)
+    loss = over_positions(LOSSES[loss_name], bars)
+    gradient = functools.partial(_gradient, model, loss, teacher_head if own_teacher else _as_given)
 
     def learn(state, settings, teacher_params, teaching, batch, rows):
         if own_teacher:
@@ -204,7 +209,7 @@ def _gradient(model, loss, teacher_head, state, settings, teacher_params, teachi
         labels, weights, teaching = others
         teacher_params, arguments = constants
         teacher = None if teaching is None else teacher_head(teacher_params, teaching)
-        return over_positions(loss)(logits, teacher, labels, weights, arguments)
+        return loss(logits, teacher, labels, weights, arguments)
 
     def of(params):
         features = model.features(params, batch.inputs, keys)

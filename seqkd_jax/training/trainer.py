@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from seqkd_jax import checkpoint, models
+from seqkd_jax import checkpoint, losses, models
 from seqkd_jax.config import ModelConfig, SearchConfig, TrainConfig
 from seqkd_jax.data import batches, vocabulary
 from seqkd_jax.data.corpus import Corpus
@@ -71,7 +71,7 @@ def train_model(
     valid = valid._replace(weights=np.ones_like(valid.weights))  # a perplexity counts tokens
     plan = batches.make_plan(train, run.config.batch, run.shapes)
     progress.log(f"{name}: {batches.describe(plan)}")
-    teacher = _teacher(run)
+    teacher, start = _teacher(run), _start(run)
 
     def stream(position: batches.Position):
         corpus = train
@@ -82,6 +82,7 @@ def train_model(
     model = models.build(run.model, run.vocabularies.source.size, run.vocabularies.target.size)
     valid_plan = batches.make_plan(valid, run.config.batch, plan.shapes)
     scored = [batch for _, batch in batches.eval_batches(valid, valid_plan)]
+    bars = start is not None and _barred(run, model, start, scored[0].inputs, {"training": train, "validation": valid})
     classifies = not FORMS[valid.form].predicts_eos
 
     def validation(params) -> dict:
@@ -97,8 +98,9 @@ def train_model(
         directory,
         validate=validation,
         save=partial(checkpoint.save, model_config=run.model, vocabularies=run.vocabularies),
-        params=_start(run),
+        params=start,
         teacher=teacher,
+        bars=bars,
         inputs=_inputs(run, train, valid, plan),
         described=run.described,
         name=name,
@@ -148,6 +150,20 @@ def _start(run: Run) -> Any:
     if start.model_config != dataclasses.replace(run.model, dropout=start.model_config.dropout):
         raise UserError(f"{run.start}: cannot start from {start.model_config}; this run trains {run.model}")
     return start.params
+
+
+def _barred(run: Run, model: Any, start: Any, inputs: Any, corpora: Mapping[str, batches.Encoded]) -> bool:
+    """Whether the model bars entries; UserError for a corpus with a label that it bars. inputs: of some batch."""
+    features = jax.eval_shape(model.features, start, inputs, None)
+    found = losses.barred(jax.jit(model.head)(start, np.zeros(features.shape[-1:], features.dtype)))
+    barred = np.flatnonzero(np.asarray(found))
+    for name, corpus in corpora.items():
+        if len(never := np.intersect1d(np.concatenate(corpus.targets), barred)):
+            raise UserError(
+                f"the {name} corpus has entry {never[0]} of the vocabulary, which the model of {run.start} can never "
+                "produce; leave out the pairs that have it"
+            )
+    return bool(len(barred))
 
 
 def _teacher(run: Run) -> train_step.Teacher | None:

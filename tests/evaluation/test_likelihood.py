@@ -46,6 +46,14 @@ def test_perplexity_is_the_token_mean_over_the_corpus(batch):
     assert found.perplexity == pytest.approx(math.exp(-expected / tokens), rel=1e-5)
 
 
+def test_an_entry_that_is_barred_leaves_a_finite_perplexity():
+    """Masked by -inf, of which a smoothing of 0 makes no number."""
+    params = {**PARAMS, "bias": np.where(np.arange(12) == 0, -np.inf, PARAMS["bias"]).astype(np.float32)}
+    found = likelihood.of_references(System(TINY, params, VOCABULARIES), corpus(), BATCH)
+    never = {**PARAMS, "bias": np.where(np.arange(12) == 0, -1e4, PARAMS["bias"]).astype(np.float32)}
+    assert found == likelihood.of_references(System(TINY, never, VOCABULARIES), corpus(), BATCH)
+
+
 @pytest.mark.parametrize("system", [(TINY, PARAMS), (ensemble((TINY, TINY)), (PARAMS, parameters(2, vocabulary=12)))])
 def test_in_blocks_of_positions_it_is_the_same(monkeypatch, system):
     """A batch of 32 labels in blocks of three, the last one filled up; at once there is one block."""

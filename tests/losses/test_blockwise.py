@@ -64,6 +64,25 @@ def test_blocks_are_all_at_once(small_blocks, positions):
     assert_close(value_and_gradient(*given), whole, f"in blocks of {positions}")
 
 
+def test_barred_entries_in_blocks(small_blocks):
+    params, features, (labels, weights) = lines(5, 7)
+    never = jnp.where(jnp.arange(V) == 4, -jnp.inf, 0.0)[None, None]
+
+    def barring(params, features):
+        logits = features @ params["head"].T
+        return logits + (never if logits.ndim == 3 else never[0])
+
+    def of(params, head):
+        bars = over_positions(LOSSES["nll"], bars=True)
+        others = jnp.where(labels == 4, 5, labels), weights
+        return blockwise.summed(head, lambda x, o, c: bars(x, None, *o, c), params, features, others, HARD)[0]
+
+    whole = jax.jit(jax.value_and_grad(lambda params: of(params, barring)))(params)
+    assert np.isfinite(whole[0]) and not whole[1]["head"][4].any() and whole[1]["head"][5].any()
+    small_blocks(4)
+    assert_close(jax.jit(jax.value_and_grad(lambda params: of(params, barring)))(params), whole, "in blocks of 4")
+
+
 def test_without_a_gradient(small_blocks):
     given = lines(3, 5)
     whole = blockwise.summed(head, of_logits, *given, HARD)

@@ -22,14 +22,14 @@ ARGUMENTS = [
 
 
 @cache
-def compiled(name: str):
+def compiled(name: str, bars: bool = False):
     """(sum, weight sum), gradient by the student, gradient by the teacher."""
-    lifted = over_positions(LOSSES[name])
+    lifted = over_positions(LOSSES[name], bars)
     return jax.jit(jax.value_and_grad(lifted, argnums=(0, 1), has_aux=True))
 
 
-def run(name, student, teacher, labels, weights, arguments):
-    (total, weight), (by_student, by_teacher) = compiled(name)(student, teacher, labels, weights, arguments)
+def run(name, student, teacher, labels, weights, arguments, bars=False):
+    (total, weight), (by_student, by_teacher) = compiled(name, bars)(student, teacher, labels, weights, arguments)
     return float(total), float(weight), np.asarray(by_student), np.asarray(by_teacher)
 
 
@@ -65,7 +65,7 @@ def reference(name, student, teacher, labels, weights, arguments):
     """Value and gradient in float64, written out position by position."""
     total, gradient = 0.0, np.zeros(student.shape)
     for place in np.ndindex(labels.shape):
-        gold = np.full(V, arguments.label_smoothing / V)
+        gold = np.full(student.shape[-1], arguments.label_smoothing / student.shape[-1])
         gold[labels[place]] += 1 - arguments.label_smoothing
         logits = student[place].astype(np.float64), teacher[place].astype(np.float64)
         value, slope = REFERENCES[name](*logits, gold, arguments)
@@ -146,14 +146,46 @@ def test_a_certain_teacher_is_the_gold_label():
     np.testing.assert_allclose(soft[2], hard[2], atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("never", [-np.inf, -1e9, "the least of the type"])
+@pytest.mark.parametrize("name", REFERENCES)
+def test_barred_entries_are_as_if_the_vocabulary_had_them_not(name, never, dtype):
+    """The student bars two of nine; the teacher one of these, and one that the student can produce."""
+    random, dtype = np.random.default_rng(3), jnp.dtype(dtype)
+    student, teacher = (random.normal(scale=3, size=(*POSITIONS, V + 2)).astype(dtype) for _ in range(2))
+    least = jnp.finfo(dtype).min if isinstance(never, str) else never
+    with np.errstate(over="ignore"):  # -1e9 in float16 is -inf
+        student[..., [0, 5]] = teacher[..., [5, 8]] = np.asarray(least).astype(dtype)
+    kept = [entry for entry in range(V + 2) if entry not in (0, 5)]
+    _, _, labels, weights = example(3)
+    for arguments in ARGUMENTS:
+        found, _, gradient, _ = run(name, student, teacher, np.int32(kept)[labels], weights, arguments, bars=True)
+        without = [np.maximum(logits[..., kept].astype(np.float64), -1e9) for logits in (student, teacher)]
+        if dtype == jnp.float16:  # its least is a number like others to NumPy
+            without[1][..., -1] = -1e9
+        expected, slope = reference(name, *without, labels, weights, arguments)
+        assert found == pytest.approx(expected, rel=5e-6)
+        np.testing.assert_allclose(gradient[..., kept].astype(float), slope, atol=2e-6 if dtype == "float32" else 2e-2)
+        assert not gradient[..., [0, 5]].any(), "a barred entry must stay as it is"
+
+
 @pytest.mark.parametrize("name", LOSSES)
-def test_weight_zero_counts_nothing_whatever_stands_there(name):
+def test_where_nothing_is_barred_looking_for_it_changes_nothing(name):
+    for arguments in ARGUMENTS:
+        plain, masked = (run(name, *example(3), arguments, bars=bars) for bars in (False, True))
+        assert masked[0] == pytest.approx(plain[0], rel=1e-6)
+        np.testing.assert_allclose(masked[2], plain[2], atol=1e-6)
+
+
+@pytest.mark.parametrize("bars", [False, True])
+@pytest.mark.parametrize("name", LOSSES)
+def test_weight_zero_counts_nothing_whatever_stands_there(name, bars):
     student, teacher, labels, weights = example(7)
-    clean = run(name, student, teacher, labels, weights, ARGUMENTS[1])
+    clean = run(name, student, teacher, labels, weights, ARGUMENTS[1], bars)
     assert (weights == 0).any()
     for rubbish in (np.inf, np.nan, 3e38):
         student[weights == 0] = teacher[weights == 0] = rubbish
-        dirty = run(name, student, teacher, labels, weights, ARGUMENTS[1])
+        dirty = run(name, student, teacher, labels, weights, ARGUMENTS[1], bars)
         assert dirty[:2] == clean[:2], f"{rubbish} under weight 0 changed the sum"
         np.testing.assert_array_equal(dirty[2], clean[2], err_msg=f"{rubbish} under weight 0 reached the gradient")
 

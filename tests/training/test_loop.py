@@ -100,6 +100,20 @@ def test_an_infinite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_p
     assert checkpoint.read_record(tmp_path / "last")["metadata"]["step"] == 3
 
 
+@pytest.mark.parametrize(
+    ("bad", "clip_norm", "advice"),
+    [
+        (1, 1.0, "the weights that it starts from, or the weights of the corpus, are too large;"),  # no rate acted yet
+        (2, 1.0, "lower the learning rate;"),  # it clips already
+        (2, 0.0, r"lower the learning rate, or clip \(optimiser.clip_norm\);"),
+    ],
+)
+def test_the_advice_about_a_loss_that_is_not_finite(tmp_path, bad, clip_norm, advice):
+    config = dataclasses.replace(CONFIG, optimiser=dataclasses.replace(CONFIG.optimiser, clip_norm=clip_norm))
+    with pytest.raises(loop.Diverged, match=advice):
+        fit(tmp_path, config, data=lambda position: stream(position, bad=bad))
+
+
 @pytest.mark.parametrize("patience", [0, 1])
 def test_a_validation_that_is_not_finite_is_no_early_stop(tmp_path, patience):
     """The weights are lost; a run that ended as if all was well would be believed."""

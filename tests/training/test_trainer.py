@@ -146,6 +146,25 @@ def test_a_language_model_learns(tmp_path):
     )
 
 
+def test_a_start_that_bars_an_entry(tmp_path):
+    """As an imported model bars its padding: the loss is a usual one, and a label that is barred is refused."""
+    model = SequenceTransformerConfig(1, 8, 2, 16, reads="every", tied=True, dropout=0.0)
+    loss = LossConfig(label_smoothing=0.1)
+    once = Run(model, WORDS, dataclasses.replace(CONFIG, max_steps=1, log_every=1, loss=loss))
+    start = models.build(model, WORDS.source.size, WORDS.target.size).init(jax.random.key(0))
+    start["params"]["output_bias"] = start["params"]["output_bias"].at[5].set(-1e9)
+    options = {"model_config": model, "vocabularies": WORDS, "metadata": {}}
+    once = once._replace(start=checkpoint.save(tmp_path / "start", start, **options))
+    encoded = batches.sequences([[4, 6, 7], [8, 9]])
+    found = train(once, tmp_path / "tuned", encoded, encoded)
+    first = next(line for line in files.read_jsonl(tmp_path / "tuned" / "metrics.jsonl") if "gradient_norm" in line)
+    assert first["loss"] < 5 and found.replicas[0].history[-1]["loss"] < 5
+    barred = batches.sequences([[4, 5]])
+    for name, corpora in (("training", (barred, encoded)), ("validation", (encoded, barred))):
+        with pytest.raises(UserError, match=f"the {name} corpus has entry 5 .* the model of .*start can never produce"):
+            train(once, tmp_path / name, *corpora)
+
+
 def weights(directory, replica=None):
     return checkpoint.load(directory, replica=replica).params
 
