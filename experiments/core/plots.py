@@ -1,5 +1,6 @@
 """How every plot is drawn and written, as a PNG file: the same results give the same bytes. No window is opened."""
 
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (after the choice of the backend)
+
+from seqkd_jax.utils import files  # noqa: E402
 
 # As many as a study has arms, like the markers.
 COLOURS = (
@@ -44,6 +47,7 @@ def draw_all(plots: Mapping[str, Callable], results: Any, directory: Path | str,
 
 def _save(figure, path: Path) -> None:
     """Write a figure and close it; the file names no version of a program, so that equal figures are equal files."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, bbox_inches="tight", metadata={"Software": None})
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
     pyplot.close(figure)
+    files.write_bytes(path, drawn.getvalue())

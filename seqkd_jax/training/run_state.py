@@ -172,8 +172,7 @@ LOGGED = {"step", "loss", "learning_rate", "gradient_norm"}  # of every line tha
 
 def append_metrics(directory: Path, line: dict) -> None:
     """Add a line to metrics.jsonl."""
-    with open(directory / "metrics.jsonl", "a", encoding="utf-8") as file:
-        file.write(files.json_line(plain(line)))
+    files.append(directory / "metrics.jsonl", files.json_line(plain(line)))
 
 
 def _truncate(directory: Path, step: int) -> None:

@@ -1,10 +1,11 @@
-"""Atomic files and directories, and their hashes. Imports no jax.
+"""Atomic files and directories. Imports no jax.
 
 Everything a stage makes goes through here. A file: temporary name, fsync, rename, fsync of the directory. A directory:
-filled beside its place as `.<name>.new`; an older one steps aside as `.<name>.old` while the new one moves in, and
-whoever reads in between, or after a kill in between, finds the old one (`existing`, `recover`). Every directory ends
-with a SHA256SUMS over its files, which `sha256sum -c` of coreutils reads, and which `verify` checks before its reader
-parses anything.
+filled beside its place; an older one steps aside while the new one moves in, and whoever reads in between, or after a
+kill in between, finds the old one (`existing`, `recover`). Every directory ends with a SHA256SUMS over its files, which
+`verify` checks before its reader parses anything.
+
+  temporary  the names beside a file or directory, and who holds them        sums  SHA256SUMS
 """
 
 import contextlib
@@ -14,32 +15,27 @@ import fnmatch
 import hashlib
 import json
 import os
-import re
-import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import TextIOBase
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from seqkd_jax.types import UserError
-
-SUMS = "SHA256SUMS"  # at the top of every directory that `new_directory` filled
+from seqkd_jax.utils import sums, temporary
+from seqkd_jax.utils.sums import SUMS, is_sums, sha256_file, tree
+from seqkd_jax.utils.sums import verify as verify  # readers have it from here
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
-    """Write a file atomically; missing parent directories are made. UserError for a directory."""
+    """Write a file atomically; missing parent directories are made. A link at `path` is replaced, not followed.
+
+    UserError for a directory.
+    """
     path = Path(path)
-    require_no_directory(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    with open(temporary, "wb") as file:
+    with _replacing(path) as descriptor, open(descriptor, "wb", closefd=False) as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    fsync(path.parent)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -107,17 +103,21 @@ def read_jsonl(path: Path | str) -> list[Any]:
     return values
 
 
+def append(path: Path | str, text: str) -> None:
+    """Add UTF-8 text to a file, which is made if it is missing. UserError for a link, and for what is no file."""
+    with naming(path), open(_open_own(Path(path), os.O_WRONLY | os.O_APPEND), "ab") as file:
+        file.write(text.encode("utf-8"))
+
+
 def remove(path: Path | str) -> None:
-    """Remove a file or a directory, which is gone at once for a reader; nothing there is fine."""
+    """Remove a file, a directory, which is gone at once for a reader, or a link, alone; nothing there is fine."""
     path = Path(path)
-    if not path.is_dir():
+    if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
-    going, aside = _beside(path, "new"), _beside(path, "old")  # names that readers leave out
-    for left in (going, aside):  # the older one would be read in the place of what goes
-        shutil.rmtree(left, ignore_errors=True)
-    os.rename(path, going)
-    shutil.rmtree(going)
+    for old in temporary.aside(path):  # it would be read in the place of what goes
+        temporary.dispose(old, path)
+    temporary.dispose(path, path)
 
 
 def require_no_directory(path: Path) -> None:
@@ -130,25 +130,35 @@ def require_no_directory(path: Path) -> None:
 def new_file(path: Path | str) -> Iterator[TextIOBase]:
     """A stream of UTF-8 text; on a clean exit the file takes its place whole, on an error it is removed.
 
-    A device or a pipe is written to as it is. UserError for a directory.
+    A link stays, and what it leads to is written. A device or a pipe is written to as it is. UserError for a directory.
     """
     path = Path(path)
-    require_no_directory(path)
-    if path.exists() and not path.is_file():
-        with open(path, "w", encoding="utf-8", newline="\n") as stream:
+    with naming(path):
+        require_no_directory(path)
+        leads_to = Path(os.path.realpath(path))
+        special = path.exists() and not path.is_file()
+    if special:
+        with naming(path), open(path, "w", encoding="utf-8", newline="\n") as stream:
             yield stream
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(path, "new")
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+    with (
+        _replacing(leads_to) as descriptor,
+        open(descriptor, "w", encoding="utf-8", newline="\n", closefd=False) as stream,
+    ):
+        yield stream
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[int]:
+    """The descriptor of a file to write; on a clean exit it takes the place of `path`, on an error it is removed."""
+    with naming(path):
+        require_no_directory(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.new_file(path) as (descriptor, written):
+            yield descriptor
+            os.fsync(descriptor)
+            os.replace(written, path)
         fsync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -157,24 +167,46 @@ def new_directory(directory: Path | str, holds: Sequence[str]) -> Iterator[Path]
 
     holds: see `require_replaceable`. SHA256SUMS is added (see `verify`).
     """
-    directory = recover(directory)
-    require_replaceable(directory, holds)
-    temporary, aside = _beside(directory, "new"), _beside(directory, "old")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(temporary, ignore_errors=True)  # what a killed writer left
-    temporary.mkdir()
+    with naming(directory):
+        directory = recover(directory)
+        require_replaceable(directory, holds)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.new_directory(directory) as filled:
+            yield filled
+            sums.write(filled)
+            fsync_tree(filled)
+            require_replaceable(directory, holds)  # it may have been filled meanwhile
+            _take_place(filled, directory)
+
+
+def _take_place(filled: Path, directory: Path) -> None:
+    """Put a complete directory in the place of another, or of nothing. On an error the other is there again."""
+    old = temporary.step_aside(directory) if directory.exists() else None
     try:
-        yield temporary
-        _write_sums(temporary)
-        fsync_tree(temporary)
+        os.rename(filled, directory)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if old:
+            os.rename(old, directory)
         raise
-    if directory.exists():
-        os.rename(directory, aside)
-    os.rename(temporary, directory)
     fsync(directory.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    if old:
+        temporary.dispose(old, directory)
+
+
+@contextlib.contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Have an error of writing name the file that a person knows, where it names a temporary one or none."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (temporary.without(str(error)),)
+        raise
+    except OSError as error:
+        if error.filename is None and error.errno in REMEDIES:
+            error.filename = str(path)
+        elif isinstance(error.filename, str):
+            error.filename = temporary.without(error.filename)
+        raise
 
 
 @contextlib.contextmanager
@@ -195,23 +227,40 @@ def alone(path: Path, busy: Callable[[], None]) -> Iterator[None]:
     busy: called if another process holds it; raises, or returns to wait. Where the file system knows no locks nothing
     is held.
     """
-    with open(path, "w", encoding="utf-8") as file:
+    descriptor = _open_own(path, os.O_RDWR)
+    try:
         try:
-            _lock(file, busy)
+            _lock(descriptor, busy)
         except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+            if error.errno not in temporary.NO_LOCKS:
                 raise
         yield
+    finally:
+        os.close(descriptor)
 
 
-def _lock(file: TextIO, busy: Callable[[], None]) -> None:
+def _lock(descriptor: int, busy: Callable[[], None]) -> None:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return
     except BlockingIOError:
         pass
     busy()
-    fcntl.flock(file, fcntl.LOCK_EX)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _open_own(path: Path, flags: int) -> int:
+    """Open a file of ours to write, made if it is missing, its content kept. UserError for a link, a pipe, a device."""
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise
+        raise UserError(f"{path}: is a link or no file, and would be written to; delete it") from None
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise UserError(f"{path}: is a link or no file, and would be written to; delete it")
 
 
 def require_replaceable(directory: Path | str, holds: Sequence[str]) -> None:
@@ -242,21 +291,38 @@ def require_replaceable(directory: Path | str, holds: Sequence[str]) -> None:
         )
 
 
+REMEDIES = {
+    errno.ENOSPC: "free some space and give the same command again",
+    errno.EDQUOT: "free some space and give the same command again",
+    errno.EFBIG: "raise the limit (`ulimit -f`) and give the same command again",
+    errno.EROFS: "name a place that can be written to",
+    errno.EIO: "",
+}
+
+
 def describe_error(error: OSError) -> str:
-    """One line for an error of the operating system, such as a full disk, which names no file."""
-    return f"{error.filename or 'reading or writing'}: {error.strerror or error}"
+    """One line for an error of the operating system, such as a full disk."""
+    remedy = REMEDIES.get(error.errno or 0, "")
+    return f"{error.filename or 'reading or writing'}: {error.strerror or error}{remedy and f'; {remedy}'}"
 
 
 def drop_output() -> None:
-    """Nobody reads standard output any more: Python must not try to flush it at exit."""
+    """Nobody reads standard output any more, or it is full: Python must not try to flush it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def existing(directory: Path | str) -> Path:
-    """The path to read `directory` from: itself, or the old one that a killed writer moved aside. Changes nothing."""
+    """The path to read `directory` from: itself, or the old one that a killed writer moved aside. Changes nothing.
+
+    Version 0.2.0 moved it to `.NAME.old`. That is read, but never moved or removed: it may be somebody's own copy.
+    """
     directory = Path(directory)
-    aside = _beside(Path(os.path.realpath(directory)), "old")
-    return aside if aside.exists() and not directory.exists() else directory
+    if directory.exists():
+        return directory
+    leads_to = Path(os.path.realpath(directory))
+    before = leads_to.with_name(f".{leads_to.name}.old")
+    places = [*temporary.aside(leads_to), *([before] if before.is_dir() and not before.is_symlink() else [])]
+    return places[0] if places else directory
 
 
 def recover(directory: Path | str) -> Path:
@@ -265,12 +331,11 @@ def recover(directory: Path | str) -> Path:
     Returns where the directory is: a link stays, what it leads to is written.
     """
     directory = Path(os.path.realpath(directory))
-    aside = _beside(directory, "old")
-    if aside.exists():
+    for old in temporary.aside(directory):
         if directory.exists():
-            shutil.rmtree(aside)
+            temporary.dispose(old, directory)
         else:
-            os.rename(aside, directory)
+            os.rename(old, directory)
     return directory
 
 
@@ -284,12 +349,6 @@ def sha256_json(value: Any) -> str:
     return sha256_bytes(json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False).encode("utf-8"))
 
 
-def sha256_file(path: Path | str) -> str:
-    """SHA-256 of a file's bytes, read in pieces."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def sha256_tree(path: Path | str) -> str:
     """SHA-256 of a file, or of the names and contents of all files under a directory.
 
@@ -299,108 +358,6 @@ def sha256_tree(path: Path | str) -> str:
     if path.is_file():
         return sha256_file(path)
     return sha256_json({name: sha256_file(path / name) for name in tree(path) if not is_sums(name)})
-
-
-def is_sums(name: str) -> bool:
-    """Is this relative name that of a SHA256SUMS?"""
-    return name.rpartition("/")[2] == SUMS
-
-
-def verify(directory: Path | str, remedy: str, only: Sequence[str] = ("*",)) -> bool:
-    """UserError, naming the file and the remedy, unless a directory holds just what its SHA256SUMS says.
-
-    remedy: what to do about a damaged directory, such as "train again". only: patterns; other files are not looked at,
-    such as what a reader does not need (`*` also stands for "/"). Each file that is listed must be there with its hash,
-    each that is there must be listed, except hidden ones (".DS_Store", what a killed writer left); none may be a link.
-    Returns False, and checks nothing, for a directory without SHA256SUMS: one of version 0.2.0 or before, or a user's.
-    """
-    directory = Path(directory)
-    if not os.path.lexists(directory / SUMS):
-        return False
-
-    def damaged(name: str, reason: str) -> UserError:
-        return UserError(f"{directory / name}: damaged, {reason}; {remedy}")
-
-    def wanted(name: str) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in only)
-
-    found, links = _entries(directory)
-    for name in sorted(links | {SUMS} - found):
-        if name == SUMS or wanted(name):
-            raise damaged(name, "it is a link or no file (`cp -rL` copies what links lead to)")
-    try:
-        listed = _parse_sums((directory / SUMS).read_bytes())
-    except ValueError as error:
-        raise damaged(SUMS, str(error)) from None
-    except FileNotFoundError:
-        raise damaged(SUMS, "it is missing") from None
-    for name in filter(wanted, sorted(found ^ {*listed, SUMS})):
-        if name in listed:
-            raise damaged(name, f"it is missing, and {SUMS} lists it")
-        if not _hidden(name):
-            raise damaged(name, f"{SUMS} does not list it (if you put it there, move it elsewhere)")
-    for name in filter(wanted, listed):
-        try:
-            same = sha256_file(directory / name) == listed[name]
-        except FileNotFoundError:  # the directory is being replaced or removed
-            raise damaged(name, "it is missing") from None
-        if not same:
-            raise damaged(name, f"it does not have the hash in {SUMS}")
-    return True
-
-
-def _entries(directory: Path) -> tuple[set[str], set[str]]:
-    """The relative names of all files under a directory; and of what is neither a file nor a directory."""
-    found, others = set(), set()
-    for parent, folders, names in os.walk(directory):
-        for entry in (*folders, *names):
-            path = Path(parent, entry)
-            try:
-                mode = path.lstat().st_mode
-            except FileNotFoundError:  # removed since: it is missing if it is listed
-                continue
-            if not stat.S_ISDIR(mode):
-                (found if stat.S_ISREG(mode) else others).add(path.relative_to(directory).as_posix())
-    return found, others
-
-
-def _write_sums(directory: Path) -> None:
-    """Write SHA256SUMS over all files under a directory."""
-    lines = [f"{sha256_file(directory / name)}  {name}\n" for name in tree(directory)]
-    try:
-        data = "".join(lines).encode("utf-8")
-        _parse_sums(data)
-    except ValueError as error:
-        raise UserError(f"{directory}: {error}; choose another name") from None
-    (directory / SUMS).write_bytes(data)
-
-
-def _parse_sums(data: bytes) -> dict[str, str]:
-    """Relative name -> SHA-256. ValueError unless it is just what `_write_sums` writes, safe names included."""
-    listed: dict[str, str] = {}
-    *lines, rest = data.decode("utf-8").split("\n")
-    if not lines:
-        raise ValueError("it has no line")
-    for number, line in enumerate(lines, start=1):
-        match = re.fullmatch("([0-9a-f]{64})  (.+)", line)
-        if not match:
-            raise ValueError(f"line {number} is not a SHA-256, two spaces and a name")
-        digest, name = match.groups()
-        if re.search(r"[\x00-\x1f\x7f\\]", name) or {"", ".", ".."} & set(name.split("/")):
-            raise ValueError(f"line {number} has a name that no file here may have: {name!r}")
-        if listed and name <= next(reversed(listed)):
-            raise ValueError(f"line {number} is not in its place: names are sorted, each is there once")
-        listed[name] = digest
-    if rest:
-        raise ValueError("its last line has no end")
-    return listed
-
-
-def tree(directory: Path | str) -> list[str]:
-    """Relative names ("/" between parts) of all files under a directory, sorted; unfinished ones are left out."""
-    directory = Path(directory)
-    names = [file.relative_to(directory) for file in directory.rglob("*") if file.is_file()]
-    return sorted(name.as_posix() for name in names if not any(_unfinished(part) for part in name.parts))
 
 
 def fsync(path: Path | str) -> None:
@@ -418,15 +375,3 @@ def fsync_tree(directory: Path | str) -> None:
         for name in names:
             fsync(os.path.join(parent, name))
         fsync(parent)
-
-
-def _beside(directory: Path, suffix: str) -> Path:
-    return directory.with_name(f".{directory.name}.{suffix}")
-
-
-def _hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
-
-
-def _unfinished(name: str) -> bool:
-    return name.startswith(".") and name.endswith((".new", ".old", ".lock"))

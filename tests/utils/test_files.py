@@ -11,6 +11,7 @@ from seqkd_jax.utils import files
 
 MARK = "mark.json"
 HOLDS = (MARK, "*.txt")
+OLD = ".a.0123456789abcdef.old"  # where `a` steps aside
 
 
 def made(directory, text="new"):
@@ -83,7 +84,7 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
         made(tmp_path / "link", text)
         assert (tmp_path / "link").is_symlink() and (tmp_path / "disk" / "a" / MARK).read_text() == text
     assert everything(tmp_path / "disk") == ["a", f"a/{MARK}"]
-    (tmp_path / "disk" / "a").rename(tmp_path / "disk" / ".a.old")
+    (tmp_path / "disk" / "a").rename(tmp_path / "disk" / OLD)
     assert (files.existing(tmp_path / "link") / MARK).read_text() == "second"
     made(tmp_path / "link", "third")
     assert everything(tmp_path / "disk") == ["a", f"a/{MARK}"]
@@ -107,7 +108,7 @@ def test_a_failed_writer_leaves_what_was_there(tmp_path):
 @pytest.mark.parametrize("moved", [True, False])
 def test_a_killed_writer_is_cleared_up_after(tmp_path, moved):
     """Killed with the old directory aside: before the new one was in its place, or after."""
-    made(tmp_path / "a", "old").rename(tmp_path / ".a.old")
+    made(tmp_path / "a", "old").rename(tmp_path / OLD)
     if moved:
         made(tmp_path / "b", "new").rename(tmp_path / "a")
     wanted = "new" if moved else "old"
@@ -216,16 +217,19 @@ def test_what_is_removed_is_gone(tmp_path):
 
 def test_what_is_removed_does_not_come_back(tmp_path):
     """A writer was killed before it had cleared the directory that it had replaced."""
-    for name in ("folder", ".folder.old"):
+    for name in ("a", OLD):
         files.write_text(tmp_path / name / "file", name)
-    files.remove(tmp_path / "folder")
-    assert not files.existing(tmp_path / "folder").exists(), "a reader would find the one before"
+    files.remove(tmp_path / "a")
+    assert not files.existing(tmp_path / "a").exists(), "a reader would find the one before"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_the_system_refuses_is_one_line():
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    assert files.describe_error(full) == "reading or writing: No space left on device"
+    with pytest.raises(OSError) as raised, files.naming("out/best"):
+        raise full
+    told = "out/best: No space left on device; free some space and give the same command again"
+    assert files.describe_error(raised.value) == told
     missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "x")
     assert files.describe_error(missing) == "x: No such file or directory"
 

@@ -1,0 +1,147 @@
+"""What stands beside a file or directory while it is replaced: names, who holds them, and what killed writers left.
+
+`.NAME.<16 hexadecimal digits>.new` is being written or removed, `.old` stepped aside for a new one. The digits are
+random and a name is made exclusively, so that no link and no file of somebody else is written to. A writer locks what
+it makes; the lock goes with its process, so what has such a name and no lock is a killed writer's. Imports no jax.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EBADF)  # EBADF: of a directory, on NFS
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[tuple[int, Path]]:
+    """An open descriptor and its path, beside `path`; removed on exit unless it was renamed.
+
+    It has the permissions of the file at `path`, else those that `open` gives.
+    """
+    clear(path)
+    descriptor, temporary = _held(path, _create_file)
+    try:
+        with contextlib.suppress(OSError):  # nothing is there, or the file system has no permissions
+            os.fchmod(descriptor, stat.S_IMODE(os.stat(path).st_mode))
+        yield descriptor, temporary
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """A new directory beside `path`, as open to others as one that is there; removed on exit unless it was renamed."""
+    clear(path)
+    descriptor, temporary = _held(path, _create_directory)
+    try:
+        with contextlib.suppress(OSError):
+            os.fchmod(descriptor, stat.S_IMODE(os.stat(path).st_mode) | stat.S_IRWXU)
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
+
+
+def clear(path: Path) -> None:
+    """Remove what killed writers of `path` left unfinished. What a living one holds stays, and what is not ours."""
+    for left in _beside(path, "new"):
+        with contextlib.suppress(OSError):  # no right to, or another process was faster
+            descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _delete(left)
+            finally:
+                os.close(descriptor)
+
+
+def step_aside(path: Path) -> Path:
+    """Move a directory away, to where `aside` finds it; returns its new path."""
+    old = _name(path, "old")
+    os.rename(path, old)
+    return old
+
+
+def aside(path: Path) -> list[Path]:
+    """The directories that stepped aside for `path` and were not removed, the last first. Links do not count."""
+    found = [old for old in _beside(path, "old") if old.is_dir()]
+    return sorted(found, key=lambda old: old.stat().st_mtime_ns, reverse=True)
+
+
+def dispose(path: Path, of: Path) -> None:
+    """Remove a directory, which is gone at once for a reader. of: what it is, or stepped aside for."""
+    going = _name(of, "new")
+    os.rename(path, going)
+    shutil.rmtree(going, ignore_errors=True)
+
+
+def without(text: str) -> str:
+    """A path, or a text with paths, with the names of what temporary ones are to become in their places."""
+    return re.sub(r"(^|[/\s'])\.([^/]+?)\.[0-9a-f]{16}\.(?:new|old)\b", r"\1\2", text)
+
+
+def _held(path: Path, create: Callable[[Path], int]) -> tuple[int, Path]:
+    """A new entry beside `path`, and a descriptor that locks it."""
+    while True:
+        temporary = _name(path, "new")
+        descriptor = create(temporary)
+        try:
+            _wait_for_lock(descriptor)
+            if os.path.samestat(os.fstat(descriptor), os.lstat(temporary)):
+                return descriptor, temporary
+        except FileNotFoundError:  # `clear` of another process came before the lock
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _wait_for_lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+
+
+def _create_file(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+
+def _create_directory(path: Path) -> int:
+    while True:
+        os.mkdir(path)
+        with contextlib.suppress(FileNotFoundError):  # as above
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _name(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.{suffix}")
+
+
+def _beside(path: Path, suffix: str) -> list[Path]:
+    """What has such a name, but for links."""
+    form = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.{suffix}")
+    try:
+        with os.scandir(path.parent) as entries:
+            return [
+                path.with_name(entry.name) for entry in entries if form.fullmatch(entry.name) and not entry.is_symlink()
+            ]
+    except OSError:  # there is no such directory, or it cannot be listed
+        return []
