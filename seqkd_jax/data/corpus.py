@@ -2,8 +2,8 @@
 
 A path may be a directory with train/valid/test.<language> files (or .tsv, .jsonl, .parquet), one TSV, JSONL or Parquet
 file, or a data set on the Hugging Face hub; or be `toy`, the toy language. Two files can be named instead of a path.
-Every format (readers.py) becomes a `datasets.Dataset`, and its columns become a `Corpus`. No pair is dropped here:
-pairs that cannot be trained on are dropped, and counted, once their ids are known (batches.encode_corpus).
+Every format (readers.py) becomes a table, and that a `Corpus`. No pair is dropped here: pairs that cannot be trained on
+are dropped, and counted, once their ids are known (batches.encode_corpus).
 """
 
 import hashlib
@@ -46,6 +46,7 @@ class Corpus(NamedTuple):
     weights: list[float] | None = None  # of each pair in the loss; None: all 1
     name: str = "corpus"  # for messages
     languages: tuple[str, str] | None = None  # of the sources and the targets, where they are known
+    form: str = ""  # of the file that it was read from, for messages
 
 
 def load_split(config: CorpusConfig, split: Split) -> Corpus:
@@ -62,7 +63,7 @@ def load_split(config: CorpusConfig, split: Split) -> Corpus:
     if config.source_file:
         name = f"{config.source_file} and {config.target_file}"
         _only_train(name, split)
-        return _corpus(readers.parallel(Path(config.source_file), Path(config.target_file), config), config, name)
+        return _corpus(readers.parallel(Path(config.source_file), Path(config.target_file)), config, name)
     if path.is_dir():
         return _corpus(readers.directory(path, split, config), config, f"{path}, split {split}")
     if path.is_file():
@@ -84,9 +85,10 @@ def toy_pairs(count: int, split: Split, seed: int = 0) -> Corpus:
 
 
 def describe(corpus: Corpus) -> str:
-    """One line: the name, how many pairs, the languages."""
+    """One line: the name, the form of the file, how many pairs, the languages."""
+    form = f" ({corpus.form})" if corpus.form else ""
     languages = f", {' to '.join(corpus.languages)}" if corpus.languages else ""
-    return f"{corpus.name}: {len(corpus.sources):,} pairs{languages}"
+    return f"{corpus.name}{form}: {len(corpus.sources):,} pairs{languages}"
 
 
 def require_pairs(corpus: Corpus) -> None:
@@ -147,26 +149,20 @@ def mix(parts: Sequence[tuple[Corpus, float]]) -> Corpus:
     return Corpus(sources, targets, None if set(weights) <= {1.0} else weights, name, parts[0][0].languages)
 
 
-def _corpus(dataset: readers.Dataset, config: CorpusConfig, name: str) -> Corpus:
-    """The columns of the two languages, or those keys of `translation`, checked to be text."""
-    if "translation" in dataset.column_names:
-        dataset = dataset.flatten()  # to translation.<language>
-    columns = {column.removeprefix("translation."): column for column in dataset.column_names}
-    readers.require_columns(columns, config, name)
+def _corpus(table: readers.Table, config: CorpusConfig, name: str) -> Corpus:
+    """A table as a corpus: cells that are checked to be text and numbers."""
     sides = []
-    for language in (config.source, config.target):
-        cells = dataset[columns[language]][:]
+    for language, cells in zip((config.source, config.target), table[:2], strict=True):
         wrong = next((row for row, cell in enumerate(cells) if not isinstance(cell, str)), None)
         if wrong is not None:
             raise UserError(f"{name}, row {wrong + 1}: {language!r} is {str(cells[wrong])[:40]}, expected text")
         sides.append([_one_line(cell) for cell in cells])
     if not sides[0]:
         raise UserError(f"{name}: no usable pair, it has no rows")
-    weights = None
-    if readers.WEIGHT in columns:
-        cells = dataset[columns[readers.WEIGHT]][:]
-        weights = [readers.number(cell, f"{name}, row {row}") for row, cell in enumerate(cells, 1)]
-    return Corpus(sides[0], sides[1], weights, name, (config.source, config.target))
+    weights = table.weights
+    if weights is not None:
+        weights = [readers.number(cell, f"{name}, row {row}") for row, cell in enumerate(weights, 1)]
+    return Corpus(sides[0], sides[1], weights, name, (config.source, config.target), table.form)
 
 
 def _one_line(text: str) -> str:

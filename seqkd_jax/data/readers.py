@@ -1,4 +1,4 @@
-"""Readers of text, TSV, JSONL, Parquet and the Hugging Face hub: each returns a `datasets.Dataset`.
+"""Readers of text, TSV, JSONL, Parquet and the Hugging Face hub: each returns a `Table`.
 
 Text, TSV and JSONL, compressed or not (`text`), are parsed here instead of by `datasets`: an error then names file and
 line, and only a line feed ends a line. `datasets` reads Parquet files and the hub.
@@ -11,12 +11,13 @@ import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from seqkd_jax.config import CorpusConfig
 from seqkd_jax.data import text
 from seqkd_jax.data.text import read_lines
 from seqkd_jax.types import UserError
+from seqkd_jax.utils import progress
 
 Dataset = Any  # a datasets.Dataset; importing it takes a second, so it is imported where it is used
 Split = Literal["train", "valid", "test"]
@@ -24,15 +25,31 @@ SPLITS = {"train": ("train",), "valid": ("valid", "validation", "dev", "val"), "
 SUFFIXES = (".tsv", ".jsonl", ".parquet")
 TOY = "toy"  # the path of the toy language, unless there is a file or directory of this name
 WEIGHT = "weight"  # a column of this name is the pair's weight in the loss
+ROLES = (("source", "src"), ("target", "tgt", "trg"))  # other names of the two sides' columns
+NAMES = "ar arabic, bg bulgarian, bn bengali, ca catalan, cs czech, da danish, de german, el greek, en english, "
+NAMES += "es spanish, et estonian, fa persian, fi finnish, fr french, ga irish, he hebrew, hi hindi, hr croatian, "
+NAMES += "hu hungarian, id indonesian, is icelandic, it italian, ja japanese, ko korean, lt lithuanian, lv latvian, "
+NAMES += "nl dutch, no norwegian, pl polish, pt portuguese, ro romanian, ru russian, sk slovak, sl slovenian, "
+NAMES += "sr serbian, sv swedish, sw swahili, ta tamil, th thai, tr turkish, uk ukrainian, ur urdu, vi vietnamese, "
+LANGUAGES = dict(pair.split() for pair in f"{NAMES}zh chinese".split(", "))  # by which a column may be called, too
 
 
-def directory(path: Path, split: Split, config: CorpusConfig) -> Dataset:
+class Table(NamedTuple):
+    """What a file holds; a cell is not checked yet."""
+
+    sources: list
+    targets: list
+    weights: list | None
+    form: str  # of the file, for messages: how it was understood
+
+
+def directory(path: Path, split: Split, config: CorpusConfig) -> Table:
     """A split in a directory: <split>.<language> files, a TSV, JSONL or Parquet file, or Parquet shards."""
     for name in SPLITS[split]:
         sides = [path / f"{name}.{language}" for language in (config.source, config.target)]
         source, target = map(text.find, sides)
         if source and target:
-            return parallel(source, target, config)
+            return parallel(source, target)
         if source or target:
             absent = sides[0] if source is None else sides[1]
             raise UserError(
@@ -41,10 +58,11 @@ def directory(path: Path, split: Split, config: CorpusConfig) -> Dataset:
             )
         for suffix in SUFFIXES:
             if found := text.find(path / f"{name}{suffix}"):
-                return file(found, config)
+                table = file(found, config)
+                return table._replace(form=f"{found.name}, {table.form}")
         shards = sorted([*path.glob(f"{name}-*.parquet"), *path.glob(f"data/{name}-*.parquet")])
         if shards:
-            return _parquet(_complete(shards))
+            return _parquet(_complete(shards), config)
     found = ", ".join(sorted(entry.name for entry in path.iterdir())[:12]) or "nothing"
     wanted = f"{split}.{config.source} and {split}.{config.target}, or {' or '.join(split + end for end in SUFFIXES)}"
     hidden = "; the toy language is hidden by this directory, work in another one for it" * (config.path == TOY)
@@ -62,10 +80,10 @@ def _complete(shards: list[Path]) -> list[Path]:
     return shards
 
 
-def file(path: Path, config: CorpusConfig) -> Dataset:
+def file(path: Path, config: CorpusConfig) -> Table:
     """One file with both sides; its suffix names the format, and a second one a compression."""
     if path.suffix == ".parquet":
-        return _parquet([path])
+        return _parquet([path], config)
     if text.uncompressed(path).suffix == ".jsonl":
         return _jsonl(path, config)
     if text.uncompressed(path).suffix == ".tsv":
@@ -75,7 +93,7 @@ def file(path: Path, config: CorpusConfig) -> Dataset:
     )
 
 
-def parallel(source: Path, target: Path, config: CorpusConfig) -> Dataset:
+def parallel(source: Path, target: Path) -> Table:
     """Two plain text files, parallel line by line."""
     sources, targets = _text(source), _text(target)
     if len(sources) != len(targets):
@@ -84,10 +102,10 @@ def parallel(source: Path, target: Path, config: CorpusConfig) -> Dataset:
             f"{shorter} has {short:,} lines but {longer} has {long:,}: line {short + 1} of {longer.name} has no "
             "counterpart; the two files must be parallel line by line"
         )
-    return _dataset({config.source: sources, config.target: targets})
+    return Table(sources, targets, None, f"text files {source.name} and {target.name}")
 
 
-def hub(config: CorpusConfig, split: Split) -> Dataset:
+def hub(config: CorpusConfig, split: Split) -> Table:
     """A split of a data set on the hub; `datasets` downloads it once and keeps it in its cache."""
     name, path = config.path, Path(config.path)
     local = path.is_absolute() or name[0] in ".~" or len(path.parts) > 2 or path.suffix in SUFFIXES
@@ -97,18 +115,27 @@ def hub(config: CorpusConfig, split: Split) -> Dataset:
         splits = load(name, config.hub_config or None)
     for candidate in SPLITS[split]:
         if candidate in splits:
-            return splits[candidate]
+            return _table(splits[candidate], config, f"{name}, split {split}", "data set of the hub")
     raise UserError(f"{name}: no split {split!r}; it has {', '.join(splits)}")
 
 
-def require_columns(names: Collection[str], config: CorpusConfig, where: str) -> None:
-    """UserError, listing the existing columns, unless both languages are among them."""
-    for language in (config.source, config.target):
-        if language not in names:
-            found = ", ".join(names)[:200] or "none"
-            raise UserError(
-                f"{where}: no column {language!r}, found: {found}; name them with --corpus.source and --corpus.target"
-            )
+def columns_of(names: Collection[str], config: CorpusConfig, where: str) -> tuple[str, str]:
+    """The names of the columns of source and target. UserError, listing the existing columns, without both of them."""
+    found = []
+    for language, others in zip((config.source, config.target), _other_names(config), strict=True):
+        meant = [language] if language in names else [name for name in names if name.strip().lower() in others]
+        if len(meant) != 1:
+            there = ", ".join(meant or names)[:200] or "none"
+            problem = f"columns {there} may all be {language!r}" if meant else f"no column {language!r}, found: {there}"
+            raise UserError(f"{where}: {problem}; name them with --corpus.source and --corpus.target")
+        found += meant
+    return found[0], found[1]
+
+
+def _other_names(config: CorpusConfig) -> list[tuple[str, ...]]:
+    """Under which the columns of source and target are found, too, in small letters: the language's, the side's."""
+    codes = config.source.lower(), config.target.lower()
+    return [(code, LANGUAGES.get(code, code), *roles) for code, roles in zip(codes, ROLES, strict=True)]
 
 
 def number(value: Any, where: str) -> float:
@@ -119,24 +146,24 @@ def number(value: Any, where: str) -> float:
     raise UserError(f"{where}: {WEIGHT} is {str(value)[:40]!r}, expected a number from 0 up")
 
 
-def _tsv(path: Path, config: CorpusConfig) -> Dataset:
+def _tsv(path: Path, config: CorpusConfig) -> Table:
     """Two columns, source and target; or any number under a header that names them. Quotes are ordinary text."""
     lines = _text(path)
     names = lines[0].split("\t")
-    header = bool({config.source, config.target} & set(names))
+    header = _is_header(names, config, path)
     if not header and len(names) != 2:
         raise UserError(
             f"{path}, line 1: {len(names)} column(s) ({', '.join(names)[:80]}); expected two, or a first line that "
             f"names {config.source!r} and {config.target!r}"
         )
-    names = names if header else [config.source, config.target]
-    require_columns(names, config, f"{path}, line 1")
-    for name in (config.source, config.target, WEIGHT):
+    languages = columns_of(names, config, f"{path}, line 1") if header else (config.source, config.target)
+    names = names if header else list(languages)
+    for name in (*languages, WEIGHT):
         if names.count(name) > 1:
             raise UserError(
                 f"{path}, line 1: {names.count(name)} columns are named {name!r}; column names must be unique"
             )
-    columns: dict[str, list] = {name: [] for name in names if name in (config.source, config.target, WEIGHT)}
+    columns: dict[str, list] = {name: [] for name in names if name in (*languages, WEIGHT)}
     for line_number, line in enumerate(lines[header:], 1 + header):
         cells, where = line.split("\t"), f"{path}, line {line_number}"
         if len(cells) != len(names):
@@ -144,53 +171,82 @@ def _tsv(path: Path, config: CorpusConfig) -> Dataset:
         for name, cell in zip(names, cells, strict=True):
             if name in columns:
                 columns[name].append(number(cell, where) if name == WEIGHT else cell)
-    return _dataset(columns)
+    form = f"TSV with a header: {', '.join(languages)}" if header else "TSV without a header"
+    return Table(columns[languages[0]], columns[languages[1]], columns.get(WEIGHT), form)
 
 
-def _jsonl(path: Path, config: CorpusConfig) -> Dataset:
+def _is_header(names: list[str], config: CorpusConfig, path: Path) -> bool:
+    """Whether the first line of a TSV names its columns: one of them as the configuration does, or both otherwise."""
+    if {config.source, config.target} & set(names):
+        return True
+    small = [name.strip().lower() for name in names]
+    if all(set(others) & set(small) for others in _other_names(config)):
+        return True
+    known = {*LANGUAGES, *LANGUAGES.values(), *ROLES[0], *ROLES[1]}
+    if len(small) == 2 and set(small) <= known:
+        progress.log(
+            f"{path}, line 1: {' and '.join(names)} are read as a pair; if they are names of columns, give them with "
+            "--corpus.source and --corpus.target"
+        )
+    return False
+
+
+def _jsonl(path: Path, config: CorpusConfig) -> Table:
     """One object a line, with the languages as keys or under `translation`. Blank lines hold nothing, but count."""
-    languages = config.source, config.target
-    columns: dict[str, list] = {config.source: [], config.target: [], WEIGHT: []}
+    sides, weights = ([], []), []
+    keys = wanted = config.source, config.target
     for line_number, line in enumerate(_text(path), 1):
         if not line.strip():
             continue
         where = f"{path}, line {line_number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: not JSON: {error.msg}, column {error.colno}") from None
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
-            raise UserError(f"{where}: not JSON that can be read: {error}") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{where}: not a JSON object with {languages[0]!r} and {languages[1]!r}")
+        row = _object(line, where)
         pair = row["translation"] if isinstance(row.get("translation"), dict) else row
-        require_columns(pair, config, where)
-        for language in languages:
-            if not isinstance(pair[language], str):
-                raise UserError(f"{where}: {language!r} is {json.dumps(pair[language])[:40]}, expected a string")
-            if any("\ud800" <= character <= "\udfff" for character in pair[language]):
-                raise UserError(f"{where}: {language!r} holds half a character (a lone surrogate, \\ud800 to \\udfff)")
-            columns[language].append(pair[language])
+        keys = wanted if all(key in pair for key in wanted) else columns_of(pair, config, where)
+        for cells, key in zip(sides, keys, strict=True):
+            if not isinstance(pair[key], str):
+                raise UserError(f"{where}: {key!r} is {json.dumps(pair[key])[:40]}, expected a string")
+            if any("\ud800" <= character <= "\udfff" for character in pair[key]):
+                raise UserError(f"{where}: {key!r} holds half a character (a lone surrogate, \\ud800 to \\udfff)")
+            cells.append(pair[key])
         if WEIGHT in row:
-            columns[WEIGHT].append(number(row[WEIGHT], where))
-        if len(columns[WEIGHT]) not in (0, len(columns[config.source])):
+            weights.append(number(row[WEIGHT], where))
+        if len(weights) not in (0, len(sides[0])):
             raise UserError(f"{where}: {WEIGHT!r} must be on every line or on none")
-    return _dataset({name: cells for name, cells in columns.items() if name != WEIGHT or cells})
+    return Table(*sides, weights or None, f"JSONL with keys {', '.join(keys)}")
 
 
-def _parquet(paths: list[Path]) -> Dataset:
+def _object(line: str, where: str) -> dict:
+    """The JSON object in a line. UserError for anything else."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON: {error.msg}, column {error.colno}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+        raise UserError(f"{where}: not JSON that can be read: {error}") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: not a JSON object with the two languages as keys")
+    return row
+
+
+def _parquet(paths: list[Path], config: CorpusConfig) -> Table:
     """Parquet files in the given order, read without a cache: an edited file is read as it is now."""
     for path in paths:
         _require_content(path)
     with tempfile.TemporaryDirectory() as cache, _load_dataset(f"{paths[0]}: not Parquet") as load:
         files = [str(path) for path in paths]
-        return load("parquet", data_files=files, split="train", cache_dir=cache, keep_in_memory=True)
+        dataset = load("parquet", data_files=files, split="train", cache_dir=cache, keep_in_memory=True)
+    return _table(dataset, config, str(paths[0]), "Parquet")
 
 
-def _dataset(columns: dict[str, list]) -> Dataset:
-    from datasets import Dataset
-
-    return Dataset.from_dict(columns)
+def _table(dataset: Dataset, config: CorpusConfig, where: str, form: str) -> Table:
+    """The columns of the two languages, or those keys of `translation`."""
+    if "translation" in dataset.column_names:
+        dataset = dataset.flatten()  # to translation.<language>
+    columns = {column.removeprefix("translation."): column for column in dataset.column_names}
+    languages = columns_of(columns, config, where)
+    source, target = (dataset[columns[language]][:] for language in languages)
+    weights = dataset[columns[WEIGHT]][:] if WEIGHT in columns else None
+    return Table(source, target, weights, f"{form} with columns {', '.join(languages)}")
 
 
 @contextlib.contextmanager

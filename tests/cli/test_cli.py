@@ -61,10 +61,11 @@ def test_the_first_line_of_a_run_says_what_it_reads(data, teacher, tmp_path, cap
     """Which corpus, how many pairs, which languages: of every command that reads one."""
     best, pairs, out = ["--checkpoint", teacher / "best"], ["--corpus.path", data], ["--out", tmp_path / "o"]
     run = ["--out", teacher, *WORD_VOCABULARY, "--vocab.size", 9, *SMALL_MODEL, *SMALL_RUN, "--keep", 2]
-    whole = f"corpus {data}, split train: 60 pairs, en to de"
+    said = "corpus {0}, split {1} (text files {1}.en and {1}.de): {2} pairs, en to de"
+    whole, test = said.format(data, "train", 60), said.format(data, "test", 8)
     for command, said in (
         (["train", *pairs, *run], whole),
-        (["evaluate", *best, *pairs, *SEARCH, "--repetitions", 0], f"corpus {data}, split test: 8 pairs, en to de"),
+        (["evaluate", *best, *pairs, *SEARCH, "--repetitions", 0], test),
         (["distill", *best, *pairs, *SEARCH, *out], whole),
         (["vocab", *pairs, *out, "--size", 60], whole),
     ):

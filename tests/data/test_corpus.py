@@ -130,6 +130,67 @@ def test_two_named_files_and_windows_line_ends(tmp_path):
         corpus.load_split(replace(config, path=str(tmp_path)), "train")
 
 
+HEADERS = [
+    "en\tde",
+    "de\ten",
+    "source\ttarget",
+    "tgt\tsrc",
+    "EN\tDE",
+    "German\tEnglish",
+    "id\tTarget\tSource",
+    "en\ttrg",
+]
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_columns_are_found_by_the_names_of_languages_or_sides(header, tmp_path, capfd):
+    """In a TSV's header, which is no pair, as keys of JSONL and in Parquet; the form found is told."""
+    names = header.split("\t")
+    first = {"en", "source", "src", "english"}
+    cells = ["a" if name.lower() in first else "7" if name == "id" else "b" for name in names]
+    write(tmp_path / "a.tsv", header, "\t".join(cells))
+    write(tmp_path / "a.jsonl", json.dumps(dict(zip(names, cells, strict=True))))
+    parquet(tmp_path / "a.parquet", {name: [cell] for name, cell in zip(names, cells, strict=True)})
+    capfd.readouterr()
+    pair = [name for name in names if name.lower() in first] + [
+        name for name in names if name.lower() not in {"id", *first}
+    ]
+    said = {"tsv": "TSV with a header: ", "jsonl": "JSONL with keys ", "parquet": "Parquet with columns "}
+    for suffix, form in said.items():
+        found = corpus.load_split(replace(CONFIG, path=str(tmp_path / f"a.{suffix}")), "train")
+        assert found[:2] == (["a"], ["b"]), suffix
+        assert corpus.describe(found) == f"{tmp_path}/a.{suffix} ({form}{', '.join(pair)}): 1 pairs, en to de"
+    assert not capfd.readouterr().err
+
+
+def test_a_first_pair_is_no_header(tmp_path, capfd):
+    """Also where it could be one: that is told, with the remedy."""
+    for first, told in (
+        ("source\tQuelle", ""),
+        ("English\tEnglisch", ""),
+        ("no\tja", "line 1: no and ja are read as a pair"),
+    ):
+        path = write(tmp_path / "a.tsv", first, "c\td")
+        found = corpus.load_split(replace(CONFIG, path=str(path)), "train")
+        assert found[:2] == ([first.split("\t")[0], "c"], [first.split("\t")[1], "d"])
+        assert corpus.describe(found) == f"{path} (TSV without a header): 2 pairs, en to de"
+        said = capfd.readouterr().err
+        assert told in said and said.count("\n") == bool(told)
+    path = write(tmp_path / "a.tsv", "source\tsrc\ttarget", "a\tb\tc")
+    with pytest.raises(UserError, match="a.tsv, line 1: columns source, src may all be 'en'; name them with --corpus"):
+        corpus.load_split(replace(CONFIG, path=str(path)), "train")
+
+
+def test_the_form_of_a_split_in_a_directory(tmp_path):
+    parallel(tmp_path)
+    tsv_path = write(tmp_path / "valid.tsv", "a\tb")
+    described = [
+        corpus.describe(corpus.load_split(replace(CONFIG, path=str(tmp_path)), split)) for split in ("train", "valid")
+    ]
+    assert described[0] == f"{tmp_path}, split train (text files train.en and train.de): 6 pairs, en to de"
+    assert described[1] == f"{tmp_path}, split valid ({tsv_path.name}, TSV without a header): 1 pairs, en to de"
+
+
 @pytest.mark.parametrize("name", ["valid", "validation", "dev", "val"])
 def test_names_of_the_validation_split(tmp_path, name):
     parallel(tmp_path, name)
