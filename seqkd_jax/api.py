@@ -36,7 +36,7 @@ from seqkd_jax.evaluation.evaluation import Evaluation
 from seqkd_jax.training.loop import Summary
 from seqkd_jax.training.trainer import Run, train_translator
 from seqkd_jax.types import EOS, Batch, Hypotheses, Model, System, Translator, UserError
-from seqkd_jax.utils import files, progress, settings
+from seqkd_jax.utils import files, program_cache, progress, settings
 
 __all__ = [
     "Batch",
@@ -157,6 +157,7 @@ class LoadedTranslator(NamedTuple):
             raise UserError(f"n_best is {n_best}: it must be 1 or more, or None for all")
         decoding = Decoding(_with_beam(search, beam), decoder, batch_tokens=batch_tokens, chunk=read_ahead)
         decoding.validate(lambda name: "read_ahead" if name == "chunk" else name)
+        program_cache.keep()
         translations = translate_lines(
             self.checkpoint.system,
             _lines("lines", lines),
@@ -185,6 +186,7 @@ class LoadedTranslator(NamedTuple):
         """
         if len(_lines("sources", sources)) != len(_lines("targets", targets)):
             raise UserError(f"{len(sources):,} sources for {len(targets):,} targets: give one target for each source")
+        program_cache.keep()
         translator, params, vocabularies = self.checkpoint.system
         source_ids = ([*vocabularies.source.encode(line), EOS] for line in sources)
         pairs = zip(source_ids, map(vocabularies.target.encode, targets), strict=True)
@@ -262,6 +264,7 @@ def train(
         raise UserError(f"teachers is {teachers!r}: it must be one or each")
     if not teacher_cache_gib >= 0:
         raise UserError(f"teacher_cache_gib is {teacher_cache_gib}: it must be a number from 0")
+    program_cache.keep()
     if vocabularies is None:
         shared = teacher or start
         vocabularies = load_vocabulary(shared) if shared else learn_vocabulary(corpus)
@@ -356,6 +359,7 @@ def distill(
         given["checkpoint"] = [teacher.checkpoint.name]
         read = distilling_inputs(teacher, sources, references)
         described = run_config.describe("distill", settings.to_json(given), read)
+    program_cache.keep()
     lists = distillation.n_best(
         absolute.with_name(f"{absolute.name}.n-best"),
         teacher.checkpoint,
@@ -431,6 +435,7 @@ def evaluate(
         raise UserError(f"repetitions is {repetitions}: it must be a whole number from 0")
     for other in _lines("compare", compare):
         _require_comparable(other, corpus, loaded)
+    program_cache.keep()
     found = evaluation.evaluate(
         loaded.system,
         corpus,

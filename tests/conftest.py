@@ -9,6 +9,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # of one run, for all of its 
     os.environ["JAX_COMPILATION_CACHE_DIR"] = programs.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+os.environ["SEQKD_COMPILED_PROGRAMS"] = "none"  # nothing is written into the cache of the user
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
 
 import beartype  # noqa: E402  (jax comes after the environment)

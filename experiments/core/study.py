@@ -32,7 +32,7 @@ from experiments.core import claims, dry_run, report, stages
 from experiments.core.tables import Section
 from seqkd_jax.cli.main import errors_in_one_line
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, programs, progress
+from seqkd_jax.utils import files, program_cache, programs, progress
 from seqkd_jax.utils.exits import exit_status
 
 
@@ -129,6 +129,7 @@ def _run(study: Study, options: Options, name: str, scale: Any) -> int:
         return 0
     _check_data(scale, options.data)
     programs.count()
+    program_cache.keep()
     started, before = time.monotonic(), len(programs.built())
     base = options.out or Path("runs") / study.name
     out = base / name if options.out is None or len(study.scales(options)) > 1 else base

@@ -19,7 +19,7 @@ import tyro
 from seqkd_jax import __version__
 from seqkd_jax.cli import checks, commands, options
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import exits, files, programs, progress, settings
+from seqkd_jax.utils import exits, files, program_cache, programs, progress, settings
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "train": (options.Train, commands.train),
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "seqkd") -> None
         with _broken_pipe_exits(), errors_in_one_line(program):
             command = _parse(given, program)
         programs.count()
+        program_cache.keep()
         _run(command)
         if programs.built():
             progress.log(programs.summary(programs.built()))

@@ -44,8 +44,8 @@ def evaluate(
 
     Results, each with _beam1 and _beamK: bleu (bleu_low, bleu_high: 95%), chrf, length_ratio, unfinished,
     mode_probability, source_words_per_second (median of `repetitions` passes over `timed_sentences` lines, None: all),
-    compile_seconds; once: perplexity, mode_probability (of the greedy output), signature. batch, shapes: of the batches
-    for perplexity, as in training.
+    compile_seconds (of loading, where the programs had been kept); once: perplexity, mode_probability (of the greedy
+    output), signature. batch, shapes: of the batches for perplexity, as in training.
     """
     vocabularies = system.vocabularies
     references = metric_references(vocabularies, corpus.targets)

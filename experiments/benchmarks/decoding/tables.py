@@ -79,7 +79,10 @@ def _starts(model: Mapping) -> Table:
     for case, system, found in rows(model):
         cells = model["load_seconds"][system], found["first_seconds"], found["compile_seconds"]
         warm = found["seconds"]["median"]
-        lines.append([system, str(case["beam"]), str(case["rows"]), *(f"{cell:.2f}" for cell in (*cells, warm))])
+        load, first, compiling, later = (f"{cell:.2f}" for cell in (*cells, warm))
+        if "loaded_programs" in found:
+            compiling = f"{compiling} ({found['loaded_programs']} of {found['compilations']} programs were loaded)"
+        lines.append([system, str(case["beam"]), str(case["rows"]), load, first, compiling, later])
     return Table(["seconds", "beam", "rows", "load", "first pass", "of it compiling", "a later pass"], lines)
 
 

@@ -56,7 +56,7 @@ class Worker(NamedTuple):
 
     prepare: Callable[[Sentences, int, SearchConfig], list[Job]]  # as System's; a job's inputs are its number
     run: Callable[[Job], list[list[int]]]
-    compiled: Callable[[], tuple[int, float]]  # programs compiled so far, and seconds
+    built: Callable[[], list[programs.Program]]  # programs so far, compiled or loaded
     memory: Callable[[], dict]  # {"resident": its peak since the last call, "device"}: bytes, None: not told
     close: Callable[[], None]
     before: int | None  # bytes resident before the model was loaded: interpreter and libraries
@@ -93,7 +93,7 @@ def start(name: str, model: Checkpoint, scratch: Path) -> Worker | None:
     if isinstance(told, Missing):
         close()
         raise told
-    return Worker(*(partial(ask, call) for call in ("prepare", "run", "compiled", "memory")), close, told)
+    return Worker(*(partial(ask, call) for call in ("prepare", "run", "built", "memory")), close, told)
 
 
 def peak_memory(name: str, model: Checkpoint, scratch: Path, sentences: Sentences, rows: int, rules) -> dict:
@@ -137,7 +137,7 @@ def _serve(connection, name: str, directory: Path, scratch: Path) -> None:
     calls = {
         "prepare": prepare,
         "run": lambda job: [list(map(int, ids)) for ids in system.run(jobs[job.inputs])],
-        "compiled": lambda: (len(programs.built()), sum(program.seconds for program in programs.built())),
+        "built": programs.built,
         "memory": lambda: {"resident": _highest(), "device": _device_peak(SYSTEMS[name].peer)},
     }
     connection.send(before)
