@@ -18,6 +18,7 @@ from seqkd_jax.config import (
     FilterConfig,
     LossConfig,
     LSTMConfig,
+    MetricConfig,
     ModelConfig,
     OptimiserConfig,
     SearchConfig,
@@ -31,7 +32,7 @@ from seqkd_jax.data.vocabulary import Vocabularies
 from seqkd_jax.decoding import Decoding, Hypothesis, Translation, force_score, translate_lines
 from seqkd_jax.decoding.search import greedy_rules, named_rules
 from seqkd_jax.distillation.mbr import by_expected_utility
-from seqkd_jax.evaluation import evaluation, metrics
+from seqkd_jax.evaluation import evaluation, metrics, tokenization
 from seqkd_jax.evaluation.evaluation import Evaluation
 from seqkd_jax.training.loop import Summary
 from seqkd_jax.training.trainer import Run, train_translator
@@ -53,6 +54,7 @@ __all__ = [
     "LSTMConfig",
     "LoadedTranslator",
     "LossConfig",
+    "MetricConfig",
     "Model",
     "OptimiserConfig",
     "SearchConfig",
@@ -95,6 +97,7 @@ class LoadedTranslator(NamedTuple):
         prefixes: Iterable[str] | None = None,
         mbr: Literal["none", "chrf", "bleu"] = "none",
         mbr_weights: Literal["uniform", "probability"] = "uniform",
+        metric: MetricConfig = MetricConfig(),
         replace_unknown: bool = False,
         dictionary: Mapping[str, str] | None = None,
         batch_tokens: int = 1024,
@@ -115,6 +118,7 @@ class LoadedTranslator(NamedTuple):
                 prefixes=prefixes,
                 mbr=mbr,
                 mbr_weights=mbr_weights,
+                metric=metric,
                 replace_unknown=replace_unknown,
                 dictionary=dictionary,
                 batch_tokens=batch_tokens,
@@ -132,6 +136,7 @@ class LoadedTranslator(NamedTuple):
         prefixes: Iterable[str] | None = None,
         mbr: Literal["none", "chrf", "bleu"] = "none",
         mbr_weights: Literal["uniform", "probability"] = "uniform",
+        metric: MetricConfig = MetricConfig(),
         replace_unknown: bool = False,
         dictionary: Mapping[str, str] | None = None,
         batch_tokens: int = 1024,
@@ -143,12 +148,13 @@ class LoadedTranslator(NamedTuple):
         beam: hypotheses kept for each line, instead of search.beam. search: the rules, see `named_rules` for those of
         other toolkits. decoder: engine, beam (the same search, slower), greedy, or sample. n_best: hypotheses returned
         for each line; None: all. prefixes: for each line a text that its translation begins with. mbr: order the
-        hypotheses by expected similarity (minimum Bayes risk), their weights by mbr_weights. replace_unknown: each
-        <unk> becomes the source word that it attends to most, or that word's entry in dictionary. batch_tokens: source
-        positions decoded at once. read_ahead: lines read before the first is translated. progress: called with the
-        number of lines that were done.
-        UserError: an invalid rule, a line of more than 4,096 tokens, no prefix for a line, or no attention to replace
-        <unk> with.
+        hypotheses by expected similarity (minimum Bayes risk), their weights by mbr_weights. metric: the tokenizer of
+        mbr's BLEU; auto: that of the training, or by the script of the hypotheses. replace_unknown: each <unk> becomes
+        the source word that it attends to most, or that word's entry in dictionary. batch_tokens: source positions
+        decoded at once. read_ahead: lines read before the first is translated. progress: called with the number of
+        lines that were done.
+        UserError: an invalid rule, a line of more than 4,096 tokens, no prefix for a line, no attention to replace
+        <unk> with, or a tokenizer that is not there.
 
             for translation in kd.load("student/best").stream(open("input.en")):
                 print(translation.text)
@@ -157,6 +163,11 @@ class LoadedTranslator(NamedTuple):
             raise UserError(f"n_best is {n_best}: it must be 1 or more, or None for all")
         decoding = Decoding(_with_beam(search, beam), decoder, batch_tokens=batch_tokens, chunk=read_ahead)
         decoding.validate(lambda name: "read_ahead" if name == "chunk" else name)
+        metric.validate(lambda name: f"metric.{name}")
+        tokenize = tokenization.AUTO
+        if mbr == "bleu":
+            stored, vocabularies = self.checkpoint.metric.tokenize, self.checkpoint.vocabularies
+            tokenize = tokenization.known(metric.tokenize, vocabularies, stored)
         program_cache.keep()
         translations = translate_lines(
             self.checkpoint.system,
@@ -170,7 +181,6 @@ class LoadedTranslator(NamedTuple):
         )
         if mbr == "none":
             return translations
-        tokenize = self.checkpoint.vocabularies.metric_tokenizer
         ranked = by_expected_utility(translations, mbr, mbr_weights, tokenize)
         return (one._replace(hypotheses=one.hypotheses[:n_best]) for one in ranked)
 
@@ -330,6 +340,7 @@ def distill(
     beam: int | None = None,
     search: SearchConfig = SearchConfig(),
     filters: FilterConfig = FilterConfig(),
+    metric: MetricConfig = MetricConfig(),
     shard_lines: int = 1000,
     batch_tokens: int = 1024,
     described: Mapping[str, Any] | None = None,
@@ -340,7 +351,7 @@ def distill(
     one for each source, for a selection that needs them and for BLEU on the card. languages: suffixes of the files.
     selection: best (Seq-KD), or the hypothesis nearest to the reference by kim_rush (Seq-Inter), sacrebleu or chrf.
     beam, search, batch_tokens: as in LoadedTranslator.stream. filters: if any is set, `filtered/` holds what passes.
-    described: as in `train`.
+    metric: the tokenizer of the selection and of the card's BLEU. described: as in `train`.
     UserError: an unknown selection, references missing or of another number, no sources, an `out` with other files.
 
         corpus = kd.load_split(kd.CorpusConfig("data"), "train")
@@ -353,9 +364,12 @@ def distill(
     require_pairs(_source_lines(_lines("sources", sources), references))
     filters.validate()
     _require_line_by_line(sources, languages)
+    tokenize = tokenization.AUTO
+    if references is not None:
+        tokenize = _tokenizer(metric, teacher.checkpoint, references, languages[1])
     if described is None:
         sizes = {"shard_lines": shard_lines, "batch_tokens": batch_tokens}
-        given = {"out": out, "selection": selection, "search": search, "filters": filters, **sizes}
+        given = {"out": out, "selection": selection, "search": search, "filters": filters, "metric": metric, **sizes}
         given["checkpoint"] = [teacher.checkpoint.name]
         read = distilling_inputs(teacher, sources, references)
         described = run_config.describe("distill", settings.to_json(given), read)
@@ -375,6 +389,7 @@ def distill(
         references,
         selection,
         languages=languages,
+        tokenize=tokenize,
         filters=filters if filtered else None,
         described=described,
     )
@@ -411,15 +426,17 @@ def evaluate(
     beam: int | None = None,
     search: SearchConfig = SearchConfig(),
     compare: Sequence[Path | str] = (),
+    metric: MetricConfig = MetricConfig(),
     repetitions: int = 3,
     batch_tokens: int = 1024,
 ) -> Evaluation:
     """BLEU and chrF (0 to 100) at beam 1 and the given beam, perplexity, p(t = mode) and speed (source words/s).
 
     compare: other systems, each a checkpoint or a file with one translation a line; results["compared"] has the paired
-    bootstrap of each against this one. repetitions: passes that are timed, the median counts; 0: no speed. beam,
-    search, batch_tokens: as in LoadedTranslator.stream. Returns `results` (JSON values), `outputs` and `references`.
-    UserError: no sentences, a system with another number of lines or another tokenizer.
+    bootstrap of each against this one. metric: the tokenizer of BLEU. repetitions: passes that are timed, the median
+    counts; 0: no speed. beam, search, batch_tokens: as in LoadedTranslator.stream. Returns `results` (JSON values),
+    `outputs` and `references`.
+    UserError: no sentences, a system with another number of lines or another tokenizer, a tokenizer that is not there.
 
         test = kd.load_split(kd.CorpusConfig("data"), "test")
         found = kd.evaluate(kd.load("student/best"), test, beam=5, compare=["baseline/best"])
@@ -433,6 +450,7 @@ def evaluate(
     decoding.validate()
     if not repetitions >= 0:
         raise UserError(f"repetitions is {repetitions}: it must be a whole number from 0")
+    tokenize = _tokenizer(metric, loaded, corpus.targets, corpus.languages and corpus.languages[1])
     for other in _lines("compare", compare):
         _require_comparable(other, corpus, loaded)
     program_cache.keep()
@@ -441,6 +459,7 @@ def evaluate(
         corpus,
         decoding,
         batch=BatchConfig(),
+        tokenize=tokenize,
         repetitions=repetitions,
         timed_sentences=None if repetitions else 0,
     )
@@ -452,10 +471,10 @@ def evaluate(
     }
     if compare:
         others = {
-            name: _outputs_of(other, decoding, corpus, loaded)
+            name: _outputs_of(other, decoding, corpus, loaded, tokenize)
             for name, other in zip(_distinct(map(str, compare)), compare, strict=True)
         }
-        own, tokenize = found.outputs[f"beam{search.beam}"], loaded.vocabularies.metric_tokenizer
+        own = found.outputs[f"beam{search.beam}"]
         results["compared"] = metrics.paired_bootstrap(own, others, found.references, tokenize)
     return found._replace(results=results)
 
@@ -476,6 +495,15 @@ def _lines(name: str, given: T) -> T:
     return given
 
 
+def _tokenizer(
+    metric: MetricConfig, loaded: Checkpoint[Translator] | Ensemble, references: Sequence[str], language: str | None
+) -> str:
+    """The tokenizer that BLEU applies to references of a language and to translations by a checkpoint."""
+    metric.validate(lambda name: f"metric.{name}")
+    stored, vocabularies = loaded.metric.tokenize, loaded.vocabularies
+    return tokenization.resolve(metric.tokenize, vocabularies, references, stored=stored, language=language)
+
+
 def _with_beam(search: SearchConfig, beam: int | None) -> SearchConfig:
     return search if beam is None else replace(search, beam=beam)
 
@@ -493,11 +521,11 @@ def _require_comparable(other: Path | str, corpus: Corpus, loaded: Checkpoint[Tr
 
 
 def _outputs_of(
-    other: Path | str, decoding: Decoding, corpus: Corpus, loaded: Checkpoint[Translator] | Ensemble
+    other: Path | str, decoding: Decoding, corpus: Corpus, loaded: Checkpoint[Translator] | Ensemble, tokenize: str
 ) -> list[str]:
     """Translations of the corpus by another system: the lines of a file, or made by a checkpoint as `evaluate` does."""
     if Path(other).is_file():
-        return metrics.metric_references(loaded.vocabularies, read_lines(other))
+        return metrics.metric_references(loaded.vocabularies, read_lines(other), tokenize)
     search = decoding.search if decoding.search.beam > 1 else greedy_rules(decoding.search)
     with progress.counter(len(corpus.sources), f"translate with {other}", "sentences") as advance:
         translations = load(other).stream(
@@ -506,7 +534,6 @@ def _outputs_of(
         return [translation.text for translation in translations]
 
 
-def _word_splitter(vocabularies: Vocabularies) -> tuple[str, str]:
-    """What decides which words BLEU counts in a system's text."""
-    tokenizer = vocabularies.metric_tokenizer
-    return tokenizer, vocabularies.config.tokenizer if tokenizer == "none" else ""
+def _word_splitter(vocabularies: Vocabularies) -> str:
+    """What decides which words a system's text consists of: "" where it is not of words."""
+    return vocabularies.config.tokenizer if vocabularies.tokenised else ""

@@ -403,6 +403,19 @@ class OptimiserConfig(Settings):
             raise UserError(f"{named('weight_decay')} is 0.0: adamw needs it, such as 0.01; without it use adam")
 
 
+# Names of sacrebleu's tokenizers, and the choice of one.
+Tokenize = Literal["auto", "none", "13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "spm", "flores101", "flores200"]
+
+
+@dataclass(frozen=True)
+class MetricConfig(Settings):
+    """How BLEU splits text into words. A checkpoint keeps the tokenizer that it was trained with."""
+
+    tokenize: Tokenize = "auto"
+    """sacrebleu's tokenizer. auto: none for word vocabularies, else that of the checkpoint's training, else by the
+    target language and its script: zh, ja-mecab and ko-mecab if installed, char where no spaces separate words, 13a."""
+
+
 @dataclass(frozen=True)
 class TrainConfig(Settings):
     """How to train; the model, the corpus and the vocabulary are set beside it."""
@@ -410,6 +423,7 @@ class TrainConfig(Settings):
     loss: LossConfig = LossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     batch: BatchConfig = BatchConfig()
+    metric: MetricConfig = MetricConfig()
     epochs: Positive = 10
     """Passes over the training corpus, at most."""
     max_steps: Count = 0
@@ -517,6 +531,7 @@ class FilterConfig(Settings):
     deduplicate: bool = False
     """Drop all but the first of equal pairs."""
     max_length_ratio: Annotated[float, Range(1, 1e9, or_zero=True)] = 0.0
-    """Drop pairs of which one side has more than this many times the words of the other; 0: off."""
+    """Drop pairs of which one side has more than this many times the words of the other; 0: off. In scripts without
+    spaces each character is a word, and a pair is measured by the median of such pairs."""
     drop_worst: Rate = 0.0
     """Drop this share of the pairs, those with the lowest log-probability per token; 0: off."""

@@ -9,7 +9,7 @@ import pytest
 
 from seqkd_jax import api, checkpoint, distillation
 from seqkd_jax.cli import commands, inputs, options
-from seqkd_jax.config import FilterConfig
+from seqkd_jax.config import CorpusConfig, FilterConfig
 from seqkd_jax.data.corpus import read_lines
 from seqkd_jax.decoding import Hypothesis, Translation, write_jsonl, write_text
 from seqkd_jax.distillation import NBest, nbest
@@ -48,7 +48,8 @@ def evaluated(directory, monkeypatch):
     monkeypatch.setattr(api, "evaluate", lambda *_, **__: SimpleNamespace(results={}, outputs=outputs))
     monkeypatch.setattr(inputs, "load_pairs", lambda *_: None)
     monkeypatch.setattr(inputs, "describe", lambda *_: {})
-    commands.evaluate(options.Evaluate(checkpoint=(directory,), out=directory / "results"))
+    pairs = options.Pairs(CorpusConfig("toy"))
+    commands.evaluate(options.Evaluate(checkpoint=(directory,), pairs=pairs, out=directory / "results"))
     return [directory / "results" / f"{name}.txt" for name in outputs]
 
 
@@ -63,7 +64,7 @@ def lists(directory):
 def distilled(directory, monkeypatch):
     """`seqkd distill`, and what its filters leave."""
     monkeypatch.setattr(checkpoint, "versions", dict)
-    vocabularies = SimpleNamespace(metric_tokenizer="13a", tokenised=False, fingerprint="")
+    vocabularies = SimpleNamespace(fingerprint="")
     given = lists(directory)._replace(shards=[TEXTS])
     nbest._write_shard(given, 0, iter(hypotheses()))
     named = {"languages": ("en", "ja"), "filters": FilterConfig(drop_unfinished=True)}

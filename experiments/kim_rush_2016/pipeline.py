@@ -22,7 +22,7 @@ from seqkd_jax.config import CorpusConfig, SearchConfig, TrainConfig
 from seqkd_jax.data import batches, corpus, toy, vocabulary
 from seqkd_jax.decoding import Decoding
 from seqkd_jax.distillation import nbest
-from seqkd_jax.evaluation import evaluation, metrics
+from seqkd_jax.evaluation import evaluation, metrics, tokenization
 from seqkd_jax.losses import LOSSES
 from seqkd_jax.training.trainer import Run, train_translator
 from seqkd_jax.utils import files, progress
@@ -127,10 +127,22 @@ def distilled(workspace: Workspace, search: SearchConfig, share: float, selectio
         vocabularies = vocabulary.load(learned_vocabulary(workspace))
         languages = workspace.scale.languages
         distillation.write_corpus(
-            directory / "corpus", lists, vocabularies, gold.targets, selection, languages=languages
+            directory / "corpus",
+            lists,
+            vocabularies,
+            gold.targets,
+            selection,
+            languages=languages,
+            tokenize=tokenizer(workspace),
         )
 
     return workspace.stage(name, {"selection": selection}, {"lists": candidates, "data": given}, make) / "corpus"
+
+
+def tokenizer(workspace: Workspace) -> str:
+    """That of BLEU, by the vocabulary and the target language."""
+    vocabularies = vocabulary.load(learned_vocabulary(workspace))
+    return tokenization.resolve(tokenization.AUTO, vocabularies, (), language=workspace.scale.languages[1])
 
 
 def seq_kd(workspace: Workspace) -> Path:
@@ -201,6 +213,7 @@ def measured(workspace: Workspace, row: Row) -> Path:
             read(workspace, given, "test"),
             decoding(scale, scale.evaluation),
             batch=scale.batch,
+            tokenize=tokenizer(workspace),
             shapes=shapes(workspace),
             repetitions=scale.timed_repetitions,
             timed_sentences=scale.timed_sentences,
@@ -241,7 +254,7 @@ def significance(workspace: Workspace, evaluated: Mapping[Row, Path]) -> Path:
 
     def make(directory: Path) -> None:
         outputs = {key: files.read_json(path / "outputs.json") for key, path in given.items()}
-        tokenize = vocabulary.load(learned_vocabulary(workspace)).metric_tokenizer
+        tokenize = tokenizer(workspace)
         comparisons: dict = {row.key: {} for row in evaluated}
         for reference in [row for row in evaluated if row.arm.name in {against(arm) for arm in ARMS}]:
             of_teacher = reference.arm.name == TEACHER

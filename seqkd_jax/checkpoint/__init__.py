@@ -26,7 +26,7 @@ import numpy as np
 from seqkd_jax import models
 from seqkd_jax.checkpoint import arrays
 from seqkd_jax.checkpoint.record import FORMAT, RECORD, config_from_json, config_to_json, read_record, versions
-from seqkd_jax.config import ModelConfig
+from seqkd_jax.config import MetricConfig, ModelConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.types import Model, System, Translator, UserError
 from seqkd_jax.utils import files, settings
@@ -45,6 +45,7 @@ __all__ = [
     "load_state",
     "load_translator",
     "load_translators",
+    "metric_of",
     "param_shapes",
     "read_record",
     "save",
@@ -74,6 +75,11 @@ class Checkpoint(Generic[M]):
     def name(self) -> str:
         """The directory as it was given."""
         return str(self.directory)
+
+    @property
+    def metric(self) -> MetricConfig:
+        """The metric of the run that saved it, `auto` where it says nothing (before 0.3.0, or imported)."""
+        return metric_of(self.metadata, self.directory)
 
     @property
     def config_json(self) -> dict:
@@ -110,6 +116,12 @@ class Ensemble(NamedTuple):
     def replica(self) -> None:
         """No member is one of several seeds in a directory."""
         return None
+
+    @property
+    def metric(self) -> MetricConfig:
+        """That of its members, `auto` if they differ."""
+        found = {member.metric for member in self.members}
+        return found.pop() if len(found) == 1 else MetricConfig()
 
     @property
     def config_json(self) -> dict:
@@ -321,7 +333,13 @@ def load_state(directory: Path | str, like: Any) -> Any:
 
 
 # The entries of metadata that identify the run of a checkpoint. An average of checkpoints keeps them.
-OF_RUN = ("inputs", "config", "replica")
+OF_RUN = ("inputs", "config", "replica", "metric")
+
+
+def metric_of(metadata: dict, directory: Path | str) -> MetricConfig:
+    """The metric in the metadata of a checkpoint, `auto` if there is none. UserError if that is no metric's."""
+    where = f"{directory}: metadata.metric"
+    return settings.from_json(MetricConfig, metadata.get("metric", {}), lambda name: f"{where}.{name}")
 
 
 def inputs_of(metadata: dict) -> dict[str, str]:

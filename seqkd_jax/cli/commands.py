@@ -85,6 +85,7 @@ def translate(command: Translate) -> None:
             prefixes=read_lines(command.prefix_file) if command.prefix_file else None,
             mbr=command.mbr,
             mbr_weights=command.mbr_weights,
+            metric=command.metric,
             replace_unknown=command.replace_unknown,
             dictionary=dictionary,
             batch_tokens=1 if read_ahead == 1 else command.batch_tokens,  # a single sentence needs a single row
@@ -131,6 +132,7 @@ def distill(command: Distill) -> None:
         selection=command.selection,
         search=command.search,
         filters=command.filters,
+        metric=command.metric,
         shard_lines=command.shard_lines,
         batch_tokens=command.batch_tokens,
         described=inputs.describe("distill", command, read),
@@ -155,6 +157,7 @@ def evaluate(command: Evaluate) -> None:
         corpus,
         search=command.search,
         compare=command.compare,
+        metric=command.metric,
         repetitions=command.repetitions,
         batch_tokens=command.batch_tokens,
     )

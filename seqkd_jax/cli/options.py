@@ -18,6 +18,7 @@ from seqkd_jax.config import (
     Layers,
     Length,
     LSTMConfig,
+    MetricConfig,
     Positive,
     SearchConfig,
     Tokens,
@@ -112,6 +113,8 @@ class Translate(Repeatable):
     """Minimum Bayes risk: choose the hypothesis that is most similar to the others, by chrF or BLEU."""
     mbr_weights: Literal["uniform", "probability"] = "uniform"
     """Weights of the other hypotheses: equal, for samples, or their probabilities, for a beam."""
+    metric: MetricConfig = MetricConfig()
+    """For --mbr bleu: how BLEU splits text into words."""
     replace_unknown: bool = False
     """Replace each <unk> by the source word that it attends to most (word vocabularies)."""
     dictionary: Path | None = None
@@ -159,6 +162,8 @@ class Distill(Repeatable):
     """Source positions in a batch, padding included."""
     filters: FilterConfig = FilterConfig()
     """If any filter is set, filtered/ holds the pairs that pass."""
+    metric: MetricConfig = MetricConfig()
+    """How BLEU splits text into words, for the selection and the card."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +185,8 @@ class Evaluate(Repeatable):
     rules: Rules = None
     """Search rules of another toolkit; rules that are given as options override them."""
     search: Annotated[SearchConfig, Flat] = SearchConfig()
+    metric: MetricConfig = MetricConfig()
+    """How BLEU splits text into words."""
     repetitions: Annotated[int, Range(0, 1000)] = 3
     """Timed passes, of which the median counts; 0: speed is not measured."""
     batch_tokens: Tokens = 1024

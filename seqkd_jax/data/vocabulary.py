@@ -42,7 +42,11 @@ class Vocabularies(NamedTuple):
     joint: bool
     config: VocabularyConfig
     fingerprint: str  # SHA-256 over both
-    metric_tokenizer: str  # what sacrebleu must apply: "13a", or "none" because the text is tokens already
+
+    @property
+    def tokenised(self) -> bool:
+        """The text that it reads and writes is tokens with spaces between: that of a vocabulary of words."""
+        return self.config.kind == "words"
 
 
 def learn(sources: Iterable[str], targets: Iterable[str], config: VocabularyConfig) -> Vocabularies:
@@ -149,8 +153,7 @@ def require_same(expected: str, vocabularies: Vocabularies, where: Path | str) -
 
 def _together(source: Vocabulary, target: Vocabulary, config: VocabularyConfig) -> Vocabularies:
     fingerprint = files.sha256_json([source.fingerprint, target.fingerprint])
-    tokenizer = "none" if config.kind == "words" else "13a"
-    return Vocabularies(source, target, source.name == target.name, config, fingerprint, tokenizer)
+    return Vocabularies(source, target, source.name == target.name, config, fingerprint)
 
 
 def _from_bytes(name: str, data: bytes, config: VocabularyConfig, entries: tuple, directory: Path) -> Vocabulary:

@@ -1,5 +1,6 @@
 """A distilled corpus on disk: the original source lines, the chosen targets, and a card that describes both."""
 
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 from seqkd_jax import checkpoint
 from seqkd_jax.config import FilterConfig
+from seqkd_jax.data import scripts
 from seqkd_jax.distillation.nbest import Candidate, NBest, read_n_best
 from seqkd_jax.distillation.selection import SELECTIONS, Choice, choose
 from seqkd_jax.evaluation import metrics
@@ -17,6 +19,7 @@ from seqkd_jax.utils import files, progress, settings
 
 CARD = "card.json"
 FORMAT = 1  # of it
+ENOUGH = 10  # pairs whose median says what is usual; fewer do if they are half of a corpus
 HOLDS = (CARD, settings.CONFIG_FILE, "README.md", "scores.tsv", "train.*", "filtered")
 
 
@@ -28,6 +31,7 @@ def write_corpus(
     selection: str,
     *,
     languages: tuple[str, str],
+    tokenize: str = "auto",
     filters: FilterConfig | None = None,
     described: Mapping[str, Any] | None = None,
 ) -> dict:
@@ -36,13 +40,13 @@ def write_corpus(
     train.<source> and train.<target> have the original's lines in the original's order, empty ones too; scores.tsv
     says what was chosen; card.json and README.md what was done. With filters, filtered/ holds the pairs that pass and
     lines.txt their line numbers (from 1). references: one for each line, or None for source-only text.
-    described: the content of config.json (see run_config); None: no such file.
+    tokenize: the metric's; it plays no part without references. described: the content of config.json (see run_config);
+    None: no such file.
     """
     sources = [line for shard in found.shards for line in shard]
     if references is not None and len(references) != len(sources):
         raise UserError(f"{len(references)} references for {len(sources)} source lines: each line needs one")
-    tokenize = vocabularies.metric_tokenizer
-    wanted = None if references is None else metrics.metric_references(vocabularies, references)
+    wanted = None if references is None else metrics.metric_references(vocabularies, references, tokenize)
     lists = progress.track(read_n_best(found), len(sources), f"choose ({selection})", "sentences")
     choices = [
         choose(list_, selection, reference, tokenize)
@@ -86,7 +90,7 @@ def _statistics(sources: Sequence[str], choices: Sequence[Choice], references: l
         raise UserError("nothing to distil: every source line is blank")
     chosen = [choices[index] for index in present]
     texts, first = [choice.candidate.text for choice in chosen], [choice.first.text for choice in chosen]
-    source_words, words = (sum(len(line.split()) for line in lines) for lines in (sources, texts))
+    source_words, words = (sum(map(scripts.words, lines)) for lines in (sources, texts))
     log_prob, tokens = sum(c.candidate.log_prob for c in chosen), sum(_paid(c.candidate) for c in chosen)
     changed = sum(choice.index != 0 for choice in chosen)
     numbers = {
@@ -97,6 +101,7 @@ def _statistics(sources: Sequence[str], choices: Sequence[Choice], references: l
         "changed": changed,
         "changed_share": changed / len(present),
         "length_ratio_to_sources": words / source_words,
+        "length_units": [scripts.unit(sources), scripts.unit(texts)],
         "mean_log_prob_per_token": log_prob / max(tokens, 1),
         "mean_probability": statistics.fmean(map(_probability, chosen)),
         "bleu": None,
@@ -127,16 +132,17 @@ def apply_filters(
     config.validate()
     kept, seen = [], set()
     counts: dict[str, int] = dict.fromkeys(("empty", "unfinished", "duplicate", "length_ratio", "worst_score"), 0)
+    limit = config.max_length_ratio or math.inf
+    ratios = length_ratios(sources, [choice.candidate.text for choice in choices])
     for index, (source, choice) in enumerate(zip(sources, choices, strict=True)):
         pair = source, choice.candidate.text
-        lengths = sorted(len(side.split()) for side in pair)
-        if lengths[0] == 0:
+        if not all(side.strip() for side in pair):
             counts["empty"] += 1
         elif config.drop_unfinished and not choice.candidate.finished:
             counts["unfinished"] += 1
         elif config.deduplicate and pair in seen:
             counts["duplicate"] += 1
-        elif 0 < config.max_length_ratio < lengths[1] / lengths[0]:
+        elif ratios[index] > limit:
             counts["length_ratio"] += 1
         else:
             kept.append(index)
@@ -145,6 +151,28 @@ def apply_filters(
     dropped = set(worst[: int(config.drop_worst * len(kept))])
     counts["worst_score"] = len(dropped)
     return [index for index in kept if index not in dropped], counts
+
+
+def length_ratios(sources: Sequence[str], targets: Sequence[str]) -> list[float]:
+    """How many times the words of its shorter side the longer side of each pair has; infinity where a side is blank.
+
+    In scripts without spaces each character is a word, but scripts hold different amounts in a character. So a pair
+    with a side of such a script is compared with the median of these pairs, unless they are few among others: its ratio
+    is 4 if it is 4 times as unequal as usual.
+    """
+    pairs = list(zip(sources, targets, strict=True))
+    unspaced = [any(map(scripts.is_unspaced, pair)) for pair in pairs]
+    counted = [
+        tuple(scripts.words(side) if by_character else len(side.split()) for side in pair)
+        for pair, by_character in zip(pairs, unspaced, strict=True)
+    ]
+    of_these = [target / source for source, target in itertools.compress(counted, unspaced) if source and target]
+    usual = statistics.median(of_these) if of_these and len(of_these) >= min(ENOUGH, len(pairs) / 2) else 1.0
+    ratios = []
+    for (source, target), by_character in zip(counted, unspaced, strict=True):
+        short, long = sorted((source, target / usual if by_character else target))
+        ratios.append(long / short if short else math.inf)
+    return ratios
 
 
 def _write_pairs(directory: Path, languages: tuple[str, str], sources: Sequence[str], targets: Sequence[str]) -> None:
@@ -163,7 +191,7 @@ def _table(choices: Sequence[Choice]) -> str:
 def describe(card: dict, languages: tuple[str, str]) -> str:
     """The card for a person, in Markdown."""
     teacher, search = card["teacher"], card["decoding"]["search"]
-    rules = ", ".join(f"{key} {value}" for key, value in search.items())
+    rules, per_source = ", ".join(f"{key} {value}" for key, value in search.items()), card["length_units"]
     lines = [
         "# Distilled corpus",
         "",
@@ -178,7 +206,7 @@ def describe(card: dict, languages: tuple[str, str]) -> str:
         f"- lines: {card['lines']:,}; empty sources {card['empty_sources']:,}, empty targets {card['empty_targets']:,}",
         f"- unfinished (cut at the length limit): {card['unfinished']:,}",
         f"- not the first of its list: {card['changed']:,} ({card['changed_share']:.1%})",
-        f"- target words per source word: {card['length_ratio_to_sources']:.3f}",
+        f"- target {per_source[1]} per source {per_source[0].removesuffix('s')}: {card['length_ratio_to_sources']:.3f}",
         f"- log-probability per token: {card['mean_log_prob_per_token']:.3f} nats",
     ]
     if card["bleu"] is not None:

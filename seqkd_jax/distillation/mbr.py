@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from seqkd_jax.decoding import Translation
-from seqkd_jax.evaluation import metrics
+from seqkd_jax.evaluation import metrics, tokenization
 from seqkd_jax.types import UserError
 
 
@@ -30,22 +30,26 @@ def expected_utilities(
 
 
 def by_expected_utility(
-    translations: Iterable[Translation], utility: str, weights: str = "uniform", tokenize: str = "13a"
+    translations: Iterable[Translation], utility: str, weights: str = "uniform", tokenize: str = "auto"
 ) -> Iterator[Translation]:
     """Translations with their hypotheses sorted by expected utility, highest first; ties keep the order they came in.
 
-    weights: an entry of WEIGHTS. Unfinished hypotheses are no translations: they are neither judges nor candidates and
-    stay at the end, unless none is finished.
+    weights: an entry of WEIGHTS. tokenize: the metric's, for BLEU; auto: by the script of each sentence's hypotheses.
+    Unfinished hypotheses are no translations: they are neither judges nor candidates and stay at the end, unless none
+    is finished.
     """
     weigh = _entry(WEIGHTS, weights, "weights")
     _entry(UTILITIES, utility, "utility")
+    warned = utility != "bleu" or tokenize == tokenization.AUTO
     for translation in translations:
         finished = [h for h in translation.hypotheses if h.finished]
         rest = [h for h in translation.hypotheses if not h.finished] if finished else []
         candidates = finished or translation.hypotheses
         log_probs = np.array([hypothesis.log_prob for hypothesis in candidates])
         texts = [hypothesis.text for hypothesis in candidates]
-        utilities = expected_utilities(texts, weigh(log_probs), utility, tokenize)
+        warned = warned or tokenization.warn_unless_suited(tokenize, texts)
+        words = tokenization.for_text(texts) if tokenize == tokenization.AUTO else tokenize
+        utilities = expected_utilities(texts, weigh(log_probs), utility, words)
         order = np.argsort(-utilities.round(9), kind="stable")  # a tie is one within rounding
         yield translation._replace(hypotheses=[*(candidates[index] for index in order), *rest])
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from seqkd_jax.distillation.nbest import Candidate
-from seqkd_jax.evaluation import metrics
+from seqkd_jax.evaluation import metrics, tokenization
 from seqkd_jax.types import UserError
 
 
@@ -31,11 +31,12 @@ def require_rule(selection: str, references: bool) -> None:
 
 
 def choose(
-    candidates: Sequence[Candidate], selection: str, reference: str | None = None, tokenize: str = "13a"
+    candidates: Sequence[Candidate], selection: str, reference: str | None = None, tokenize: str = "auto"
 ) -> Choice:
     """The candidate that a rule chooses. Unfinished ones are considered only if none is finished.
 
-    Among equally similar ones the better model score wins. UserError: see `require_rule`.
+    Among equally similar ones the better model score wins. tokenize: the metric's; auto: by the reference's script.
+    UserError: see `require_rule`.
     """
     require_rule(selection, reference is not None)
     similarity = SELECTIONS[selection]
@@ -43,6 +44,8 @@ def choose(
     allowed = finished or list(range(len(candidates)))
     if similarity is None or reference is None:
         return Choice(candidates[allowed[0]], candidates[0], allowed[0], None)
+    if tokenize == tokenization.AUTO:
+        tokenize = tokenization.for_text([reference])
     similarities = similarity([candidates[index].text for index in allowed], reference, tokenize)
     best = max(range(len(allowed)), key=lambda place: (similarities[place], candidates[allowed[place]].score))
     return Choice(candidates[allowed[best]], candidates[0], allowed[best], similarities[best])
@@ -51,7 +54,7 @@ def choose(
 def kim_rush(hypotheses: Sequence[str], reference: str, tokenize: str) -> list[float]:
     """Sentence BLEU, 0 to 1, by the halving rule of the authors' code (s2sa/scorers/bleu.lua of seq2seq-attn).
 
-    Of white-space words after sacrebleu's tokenizer `tokenize`, which for 13a is not the tokenization of their data.
+    Of the words that sacrebleu's tokenizer `tokenize` gives, which for 13a is not the tokenization of their data.
     Orders 1 to 4; a first order without a match counts 1/2 match, the next 1/4, and so on (NIST; Chen & Cherry 2014,
     smoothing 3); an order that the hypothesis is too short for is skipped, the root stays the fourth; brevity penalty
     exp(1 - max(1, |reference| / |hypothesis|)). An empty hypothesis has 0.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqkd_jax.config import BatchConfig
+from seqkd_jax.data import scripts
 from seqkd_jax.data.batches import Shape
 from seqkd_jax.data.corpus import Corpus
 from seqkd_jax.decoding import Decoding, Translation, compile_searches, prepare, require_length, translate_lines
@@ -35,6 +36,7 @@ def evaluate(
     decoding: Decoding,
     *,
     batch: BatchConfig,
+    tokenize: str,
     shapes: Sequence[Shape] | None = None,
     repetitions: int = 3,
     timed_sentences: int | None = None,
@@ -45,10 +47,11 @@ def evaluate(
     Results, each with _beam1 and _beamK: bleu (bleu_low, bleu_high: 95%), chrf, length_ratio, unfinished,
     mode_probability, source_words_per_second (median of `repetitions` passes over `timed_sentences` lines, None: all),
     compile_seconds (of loading, where the programs had been kept); once: perplexity, mode_probability (of the greedy
-    output), signature. batch, shapes: of the batches for perplexity, as in training.
+    output), signature, source_unit (what the source words are, see words_per_second). batch, shapes: of the batches for
+    perplexity, as in training. tokenize: BLEU's.
     """
     vocabularies = system.vocabularies
-    references = metric_references(vocabularies, corpus.targets)
+    references = metric_references(vocabularies, corpus.targets, tokenize)
     ids = [[*vocabularies.source.encode(line), EOS] for line in corpus.sources]
     for number, (source, target) in enumerate(zip(ids, corpus.targets, strict=True), start=1):  # before hours of work
         require_length(number, len(source), f"{corpus.name}, sources: ")
@@ -67,14 +70,15 @@ def evaluate(
             decode = functools.partial(translate_lines, ready, decoding=run, n_best=1, progress=advance)
             translations = list(decode(corpus.sources))
             outputs[key] = [translation.text for translation in translations]
-            measures = _of_outputs(outputs[key], references, vocabularies.metric_tokenizer) | _of_search(translations)
+            measures = _of_outputs(outputs[key], references, tokenize) | _of_search(translations)
             measures["source_words_per_second"] = words_per_second(decode, timed, repetitions)
             measures["compile_seconds"] = compiling
             results |= {f"{measure}_{key}": value for measure, value in measures.items()}
     found = likelihood.of_references(system, corpus, batch, shapes)
     results |= {"perplexity": found.perplexity, "reference_tokens": found.tokens}
     results["mode_probability"] = results["mode_probability_beam1"]
-    results["signature"], results["chrf_signature"] = signatures(vocabularies.metric_tokenizer)
+    results["signature"], results["chrf_signature"] = signatures(tokenize)
+    results["source_unit"] = scripts.unit(corpus.sources)
     return Evaluation(results, outputs, references)
 
 
@@ -104,7 +108,9 @@ def _of_search(translations: Sequence[Translation]) -> dict:
 def words_per_second(
     decode: Callable[[Sequence[str]], Iterable], lines: Sequence[str], repetitions: int
 ) -> float | None:
-    """Source words/s: the median over passes; everything must be compiled. Words are what white space separates.
+    """Source words/s: the median over passes; everything must be compiled. Words are as in `scripts.words`: what white
+    space separates, and in scripts without spaces, where the unit is characters, each character.
+
 
     A pass is text to text: encoding and decoding the ids count, as they do for whoever waits for it. None: no passes.
     """
@@ -114,7 +120,7 @@ def words_per_second(
         for _ in decode(lines):
             pass
         seconds.append(time.perf_counter() - start)
-    return sum(len(line.split()) for line in lines) / statistics.median(seconds) if seconds else None
+    return sum(map(scripts.words, lines)) / statistics.median(seconds) if seconds else None
 
 
 def _spread(lines: list[str], count: int | None) -> list[str]:

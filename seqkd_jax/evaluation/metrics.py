@@ -1,7 +1,8 @@
 """BLEU and chrF with their signatures, sentence metrics, intervals and the paired bootstrap: the door to sacrebleu.
 
-Text is scored as sacrebleu wants it: detokenised, cased, with its own tokenizer (13a); where the vocabulary is one of
-words, outputs are tokens already, references are split into tokens the same way, and the tokenizer is `none`.
+Text is scored as sacrebleu wants it: detokenised, cased, with one of its own tokenizers (`tokenization` says which);
+where the vocabulary is one of words, outputs are tokens already, references are split into tokens the same way, and the
+tokenizer is `none`.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from sacrebleu.significance import PairedTest, Result
 from seqkd_jax.types import UserError
 
 SAMPLES, SEED = 1000, 12345  # of the bootstrap; sacrebleu's own defaults
+EXTRAS = {"ja-mecab": "ja", "ko-mecab": "ko"}  # of sacrebleu, which install what a tokenizer needs
 
 
 class CorpusScores(NamedTuple):
@@ -28,9 +30,33 @@ class CorpusScores(NamedTuple):
     length_ratio: float  # tokens of the outputs / tokens of the references
 
 
-def metric_references(vocabularies, lines: Iterable[str]) -> list[str]:
+def require_tokenizer(tokenize: str, named: str) -> None:
+    """UserError for a tokenizer whose package or model is not there. named: what the user calls the setting."""
+    try:
+        _sentence_metric(tokenize)
+    except (Exception, SystemExit) as error:  # of MeCab, a download, sentencepiece: they have no common base
+        if tokenize in EXTRAS:
+            remedy = f'install its package with `pip install "sacrebleu[{EXTRAS[tokenize]}]"`'
+        else:
+            remedy = "sacrebleu downloads its model once, so connect to the network"
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise UserError(
+            f"{named} is {tokenize}, which cannot be used here ({reason}): {remedy}, or choose another tokenizer"
+        ) from None
+
+
+def available(tokenize: str) -> bool:
+    """Whether a tokenizer's package and model are there."""
+    try:
+        require_tokenizer(tokenize, tokenize)
+    except UserError:
+        return False
+    return True
+
+
+def metric_references(vocabularies, lines: Iterable[str], tokenize: str) -> list[str]:
     """References as the metric reads them: as they are, or split into tokens where the vocabulary's text is tokens."""
-    if vocabularies.metric_tokenizer != "none":
+    if tokenize != "none" or not vocabularies.tokenised:
         return list(lines)
     return [" ".join(vocabularies.target.split(line)) for line in lines]
 

@@ -19,7 +19,7 @@ from seqkd_jax.data import batches, vocabulary
 from seqkd_jax.data.corpus import Corpus
 from seqkd_jax.data.examples import FORMS
 from seqkd_jax.decoding import Decoding, require_length, translate_lines
-from seqkd_jax.evaluation import likelihood, metrics
+from seqkd_jax.evaluation import likelihood, metrics, tokenization
 from seqkd_jax.training import best, loop, teacher_cache, train_step
 from seqkd_jax.types import System, UserError
 from seqkd_jax.utils import files, progress, settings
@@ -38,10 +38,12 @@ class Run(NamedTuple):
     teachers: Literal["one", "each"] = "one"
     teacher_cache_gib: float = 4.0  # a teacher's features of the whole corpus are kept in memory if they take no more
     described: Mapping[str, Any] | None = None  # the content of config.json; None: no such file
+    tokenize: str | None = None  # of BLEU, for `evaluate` and `distill` to know; None: the model does not translate
 
 
 def train_translator(run: Run, train: Corpus, valid: Corpus, directory: Path, name: str = "train") -> loop.Summary:
     """Train a translation model on text, or resume its training; see `loop.fit` for what `directory` holds then."""
+    run = run._replace(tokenize=_tokenizer(run, valid, directory))
     encoded, dropped = batches.encode_corpus(train, run.vocabularies, run.config.batch)
     scored, not_scored = batches.encode_corpus(valid, run.vocabularies, run.config.batch)
     progress.log(f"{name}: {dropped}")
@@ -50,7 +52,7 @@ def train_translator(run: Run, train: Corpus, valid: Corpus, directory: Path, na
             require_length(number, len(run.vocabularies.source.encode(line)) + 1, f"{valid.name}: ")
     if not_scored.empty or not_scored.overlong:
         progress.log(f"{name}, validation loss: {not_scored}")
-    bleu = partial(_greedy_bleu, run.vocabularies, valid) if run.config.validate_bleu else None
+    bleu = partial(_greedy_bleu, run, valid) if run.config.validate_bleu else None
     return train_model(run, encoded, scored, directory, name, bleu)
 
 
@@ -97,7 +99,7 @@ def train_model(
         run.config,
         directory,
         validate=validation,
-        save=partial(checkpoint.save, model_config=run.model, vocabularies=run.vocabularies),
+        save=partial(_save, run),
         params=start,
         teacher=teacher,
         bars=bars,
@@ -120,12 +122,33 @@ def _came_to(summary: loop.Summary, config: TrainConfig, unit: str) -> str:
     return f"{summary.steps:,} updates; {'; '.join(found)}; {speed}"
 
 
-def _greedy_bleu(vocabularies: vocabulary.Vocabularies, valid: Corpus, model: Any, params: Any) -> dict:
+def _tokenizer(run: Run, valid: Corpus, directory: Path) -> str:
+    """The metric's tokenizer: a resumed run keeps its own, whatever has been installed since."""
+    last, stored = directory / "last", tokenization.AUTO
+    if files.existing(last).exists():
+        stored = checkpoint.metric_of(checkpoint.read_record(last)["metadata"], last).tokenize
+    language = valid.languages and valid.languages[1]
+    asked = run.config.metric.tokenize
+    return tokenization.resolve(asked, run.vocabularies, valid.targets, stored=stored, language=language)
+
+
+def _save(run: Run, directory: Path, params: Any, *, metadata: dict, **options: Any) -> Path:
+    """checkpoint.save with what a run knows of its model."""
+    if run.tokenize:
+        metadata = {**metadata, "metric": {"tokenize": run.tokenize}}
+    described = {"model_config": run.model, "vocabularies": run.vocabularies, "metadata": metadata}
+    return checkpoint.save(directory, params, **described, **options)
+
+
+def _greedy_bleu(run: Run, valid: Corpus, model: Any, params: Any) -> dict:
     """BLEU of a translator's greedy translations of the validation corpus."""
-    lines = translate_lines(System(model, params, vocabularies), valid.sources, Decoding(SearchConfig(beam=1)))
-    outputs = [translation.text for translation in lines]
-    references = metrics.metric_references(vocabularies, valid.targets)
-    return {"bleu": metrics.score(outputs, references, vocabularies.metric_tokenizer).bleu}
+    lines = translate_lines(System(model, params, run.vocabularies), valid.sources, Decoding(SearchConfig(beam=1)))
+    outputs, tokenize = [translation.text for translation in lines], run.tokenize or "13a"
+    return {
+        "bleu": metrics.score(
+            outputs, metrics.metric_references(run.vocabularies, valid.targets, tokenize), tokenize
+        ).bleu
+    }
 
 
 def _inputs(run: Run, train: batches.Encoded, valid: batches.Encoded, plan: batches.Plan) -> dict[str, str]:

@@ -41,7 +41,7 @@ def test_contract(config):
         assert side.encode("") == side.encode("  \t ") == [] and side.decode([]) == ""
         assert UNK in side.encode("Ω") and "<unk>" in side.decode(side.encode("Ω"))
     assert both.joint == (both.source is both.target) == (config in (BPE, UNIGRAM))
-    assert both.metric_tokenizer == ("none" if config.kind == "words" else "13a")
+    assert both.tokenised == (config.kind == "words")
 
 
 @pytest.mark.parametrize("algorithm", ["bpe", "unigram"])

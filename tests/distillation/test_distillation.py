@@ -337,7 +337,7 @@ REFERENCES = ["a b", "d", "", "d e f", "g h", "c"]
 
 def write(tmp_path, found, selection="best", references=REFERENCES, **options):
     card = distillation.write_corpus(
-        tmp_path / "kd", found, VOCABULARIES, references, selection, languages=("en", "de"), **options
+        tmp_path / "kd", found, VOCABULARIES, references, selection, languages=("en", "de"), tokenize="none", **options
     )
     return card, {name: data.decode("utf-8") for name, data in content(tmp_path / "kd").items()}
 

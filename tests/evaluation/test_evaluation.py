@@ -59,7 +59,7 @@ def measured():
     data = corpus()._replace(sources=[*lines(8), ""])
     programs.count()
     counted = []
-    arguments = dict(batch=BATCH, repetitions=2, timed_sentences=4)
+    arguments = dict(batch=BATCH, tokenize="none", repetitions=2, timed_sentences=4)
     passes = evaluation.words_per_second
 
     def watched(*arguments):
@@ -118,7 +118,7 @@ def test_a_sentence_beyond_all_bounds_is_said_before_anything_is_decoded(monkeyp
     for side, data in (("sources", (["a", endless], ["a", "b"])), ("references", (["a", "b"], ["a", endless]))):
         given = Corpus(*data, None, "test")
         with pytest.raises(UserError, match=f"test, {side}: sentence 2 has 5,001 tokens"):
-            evaluation.evaluate(SYSTEM, given, Decoding(SEARCH), batch=BatchConfig())
+            evaluation.evaluate(SYSTEM, given, Decoding(SEARCH), batch=BatchConfig(), tokenize="none")
 
 
 def test_nothing_is_compiled_while_the_clock_runs(measured):

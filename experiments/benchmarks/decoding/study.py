@@ -145,12 +145,12 @@ def _first(worker: Worker, jobs: Sequence[Job]) -> tuple[measure.Timed, dict]:
 
 
 def _bleu(work: Work, outputs: Sequence[Sequence[int]]) -> float:
-    from seqkd_jax.evaluation import metrics
+    from seqkd_jax.evaluation import metrics, tokenization
 
     vocabularies = work.model.vocabularies
     texts = [vocabularies.target.decode(ids) for ids in outputs]
-    references = metrics.metric_references(vocabularies, work.references)
-    return metrics.score(texts, references, vocabularies.metric_tokenizer).bleu
+    tokenize = tokenization.resolve(tokenization.AUTO, vocabularies, work.references)
+    return metrics.score(texts, metrics.metric_references(vocabularies, work.references, tokenize), tokenize).bleu
 
 
 def _growth(work: Work, plan: Plan, sizes: Growth, workers: Mapping[str, Worker]) -> dict:
