@@ -27,7 +27,8 @@ from seqkd_jax.config import (
     VocabularyConfig,
 )
 from seqkd_jax.data import vocabulary
-from seqkd_jax.data.corpus import Corpus, hold_out, load_split, read_lines, require_pairs
+from seqkd_jax.data.corpus import Corpus, load_split, read_lines, require_pairs
+from seqkd_jax.data.held_out import hold_out, warn_of_overlap
 from seqkd_jax.data.vocabulary import Vocabularies
 from seqkd_jax.decoding import Decoding, Hypothesis, Translation, force_score, translate_lines
 from seqkd_jax.decoding.search import greedy_rules, named_rules
@@ -275,6 +276,7 @@ def train(
     if not teacher_cache_gib >= 0:
         raise UserError(f"teacher_cache_gib is {teacher_cache_gib}: it must be a number from 0")
     program_cache.keep()
+    warn_of_overlap(valid, corpus)
     if vocabularies is None:
         shared = teacher or start
         vocabularies = load_vocabulary(shared) if shared else learn_vocabulary(corpus)

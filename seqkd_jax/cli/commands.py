@@ -38,6 +38,7 @@ def train(command: Train) -> None:
     split = inputs.splits(command.pairs)
     gold = functools.partial(split, "train")
     corpus, valid = inputs.training_corpus(command, gold), split("valid")  # before anything is learned
+    inputs.compare_with_test(command.pairs, corpus)
     vocabularies = inputs.vocabularies(command, gold)
     read = api.training_inputs(corpus, valid, vocabularies, command.start, command.teacher)
     done = api.train(

@@ -1,5 +1,6 @@
 """What the commands read: corpora and vocabularies, as their arguments name them; and what config.json says of it."""
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Mapping
@@ -15,7 +16,8 @@ Split = Literal["train", "valid", "test"]
 
 def splits(pairs: Pairs) -> Callable[[Split], Any]:
     """A function that gives a split of the corpus, read and described once; hold_out makes train and valid of train."""
-    from seqkd_jax.data.corpus import hold_out, load_split
+    from seqkd_jax.data.corpus import load_split
+    from seqkd_jax.data.held_out import hold_out
 
     @functools.cache
     def whole(split: Split):
@@ -34,6 +36,15 @@ def splits(pairs: Pairs) -> Callable[[Split], Any]:
 def load_pairs(pairs: Pairs, split: Split):
     """One split of the corpus, see `splits`."""
     return splits(pairs)(split)
+
+
+def compare_with_test(pairs: Pairs, training) -> None:
+    """A warning if the corpus has a test split of which sources are in training."""
+    from seqkd_jax.data.corpus import load_split
+    from seqkd_jax.data.held_out import warn_of_overlap
+
+    with contextlib.suppress(UserError):  # it has none: training needs none
+        warn_of_overlap(load_split(pairs.corpus, "test"), training)
 
 
 def _described(corpus):

@@ -40,7 +40,8 @@ class Pairs:
 
     corpus: CorpusConfig = CorpusConfig()
     hold_out: Count = 0
-    """Training pairs that become the validation split, for a corpus without one; the same pairs in every command."""
+    """Training pairs that become the validation split, for a corpus without one; the same pairs in every command. No
+    source and no target is on both sides."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,6 @@ __all__ = [
     "Split",
     "describe",
     "fingerprint",
-    "hold_out",
     "load_split",
     "mix",
     "read_lines",
@@ -120,18 +119,6 @@ def take(corpus: Corpus, rows: Sequence[int] | np.ndarray) -> Corpus:
     weights = None if corpus.weights is None else [corpus.weights[row] for row in rows]
     sources, targets = [corpus.sources[row] for row in rows], [corpus.targets[row] for row in rows]
     return corpus._replace(sources=sources, targets=targets, weights=weights)
-
-
-def hold_out(corpus: Corpus, count: int, seed: int = 0) -> tuple[Corpus, Corpus]:
-    """(the rest, `count` random pairs), both in corpus order: a validation split for a corpus that has none."""
-    total = len(corpus.sources)
-    if not 0 < count < total:
-        raise UserError(
-            f"{corpus.name}: cannot hold out {count:,} of {total:,} pairs; each part needs at least one pair"
-        )
-    held = np.zeros(total, bool)
-    held[np.random.default_rng(seed).permutation(total)[:count]] = True
-    return take(corpus, np.flatnonzero(~held)), take(corpus, np.flatnonzero(held))
 
 
 def mix(parts: Sequence[tuple[Corpus, float]]) -> Corpus:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from commands import SEARCH, SMALL_MODEL, SMALL_RUN, WORD_VOCABULARY, fails, seqkd, write_corpus
 
-from seqkd_jax import checkpoint, models
+from seqkd_jax import api, checkpoint, models
 from seqkd_jax.cli import inputs, main, options
 from seqkd_jax.config import CorpusConfig, LSTMConfig, SearchConfig, SequenceLSTMConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary
@@ -73,6 +73,29 @@ def test_the_first_line_of_a_run_says_what_it_reads(data, teacher, tmp_path, cap
         assert seqkd(*command) == 0
         assert capfd.readouterr().err.splitlines()[0].startswith(said), command[0]
         shutil.rmtree(tmp_path / "o", ignore_errors=True)
+
+
+def test_train_warns_of_splits_that_overlap_training(tmp_path, monkeypatch, capfd):
+    """The validation and the test split, with all that is trained on: also with the parts of --train-on."""
+
+    def stop(*_):
+        raise UserError("stopped")
+
+    monkeypatch.setattr(api, "train_translator", stop)
+    for name, lines in (("train", "a\nb\n"), ("valid", "c\nb\n"), ("test", "d\ne\nf\n")):
+        (tmp_path / f"{name}.en").write_text(lines)
+        (tmp_path / f"{name}.de").write_text(lines.upper())
+    (tmp_path / "kd.tsv").write_text("c\tother\nd\tD\n")
+    command = ["train", "--out", tmp_path / "o", "--corpus.path", tmp_path, *WORD_VOCABULARY, *SMALL_MODEL]
+    assert seqkd(*command) == 2
+    warnings = [line for line in capfd.readouterr().err.splitlines() if "in training" in line]
+    assert len(warnings) == 1 and warnings[0].startswith(
+        f"{tmp_path}, split valid: 1 of its 2 sources (50.0%) are also"
+    )
+    assert seqkd(*command, "--train-on", "gold", tmp_path / "kd.tsv") == 2
+    warnings = [line for line in capfd.readouterr().err.splitlines() if "in training" in line]
+    assert "split test: 1 of its 3 sources (33.3%) are also in training, 1 (33.3%) with" in warnings[0]
+    assert "split valid: 2 of its 2 sources (100.0%) are also in training, 1 (50.0%) with" in warnings[1]
 
 
 def test_translate_text(teacher, tmp_path, capfd):

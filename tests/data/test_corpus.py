@@ -366,20 +366,6 @@ def test_fingerprint_is_of_the_content():
     assert len({corpus.fingerprint(one) for one in [GOLD, *others]}) == len(others) + 1
 
 
-def test_hold_out_is_a_seeded_part():
-    whole = Corpus([str(i) for i in range(20)], [f"t{i}" for i in range(20)], [float(i) for i in range(20)], "c")
-    rest, held = corpus.hold_out(whole, 5, seed=1)
-    assert (len(rest.sources), len(held.sources)) == (15, 5)
-    assert sorted(rest.sources + held.sources, key=int) == whole.sources
-    for part in (rest, held):
-        assert part.targets == [f"t{s}" for s in part.sources] and part.weights == [float(s) for s in part.sources]
-        assert part.sources == sorted(part.sources, key=int)
-    assert corpus.hold_out(whole, 5, seed=1)[1] == held != corpus.hold_out(whole, 5, seed=2)[1]
-    for count in (0, 20):
-        with pytest.raises(UserError, match="hold out"):
-            corpus.hold_out(whole, count)
-
-
 def test_missing_shards_and_columns_named_twice_are_said(tmp_path):
     """Half a corpus, or one that is read twice over, would be trained on without a word."""
     parquet_shards(tmp_path)
