@@ -47,9 +47,9 @@ def one_line(text: str) -> str:
     """The text without line breaks, each a space: in a file of lines one of them would shift all that follow.
 
     These are all that `str.splitlines` knows. Our readers end a line at a line feed only, but others also at a carriage
-    return (Python's text files), a form feed or U+2028 (`splitlines`).
+    return (Python's text files), a form feed or U+2028 (`splitlines`). NUL becomes a space too: readers refuse it.
     """
-    return " ".join(text.splitlines())
+    return " ".join(text.replace("\0", " ").splitlines())
 
 
 def text_lines(texts: Iterable[str]) -> Iterator[str]:
