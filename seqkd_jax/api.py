@@ -35,6 +35,7 @@ from seqkd_jax.decoding.search import greedy_rules, named_rules
 from seqkd_jax.distillation.mbr import by_expected_utility
 from seqkd_jax.evaluation import evaluation, metrics, tokenization
 from seqkd_jax.evaluation.evaluation import Evaluation
+from seqkd_jax.training import records
 from seqkd_jax.training.loop import Summary
 from seqkd_jax.training.trainer import Run, train_translator
 from seqkd_jax.types import EOS, Batch, Hypotheses, Model, System, Translator, UserError
@@ -252,6 +253,7 @@ def train(
     teacher: Path | str | None = None,
     teachers: Literal["one", "each"] = "one",
     teacher_cache_gib: float = 4.0,
+    log: Sequence[str] = (),
     described: Mapping[str, Any] | None = None,
 ) -> Summary:
     """Train a teacher or a student in directory `out`; called again with the same arguments, it resumes.
@@ -260,6 +262,7 @@ def train(
     the same model to start from; None: random parameters. teacher: checkpoint whose distribution the loss reads (loss
     word_kd). teachers: of a teacher with several replicas, the first teaches all students, or each its own.
     teacher_cache_gib: keep the teacher's features of the corpus in memory if they need no more (GiB); 0: never.
+    log: records of the metrics beside metrics.jsonl: csv, tensorboard, wandb (if their packages are installed).
     described: the content of config.json, which the command line gives; None: these arguments.
     Returns the paths of the best and the last checkpoint, the validations and the speed (target tokens/s).
     UserError: an invalid setting, another run in `out`, a start or teacher that does not fit, a loss not finite.
@@ -275,6 +278,7 @@ def train(
         raise UserError(f"teachers is {teachers!r}: it must be one or each")
     if not teacher_cache_gib >= 0:
         raise UserError(f"teacher_cache_gib is {teacher_cache_gib}: it must be a number from 0")
+    records.require(_lines("log", log))
     program_cache.keep()
     warn_of_overlap(valid, corpus)
     if vocabularies is None:
@@ -284,6 +288,7 @@ def train(
     progress.log(f"{models.kind_of(model)}: {size:,} parameters; vocabulary {vocabularies.fingerprint[:12]}")
     if described is None:
         sources = {"start": start, "teacher": teacher, "teachers": teachers, "teacher_cache_gib": teacher_cache_gib}
+        sources["log"] = list(log)
         kind = models.kind_of(model)
         given = {"out": out, "model": kind, kind: model, "config": config, **sources}
         read = training_inputs(corpus, valid, vocabularies, start, teacher)
@@ -296,6 +301,7 @@ def train(
         teacher=Path(teacher) if teacher else None,
         teachers=teachers,
         teacher_cache_gib=teacher_cache_gib,
+        log=tuple(log),
         described=described,
     )
     return train_translator(run, corpus, valid, Path(out))

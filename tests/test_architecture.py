@@ -49,6 +49,8 @@ DOORS = {
     "tyro": {"cli/options.py", "cli/main.py"},
     "rich": {"utils/progress.py"},
     "jax._src": {"utils/program_cache.py"},
+    "tensorboardX": {"training/records.py"},
+    "wandb": {"training/records.py"},
     "sklearn": {"evaluation/representations.py"},
     "scipy": set(),
     "matplotlib": set(),

@@ -20,7 +20,9 @@ def option(name: str) -> str:
 def train(command: Train) -> None:
     """A corpus, and no options of a loss, a model or a vocabulary that this run does not use."""
     from seqkd_jax.losses import require_loss
+    from seqkd_jax.training import records
 
+    records.require(command.log, "--log")
     loss = command.config.loss
     needs_teacher = require_loss(loss.name, "--loss.name").needs_teacher
     if command.teacher and not needs_teacher:

@@ -52,6 +52,7 @@ def train(command: Train) -> None:
         teacher=command.teacher,
         teachers=command.teachers,
         teacher_cache_gib=command.teacher_cache_gib,
+        log=command.log,
         described=inputs.describe("train", command, read),
     )
     print(done.best)

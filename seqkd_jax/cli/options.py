@@ -87,6 +87,8 @@ class Train(Repeatable):
     """GiB of memory for the teacher's features of the corpus, computed once and kept if they fit; 0: never kept."""
     start: Path | None = None
     """Checkpoint of the same model to start from; None: random weights."""
+    log: Annotated[tuple[Literal["csv", "tensorboard", "wandb"], ...], tyro.conf.UseAppendAction] = ()
+    """Also write the metrics as metrics.csv, tensorboard/, or to Weights & Biases; several, each after --log."""
     config: Annotated[TrainConfig, Flat] = TrainConfig()
 
 

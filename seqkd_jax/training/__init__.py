@@ -3,6 +3,7 @@
 optimizer      one optax chain from a gradient to an update; learning rates
 train_step     one update of one or more seeds on any number of devices: the only pmap
 run_state      what a run carries from update to update beside its TrainState; how it is resumed
+records        the metrics as CSV and for TensorBoard and W&B
 hooks          what a run does beside its updates: log, validate, keep checkpoints, save
 preemption     SIGTERM
 loop           `fit`: updates over a stream of batches, with the hooks

@@ -33,6 +33,7 @@ class Context(NamedTuple):
     total: int  # updates if nothing stops early
     validate: Callable[[Any], dict]
     save: Callable[..., Path]
+    record: Callable[[dict], object]  # adds a line of metrics.jsonl to the other records
 
 
 class Pending(NamedTuple):
@@ -85,7 +86,7 @@ def log_metrics(context: Context, run: RunState, update: Pending, metrics: Metri
         line = {"loss": losses.tolist(), "learning_rate": update.rates, "gradient_norm": metrics.gradient_norm.tolist()}
         if len(run.replicas) == 1:
             line = {key: value[0] for key, value in line.items()}
-        append_metrics(context.directory, {"step": update.step, **line})
+        _log(context, {"step": update.step, **line})
     return run
 
 
@@ -95,6 +96,11 @@ def count_time(context: Context, run: RunState, update: Pending, metrics: Metric
         return run
     tokens = run.tokens + update.tokens * sum(replica.active for replica in run.replicas)
     return run._replace(tokens=tokens, seconds=run.seconds + seconds, flops=run.flops + update.flops)
+
+
+def _log(context: Context, line: dict) -> None:
+    append_metrics(context.directory, line)
+    context.record(line)
 
 
 AFTER_UPDATE = (stop_diverged, log_metrics, count_time)
@@ -249,7 +255,7 @@ def _validated(context: Context, run: RunState, replica: Replica, params: Any) -
     replica = best.judged(replica, entry, config)._replace(decay=decay)
     better = replica.best_step == run.step
     several = len(run.replicas) > 1
-    append_metrics(context.directory, {"validation": True, **({"seed": replica.seed} if several else {}), **entry})
+    _log(context, {"validation": True, **({"seed": replica.seed} if several else {}), **entry})
     measures = ", ".join(f"{key} {value:.4g}" for key, value in entry.items() if key != "step")
     seed = f", seed {replica.seed}" if several else ""
     progress.log(f"{context.name}: update {run.step}{seed}: {measures}{' (best)' if better else ''}")

@@ -5,7 +5,7 @@ ahead of the results it looks at. All that a run does beside its updates is in `
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from seqkd_jax.checkpoint import run_config
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.data.batches import Position
 from seqkd_jax.losses import require_loss
-from seqkd_jax.training import hooks, train_step
+from seqkd_jax.training import hooks, records, train_step
 from seqkd_jax.training.hooks import Context, Diverged, Moment, Pending
 from seqkd_jax.training.optimizer import learning_rate
 from seqkd_jax.training.preemption import stop_signal
@@ -62,6 +62,7 @@ def fit(
     bars: bool = False,
     inputs: Mapping[str, str] = NOTHING,
     described: Mapping[str, Any] | None = None,
+    log: Sequence[str] = (),
     name: str = "train",
 ) -> Summary:
     """Train until `config` says stop; called again on the same directory it resumes, or returns at once when done.
@@ -69,7 +70,8 @@ def fit(
     validate: params -> {"loss": nats per token, ...}, with "bleu" if config.validate_bleu. save: (directory, params,
     metadata=, state=), and replicas= if there are several. params: where to start instead of at random. bars: the
     model may bar entries (see losses). inputs: what decides the run beside `config`, such as its corpus -> a hash of
-    that. described: the content of config.json; None: no such file. Writes last/ (everything needed to resume), best/,
+    that. described: the content of config.json; None: no such file. log: records beside metrics.jsonl, names of
+    records.WRITERS. Writes last/ (everything needed to resume), best/,
     step-<n>/ (config.keep of them), epoch-<n>/ and end/ (config.keep_path) and metrics.jsonl. SIGTERM saves and exits
     with 143.
     Diverged: a loss that is not finite, with the step named and the checkpoints left as they are. Of several replicas
@@ -84,20 +86,22 @@ def fit(
     update = train_step.update_for(model, config, devices, teacher, bars)  # an error must precede what is written
     total = config.epochs * data.batches_per_epoch
     total = min(total, config.max_steps or total)
-    context = Context(config, inputs, directory, name, total, validate, save)
+    records.require(log)
     directory.mkdir(parents=True, exist_ok=True)
     with files.locked(directory):
         run = resume(directory, config, inputs)
         if described is not None:
             run_config.write(directory / settings.CONFIG_FILE, described)
-        if not run.finished:
-            with progress.phase("compiling the initial state", compiling=True):
-                state = train_step.replicate(train_step.start_state(model, config, params), devices)
-            state = load_state(directory, state) if run.step else state
-            step = _Step(update, devices, train_step.replicate(teacher.params, devices) if teacher else None, {})
-            now = time.monotonic()
-            with stop_signal(instead_of=Diverged) as stopped:
-                run = _train(context, step, data, Moment(run, state, since=now, saved=now), stopped)
+        with records.kept(directory, log, config.seed) as record:
+            if not run.finished:
+                context = Context(config, inputs, directory, name, total, validate, save, record)
+                with progress.phase("compiling the initial state", compiling=True):
+                    state = train_step.replicate(train_step.start_state(model, config, params), devices)
+                state = load_state(directory, state) if run.step else state
+                step = _Step(update, devices, train_step.replicate(teacher.params, devices) if teacher else None, {})
+                now = time.monotonic()
+                with stop_signal(instead_of=Diverged) as stopped:
+                    run = _train(context, step, data, Moment(run, state, since=now, saved=now), stopped)
     rate = run.tokens / run.seconds if run.seconds else 0.0
     fraction = run.flops / run.seconds / performance.matrix_peak() / len(devices) if run.seconds else 0.0
     return Summary(directory / "best", directory / "last", run.step, outcomes(run, config), rate, fraction)

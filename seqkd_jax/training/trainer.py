@@ -39,6 +39,7 @@ class Run(NamedTuple):
     teacher_cache_gib: float = 4.0  # a teacher's features of the whole corpus are kept in memory if they take no more
     described: Mapping[str, Any] | None = None  # the content of config.json; None: no such file
     tokenize: str | None = None  # of BLEU, for `evaluate` and `distill` to know; None: the model does not translate
+    log: tuple[str, ...] = ()  # records beside metrics.jsonl: names of records.WRITERS
 
 
 def train_translator(run: Run, train: Corpus, valid: Corpus, directory: Path, name: str = "train") -> loop.Summary:
@@ -105,6 +106,7 @@ def train_model(
         bars=bars,
         inputs=_inputs(run, train, valid, plan),
         described=run.described,
+        log=run.log,
         name=name,
     )
     progress.log(f"{name}: {_came_to(summary, run.config, 'examples' if classifies else 'target tokens')}")
