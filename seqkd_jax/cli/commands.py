@@ -25,7 +25,7 @@ from seqkd_jax.cli.options import (
     Vocab,
 )
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress, settings
+from seqkd_jax.utils import exits, files, progress, settings
 
 RESULTS = ("results.json", settings.CONFIG_FILE, "*.txt")  # of `seqkd evaluate`
 
@@ -55,7 +55,7 @@ def train(command: Train) -> None:
         log=command.log,
         described=inputs.describe("train", command, read),
     )
-    print(done.best)
+    exits.say(done.best)
 
 
 def translate(command: Translate) -> None:
@@ -140,7 +140,7 @@ def distill(command: Distill) -> None:
         described=inputs.describe("distill", command, read),
     )
     progress.log((command.out / "README.md").read_text(encoding="utf-8").rstrip())
-    print(distilled.directory)
+    exits.say(distilled.directory)
 
 
 def evaluate(command: Evaluate) -> None:
@@ -204,14 +204,14 @@ def average(command: Average) -> None:
     checkpoint.save(
         command.out, params, model_config=first.model_config, vocabularies=first.vocabularies, metadata=metadata
     )
-    print(command.out)
+    exits.say(command.out)
 
 
 def select(command: Select) -> None:
     """One of several seeds as a checkpoint of its own."""
     from seqkd_jax import checkpoint
 
-    print(checkpoint.select(command.checkpoint, command.replica, command.out))
+    exits.say(checkpoint.select(command.checkpoint, command.replica, command.out))
 
 
 def import_model(command: Import) -> None:
@@ -220,7 +220,7 @@ def import_model(command: Import) -> None:
     from seqkd_jax.marian import import_marian
 
     read = {"hf": import_marian, "safetensors": import_tensors}[command.form]
-    print(read(command.directory, command.out))
+    exits.say(read(command.directory, command.out))
 
 
 def export_model(command: Export) -> None:
@@ -229,9 +229,9 @@ def export_model(command: Export) -> None:
     from seqkd_jax.marian import export_marian
 
     if command.form == "hf":
-        print(export_marian(command.checkpoint, command.out, command.max_positions))
+        exits.say(export_marian(command.checkpoint, command.out, command.max_positions))
     else:
-        print(export_tensors(command.checkpoint, command.out))
+        exits.say(export_tensors(command.checkpoint, command.out))
 
 
 def vocab(command: Vocab) -> None:
@@ -247,7 +247,7 @@ def vocab(command: Vocab) -> None:
         vocabulary.save(learned, directory)
     sizes = f"{learned.source.size:,}" + ("" if learned.joint else f" and {learned.target.size:,}")
     progress.log(f"{pairs.name}: {sizes} entries, fingerprint {learned.fingerprint[:12]}")
-    print(command.out)
+    exits.say(command.out)
 
 
 @contextlib.contextmanager
@@ -259,6 +259,7 @@ def _output(path: Path | None) -> Iterator[io.TextIOBase]:
         return
     if sys.stdout is None:
         raise UserError("standard output is closed: name a file with --out")
-    sys.stdout.flush()
-    with open(sys.stdout.fileno(), "w", encoding="utf-8", newline="\n", buffering=1, closefd=False) as stream:
-        yield stream
+    with files.naming(exits.OUTPUT):
+        sys.stdout.flush()
+        with open(sys.stdout.fileno(), "w", encoding="utf-8", newline="\n", buffering=1, closefd=False) as stream:
+            yield stream

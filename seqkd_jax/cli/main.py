@@ -33,18 +33,23 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "export": (options.Export, commands.export_model),
     "vocab": (options.Vocab, commands.vocab),
 }
+SMALLER = {  # what to do where memory is short
+    "train": "lower --batch.tokens (--accumulate keeps the size of an update) or choose a smaller model",
+    **dict.fromkeys(("translate", "distill", "evaluate"), "lower --batch-tokens or --beam"),
+}
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "seqkd") -> None:
     """Run one command and exit with its code. arguments: None for those of the process; program: the name shown."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    if given == ["--version"]:
-        print(f"seqkd {__version__}")
-        sys.exit(0)
 
     def run() -> int:
+        if given == ["--version"]:
+            exits.say(f"seqkd {__version__}")
+            return 0
         with _broken_pipe_exits(), errors_in_one_line(program):
             command = _parse(given, program)
+        exits.require_address_space()
         programs.count()
         program_cache.keep()
         _run(command)
@@ -52,7 +57,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "seqkd") -> None
             progress.log(programs.summary(programs.built()))
         return 0
 
-    sys.exit(exits.exit_status(run, program=program))
+    smaller = {"smaller": SMALLER[given[0]]} if given and given[0] in SMALLER else {}
+    sys.exit(exits.exit_status(run, program=program, **smaller))
 
 
 def _run(command: Any) -> None:
@@ -132,13 +138,14 @@ def errors_in_one_line(program: str) -> Iterator[None]:
 def _broken_pipe_exits() -> Iterator[None]:
     """Exit with 141 if the reader of standard output closes it, as in `--help | head`."""
     try:
-        try:
-            yield
-        finally:
-            if sys.stdout is not None:  # None: it was closed before the start
-                sys.stdout.flush()
+        with files.naming(exits.OUTPUT):
+            try:
+                yield
+            finally:
+                if sys.stdout is not None:  # None: it was closed before the start
+                    sys.stdout.flush()
     except BrokenPipeError:
-        files.drop_output()
+        exits.drop(sys.stdout)
         sys.exit(141)
 
 

@@ -1,33 +1,110 @@
 """How a command ends: its exit status, and one line for an error."""
 
+import errno
+import os
+import resource
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files
+from seqkd_jax.utils import files, progress
+
+OUTPUT = "standard output"  # as errors name it
 
 
-def exit_status(run: Callable[[], int], *, program: str = "", interrupted: str = "interrupted") -> int:
-    """The result of `run`; 2 after a UserError or OSError, 130 when interrupted, each with one line on standard error;
-    141 when the reader of standard output is gone. Other exceptions are our bugs and pass.
+def exit_status(
+    run: Callable[[], int],
+    *,
+    program: str = "",
+    interrupted: str = "interrupted",
+    smaller: str = "free some memory and give the same command again",
+) -> int:
+    """The result of `run`; 2 after a UserError, an OSError or when memory is short, 130 when interrupted, each with one
+    line on standard error; 141 when the reader of standard output is gone. Other exceptions are our bugs and pass.
+
+    smaller: what to do when memory is short.
     """
     try:
         status = run()
         if sys.stdout is not None:  # None: it was closed before the start
-            sys.stdout.flush()
+            with files.naming(OUTPUT):
+                sys.stdout.flush()
         return status
     except UserError as error:
         return report(program, str(error), 2)
     except KeyboardInterrupt:
         return report(program, interrupted, 130)
     except BrokenPipeError:  # as in `| head`: not an error
-        files.drop_output()
+        drop(sys.stdout)
         return 141
-    except OSError as error:
-        return report(program, files.describe_error(error), 2)
+    except Exception as error:
+        if out_of_memory(error):
+            reason = (str(error).splitlines() or [""])[0][:200]
+            return report(program, f"out of memory{reason and f' ({reason})'}; {smaller}", 2)
+        if isinstance(error, OSError):
+            return report(program, files.describe_error(error), 2)
+        raise
+    finally:
+        _drop_what_cannot_be_written()
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Is this the error of Python, NumPy, the system or XLA for too little memory? XLA's is told by its text."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    told = str(error).lower()
+    marks = ("resource_exhausted", "out of memory", "std::bad_alloc", "can't start new thread")
+    return isinstance(error, MemoryError) or isinstance(error, RuntimeError) and any(mark in told for mark in marks)
+
+
+# GiB of address space that JAX takes to run at all, most of it reserved and not used: for itself, and for each core.
+# Measured with jaxlib 0.10 on one core and on two (docs/decisions.md).
+ADDRESS_SPACE, OF_EACH_CORE = 1.2, 0.25
+
+
+def require_address_space() -> None:
+    """UserError where `ulimit -v` leaves less than JAX takes; its threads would end the process without a word of ours.
+
+    Below four times as much a warning: larger programs need more.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed, least = limit / 2**30, ADDRESS_SPACE + OF_EACH_CORE * cores
+    told = f"the address space of this process is limited to {allowed:.1f} GiB (`ulimit -v`)"
+    if allowed < least:
+        raise UserError(f"{told}, but JAX takes {least:.1f} GiB on this machine; raise the limit or lift it")
+    if allowed < 4 * least:
+        progress.log(f"warning: {told}; raise it if XLA or LLVM ends the process")
+
+
+def say(result: object) -> None:
+    """Print a line on standard output; an error of writing names that."""
+    with files.naming(OUTPUT):
+        print(result)
 
 
 def report(program: str, message: str, status: int) -> int:
-    """Print an error as one line; returns the status."""
-    print(f"{program}{': ' if program else ''}error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    """Print an error as one line, if standard error is open; returns the status."""
+    if sys.stderr is not None:  # print would take standard output, where the data go
+        try:
+            print(f"{program}{': ' if program else ''}error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        except OSError:  # its disk is full
+            drop(sys.stderr)
     return status
+
+
+def drop(stream: TextIO) -> None:
+    """Nobody reads standard output or error any more, or it is full: Python must not try to flush it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Python flushes standard output at exit, and would end with 120 and two lines where that fails again."""
+    if sys.stdout is not None:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            drop(sys.stdout)

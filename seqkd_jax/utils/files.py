@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import stat
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import TextIOBase
 from pathlib import Path
@@ -304,11 +303,6 @@ def describe_error(error: OSError) -> str:
     """One line for an error of the operating system, such as a full disk."""
     remedy = REMEDIES.get(error.errno or 0, "")
     return f"{error.filename or 'reading or writing'}: {error.strerror or error}{remedy and f'; {remedy}'}"
-
-
-def drop_output() -> None:
-    """Nobody reads standard output any more, or it is full: Python must not try to flush it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def existing(directory: Path | str) -> Path:
