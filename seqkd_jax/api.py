@@ -21,6 +21,7 @@ from seqkd_jax.config import (
     MetricConfig,
     ModelConfig,
     OptimiserConfig,
+    Overlong,
     SearchConfig,
     TrainConfig,
     TransformerConfig,
@@ -30,7 +31,15 @@ from seqkd_jax.data import vocabulary
 from seqkd_jax.data.corpus import Corpus, load_split, read_lines, require_pairs
 from seqkd_jax.data.held_out import hold_out, warn_of_overlap
 from seqkd_jax.data.vocabulary import Vocabularies
-from seqkd_jax.decoding import Decoding, Hypothesis, Translation, force_score, translate_lines
+from seqkd_jax.decoding import (
+    Decoding,
+    Hypothesis,
+    Translation,
+    force_score,
+    overlong_lines,
+    require_translatable,
+    translate_lines,
+)
 from seqkd_jax.decoding.search import greedy_rules, named_rules
 from seqkd_jax.distillation.mbr import by_expected_utility
 from seqkd_jax.evaluation import evaluation, metrics, tokenization
@@ -70,6 +79,7 @@ __all__ = [
     "Vocabularies",
     "VocabularyConfig",
     "distill",
+    "distill_n_best",
     "evaluate",
     "hold_out",
     "learn_vocabulary",
@@ -103,6 +113,7 @@ class LoadedTranslator(NamedTuple):
         replace_unknown: bool = False,
         dictionary: Mapping[str, str] | None = None,
         batch_tokens: int = 1024,
+        overlong: Overlong = "fail",
     ) -> list[Translation]:
         """Translate lines of text: one Translation for each, in order. The options are those of `stream`.
 
@@ -124,6 +135,7 @@ class LoadedTranslator(NamedTuple):
                 replace_unknown=replace_unknown,
                 dictionary=dictionary,
                 batch_tokens=batch_tokens,
+                overlong=overlong,
             )
         )
 
@@ -142,6 +154,7 @@ class LoadedTranslator(NamedTuple):
         replace_unknown: bool = False,
         dictionary: Mapping[str, str] | None = None,
         batch_tokens: int = 1024,
+        overlong: Overlong = "fail",
         read_ahead: int = 2048,
         progress: Callable[[int], object] | None = None,
     ) -> Iterator[Translation]:
@@ -153,8 +166,9 @@ class LoadedTranslator(NamedTuple):
         hypotheses by expected similarity (minimum Bayes risk), their weights by mbr_weights. metric: the tokenizer of
         mbr's BLEU; auto: that of the training, or by the script of the hypotheses. replace_unknown: each <unk> becomes
         the source word that it attends to most, or that word's entry in dictionary. batch_tokens: source positions
-        decoded at once. read_ahead: lines read before the first is translated. progress: called with the number of
-        lines that were done.
+        decoded at once. overlong: a line of more than 4,096 tokens is an error, after the translations of the lines
+        before it, or gets an empty translation. read_ahead: lines read before the first is translated. progress: called
+        with the number of lines that were done.
         UserError: an invalid rule, a line of more than 4,096 tokens, no prefix for a line, no attention to replace
         <unk> with, or a tokenizer that is not there.
 
@@ -180,6 +194,7 @@ class LoadedTranslator(NamedTuple):
             unknown_from_source=replace_unknown,
             dictionary=dictionary,
             progress=progress,
+            overlong=overlong,
         )
         if mbr == "none":
             return translations
@@ -343,7 +358,7 @@ def distill(
     out: Path | str,
     *,
     references: Sequence[str] | None = None,
-    languages: tuple[str, str] = ("en", "de"),
+    languages: tuple[str, str] | None = None,
     selection: str = "best",
     beam: int | None = None,
     search: SearchConfig = SearchConfig(),
@@ -351,57 +366,129 @@ def distill(
     metric: MetricConfig = MetricConfig(),
     shard_lines: int = 1000,
     batch_tokens: int = 1024,
+    overlong: Overlong = "fail",
+    marian: bool = False,
+    overwrite: bool = False,
     described: Mapping[str, Any] | None = None,
 ) -> Distilled:
     """Translate training sources with a teacher and write the corpus of a student to directory `out`.
 
     The n-best lists are kept in `<out>.n-best` in shards of shard_lines; called again, it resumes there. references:
-    one for each source, for a selection that needs them and for BLEU on the card. languages: suffixes of the files.
+    one for each source, for a selection that needs them and for BLEU on the card. languages: suffixes of the files;
+    None: those that the teacher was trained on, else source and target.
     selection: best (Seq-KD), or the hypothesis nearest to the reference by kim_rush (Seq-Inter), sacrebleu or chrf.
     beam, search, batch_tokens: as in LoadedTranslator.stream. filters: if any is set, `filtered/` holds what passes.
-    metric: the tokenizer of the selection and of the card's BLEU. described: as in `train`.
-    UserError: an unknown selection, references missing or of another number, no sources, an `out` with other files.
+    metric: the tokenizer of the selection and of the card's BLEU.
+    overlong: a source of more than 4,096 tokens is an error before anything is decoded, or it gets an empty target.
+    marian: also write the lists to n-best.txt, in the form of Marian. overwrite: whether a corpus and n-best lists of
+    another job may be replaced, once the new ones are complete. described: as in `train`.
+    UserError: an unknown selection, references missing or of another number, no sources, an `out` with other files or
+    of another job.
 
         corpus = kd.load_split(kd.CorpusConfig("data"), "train")
         distilled = kd.distill(kd.load("teacher/best"), corpus.sources, "seq_kd", references=corpus.targets)
         kd.train(distilled.corpus, valid, "student", vocabularies=kd.load_vocabulary("teacher/best"))
     """
     out, absolute, search = Path(out), Path(os.path.abspath(out)), _with_beam(search, beam)
-    files.require_replaceable(absolute, distillation.HOLDS)
-    distillation.require_rule(selection, _lines("references", references) is not None)
-    require_pairs(_source_lines(_lines("sources", sources), references))
-    filters.validate()
-    _require_line_by_line(sources, languages)
+    loaded = teacher.checkpoint
+    languages = languages or languages_of(teacher) or ("source", "target")
+    _lines("sources", sources), _lines("references", references)
+    distillation.require_distillable(absolute, sources, references, languages, selection, filters)
     tokenize = tokenization.AUTO
     if references is not None:
-        tokenize = _tokenizer(metric, teacher.checkpoint, references, languages[1])
+        tokenize = _tokenizer(metric, loaded, references, languages[1])
     if described is None:
-        sizes = {"shard_lines": shard_lines, "batch_tokens": batch_tokens}
+        sizes = {"shard_lines": shard_lines, "batch_tokens": batch_tokens, "overlong": overlong, "marian": marian}
         given = {"out": out, "selection": selection, "search": search, "filters": filters, "metric": metric, **sizes}
-        given["checkpoint"] = [teacher.checkpoint.name]
         read = distilling_inputs(teacher, sources, references)
-        described = run_config.describe("distill", settings.to_json(given), read)
-    program_cache.keep()
-    lists = distillation.n_best(
-        absolute.with_name(f"{absolute.name}.n-best"),
-        teacher.checkpoint,
-        sources,
-        Decoding(search, batch_tokens=batch_tokens),
-        shard_lines=shard_lines,
-    )
-    filtered = filters != FilterConfig()
-    card = distillation.write_corpus(
-        out,
-        lists,
-        teacher.checkpoint.vocabularies,
+        described = run_config.describe("distill", settings.to_json({**given, "checkpoint": [loaded.name]}), read)
+    directory = absolute.with_name(f"{absolute.name}.n-best")
+    decoding = Decoding(search, batch_tokens=batch_tokens)
+    planned = distillation.plan(directory, loaded, sources, decoding, shard_lines=shard_lines)
+
+    def make() -> tuple[distillation.NBest, list[int]]:
+        if overlong == "fail":
+            remedy = "split or drop it, or give --overlong empty for an empty target"
+            require_translatable(loaded.vocabularies, sources, "source lines", remedy)
+        lists = distillation.claim(planned, overwrite)
+        program_cache.keep()
+        distillation.make(lists, loaded, overlong=overlong, other=directory)
+        return lists, overlong_lines(loaded.vocabularies, sources)
+
+    card = distillation.corpus_of(
+        absolute,
+        planned,
+        make,
+        loaded.vocabularies,
         references,
         selection,
         languages=languages,
         tokenize=tokenize,
-        filters=filters if filtered else None,
+        filters=filters,
+        marian=marian,
+        overwrite=overwrite,
         described=described,
     )
-    return Distilled(out / "filtered" if filtered else out, languages, card)
+    return Distilled(out if filters == FilterConfig() else out / "filtered", languages, card)
+
+
+def distill_n_best(
+    lists: Path | str,
+    sources: Sequence[str],
+    out: Path | str,
+    *,
+    references: Sequence[str] | None = None,
+    languages: tuple[str, str] = ("source", "target"),
+    selection: str = "best",
+    filters: FilterConfig = FilterConfig(),
+    metric: MetricConfig = MetricConfig(),
+    marian: bool = False,
+    overwrite: bool = False,
+    described: Mapping[str, Any] | None = None,
+) -> Distilled:
+    """Choose from the n-best lists of any toolkit and write the corpus of a student to directory `out`.
+
+    lists: a file with a list for each source: lines of Moses or Marian with |||, the output of fairseq-generate, or
+    JSON lines (see distillation.nbest_files). The other arguments are those of `distill`.
+    UserError: also a list missing, out of order or damaged, with its line.
+
+        corpus = kd.load_split(kd.CorpusConfig("data"), "train")
+        distilled = kd.distill_n_best("marian.n-best", corpus.sources, "seq_kd", languages=("en", "de"))
+    """
+    out, absolute = Path(out), Path(os.path.abspath(out))
+    _lines("sources", sources), _lines("references", references)
+    distillation.require_distillable(absolute, sources, references, languages, selection, filters)
+    found = distillation.open_lists(lists, list(sources))
+    tokenize = tokenization.AUTO
+    if references is not None:
+        tokenize = tokenization.resolve(metric.tokenize, None, references, language=languages[1])
+    if described is None:
+        given = {"n_best": Path(lists), "out": out, "selection": selection, "filters": filters, "metric": metric}
+        read = n_best_inputs(lists, sources, references)
+        described = run_config.describe("distill", settings.to_json({**given, "marian": marian}), read)
+    card = distillation.corpus_of(
+        absolute,
+        found,
+        lambda: (found, ()),
+        None,
+        references,
+        selection,
+        languages=languages,
+        tokenize=tokenize,
+        filters=filters,
+        marian=marian,
+        overwrite=overwrite,
+        described=described,
+    )
+    return Distilled(out if filters == FilterConfig() else out / "filtered", languages, card)
+
+
+def languages_of(teacher: LoadedTranslator) -> tuple[str, str] | None:
+    """The languages that a teacher was trained on, if its checkpoint says so."""
+    loaded = teacher.checkpoint
+    members = loaded.members if isinstance(loaded, Ensemble) else (loaded,)
+    known = next((m.metadata["languages"] for m in members if m.metadata.get("languages")), None)
+    return None if known is None else (str(known[0]), str(known[1]))
 
 
 def distilling_inputs(
@@ -411,16 +498,11 @@ def distilling_inputs(
     return {"checkpoint": teacher.checkpoint.fingerprint, "source lines": _source_lines(sources, references)}
 
 
-def _require_line_by_line(sources: Sequence[str], languages: tuple[str, str]) -> None:
-    """UserError for sources or languages that cannot be two files with a line for each pair."""
-    source, target = languages
-    CorpusConfig(source=source, target=target).validate()
-    for language in languages:
-        if os.path.basename(language) != language:
-            raise UserError(f"languages: {language!r} cannot end the name of a file; give two such as 'en' and 'de'")
-    for number, line in enumerate(sources, start=1):
-        if "\n" in line or "\r" in line:
-            raise UserError(f"source lines: number {number} has a line break inside; make it one line")
+def n_best_inputs(lists: Path | str, sources: Sequence[str], references: Sequence[str] | None) -> dict[str, Any]:
+    """What `distill_n_best` reads, by the names that config.json has for it."""
+    if not Path(lists).is_file():
+        raise UserError(f"{lists}: no such file of n-best lists")
+    return {"n-best lists": files.sha256_file(lists), "source lines": _source_lines(sources, references)}
 
 
 def _source_lines(sources: Sequence[str], references: Sequence[str] | None) -> Corpus:

@@ -12,6 +12,7 @@ from seqkd_jax.types import EOS, UserError
 from seqkd_jax.utils.settings import Named, Range, Settings
 
 ComputeType = Literal["float32", "bfloat16"]
+Overlong = Literal["fail", "empty"]  # what becomes of a line that is too long to be translated
 
 # Numbers and the ranges that can be served. Counts and seeds are 32-bit integers in compiled programs. A layer is
 # compiled by itself, and a hypothesis is a row of every array of the search: more of them than these would not end.

@@ -30,6 +30,7 @@ NAMED_BY = {
     "source lines": ("--corpus.", "--hold-out", "--source-only"),
     "vocabulary": ("--vocabulary", "--vocab.", "--teacher", "--start", "--corpus.", "--hold-out"),
     "checkpoint": ("--checkpoint",),
+    "n-best lists": ("--n-best",),
     "start": ("--start",),
     "teacher": ("--teacher",),
 }

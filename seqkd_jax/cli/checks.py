@@ -10,6 +10,7 @@ from typing import Any, get_args, get_type_hints
 from seqkd_jax.cli.options import Distill, Evaluate, Pairs, Repeatable, Train, Translate, Vocab
 from seqkd_jax.config import LossConfig, SearchConfig, VocabularyConfig
 from seqkd_jax.types import UserError
+from seqkd_jax.utils import settings
 
 
 def option(name: str) -> str:
@@ -72,6 +73,16 @@ def distill(command: Distill) -> None:
         raise UserError(
             "--source-only and a corpus exclude each other: omit --corpus.… and --hold-out, or --source-only"
         )
+    if bool(command.checkpoint) == bool(command.n_best):
+        raise UserError("--checkpoint and --n-best: give one of them, a teacher or lists that another toolkit made")
+    if command.n_best:
+        own = Distill(command.out)
+        for name in ("shard_lines", "batch_tokens", "overlong"):
+            if _is_set(command, name, getattr(command, name), getattr(own, name)):
+                raise UserError(f"{option(name)} has no effect with --n-best: nothing is decoded; omit it")
+        for field in settings.fields(SearchConfig):
+            if _is_set(command, field.name, getattr(command.search, field.name), field.default):
+                raise UserError(f"{option(field.name)} has no effect with --n-best: nothing is decoded; omit it")
     _search(command)
     if not command.source_only:
         _corpus(command.pairs)

@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from seqkd_jax.cli import checks, inputs
 from seqkd_jax.cli.options import (
@@ -92,6 +93,7 @@ def translate(command: Translate) -> None:
             dictionary=dictionary,
             batch_tokens=1 if read_ahead == 1 else command.batch_tokens,  # a single sentence needs a single row
             read_ahead=read_ahead,
+            overlong=command.overlong,
             progress=advance,
         )
         if attention:
@@ -115,30 +117,41 @@ def distill(command: Distill) -> None:
     from seqkd_jax.data.corpus import read_lines
 
     checks.distill(command)
-    teacher = api.load(*command.checkpoint)
+    teacher = api.load(*command.checkpoint) if command.checkpoint else None
     if command.source_only:
         sources, references = list(read_lines(command.source_only)), None
-        progress.log(f"source lines {command.source_only}: {len(sources):,}")
+        languages = inputs.distilled_languages(command, teacher)
+        progress.log(f"source lines {command.source_only}: {len(sources):,}, {' to '.join(languages)}")
     else:
         pairs = inputs.load_pairs(command.pairs, "train")
-        sources, references = pairs.sources, pairs.targets
+        sources, references, languages = pairs.sources, pairs.targets, pairs.languages or ("source", "target")
         if pairs.weights is not None:
             progress.log(f"{pairs.name}: its pairs have weights; the distilled corpus has none")
-    read = api.distilling_inputs(teacher, sources, references)
-    distilled = api.distill(
-        teacher,
-        sources,
-        command.out,
-        references=references,
-        languages=(command.pairs.corpus.source, command.pairs.corpus.target),
-        selection=command.selection,
-        search=command.search,
-        filters=command.filters,
-        metric=command.metric,
-        shard_lines=command.shard_lines,
-        batch_tokens=command.batch_tokens,
-        described=inputs.describe("distill", command, read),
-    )
+    options: dict[str, Any] = {
+        "references": references,
+        "languages": languages,
+        "selection": command.selection,
+        "filters": command.filters,
+        "metric": command.metric,
+        "marian": command.write_n_best,
+        "overwrite": command.overwrite,
+    }
+    if teacher is None:
+        assert command.n_best is not None  # checks.distill
+        described = inputs.describe("distill", command, api.n_best_inputs(command.n_best, sources, references))
+        distilled = api.distill_n_best(command.n_best, sources, command.out, described=described, **options)
+    else:
+        distilled = api.distill(
+            teacher,
+            sources,
+            command.out,
+            search=command.search,
+            shard_lines=command.shard_lines,
+            batch_tokens=command.batch_tokens,
+            overlong=command.overlong,
+            described=inputs.describe("distill", command, api.distilling_inputs(teacher, sources, references)),
+            **options,
+        )
     progress.log((command.out / "README.md").read_text(encoding="utf-8").rstrip())
     exits.say(distilled.directory)
 

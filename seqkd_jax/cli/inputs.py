@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from seqkd_jax.cli.options import Pairs, Repeatable, Train
+from seqkd_jax.cli.options import Distill, Pairs, Repeatable, Train
 from seqkd_jax.config import CorpusConfig
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress, settings
@@ -78,7 +78,7 @@ def describe(name: str, command: Repeatable, read: Mapping[str, Any]) -> dict:
     """
     from seqkd_jax.checkpoint import run_config
 
-    left_out = ("config_file", "given", "rules")  # the rules are spelled out in `search`
+    left_out = ("config_file", "given", "rules", "overwrite")  # the rules are spelled out in `search`
     options = {key: value for key, value in settings.to_json(command).items() if key not in left_out}
     described = run_config.describe(name, options, read)
     if command.config_file:
@@ -86,8 +86,31 @@ def describe(name: str, command: Repeatable, read: Mapping[str, Any]) -> dict:
     return described
 
 
+def distilled_languages(command: Distill, teacher: Any) -> tuple[str, str]:
+    """The languages of --source-only text and of its translations: as given, else the teacher's, else by their names.
+
+    teacher: a LoadedTranslator; None: n-best lists.
+    """
+    from seqkd_jax import api
+    from seqkd_jax.data import languages
+
+    given, default = command.pairs.corpus, CorpusConfig()
+    known = (teacher and api.languages_of(teacher)) or (languages.of_file(str(command.source_only)), None)
+    found = []
+    for side, language in zip(("source", "target"), known, strict=True):
+        own = getattr(given, side)
+        named = own != getattr(default, side) or f"--corpus.{side}" in command.given
+        found.append(own if named else language or side)
+    if found[1] == "target":
+        progress.log(
+            "the target language is not known: the corpus is called train.target; name it with --corpus.target"
+        )
+    return found[0], found[1]
+
+
 def _part(command: Train, name: str, gold: Callable[[], Any]):
-    """A corpus of --train-on: in the languages of the corpus."""
+    """A corpus of --train-on: in the languages of the corpus, a distilled one in those of its card."""
+    from seqkd_jax.data import distilled, languages
     from seqkd_jax.data.corpus import load_split
 
     if name == "gold":
@@ -95,8 +118,8 @@ def _part(command: Train, name: str, gold: Callable[[], Any]):
     path = files.existing(name)
     if not path.exists():
         raise UserError(f"--train-on {name}: no such file or directory; name one that `seqkd distill` wrote, or `gold`")
-    languages = {"source": command.pairs.corpus.source, "target": command.pairs.corpus.target}
-    return _described(load_split(CorpusConfig(str(path), **languages), "train"))
+    source, target = distilled.languages(path) or languages.of(command.pairs.corpus)
+    return _described(load_split(CorpusConfig(str(path), source, target), "train"))
 
 
 def _weighted(part: str) -> tuple[str, float]:

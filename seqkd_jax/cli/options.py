@@ -19,6 +19,7 @@ from seqkd_jax.config import (
     Length,
     LSTMConfig,
     MetricConfig,
+    Overlong,
     Positive,
     SearchConfig,
     Tokens,
@@ -31,6 +32,9 @@ from seqkd_jax.utils.settings import Range
 
 Flat = tyro.conf.arg(name="")  # the fields of a configuration as arguments without a prefix
 Rules = Literal["ctranslate2", "fairseq", "hf", "kim_rush", "marian", "t5x"] | None  # search.PROFILES
+Overwrite = Annotated[
+    bool, tyro.conf.arg(help="Replace what another command or corpus left at --out; without it that is refused.")
+]
 Checkpoints = Annotated[tuple[Path, ...], tyro.conf.UseAppendAction]  # --checkpoint A --checkpoint B
 
 
@@ -134,6 +138,8 @@ class Translate(Repeatable):
     """Lines read before the first is translated; more is faster. 0: 2048, or 1 at a terminal."""
     batch_tokens: Tokens = 1024
     """Source positions in a batch, padding included."""
+    overlong: Overlong = "fail"
+    """A line of more than 4,096 tokens: an error after the translations before it, or an empty translation."""
 
 
 @dataclass(frozen=True)
@@ -147,10 +153,13 @@ class Distill(Repeatable):
     Called again with the same arguments, it resumes. README.md beside the corpus describes the result.
     """
 
-    checkpoint: Checkpoints
-    """Checkpoint of the teacher. Given several times, each after --checkpoint: an ensemble."""
     out: Path
     """Directory to write the corpus and config.json to; the n-best lists go to <out>.n-best beside it."""
+    checkpoint: Checkpoints = ()
+    """Checkpoint of the teacher. Given several times, each after --checkpoint: an ensemble."""
+    n_best: Path | None = None
+    """Instead of a checkpoint: file of n-best lists by any toolkit, as Moses, Marian or fairseq-generate write them, or
+    JSON lines; see docs/decoding.md."""
     pairs: Annotated[Pairs, Flat] = Pairs()
     source_only: Path | None = None
     """File of source lines to distil instead of the training split; there are no references then."""
@@ -163,10 +172,15 @@ class Distill(Repeatable):
     """Source lines in a shard; a stopped run resumes after its last complete shard."""
     batch_tokens: Tokens = 1024
     """Source positions in a batch, padding included."""
+    overlong: Overlong = "fail"
+    """A source of more than 4,096 tokens: an error before anything is decoded, or an empty target, which is counted."""
     filters: FilterConfig = FilterConfig()
     """If any filter is set, filtered/ holds the pairs that pass."""
     metric: MetricConfig = MetricConfig()
     """How BLEU splits text into words, for the selection and the card."""
+    write_n_best: bool = False
+    """Also write the n-best lists to n-best.txt in the directory, as Marian does, for other toolkits and --n-best."""
+    overwrite: Overwrite = False
 
 
 @dataclass(frozen=True)

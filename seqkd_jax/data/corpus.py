@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seqkd_jax.config import CorpusConfig
-from seqkd_jax.data import readers
+from seqkd_jax.data import distilled, languages, readers
 from seqkd_jax.data.readers import Split, read_lines
 from seqkd_jax.types import UserError
 from seqkd_jax.utils.settings import Range
@@ -62,8 +62,10 @@ def load_split(config: CorpusConfig, split: Split) -> Corpus:
     if config.source_file:
         name = f"{config.source_file} and {config.target_file}"
         _only_train(name, split)
-        return _corpus(readers.parallel(Path(config.source_file), Path(config.target_file)), config, name)
+        pairs = readers.parallel(Path(config.source_file), Path(config.target_file))
+        return _corpus(pairs, config, name)._replace(languages=languages.of(config))
     if path.is_dir():
+        distilled.require_whole(path)
         return _corpus(readers.directory(path, split, config), config, f"{path}, split {split}")
     if path.is_file():
         _only_train(str(path), split)

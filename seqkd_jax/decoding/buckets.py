@@ -53,20 +53,18 @@ def in_order(
     size: the number of ids of each part of an item. shape_of: the shape of an item; None: its result is None. run:
     dispatches a batch and returns arrays with a leading axis of rows. chunk: items read before the first batch is
     dispatched. progress: called with the number of items of each finished batch. first: the number of the first item,
-    from 0, for errors. UserError for an item of more than LONGEST ids.
+    from 0, for errors. UserError for an item of more than LONGEST ids, after the results of those before it.
     """
-    items = iter(items)
-    while present := list(islice(items, chunk)):
-        for number, item in enumerate(present, start=first + 1):
-            require_length(number, max(size(item)))
+    items, failure = iter(items), None
+    while failure is None:
+        present, shapes, failure = _read(items, size, shape_of, chunk, first)
+        if not present:
+            break
         first += len(present)
         groups: dict[Shape, list[int]] = {}
-        without_shape = 0
         for index in sorted(range(len(present)), key=lambda i: size(present[i])):
-            shape = shape_of(present[index])
-            if shape is None:
-                without_shape += 1
-            else:
+            shape = shapes[index]
+            if shape is not None:
                 groups.setdefault(shape, []).append(index)
         results: list[Any] = [None] * len(present)
         running = []
@@ -81,9 +79,31 @@ def in_order(
                 results[index] = jax.tree.map(lambda leaf, row=row: leaf[row], output)
             if progress:
                 progress(len(batch))
+        without_shape = shapes.count(None)
         if progress and without_shape:
             progress(without_shape)
         yield from results
+    if failure is not None:
+        raise failure
+
+
+def _read(
+    items: Iterator[Item],
+    size: Callable[[Item], tuple[int, ...]],
+    shape_of: Callable[[Item], Shape | None],
+    chunk: int,
+    first: int,
+) -> tuple[list[Item], list[Shape | None], UserError | None]:
+    """The next items with their shapes, up to one that cannot be read or is too long; and its error."""
+    present, shapes = [], []
+    try:
+        for item in islice(items, chunk):
+            require_length(first + len(present) + 1, max(size(item)))
+            shapes.append(shape_of(item))
+            present.append(item)
+    except UserError as error:
+        return present, shapes, error
+    return present, shapes, None
 
 
 def width_of(length: int, buckets: Sequence[int]) -> int:

@@ -16,7 +16,8 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import numpy as np
 
-from seqkd_jax.config import Positive, SearchConfig, Tokens
+from seqkd_jax.config import Overlong, Positive, SearchConfig, Tokens
+from seqkd_jax.data.vocabulary import Vocabularies
 from seqkd_jax.decoding.buckets import (
     LONGEST,
     SOURCE_BUCKETS,
@@ -32,6 +33,7 @@ from seqkd_jax.decoding.search import DECODERS, POOLS, Request, attended, length
 from seqkd_jax.decoding.unknown import replace_unknown
 from seqkd_jax.types import EOS, PAD, Hypotheses, System, Translator, UserError
 from seqkd_jax.utils import programs
+from seqkd_jax.utils.progress import log
 from seqkd_jax.utils.settings import Range, Settings
 
 PREFIX_BUCKETS = (0, 4, 16)
@@ -115,6 +117,7 @@ def translate_lines(
     dictionary: Mapping[str, str] | None = None,
     progress: Callable[[int], object] | None = None,
     first: int = 0,
+    overlong: Overlong = "fail",
 ) -> Iterator[Translation]:
     """The translations of lines of text, one for each line, in order; line ends are removed.
 
@@ -122,15 +125,23 @@ def translate_lines(
     unknown_from_source: each <unk> becomes the source word that it attends to most, or that word's entry in
     `dictionary` (see `unknown`); UserError if the vocabulary is not of words or the model has no attention. progress:
     as in `translate_ids`. first: the number of the first line, from 0; errors name lines by it, samples depend on it.
+    overlong: a line of more than 4,096 tokens is an error, which follows the translations of the lines before it; or it
+    gets an empty translation, and a warning.
     """
     translator, params, vocabularies = system
     waiting: deque[str] = deque()  # read, not yet yielded
 
     def encoded() -> Iterator[list[int]]:
-        for line in lines:
+        for number, line in enumerate(lines, start=first + 1):
             line = line.rstrip("\r\n")
             waiting.append(line)
-            yield [*vocabularies.source.encode(line), EOS]
+            ids = [*vocabularies.source.encode(line), EOS]
+            if len(ids) > LONGEST:
+                if overlong == "fail":
+                    raise UserError(f"{_too_long(number, line, len(ids))}; split it, or give --overlong empty")
+                log(f"{_too_long(number, line, len(ids))}: its translation is empty")
+                ids = [EOS]
+            yield ids
 
     given = None if prefixes is None else (vocabularies.target.encode(text.rstrip("\r\n")) for text in prefixes)
     sentences = _numbered(encoded(), given, first)
@@ -149,6 +160,27 @@ def translate_lines(
             numbers = float(hypotheses.scores[slot]), float(hypotheses.log_probs[slot]), bool(hypotheses.finished[slot])
             texts.append(Hypothesis(ids, text, *numbers))
         yield Translation(source, texts)
+
+
+def overlong_lines(vocabularies: Vocabularies, lines: Iterable[str]) -> list[int]:
+    """The places, from 0, of the lines that are too long to be translated."""
+    # No normalisation of Unicode makes UTF-8 text more than 11 times as long, and a token has a byte at least.
+    sized = ((place, line, len(line.encode("utf-8", "surrogatepass"))) for place, line in enumerate(lines))
+    long = ((place, line) for place, line, size in sized if 11 * (size + 1) > LONGEST)
+    return [place for place, line in long if len(vocabularies.source.encode(line)) + 1 > LONGEST]
+
+
+def require_translatable(vocabularies: Vocabularies, lines: Sequence[str], of: str, remedy: str) -> None:
+    """UserError if a line is too long to be translated. of: what the lines are; remedy: what to do about such a one."""
+    found = overlong_lines(vocabularies, lines)
+    if found:
+        count = len(vocabularies.source.encode(lines[found[0]])) + 1
+        more = f" (and {len(found) - 1:,} more lines)" if len(found) > 1 else ""
+        raise UserError(f"{of}, {_too_long(found[0] + 1, lines[found[0]], count)}{more}; {remedy}")
+
+
+def _too_long(number: int, line: str, count: int) -> str:
+    return f"line {number} ({line[:30]!r} …) has {count:,} tokens, more than {LONGEST:,}"
 
 
 class Prepared(NamedTuple):

@@ -3,13 +3,18 @@
 Sequence-level distillation is another corpus, not another loss: Seq-KD takes the teacher's best translation of every
 training source, Seq-Inter the one of its n-best list nearest to the reference (Kim & Rush 2016, sections 3.2 and 3.3).
 
-  nbest      the teacher's n-best lists, in shards written atomically; complete shards are not made again
-  selection  one hypothesis of a list, under a rule of SELECTIONS
+  nbest       the teacher's n-best lists, in shards written atomically; complete shards are not made again
+  nbest_files n-best lists of other toolkits
+  selection   one hypothesis of a list, under a rule of SELECTIONS
   distilled_corpus  train.<source> and train.<target> line by line beside the original, scores, filters, a card
+  existing    a directory that holds the result of another job is refused
 """
 
 from seqkd_jax.distillation.distilled_corpus import HOLDS, write_corpus
-from seqkd_jax.distillation.nbest import Candidate, NBest, n_best, read_n_best
+from seqkd_jax.distillation.existing import claim
+from seqkd_jax.distillation.job import corpus_of, require_distillable
+from seqkd_jax.distillation.nbest import Candidate, NBest, make, n_best, plan, read_n_best
+from seqkd_jax.distillation.nbest_files import open_lists
 from seqkd_jax.distillation.selection import SELECTIONS, Choice, choose, kim_rush, require_rule
 
 __all__ = [
@@ -19,9 +24,15 @@ __all__ = [
     "Choice",
     "NBest",
     "choose",
+    "claim",
+    "corpus_of",
     "kim_rush",
+    "make",
     "n_best",
+    "open_lists",
+    "plan",
     "read_n_best",
+    "require_distillable",
     "require_rule",
     "write_corpus",
 ]

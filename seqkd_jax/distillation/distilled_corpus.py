@@ -3,7 +3,7 @@
 import itertools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,26 @@ from typing import Any
 from seqkd_jax import checkpoint
 from seqkd_jax.config import FilterConfig
 from seqkd_jax.data import scripts
-from seqkd_jax.distillation.nbest import Candidate, NBest, read_n_best
+from seqkd_jax.data.distilled import CARD
+from seqkd_jax.data.vocabulary import Vocabularies
+from seqkd_jax.distillation.nbest import Candidate, NBest
+from seqkd_jax.distillation.nbest_files import GivenLists, write_marian
 from seqkd_jax.distillation.selection import SELECTIONS, Choice, choose
 from seqkd_jax.evaluation import metrics
+from seqkd_jax.evaluation.metrics import metric_references
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress, settings
 
-CARD = "card.json"
-FORMAT = 1  # of it
+FORMAT = 1  # of the card
 ENOUGH = 10  # pairs whose median says what is usual; fewer do if they are half of a corpus
-HOLDS = (CARD, settings.CONFIG_FILE, "README.md", "scores.tsv", "train.*", "filtered")
+MARIAN = "n-best.txt"  # the lists in Marian's form
+HOLDS = (CARD, settings.CONFIG_FILE, "README.md", "scores.tsv", "train.*", "filtered", MARIAN)
 
 
 def write_corpus(
     directory: Path | str,
-    found: NBest,
-    vocabularies,
+    found: NBest | GivenLists,
+    vocabularies: Vocabularies | None,
     references: Sequence[str] | None,
     selection: str,
     *,
@@ -34,45 +38,52 @@ def write_corpus(
     tokenize: str = "auto",
     filters: FilterConfig | None = None,
     described: Mapping[str, Any] | None = None,
+    overlong: Collection[int] = (),
+    marian: bool = False,
 ) -> dict:
     """Choose for every line and write the distilled corpus; returns its card. An older corpus there is replaced whole.
 
     train.<source> and train.<target> have the original's lines in the original's order, empty ones too; scores.tsv
     says what was chosen; card.json and README.md what was done. With filters, filtered/ holds the pairs that pass and
     lines.txt their line numbers (from 1). references: one for each line, or None for source-only text.
-    tokenize: the metric's; it plays no part without references. described: the content of config.json (see run_config);
-    None: no such file.
+    tokenize: the metric's; it plays no part without references.
+    described: the content of config.json (see run_config); None: no such file. overlong: the places, from 0, of the
+    lines that were too long to be translated; they have empty targets and count in no mean. marian: also write the
+    lists to n-best.txt.
     """
-    sources = [line for shard in found.shards for line in shard]
+    sources = found.sources
     if references is not None and len(references) != len(sources):
         raise UserError(f"{len(references)} references for {len(sources)} source lines: each line needs one")
-    wanted = None if references is None else metrics.metric_references(vocabularies, references, tokenize)
-    lists = progress.track(read_n_best(found), len(sources), f"choose ({selection})", "sentences")
+    wanted = None if references is None else metric_references(vocabularies, references, tokenize)
+    lists = progress.track(found.read(), len(sources), f"choose ({selection})", "sentences")
     choices = [
         choose(list_, selection, reference, tokenize)
         for list_, reference in zip(lists, wanted or [None] * len(sources), strict=True)
     ]
     targets = [choice.candidate.text for choice in choices]
     card = {
-        "format": FORMAT,
-        "selection": selection,
-        "similarity_tokenizer": None if SELECTIONS[selection] is None else tokenize,
-        "teacher": {
-            **found.teacher,
-            "fingerprint": found.settings["checkpoint"],
-            "vocabulary": vocabularies.fingerprint,
-        },
-        "decoding": {key: found.settings[key] for key in ("search", "decoder", "source_buckets", "batch_tokens")},
+        **card_of(
+            found,
+            vocabularies,
+            references,
+            selection,
+            languages=languages,
+            tokenize=tokenize,
+            filters=filters,
+            marian=marian,
+        ),
         "splits": ["train"],  # validation and test text is never distilled
-        **_statistics(sources, choices, wanted, tokenize),
+        **_statistics(sources, choices, wanted, tokenize, set(overlong)),
         "versions": checkpoint.versions(),
     }
     with files.new_directory(directory, HOLDS) as temporary:
         _write_pairs(temporary, languages, sources, targets)
         files.write_text(temporary / "scores.tsv", _table(choices))
+        if marian:
+            write_marian(found.read(), temporary / MARIAN)
         if filters is not None:
             kept, counts = apply_filters(sources, choices, filters)
-            card["filters"] = {**asdict(filters), "dropped": counts, "kept": len(kept)}
+            card["filters"] |= {"dropped": counts, "kept": len(kept)}
             _write_pairs(temporary / "filtered", languages, [sources[i] for i in kept], [targets[i] for i in kept])
             files.write_lines(temporary / "filtered" / "lines.txt", (str(index + 1) for index in kept))
         card["files"] = {name: files.sha256_file(temporary / name) for name in files.tree(temporary)}
@@ -83,27 +94,68 @@ def write_corpus(
     return card
 
 
-def _statistics(sources: Sequence[str], choices: Sequence[Choice], references: list[str] | None, tokenize: str) -> dict:
-    """The numbers of the card; shares, ratios and means are over the lines with a source."""
-    present = [index for index, line in enumerate(sources) if line.strip()]
+def card_of(
+    found: NBest | GivenLists,
+    vocabularies: Vocabularies | None,
+    references: Sequence[str] | None,
+    selection: str,
+    *,
+    languages: tuple[str, str],
+    tokenize: str,
+    filters: FilterConfig | None = None,
+    marian: bool = False,
+) -> dict:
+    """The card of a corpus as far as it is known before anything is decoded: what it is made of."""
+    card = {
+        "format": FORMAT,
+        "languages": list(languages),
+        "selection": selection,
+        "similarity_tokenizer": None if SELECTIONS[selection] is None else tokenize,
+        **found.card,
+        "inputs": {
+            "source lines": files.sha256_bytes("".join(files.text_lines(found.sources)).encode("utf-8")),
+            "references": None if references is None else files.sha256_json(list(references)),
+            "metric.tokenize": None if references is None else tokenize,
+        },
+    }
+    if vocabularies is not None:
+        card["teacher"]["vocabulary"] = vocabularies.fingerprint
+    if filters is not None:
+        card["filters"] = asdict(filters)
+    if marian:
+        card["marian"] = True
+    return card
+
+
+def _statistics(
+    sources: Sequence[str],
+    choices: Sequence[Choice],
+    references: Sequence[str] | None,
+    tokenize: str,
+    overlong: Collection[int],
+) -> dict:
+    """The numbers of the card; shares, ratios and means are over the lines with a source that was translated."""
+    blank = sum(not line.strip() for line in sources)
+    present = [index for index, line in enumerate(sources) if line.strip() and index not in overlong]
     if not present:
-        raise UserError("nothing to distil: every source line is blank")
+        raise UserError("nothing to distil: every source line is blank or too long")
     chosen = [choices[index] for index in present]
     texts, first = [choice.candidate.text for choice in chosen], [choice.first.text for choice in chosen]
-    source_words, words = (sum(map(scripts.words, lines)) for lines in (sources, texts))
-    log_prob, tokens = sum(c.candidate.log_prob for c in chosen), sum(_paid(c.candidate) for c in chosen)
+    translated = [sources[index] for index in present]
+    source_words, words = (sum(map(scripts.words, lines)) for lines in (translated, texts))
     changed = sum(choice.index != 0 for choice in chosen)
     numbers = {
         "lines": len(sources),
-        "empty_sources": len(sources) - len(present),
+        "empty_sources": blank,
+        **({"overlong_sources": len(overlong)} if overlong else {}),
         "empty_targets": sum(not text.strip() for text in texts),
         "unfinished": sum(not choice.candidate.finished for choice in chosen),
         "changed": changed,
         "changed_share": changed / len(present),
         "length_ratio_to_sources": words / source_words,
         "length_units": [scripts.unit(sources), scripts.unit(texts)],
-        "mean_log_prob_per_token": log_prob / max(tokens, 1),
-        "mean_probability": statistics.fmean(map(_probability, chosen)),
+        "mean_log_prob_per_token": _mean_log_prob(chosen),
+        "mean_probability": _mean_probability(chosen),
         "bleu": None,
     }
     if references is not None:
@@ -115,14 +167,29 @@ def _statistics(sources: Sequence[str], choices: Sequence[Choice], references: l
     return numbers
 
 
-def _paid(candidate: Candidate) -> int:
-    """The tokens that its log-probability is of: EOS too, unless it was cut before that."""
-    return candidate.tokens + candidate.finished
+def _paid(candidate: Candidate) -> int | None:
+    """The tokens that its log-probability is of: EOS too, unless it was cut before that. None: not known."""
+    return None if candidate.tokens is None else candidate.tokens + candidate.finished
 
 
-def _probability(choice: Choice) -> float:
-    """That of a whole translation; one that was cut is none, as in `evaluate`."""
-    return math.exp(choice.candidate.log_prob) if choice.candidate.finished else 0.0
+def _mean_log_prob(chosen: Sequence[Choice]) -> float | None:
+    """Nats for a token. None: another toolkit did not say."""
+    log_probs, counts = [c.candidate.log_prob for c in chosen], [_paid(c.candidate) for c in chosen]
+    known = all(number is not None for number in (*log_probs, *counts))
+    return sum(log_probs) / max(sum(counts), 1) if known else None
+
+
+def _mean_probability(chosen: Sequence[Choice]) -> float | None:
+    """That of whole translations; one that was cut is none, as in `evaluate`. None: another toolkit did not say."""
+    if any(choice.candidate.log_prob is None for choice in chosen):
+        return None
+    return statistics.fmean(math.exp(c.candidate.log_prob) if c.candidate.finished else 0.0 for c in chosen)
+
+
+def _goodness(candidate: Candidate) -> float:
+    """What the worst are found by: log-probability per token; the score where another toolkit did not say it."""
+    count = _paid(candidate)
+    return candidate.score if candidate.log_prob is None or count is None else candidate.log_prob / max(count, 1)
 
 
 def apply_filters(
@@ -147,7 +214,7 @@ def apply_filters(
         else:
             kept.append(index)
         seen.add(pair)
-    worst = sorted(kept, key=lambda i: choices[i].candidate.log_prob / max(_paid(choices[i].candidate), 1))
+    worst = sorted(kept, key=lambda index: _goodness(choices[index].candidate))
     dropped = set(worst[: int(config.drop_worst * len(kept))])
     counts["worst_score"] = len(dropped)
     return [index for index in kept if index not in dropped], counts
@@ -183,32 +250,36 @@ def _write_pairs(directory: Path, languages: tuple[str, str], sources: Sequence[
 def _table(choices: Sequence[Choice]) -> str:
     rows = ["line\tindex\tscore\tlog_prob\ttokens\tfinished\tsimilarity"]
     for number, (candidate, _, index, similarity) in enumerate(choices, start=1):
-        numbers = f"{candidate.score:.6f}\t{candidate.log_prob:.6f}\t{candidate.tokens}\t{int(candidate.finished)}"
-        rows.append(f"{number}\t{index}\t{numbers}\t{'' if similarity is None else f'{similarity:.6f}'}")
+        log_prob, similarity = ("" if value is None else f"{value:.6f}" for value in (candidate.log_prob, similarity))
+        tokens = "" if candidate.tokens is None else candidate.tokens
+        numbers = f"{candidate.score:.6f}\t{log_prob}\t{tokens}\t{int(candidate.finished)}"
+        rows.append(f"{number}\t{index}\t{numbers}\t{similarity}")
     return "\n".join(rows) + "\n"
 
 
 def describe(card: dict, languages: tuple[str, str]) -> str:
     """The card for a person, in Markdown."""
-    teacher, search = card["teacher"], card["decoding"]["search"]
-    rules, per_source = ", ".join(f"{key} {value}" for key, value in search.items()), card["length_units"]
+    source, target = languages
+    overlong = card.get("overlong_sources", 0)
+    without = f", over-long sources without a target {overlong:,}" if overlong else ""
+    per_source = card["length_units"]
     lines = [
         "# Distilled corpus",
         "",
-        f"`train.{languages[1]}` holds a teacher's translation of every line of `train.{languages[0]}`,",
+        f"`train.{target}` holds a teacher's translation of every line of `train.{source}`,",
         "in the original order. Validation and test text is not distilled.",
         "",
-        f"- teacher: `{teacher['path']}`, {teacher['model']['kind']}, fingerprint `{teacher['fingerprint'][:16]}`",
-        f"- vocabulary: `{teacher['vocabulary'][:16]}`",
-        f"- decoding: {rules}",
+        *_origin(card),
         f"- selection: {card['selection']}"
         + (f" (tokenizer {card['similarity_tokenizer']})" if card["similarity_tokenizer"] else ""),
-        f"- lines: {card['lines']:,}; empty sources {card['empty_sources']:,}, empty targets {card['empty_targets']:,}",
+        f"- lines: {card['lines']:,}; empty sources {card['empty_sources']:,}{without}, "
+        f"empty targets {card['empty_targets']:,}",
         f"- unfinished (cut at the length limit): {card['unfinished']:,}",
         f"- not the first of its list: {card['changed']:,} ({card['changed_share']:.1%})",
         f"- target {per_source[1]} per source {per_source[0].removesuffix('s')}: {card['length_ratio_to_sources']:.3f}",
-        f"- log-probability per token: {card['mean_log_prob_per_token']:.3f} nats",
     ]
+    if card["mean_log_prob_per_token"] is not None:
+        lines += [f"- log-probability per token: {card['mean_log_prob_per_token']:.3f} nats"]
     if card["bleu"] is not None:
         lines += [
             f"- BLEU against the references: {card['bleu']:.2f} (first of each list: {card['bleu_of_first']:.2f})",
@@ -218,3 +289,16 @@ def describe(card: dict, languages: tuple[str, str]) -> str:
         dropped = ", ".join(f"{name} {count:,}" for name, count in card["filters"]["dropped"].items())
         lines += [f"- `filtered/`: {card['filters']['kept']:,} pairs; dropped: {dropped}"]
     return "\n".join(lines) + "\n"
+
+
+def _origin(card: dict) -> list[str]:
+    """Where the lists are from, for a person."""
+    teacher = card["teacher"]
+    if card["decoding"] is None:
+        return [f"- n-best lists: `{teacher['n_best']}`, form {teacher['form']}, SHA-256 `{teacher['sha256'][:16]}`"]
+    rules = ", ".join(f"{key} {value}" for key, value in card["decoding"]["search"].items())
+    return [
+        f"- teacher: `{teacher['path']}`, {teacher['model']['kind']}, fingerprint `{teacher['fingerprint'][:16]}`",
+        f"- vocabulary: `{teacher['vocabulary'][:16]}`",
+        f"- decoding: {rules}",
+    ]

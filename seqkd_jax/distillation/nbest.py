@@ -1,5 +1,6 @@
 """The teacher's n-best lists of a whole corpus, in shards that are written atomically: a killed run resumes."""
 
+import contextlib
 import gzip
 import json
 from collections.abc import Iterator, Sequence
@@ -8,11 +9,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seqkd_jax import checkpoint
+from seqkd_jax.config import Overlong
 from seqkd_jax.decoding import Decoding, Translation, translate_lines
 from seqkd_jax.types import Translator, UserError
 from seqkd_jax.utils import files, progress, settings
 
 FORMAT = 1  # of the shards
+
+
+class Candidate(NamedTuple):
+    """One hypothesis of an n-best list, as it stands in a shard. None: another toolkit did not say."""
+
+    text: str
+    score: float  # under the length rule, nats
+    log_prob: float | None  # nats
+    finished: bool
+    tokens: int | None  # ids, EOS not counted
 
 
 class NBest(NamedTuple):
@@ -23,16 +35,25 @@ class NBest(NamedTuple):
     identity: dict  # of the same, to compare
     shards: list[Sequence[str]]  # the source lines of each
     teacher: dict  # for the card: where the checkpoint was, its model
+    decoding: Decoding
+    shard_lines: int
 
+    @property
+    def sources(self) -> list[str]:
+        """The source lines, in order."""
+        return [line for shard in self.shards for line in shard]
 
-class Candidate(NamedTuple):
-    """One hypothesis as it stands in a shard."""
+    @property
+    def card(self) -> dict:
+        """What a card says of them: the teacher, and how it decoded."""
+        rules = {key: self.settings[key] for key in ("search", "decoder", "source_buckets", "batch_tokens")}
+        replica = {key: self.settings[key] for key in ("replica",) if key in self.settings}
+        teacher = {**self.teacher, "fingerprint": self.settings["checkpoint"], **replica}
+        return {"teacher": teacher, "decoding": rules}
 
-    text: str
-    score: float  # under the length rule, nats
-    log_prob: float  # nats
-    finished: bool
-    tokens: int  # ids, EOS not counted
+    def read(self) -> Iterator[list[Candidate]]:
+        """See `read_n_best`."""
+        return read_n_best(self)
 
 
 def n_best(
@@ -47,11 +68,24 @@ def n_best(
 ) -> NBest:
     """The teacher's n-best lists of source lines, in `directory`; called again, it makes only the missing shards.
 
-    A shard is trusted if its hash is the one written after it and its identity, a hash of the teacher's weights, the
-    rules and the lines, is ours: a truncated or foreign shard is made again. part (i, n): only every n-th shard from
-    the i-th, so that n processes can share the work; the bytes are those of one process.
+    part (i, n): only every n-th shard from the i-th, so that n processes can share the work; the bytes are those of one
+    process.
     """
-    decoding, system = replace(decoding, chunk=shard_lines), teacher.system
+    found = plan(directory, teacher, lines, decoding, shard_lines=shard_lines)
+    make(found, teacher, part=part, name=name)
+    return found
+
+
+def plan(
+    directory: Path | str,
+    teacher: checkpoint.Checkpoint[Translator] | checkpoint.Ensemble,
+    lines: Sequence[str],
+    decoding: Decoding,
+    *,
+    shard_lines: int = 1000,
+) -> NBest:
+    """What `make` is to make; nothing is read or written."""
+    decoding = replace(decoding, chunk=shard_lines)
     decoding.validate(lambda name: "shard_lines" if name == "chunk" else name)
     made = {
         "format": FORMAT,
@@ -67,30 +101,75 @@ def n_best(
         "batch_tokens": decoding.batch_tokens,
     }
     shards = [lines[start : start + shard_lines] for start in range(0, len(lines), shard_lines)]
-    found = NBest(Path(directory), told, identity, shards, {"path": teacher.name, "model": teacher.config_json})
-    mine = range(part[0], len(shards), part[1])
-    todo = [number for number in mine if _whole(found, number) is None]
-    if len(todo) < len(shards):
-        progress.log(f"{name}: {len(shards) - len(todo)} of {len(shards)} shards need no decoding")
-    total, left = (sum(len(shards[number]) for number in part) for part in (mine, todo))
-    with progress.counter(total, name, "sentences", done=total - left) as advance:
-        for number in todo:
-            first = shard_lines * number
-            lists = translate_lines(system, shards[number], decoding, progress=advance, first=first)
-            _write_shard(found, number, lists)
-    return found
+    described = {"path": teacher.name, "model": teacher.config_json}
+    return NBest(Path(directory), told, identity, shards, described, decoding, shard_lines)
+
+
+def make(
+    found: NBest,
+    teacher: checkpoint.Checkpoint[Translator] | checkpoint.Ensemble,
+    *,
+    part: tuple[int, int] = (0, 1),
+    name: str = "n-best",
+    overlong: Overlong = "fail",
+    other: Path | None = None,
+) -> None:
+    """Make the shards that are missing. part: see `n_best`. overlong: see `translate_lines`.
+
+    A shard is trusted if its hash is the one written after it and its identity, a hash of the teacher's weights, the
+    rules and the lines, is ours: any other is named and made again. other: a directory whose shards are taken where
+    they are ours. However the work ends before its time, what is kept is said.
+    """
+    mine, todo = range(part[0], len(found.shards), part[1]), []
+    for number in mine:
+        data, reason = _checked(found, number)
+        if data is None and not _taken(found, number, other):
+            todo.append(number)
+            if reason:
+                progress.log(f"{_shard(found, number)}: {reason}; it is made again")
+    if len(todo) < len(mine):
+        progress.log(f"{name}: {len(mine) - len(todo)} of {len(mine)} shards need no decoding")
+    total, left = (sum(len(found.shards[number]) for number in numbers) for numbers in (mine, todo))
+    made = len(mine) - len(todo)
+    try:
+        with progress.counter(total, name, "sentences", done=total - left) as advance:
+            for number in todo:
+                lists = translate_lines(
+                    teacher.system,
+                    found.shards[number],
+                    found.decoding,
+                    progress=advance,
+                    first=found.shard_lines * number,
+                    overlong=overlong,
+                )
+                _write_shard(found, number, lists)
+                made += 1
+    except BaseException:  # whatever ends it: a signal, a full disk, an error
+        kept = f"{made} of {len(mine)} shards are complete and kept in {found.directory}"
+        progress.log(f"{name}: stopped; {kept}: the same command continues there")
+        raise
 
 
 def read_n_best(found: NBest) -> Iterator[list[Candidate]]:
     """The list of each line, in order, best first. UserError: a shard is missing, damaged or made otherwise."""
     for number in range(len(found.shards)):
-        data = _whole(found, number)
+        data, reason = _checked(found, number)
         if data is None:
-            raise UserError(
-                f"{_shard(found, number)}: missing, damaged or made with other settings; run `seqkd distill` again"
-            )
+            raise UserError(f"{_shard(found, number)}: {reason or 'missing'}; run `seqkd distill` again")
         for row in gzip.decompress(data).decode("utf-8").splitlines():
             yield [Candidate(**hypothesis) for hypothesis in json.loads(row)["hypotheses"]]
+
+
+def foreign(found: NBest) -> bool:
+    """Whether there is a shard in the directory that is not of these lists, as far as the files with hashes say."""
+    for path in found.directory.glob("shard-[0-9]*.jsonl.json"):
+        number = int(path.name[len("shard-") :].partition(".")[0])
+        with contextlib.suppress(UserError):  # damaged: it is made again
+            checksum = files.read_json(path)
+            ours = number < len(found.shards) and isinstance(checksum, dict)
+            if not ours or checksum.get("identity") != _identity(found, number):
+                return True
+    return False
 
 
 def _shard(found: NBest, number: int) -> Path:
@@ -117,14 +196,29 @@ def _write_shard(found: NBest, number: int, lists: Iterator[Translation]) -> Non
     files.write_json(_shard(found, number).with_suffix(".json"), checksum)
 
 
-def _whole(found: NBest, number: int) -> bytes | None:
-    """The content of a shard that can be trusted, or None."""
+def _checked(found: NBest, number: int) -> tuple[bytes | None, str]:
+    """The content of a shard that can be trusted; or None and why not, "" if it was not made yet."""
     path = _shard(found, number)
+    checksum_file = path.with_suffix(".json")
     try:
         data = path.read_bytes()
-        checksum = files.read_json(path.with_suffix(".json"))
-    except (FileNotFoundError, UserError):
-        return None
-    lines = len(found.shards[number])
-    expected = {"identity": _identity(found, number), "sha256": files.sha256_bytes(data), "lines": lines}
-    return data if checksum == expected else None
+        checksum = files.read_json(checksum_file)
+    except FileNotFoundError:
+        return None, ""
+    except UserError:  # it was killed before the hash was written, or that is damaged
+        return None, f"damaged, its hash in {checksum_file.name} is missing or damaged"
+    if not isinstance(checksum, dict) or checksum.get("sha256") != files.sha256_bytes(data):
+        return None, f"damaged, it does not have the hash in {checksum_file.name}"
+    wanted = {"identity": _identity(found, number), "lines": len(found.shards[number])}
+    if {name: checksum.get(name) for name in wanted} != wanted:
+        return None, "of another teacher, other rules or other source lines"
+    return data, ""
+
+
+def _taken(found: NBest, number: int, other: Path | None) -> bool:
+    """Copy a shard from another directory, if it is there and ours."""
+    if other is None or _checked(found._replace(directory=other), number)[0] is None:
+        return False
+    for path in (_shard(found, number), _shard(found, number).with_suffix(".json")):
+        files.write_bytes(path, (other / path.name).read_bytes())
+    return True

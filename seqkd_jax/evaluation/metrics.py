@@ -55,8 +55,11 @@ def available(tokenize: str) -> bool:
 
 
 def metric_references(vocabularies, lines: Iterable[str], tokenize: str) -> list[str]:
-    """References as the metric reads them: as they are, or split into tokens where the vocabulary's text is tokens."""
-    if tokenize != "none" or not vocabularies.tokenised:
+    """References as the metric reads them: as they are, or split into tokens where the vocabulary's text is tokens.
+
+    vocabularies: None where they are not known.
+    """
+    if tokenize != "none" or not vocabularies or not vocabularies.tokenised:
         return list(lines)
     return [" ".join(vocabularies.target.split(line)) for line in lines]
 

@@ -47,7 +47,7 @@ def resolve(asked: str, vocabularies, text: Sequence[str], *, stored: str = AUTO
     tokenize = known(asked, vocabularies, stored)
     if tokenize == AUTO:
         return _chosen(language, text)
-    if not (vocabularies.tokenised and asked == AUTO):
+    if asked != AUTO or not vocabularies or not vocabularies.tokenised:
         warn_unless_suited(tokenize, text)
     return tokenize
 
@@ -57,7 +57,7 @@ def known(asked: str, vocabularies, stored: str = AUTO) -> str:
 
     UserError: one whose package or model is not there.
     """
-    if asked == AUTO and vocabularies.tokenised:
+    if asked == AUTO and vocabularies and vocabularies.tokenised:
         return "none"
     tokenize = stored if asked == AUTO else asked
     if tokenize == AUTO:

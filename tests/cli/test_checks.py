@@ -17,7 +17,7 @@ PAIRS = options.Pairs(CorpusConfig("toy"))
 def test_defaults_are_not_refused():
     checks.train(options.Train(OUT, PAIRS))
     checks.translate(options.Translate(CHECKPOINT))
-    checks.distill(options.Distill(CHECKPOINT, OUT, PAIRS))
+    checks.distill(options.Distill(OUT, CHECKPOINT, pairs=PAIRS))
     checks.evaluate(options.Evaluate(CHECKPOINT, PAIRS))
     checks.vocab(options.Vocab(OUT, PAIRS))
 
@@ -33,7 +33,7 @@ def test_what_an_option_is_for_lets_it_pass():
     checks.translate(replace(sampled, search=replace(sampled.search, sample_top_k=5)))
     searched = options.Evaluate(CHECKPOINT, PAIRS)
     checks.evaluate(replace(searched, search=replace(searched.search, length_rule="power", length_alpha=0.6)))
-    checks.distill(options.Distill(CHECKPOINT, OUT, source_only=Path("f")))
+    checks.distill(options.Distill(OUT, CHECKPOINT, source_only=Path("f")))
 
 
 @pytest.mark.parametrize(

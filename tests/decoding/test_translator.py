@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -255,8 +256,34 @@ def test_a_line_that_is_a_book_is_refused_by_its_number():
     with pytest.raises(UserError, match="sentence 2 has 5,001 tokens"):
         list(force_score(TINY, PARAMS, [([5, EOS], [5]), ([5, EOS], book)]))
     lines, decoding = ["a", "b" * 5000], Decoding(CONFIG, **OPTIONS)
-    with pytest.raises(UserError, match="sentence 12 has"):
+    with pytest.raises(UserError, match="line 12 .*has 5,001 tokens.*--overlong empty"):
         list(translate_lines(SPELLING, lines, decoding, first=10))
+
+
+def test_what_comes_before_an_error_of_the_input_is_translated():
+    """Whoever reads the lines as they come loses none; the line is named."""
+
+    def lines(last):
+        yield from ("a b", "c", "")
+        if isinstance(last, UserError):
+            raise last
+        yield last
+        yield "d"
+
+    decoding = Decoding(CONFIG, chunk=3, **OPTIONS)
+    whole = list(translate_lines(SPELLING, lines("d"), decoding))
+    for last, said in (("b" * 5000, "line 4 "), (UserError("not UTF-8"), "not UTF-8")):
+        for chunk in (1, 3, 100):
+            translations = translate_lines(SPELLING, lines(last), replace(decoding, chunk=chunk))
+            assert [next(translations) for _ in range(3)] == whole[:3]
+            with pytest.raises(UserError, match=said):
+                next(translations)
+
+
+def test_an_overlong_line_may_have_an_empty_translation(capfd):
+    found = list(translate_lines(SPELLING, ["a", "b" * 5000, "a"], Decoding(CONFIG, **OPTIONS), overlong="empty"))
+    assert [translation.text for translation in found] == [found[0].text, "", found[0].text] and found[0].text
+    assert "line 2 ('bbbbbbbbbbbbbbbbbbbbbbbbbbbbbb' …) has 5,001 tokens" in capfd.readouterr().err
 
 
 def test_lines_of_a_later_part_are_sampled_as_in_the_whole():

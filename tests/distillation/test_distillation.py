@@ -8,12 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny import TINY, parameters
+from distilling import VOCABULARIES, WORDS, make_teacher, spell_backwards
 
 from seqkd_jax import checkpoint, distillation
-from seqkd_jax.checkpoint.record import FORMAT, KEYS
-from seqkd_jax.config import CorpusConfig, FilterConfig, LSTMConfig, SearchConfig, VocabularyConfig
-from seqkd_jax.data import vocabulary
+from seqkd_jax.config import CorpusConfig, FilterConfig, SearchConfig
 from seqkd_jax.data.corpus import load_split, mix
 from seqkd_jax.decoding import Decoding, Hypothesis, Translation, translate_lines
 from seqkd_jax.distillation import SELECTIONS, Candidate, choose, kim_rush, n_best, nbest, read_n_best
@@ -23,24 +21,9 @@ from seqkd_jax.evaluation import metrics
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
 
-WORDS = ["a", "b", "c", "d", "e", "f", "g", "h"]
-VOCABULARIES = vocabulary.learn(
-    WORDS, WORDS, VocabularyConfig(kind="words", size=12, joint=False, tokenizer="pretokenised")
-)
 SEARCH = SearchConfig(beam=3, max_length_a=1.0, max_length_b=3.0)
 DECODING = Decoding(SEARCH)
 LINES = ["a b", "c", "", "d e f", "g h", "a a", "b"]  # 3 shards of 3 lines at most
-
-
-def make_teacher(directory, weights="0" * 64):
-    """A checkpoint as far as distillation looks at it."""
-    model = checkpoint.config_to_json(LSTMConfig(layers=1, size=4))
-    record = dict.fromkeys(KEYS) | {"model": model, "vocabulary": "v", "params_sha256": weights}
-    record["format"] = FORMAT
-    files.write_json(directory / "checkpoint.json", record)
-    params = parameters(1, vocabulary=12)
-    read = LSTMConfig(layers=1, size=4), VOCABULARIES, {}, directory
-    return checkpoint.Checkpoint(TINY, params, *read, fingerprint=checkpoint.fingerprint(directory))
 
 
 @pytest.fixture
@@ -51,22 +34,7 @@ def teacher(tmp_path):
 @pytest.fixture
 def decoded(monkeypatch):
     """Replaces the search by one that spells the source backwards, and keeps the lines it was given."""
-    seen, firsts = [], []
-
-    def backwards(system, lines, decoding, **options):
-        firsts.append(options["first"])
-        for line in lines:
-            if line == seen_limit.get("line"):
-                raise KeyboardInterrupt
-            seen.append(line)
-            best = Hypothesis([5] * len(line.split()), line[::-1], -1.0, -1.5, True)
-            yield Translation(line, [best, Hypothesis([4], "a", -2.0, -2.0, False)])
-
-    seen_limit = {}
-    monkeypatch.setattr(nbest, "translate_lines", backwards)
-    backwards.firsts = firsts
-    backwards.seen, backwards.kill_at = seen, lambda line: seen_limit.update(line=line)
-    return backwards
+    return spell_backwards(monkeypatch)
 
 
 def make(directory, teacher, lines=LINES, decoding=DECODING, **options):

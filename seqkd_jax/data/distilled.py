@@ -1,0 +1,36 @@
+"""What a reader needs to know of a directory that `seqkd distill` wrote: is it whole, and in which languages is it."""
+
+from pathlib import Path
+
+from seqkd_jax.utils import files, sums
+
+CARD = "card.json"  # what was done to make it
+
+
+def require_whole(path: Path) -> None:
+    """UserError unless a distilled corpus is what was written; of other directories nothing is asked."""
+    root = _root(path)
+    if root is not None:
+        remedy = f"if it was changed on purpose, remove {root / sums.SUMS}; if not, distil again with --overwrite"
+        sums.verify(root, remedy)
+
+
+def languages(path: Path) -> tuple[str, str] | None:
+    """Source and target, as the card names them; None for another corpus, or one of a version before 0.3.0."""
+    root = _root(path)
+    if root is None:
+        return None
+    card = files.read_json(root / CARD)
+    named = card.get("languages") if isinstance(card, dict) else None
+    if not isinstance(named, list) or len(named) != 2 or not all(isinstance(one, str) for one in named):
+        return None
+    return named[0], named[1]
+
+
+def _root(path: Path) -> Path | None:
+    """The directory of a distilled corpus, if a path is that or its filtered/."""
+    for root in (path, path.parent) if path.name == "filtered" else (path,):
+        listed = root / sums.SUMS
+        if (root / CARD).is_file() or (listed.is_file() and f"  {CARD}\n".encode() in listed.read_bytes()):
+            return root
+    return None

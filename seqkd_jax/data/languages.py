@@ -1,0 +1,36 @@
+"""The languages of a corpus, by the names of its files: they name the files of a distilled corpus."""
+
+import re
+from pathlib import Path
+
+from seqkd_jax.config import CorpusConfig
+
+COMPRESSED = ("gz", "bz2", "xz", "zst")
+NO_LANGUAGES = ("txt", "tok", "bpe", "raw", "src", "tgt", "trg", "tsv", "csv")  # endings that look like languages
+
+
+def of(config: CorpusConfig) -> tuple[str, str]:
+    """Source and target language of a corpus: as they are set; of two files, unless they are, by their names.
+
+    The names are taken apart at their dots, from the end, until they differ: those of train.en.gz and train.ja.gz are
+    en and ja, those of en/train.txt and ja/train.txt too.
+    """
+    given = config.source, config.target
+    if not config.source_file or given != (CorpusConfig.source, CorpusConfig.target):
+        return given
+    sides = zip(_parts(config.source_file), _parts(config.target_file), strict=False)
+    differing = next((pair for pair in sides if pair[0] != pair[1]), given)
+    return differing if all(re.fullmatch(r"[A-Za-z][\w-]*", language) for language in differing) else given
+
+
+def of_file(name: str) -> str | None:
+    """The language in which the name of a file of lines ends; None if it ends in none."""
+    last = _parts(name)[0]
+    return last if re.fullmatch("[a-z]{2,3}([-_][A-Za-z]{2,4})?", last) and last not in NO_LANGUAGES else None
+
+
+def _parts(name: str) -> list[str]:
+    """The parts of a file's name, then the names of the directories that it is in; from the end."""
+    path = Path(name)
+    parts = [part for part in path.name.split(".") if part not in COMPRESSED]
+    return [*reversed(parts), *reversed(path.parts[:-1])]

@@ -1,0 +1,142 @@
+"""What stands where a corpus or its n-best lists are to be written: nothing, the same, or the result of another job.
+
+Another job's result took hours. It is refused, and what differs is named, unless `overwrite` says that it may go; then
+it goes when its successor is complete.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seqkd_jax.config import FilterConfig, SearchConfig
+from seqkd_jax.data.distilled import CARD
+from seqkd_jax.distillation.nbest import NBest, foreign
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files, progress, settings, sums
+
+LISTS = "lists.json"  # of a directory of n-best lists: what they are of
+HOLDS_LISTS = ("shard-*", LISTS)
+REMEDY = "name another directory with --out, or replace it with --overwrite"
+ADDED = (
+    "references",
+    "metric.tokenize",
+    "filters",
+    "marian",
+)  # a corpus without these is made again with them: nothing of it is lost
+UNKNOWN = "another teacher, other rules or other source lines"
+
+
+def is_complete(directory: Path, wanted: Mapping[str, Any], overwrite: bool) -> bool:
+    """Whether just this corpus is there. UserError if that of another job is, or a damaged one, and may not go.
+
+    wanted: its card, as far as that is known beforehand (distilled_corpus.card_of).
+    """
+    found = files.existing(directory)
+    if overwrite or not (found / CARD).exists():
+        return False
+    verified = sums.verify(found, REMEDY)
+    before, now = _inputs(read_card(found)), _inputs(wanted)
+    before.setdefault("marian", None)
+    different = {name: before.get(name, value) for name, value in now.items() if before.get(name, value) != value}
+    replaced = [_told(name, old, now[name]) for name, old in different.items() if old is not None or name not in ADDED]
+    if replaced:
+        raise UserError(f"{directory}: holds a corpus with {', '.join(replaced)}; {REMEDY}")
+    return verified and not different
+
+
+def read_card(directory: Path) -> dict:
+    """The card of a distilled corpus. UserError: it is missing or damaged."""
+    card = files.read_json(directory / CARD)
+    if not isinstance(card, dict) or not isinstance(card.get("teacher"), dict) or "selection" not in card:
+        raise UserError(f"{directory / CARD}: is no card of a distilled corpus; {REMEDY}")
+    return card
+
+
+def _inputs(described: Mapping[str, Any]) -> dict[str, Any]:
+    """What a corpus or n-best lists were made with, by name; what older versions did not write down is left out."""
+    teacher, filters = described["teacher"], described.get("filters")
+    found = {
+        "teacher": teacher.get("fingerprint") or teacher.get("sha256"),
+        "replica": teacher.get("replica"),
+        **(settings.to_json(SearchConfig()) if described.get("decoding") else {}),
+        **((described.get("decoding") or {}).get("search") or {}),
+        **{name: value for name, value in (described.get("decoding") or {}).items() if name != "search"},
+        **described.get("inputs", {}),
+        "filters": filters and _filters(filters),
+    }
+    known = ("selection", "similarity_tokenizer", "languages", "marian")
+    return found | {name: described[name] for name in known if name in described}
+
+
+def _filters(described: Mapping[str, Any]) -> dict[str, Any]:
+    own = {name: value for name, value in described.items() if name not in ("dropped", "kept")}
+    return settings.to_json(FilterConfig()) | own
+
+
+def _told(name: str, before: Any, now: Any) -> str:
+    if name in ("teacher", "source lines", "references"):
+        one, other = ("none" if value is None else str(value)[:12] for value in (before, now))
+        return f"{'another' if name == 'teacher' else 'other'} {name} ({one}, not {other})"
+    if name == "filters":
+        return "filters" if now is None else "other filters"
+    one, other = ("-".join(map(str, value)) if isinstance(value, list) else value for value in (before, now))
+    return f"{name} {one}, not {other}"
+
+
+def claim(lists: NBest, overwrite: bool) -> NBest:
+    """The lists in the directory that they are to be made in, which says from now on what it holds.
+
+    That is their own directory; if it holds lists of another job, one beside it until they are complete (`settle`).
+    UserError for lists of another job that may not go.
+    """
+    beside = lists._replace(directory=lists.directory.with_name(f"{lists.directory.name}.next"))
+    if not lists.directory.exists() and _has_shards(beside.directory) and not _difference(beside):
+        settle(beside, lists.directory)  # a killed one moved the old ones away
+    different = _difference(lists)
+    if different and not overwrite:
+        raise UserError(f"{lists.directory}: holds n-best lists of {different}; {REMEDY}")
+    if different:
+        files.require_replaceable(lists.directory, HOLDS_LISTS)
+        progress.log(f"{lists.directory}: holds n-best lists of {different}; they go when the new ones are complete")
+        lists = beside
+        if _difference(lists):
+            files.require_replaceable(lists.directory, HOLDS_LISTS)
+            files.remove(lists.directory)
+    if not (lists.directory / LISTS).exists() or not _has_shards(lists.directory):
+        files.write_json(lists.directory / LISTS, _description(lists))
+    return lists
+
+
+def settle(lists: NBest, directory: Path) -> None:
+    """Move complete lists to their own directory, if they were made beside it; those of another job there go."""
+    if lists.directory != directory:
+        files.remove(directory)
+        os.rename(lists.directory, directory)
+
+
+def _description(lists: NBest) -> dict:
+    """The content of lists.json, its own hash included."""
+    lines = files.sha256_json([list(shard) for shard in lists.shards])
+    described = {"format": 1, **lists.card, "inputs": {"source lines": lines, "shard_lines": lists.shard_lines}}
+    return {**described, "sha256": files.sha256_json(described)}
+
+
+def _has_shards(directory: Path) -> bool:
+    return any(directory.glob("shard-*.jsonl.gz"))
+
+
+def _difference(lists: NBest) -> str:
+    """What the lists in the directory are of, if not of the same; "" if they are, or there are none."""
+    if not _has_shards(lists.directory):
+        return ""
+    if not (lists.directory / LISTS).exists():  # of a version before 0.3.0
+        return UNKNOWN if foreign(lists) else ""
+    try:
+        before = files.read_json(lists.directory / LISTS)
+    except UserError:
+        before = None
+    if not isinstance(before, dict) or before.pop("sha256", None) != files.sha256_json(before):
+        return f"{UNKNOWN} ({LISTS} is damaged)"
+    old, new = _inputs(before), _inputs(_description(lists))
+    return ", ".join(_told(name, old[name], value) for name, value in new.items() if old.get(name, value) != value)

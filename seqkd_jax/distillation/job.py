@@ -1,0 +1,96 @@
+"""A distilled corpus as a job: what is refused before the first line is decoded, and what need not be made again."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from seqkd_jax.config import CorpusConfig, FilterConfig
+from seqkd_jax.data.corpus import Corpus, require_pairs
+from seqkd_jax.data.vocabulary import Vocabularies
+from seqkd_jax.distillation.distilled_corpus import HOLDS, card_of, write_corpus
+from seqkd_jax.distillation.existing import is_complete, read_card, settle
+from seqkd_jax.distillation.nbest import NBest
+from seqkd_jax.distillation.nbest_files import GivenLists
+from seqkd_jax.distillation.selection import require_rule
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files, progress
+
+Lists = NBest | GivenLists
+
+
+def require_distillable(
+    out: Path,
+    sources: Sequence[str],
+    references: Sequence[str] | None,
+    languages: tuple[str, str],
+    selection: str,
+    filters: FilterConfig,
+) -> None:
+    """UserError for arguments that no corpus can be made of."""
+    files.require_replaceable(out, HOLDS)
+    require_rule(selection, references is not None)
+    require_pairs(Corpus(list(sources), list(sources if references is None else references), None, "source lines"))
+    filters.validate()
+    CorpusConfig(source=languages[0], target=languages[1]).validate()
+    for language in languages:
+        if os.path.basename(language) != language or not language:
+            raise UserError(f"languages: {language!r} cannot end the name of a file; give two such as 'en' and 'de'")
+    for number, line in enumerate(sources, start=1):
+        if "\n" in line or "\r" in line:
+            raise UserError(f"source lines: number {number} has a line break inside; make it one line")
+    if not any(line.strip() for line in sources):
+        raise UserError("source lines: all are blank; there is nothing to distil")
+
+
+def corpus_of(
+    out: Path,
+    lists: Lists,
+    make: Callable[[], tuple[Lists, Sequence[int]]],
+    vocabularies: Vocabularies | None,
+    references: Sequence[str] | None,
+    selection: str,
+    *,
+    languages: tuple[str, str],
+    tokenize: str,
+    filters: FilterConfig,
+    marian: bool,
+    overwrite: bool,
+    described: Mapping[str, Any],
+) -> dict:
+    """Write the corpus, unless it is there already and complete; returns its card.
+
+    make: completes the lists; returns them, and the places of the lines that are too long. The others: see
+    `write_corpus`. UserError: `out` holds a corpus of another job, which `overwrite` lets go.
+    """
+    chosen = None if filters == FilterConfig() else filters
+    wanted = card_of(
+        lists,
+        vocabularies,
+        references,
+        selection,
+        languages=languages,
+        tokenize=tokenize,
+        filters=chosen,
+        marian=marian,
+    )
+    if is_complete(out, wanted, overwrite):
+        progress.log(f"{out}: is complete, nothing is done")
+        return read_card(files.existing(out))
+    made, places = make()
+    card = write_corpus(
+        out,
+        made,
+        vocabularies,
+        references,
+        selection,
+        languages=languages,
+        tokenize=tokenize,
+        filters=chosen,
+        described=described,
+        overlong=places,
+        marian=marian,
+    )
+    if isinstance(lists, NBest) and isinstance(made, NBest):
+        settle(made, lists.directory)
+    return card
