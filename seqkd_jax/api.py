@@ -299,6 +299,7 @@ def train(
     if vocabularies is None:
         shared = teacher or start
         vocabularies = load_vocabulary(shared) if shared else learn_vocabulary(corpus)
+    vocabulary.warn_of_unknown(vocabularies, valid.sources, valid.targets)
     size = models.parameter_count(models.build(model, vocabularies.source.size, vocabularies.target.size))
     progress.log(f"{models.kind_of(model)}: {size:,} parameters; vocabulary {vocabularies.fingerprint[:12]}")
     if described is None:

@@ -263,10 +263,19 @@ class VocabularyConfig(Settings):
     """sentencepiece: its algorithm."""
     tokenizer: Literal["refuse_raw", "pretokenised", "13a", "intl", "char"] = "refuse_raw"
     """words: pretokenised text, or the sacrebleu tokenizer to apply; refuse_raw: text that looks raw is refused."""
+    character_coverage: Annotated[float, Range(0.98, 1)] = 1.0
+    """sentencepiece: share of the text's characters that get an entry; the rarest others become <unk>, or bytes."""
+    byte_fallback: bool = False
+    """sentencepiece: a character without an entry is spelled in bytes, which take 256 entries; nothing is <unk>."""
 
     def validate(self, named: Named = str) -> None:
-        """Also: room for a word beside the special entries, which classes do not have."""
+        """Also: room for a word beside the special entries, which classes do not have; no subwords of words."""
         super().validate(named)
+        if self.kind != "sentencepiece" and (self.byte_fallback or self.character_coverage != 1):
+            options = f"{named('character_coverage')} and {named('byte_fallback')}"
+            raise UserError(
+                f"{options} have no effect with {named('kind')} {self.kind}: use sentencepiece, or omit them"
+            )
         if self.kind != "labels" and self.size <= EOS + 1:
             raise UserError(f"{named('size')} is {self.size}: it must exceed {EOS + 1}, the number of special entries")
 

@@ -289,4 +289,4 @@ class Vocab:
     out: Path
     """Directory to write."""
     pairs: Annotated[Pairs, Flat] = Pairs()
-    vocab: Annotated[VocabularyConfig, Flat] = VocabularyConfig()
+    vocab: VocabularyConfig = VocabularyConfig()

@@ -45,8 +45,8 @@ def train_sentencepiece(lines: Iterable[str], config: VocabularyConfig) -> bytes
             model_type=config.algorithm,
             vocab_size=config.size,
             hard_vocab_limit=False,  # a small corpus may have fewer subwords
-            character_coverage=1.0,
-            byte_fallback=False,
+            character_coverage=config.character_coverage,
+            byte_fallback=config.byte_fallback,
             # Text comes back as it was, but for runs of spaces: BLEU is counted on it.
             normalization_rule_name="identity",
             max_sentence_length=1 << 16,  # bytes; longer lines teach nothing
@@ -60,6 +60,12 @@ def train_sentencepiece(lines: Iterable[str], config: VocabularyConfig) -> bytes
         )
     except RuntimeError as error:
         reason = " ".join(str(error).split()).rpartition("] ")[2]  # after the place in their source
+        if needed := re.search(r"required_chars\. \d+ vs (\d+)", reason):
+            raise UserError(
+                f"vocabulary size {config.size}: the special entries and the characters of the text are "
+                f"{needed[1]} already{', 256 bytes counted' * config.byte_fallback}; raise --vocab.size, or lower "
+                "--vocab.character-coverage"
+            ) from None
         raise UserError(f"vocabulary size {config.size}, {config.algorithm}: sentencepiece failed: {reason}") from None
     return model.getvalue()
 

@@ -6,6 +6,7 @@ their places in one list; and the classes of a classifier. Every checkpoint stor
 that another vocabulary is refused.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -24,7 +25,7 @@ from seqkd_jax.data.tokenizers import (
     word_list,
 )
 from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
-from seqkd_jax.utils import files, settings
+from seqkd_jax.utils import files, progress, settings
 
 DESCRIPTION = "vocabulary.json"
 FORMAT = 1  # of it
@@ -140,6 +141,26 @@ def load(directory: Path | str) -> Vocabularies:
     vocabularies = _together(sides[names[0]], sides[names[1]], config)
     require_same(description["fingerprint"], vocabularies, f"{path} (a file beside it was changed)")
     return vocabularies
+
+
+def warn_of_unknown(vocabularies: Vocabularies, sources: Iterable[str], targets: Iterable[str]) -> None:
+    """One line if more than a thousandth of the characters of a text has no subword; a word may be unknown."""
+    config, told = vocabularies.config, []
+    if config.kind not in ("sentencepiece", "marian"):
+        return
+    for name, side, lines in (("sources", vocabularies.source, sources), ("targets", vocabularies.target, targets)):
+        unknown, total = Counter(), 0
+        for line in lines:
+            total += len("".join(line.split()))
+            for piece, token in zip(side.split(line), side.encode(line), strict=True):
+                unknown.update(piece if token == UNK else "")
+        if unknown.total() > total / 1000:
+            some = " ".join(character for character, _ in unknown.most_common(5))
+            told.append(f"{unknown.total() / total:.1%} of the characters of the {name} ({some})")
+    if told:
+        coverage = " or a higher --vocab.character-coverage" if config.character_coverage < 1 else ""
+        told = " and ".join(told)
+        progress.log(f"validation: {told} are <unk> in this vocabulary; learn one with --vocab.byte-fallback{coverage}")
 
 
 def require_same(expected: str, vocabularies: Vocabularies, where: Path | str) -> None:

@@ -67,7 +67,7 @@ def test_the_first_line_of_a_run_says_what_it_reads(data, teacher, tmp_path, cap
         (["train", *pairs, *run], whole),
         (["evaluate", *best, *pairs, *SEARCH, "--repetitions", 0], test),
         (["distill", *best, *pairs, *SEARCH, *out], whole),
-        (["vocab", *pairs, *out, "--size", 60], whole),
+        (["vocab", *pairs, *out, "--vocab.size", 60], whole),
     ):
         capfd.readouterr()
         assert seqkd(*command) == 0
@@ -357,8 +357,9 @@ def test_another_corpus_is_another_run(data, teacher, tmp_path, capfd):
 
 
 def test_vocab_is_used_by_train(data, tmp_path, capfd):
-    arguments = ["--kind", "words", "--tokenizer", "pretokenised", "--no-joint", "--size", 7]
-    assert seqkd("vocab", "--out", tmp_path / "v", "--corpus.path", data, *arguments) == 0
+    command = ["vocab", "--out", tmp_path / "v", "--corpus.path", data, *WORD_VOCABULARY]
+    assert "did you mean --vocab.size?" in fails(capfd, *command, "--size", 7), "the options are those of train"
+    assert seqkd(*command, "--vocab.size", 7) == 0
     assert "7 and 7 entries" in capfd.readouterr().err
     loaded = inputs.vocabularies(options.Train(out=tmp_path, vocabulary=tmp_path / "v"), lambda: None)
     assert loaded.source.size == 7

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -105,7 +106,7 @@ def test_raw_text_is_refused_for_words():
     "config, sources, problem",
     [
         (VocabularyConfig(size=4), SOURCES, "size is 4"),
-        (VocabularyConfig(size=9), SOURCES, "size 9.*smaller than"),
+        (VocabularyConfig(size=9), SOURCES, "size 9.*raise --vocab.size"),
         (BPE, ["", "  "], None),
         (SEPARATE, [], "no text"),
         (WORDS, ["", ""], "no text"),
@@ -200,3 +201,40 @@ def test_an_unknown_word_of_a_model_s_output_is_one_unknown_word(name):
     ids = known.encode(line)
     assert ids.count(UNK) == 2 and known.encode(known.decode(ids)) == ids
     assert split("a<unk>b") == (["a<unk>b"] if name == "pretokenised" else split("a< unk >b")), "only a word by itself"
+
+
+def test_characters_without_an_entry_are_bytes_or_unknown():
+    """--vocab.byte-fallback and --vocab.character-coverage; by default every character of the text has an entry."""
+    sources, strange = SOURCES * 200 + ["a rare Ω"], "the dog 厨师 Ω \u2028 ."
+    common = VocabularyConfig(size=400, character_coverage=0.98)
+    for config, unknown in ((VocabularyConfig(size=400), 1), (common, 2), (replace(common, byte_fallback=True), 0)):
+        side = learned(config, sources).source
+        ids = side.encode("the dog 厨 Ω .")
+        assert ids.count(UNK) == unknown and len(side.split("the dog 厨 Ω .")) == len(ids)
+        if config.byte_fallback:
+            assert side.decode(side.encode(strange)) == strange
+    for field in ({"byte_fallback": True}, {"character_coverage": 0.99}):
+        with pytest.raises(UserError, match="byte_fallback have no effect with kind words: use sentencepiece"):
+            replace(WORDS, **field).validate()
+
+
+def test_too_small_a_size_is_answered_with_options_that_exist():
+    with pytest.raises(UserError, match=r"size 9: .* are 27 already; raise --vocab.size, or lower --vocab.character-c"):
+        learned(VocabularyConfig(size=9))
+    with pytest.raises(UserError, match=r"size 260: .* are 283 already, 256 bytes counted; raise --vocab.size"):
+        learned(VocabularyConfig(size=260, byte_fallback=True))
+
+
+def test_unknown_characters_of_the_validation_text_are_told(capfd):
+    """In one line, with the options that change it; not where there are few of them, nor of words."""
+    quiet = [*SOURCES * 100, "Ω"]
+    for config in (BPE, WORDS, VocabularyConfig(size=400, byte_fallback=True)):
+        vocabulary.warn_of_unknown(learned(config), quiet if config == BPE else ["厨师"], TARGETS)
+    assert not capfd.readouterr().err
+    vocabulary.warn_of_unknown(learned(BPE), ["a dog 厨 师"], ["Hund 厨", "ein Mann"])
+    said = (
+        "validation: 33.3% of the characters of the sources (厨 师) and 8.3% of the characters of the targets (厨) are"
+    )
+    assert capfd.readouterr().err == f"{said} <unk> in this vocabulary; learn one with --vocab.byte-fallback\n"
+    vocabulary.warn_of_unknown(learned(replace(BPE, character_coverage=0.99)), ["厨"], [])
+    assert capfd.readouterr().err.endswith("--vocab.byte-fallback or a higher --vocab.character-coverage\n")
