@@ -267,11 +267,15 @@ def require_replaceable(directory: Path | str, holds: Sequence[str]) -> None:
 
     A slip in --out must not delete somebody's data. holds: patterns of the names in a directory of this kind; the first
     is of what each of them has; SHA256SUMS is of every kind. An empty directory may be replaced; a file, or where the
-    process works, may not. Asked early, nothing is computed in vain.
+    process works, may not. It must be a place that the process may write to. Asked early, nothing is computed in vain.
     """
     directory = Path(directory)
     if directory.is_file():
         raise UserError(f"{directory}: is a file; name a new directory")
+    leads_to = Path(os.path.realpath(directory))
+    above = next((parent for parent in leads_to.parents if parent.exists()), leads_to)
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"{directory}: cannot be written, {above} is read-only or somebody else's; name another place")
     if not directory.exists():
         return
     resolved = directory.resolve()

@@ -239,6 +239,15 @@ def test_a_file_is_as_open_to_others_as_open_makes_it(tmp_path):
 # What a person is told
 
 
+@pytest.mark.parametrize("name", ["it", "new/place/it", "link"])
+def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path, monkeypatch, name):
+    """Of a read-only file system, too. Root may write everywhere, so the system's answer is a stand-in's."""
+    (tmp_path / "link").symlink_to(tmp_path / "new" / "place")
+    monkeypatch.setattr(files.os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(UserError, match=f"{name}: cannot be written, {tmp_path} is read-only or somebody else's"):
+        files.require_replaceable(tmp_path / name, HOLDS)
+
+
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_directory_that_vanishes_is_named(tmp_path, writer):
     """Not the temporary name."""
@@ -255,3 +264,49 @@ def test_a_directory_that_vanishes_is_named(tmp_path, writer):
     finally:
         sys.setprofile(None)
     assert files.describe_error(raised.value) == f"{path}: No such file or directory"
+
+
+REALLY = """
+import errno, os, resource, subprocess, sys
+from pathlib import Path
+from tests.utils.test_faults import *
+from seqkd_jax.utils import exits
+
+def refused(write, path, text, said):
+    assert exits.exit_status(lambda: write(path, text) or 0) == 2
+    assert content(path) == "old" and names(path) == {"it"}, names(path)
+    print(said, path)
+
+def mount(options):
+    subprocess.run(["mount", "-t", "tmpfs", *options, "none", sys.argv[1]], check=True)
+
+mount(["-o", "size=64k"])
+for name, write in WRITERS.items():
+    path = Path(sys.argv[1]) / name / "it"
+    write(path, "old")
+    refused(write, path, "x" * 200_000, "No space left on device")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, -1))
+    refused(write, path, "x" * 10_000, "File too large")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
+mount(["-o", "remount,ro"])
+for name, write in WRITERS.items():
+    refused(write, Path(sys.argv[1]) / name / "it", "new", "")
+"""
+
+
+def test_a_disk_that_is_really_full_and_one_that_is_read_only(tmp_path):
+    """A small file system of its own, in a namespace of its own; and a limit of the size of files."""
+    command = ["unshare", "-r", "-m", sys.executable, "-c", REALLY, str(tmp_path)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=100)
+    except FileNotFoundError:
+        pytest.skip("there is no `unshare` here")
+    if "unshare:" in done.stderr or "mount:" in done.stderr:
+        pytest.skip("this system does not let us mount")
+    assert done.returncode == 0, done.stderr
+    wanted, told = done.stdout.splitlines(), done.stderr.splitlines()
+    assert len(wanted) == len(told) == 9, done.stderr
+    for line, error in zip(wanted, told, strict=True):
+        said, path = line.rsplit(" ", 1)
+        assert error.startswith(f"error: {path}") and said in error, error
+    assert sum("read-only" in error.lower() for error in told) == 3

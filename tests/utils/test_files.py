@@ -65,6 +65,8 @@ def test_where_one_works_is_not_replaced(tmp_path, monkeypatch):
         for name in ("here", "link"):
             with pytest.raises(UserError, match="is the current directory"):
                 files.require_replaceable(tmp_path / name, HOLDS)
+    with pytest.raises(UserError, match="^/: is the current directory"):
+        files.require_replaceable("/", HOLDS)
 
 
 @pytest.mark.parametrize("write", [files.write_text, lambda path, text: files.write_bytes(path, text.encode())])
