@@ -8,7 +8,7 @@ name. UserError names the option and the remedy.
 from typing import Any, get_args, get_type_hints
 
 from seqkd_jax.cli.options import Distill, Evaluate, Pairs, Repeatable, Train, Translate, Vocab
-from seqkd_jax.config import LossConfig, SearchConfig, VocabularyConfig
+from seqkd_jax.config import LossConfig, MetricConfig, SearchConfig, VocabularyConfig
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import settings
 
@@ -39,6 +39,7 @@ def train(command: Train) -> None:
         if not needs_teacher and _is_set(command, f"loss.{name}", getattr(loss, name), getattr(LossConfig(), name)):
             raise UserError(f"{option(f'loss.{name}')} needs --loss.name word_kd: add that, or omit it")
     _corpus(command.pairs)
+    _tokenizer(command.config.metric)
 
 
 def translate(command: Translate) -> None:
@@ -50,6 +51,10 @@ def translate(command: Translate) -> None:
         raise UserError("--decoder greedy finds one translation: omit --n-best and --mbr")
     if command.mbr == "none" and command.mbr_weights != "uniform":
         raise UserError("--mbr-weights needs --mbr: add that, or omit it")
+    if command.mbr == "bleu":
+        _tokenizer(command.metric)
+    elif _is_set(command, "metric.tokenize", command.metric, MetricConfig()):
+        raise UserError("--metric.tokenize needs --mbr bleu: add that, or omit it")
     if str(command.prefix_file) == "-" and str(command.file) == "-":
         raise UserError("--prefix-file - and the input are both standard input: name a file for one")
     if command.dictionary and not command.replace_unknown:
@@ -84,14 +89,18 @@ def distill(command: Distill) -> None:
             if _is_set(command, field.name, getattr(command.search, field.name), field.default):
                 raise UserError(f"{option(field.name)} has no effect with --n-best: nothing is decoded; omit it")
     _search(command)
+    _tokenizer(command.metric)
     if not command.source_only:
         _corpus(command.pairs)
+    elif _is_set(command, "metric.tokenize", command.metric, MetricConfig()):
+        raise UserError("--metric.tokenize needs references, and --source-only has none: omit it")
 
 
 def evaluate(command: Evaluate) -> None:
     """A corpus, and no options of a rule that is not used."""
     _search(command)
     _corpus(command.pairs)
+    _tokenizer(command.metric)
 
 
 def vocab(command: Vocab) -> None:
@@ -115,6 +124,14 @@ def _search(command: Translate | Distill | Evaluate, decoder: str = "engine") ->
     for name, what in needed.items():
         if _is_set(command, name, getattr(command.search, name), getattr(SearchConfig(), name)):
             raise UserError(f"{option(name)} needs {what}: add that, or omit it")
+
+
+def _tokenizer(metric: MetricConfig) -> None:
+    """A tokenizer of BLEU whose package or model is there."""
+    from seqkd_jax.evaluation import metrics, tokenization
+
+    if metric.tokenize != tokenization.AUTO:
+        metrics.require_tokenizer(metric.tokenize, f"--{tokenization.SETTING}")
 
 
 def _is_set(command: Repeatable, name: str, value: Any, default: Any) -> bool:

@@ -8,7 +8,9 @@ from commands import fails
 
 from seqkd_jax.cli import checks, options
 from seqkd_jax.config import CorpusConfig, LossConfig, LSTMConfig, TrainConfig, TransformerConfig, VocabularyConfig
+from seqkd_jax.evaluation import metrics
 from seqkd_jax.types import UserError
+from seqkd_jax.utils import files
 
 OUT, CHECKPOINT = Path("o"), (Path("c"),)
 PAIRS = options.Pairs(CorpusConfig("toy"))
@@ -43,6 +45,15 @@ def test_what_an_option_is_for_lets_it_pass():
         (["translate", "--checkpoint", "c", "--decoder", "greedy", "--n-best", "2"], "finds one translation"),
         (["translate", "--checkpoint", "c", "--decoder", "greedy", "--mbr", "chrf"], "finds one translation"),
         (["translate", "--checkpoint", "c", "--mbr-weights", "probability"], "--mbr-weights needs --mbr"),
+        (["translate", "--checkpoint", "c", "--metric.tokenize", "zh", "--mbr", "chrf"], "needs --mbr bleu: add that"),
+        (
+            ["evaluate", "--checkpoint", "c", "--metric.tokenize", "moses"],
+            "invalid choice 'moses' for argument '--metric.tokenize'",
+        ),
+        (
+            ["distill", "--checkpoint", "c", "--out", "o", "--source-only", "f", "--metric.tokenize", "zh"],
+            "--metric.tokenize needs references, and --source-only has none",
+        ),
         (["translate", "--checkpoint", "c", "--prefix-file", "-"], "are both standard input"),
         (["translate", "--checkpoint", "c", "--sample-top-k", "5"], "--sample-top-k needs `seqkd translate --decoder"),
         (["distill", "--checkpoint", "c", "--out", "o", "--sample-seed", "1"], "--sample-seed needs `seqkd translate"),
@@ -79,6 +90,21 @@ def test_what_an_option_is_for_lets_it_pass():
 def test_what_cannot_be_is_said_before_anything_is_read(capfd, command, said):
     """No checkpoint or corpus of these commands exists; the error is of the options all the same."""
     assert said in fails(capfd, *command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "--corpus.path", "toy", "--out", "o"],
+        ["evaluate", "--corpus.path", "toy", "--checkpoint", "c"],
+        ["distill", "--corpus.path", "toy", "--checkpoint", "c", "--out", "o"],
+        ["translate", "--checkpoint", "c", "--mbr", "bleu"],
+    ],
+)
+def test_a_tokenizer_that_is_not_there_is_said_before_anything_is_read(command, capfd, monkeypatch):
+    monkeypatch.setattr(metrics, "_sentence_metric", lambda tokenize: files.read_json("MeCab"))
+    said = fails(capfd, *command, "--metric.tokenize", "ja-mecab")
+    assert "--metric.tokenize is ja-mecab, which cannot be used here" in said and 'install "sacrebleu[ja]"`' in said
 
 
 def test_what_the_file_of_a_run_holds_is_no_option_without_effect():
