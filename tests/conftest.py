@@ -24,6 +24,16 @@ checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))  #
 jaxtyping.install_import_hook("seqkd_jax", "conftest.checked")  # before the first import of the package
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_line_depends_on_the_clock():
+    """What a test reads on standard error is the same on a slow machine: nothing is said because it lasts."""
+    from seqkd_jax.utils import progress
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "_later", lambda seconds, message: lambda: None)
+        yield
+
+
 PROGRAMS = 200  # each holds up to 100 of the 65,530 memory maps that Linux gives a process, and megabytes
 
 

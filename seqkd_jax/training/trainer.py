@@ -22,7 +22,7 @@ from seqkd_jax.decoding import Decoding, require_length, translate_lines
 from seqkd_jax.evaluation import likelihood, metrics, tokenization
 from seqkd_jax.training import best, loop, teacher_cache, train_step
 from seqkd_jax.types import System, UserError
-from seqkd_jax.utils import files, progress, settings
+from seqkd_jax.utils import files, programs, progress, settings
 
 
 class Run(NamedTuple):
@@ -180,7 +180,8 @@ def _start(run: Run) -> Any:
 def _barred(run: Run, model: Any, start: Any, inputs: Any, corpora: Mapping[str, batches.Encoded]) -> bool:
     """Whether the model bars entries; UserError for a corpus with a label that it bars. inputs: of some batch."""
     features = jax.eval_shape(model.features, start, inputs, None)
-    found = losses.barred(jax.jit(model.head)(start, np.zeros(features.shape[-1:], features.dtype)))
+    head = programs.announced(jax.jit(model.head), lambda *_: "the head")
+    found = losses.barred(head(start, np.zeros(features.shape[-1:], features.dtype)))
     barred = np.flatnonzero(np.asarray(found))
     for name, corpus in corpora.items():
         if len(never := np.intersect1d(np.concatenate(corpus.targets), barred)):

@@ -53,7 +53,7 @@ def test_train_writes_checkpoints_and_says_what_it_did(data, teacher, capfd):
     assert seqkd("train", "--out", teacher, "--corpus.path", data, *arguments) == 0
     out, err = capfd.readouterr()
     assert out == f"{teacher / 'best'}\n"
-    assert "programs compiled" in err and "4 updates" in err and "target tokens/s" in err and "parameters" in err
+    assert " of them compiled" in err and "4 updates" in err and "target tokens/s" in err and "parameters" in err
     assert (teacher / "last" / "checkpoint.json").stat().st_mtime_ns == before, "a finished run is not trained again"
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from seqkd_jax.utils import progress
 
+LATER = progress._later  # conftest puts one in its place that says nothing
+
 
 class Clock:
     now = 0.0
@@ -161,6 +163,7 @@ def test_what_lasts_is_named_in_the_log(clock, waiting, capsys):
 
 
 def test_a_phase_that_lasts_is_logged_once_and_a_quick_one_not(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_later", LATER)
     monkeypatch.setattr(progress, "SAID_AFTER", 0.0)
     said = threading.Event()
     monkeypatch.setattr(progress, "log", lambda message: (print(message, file=sys.stderr), said.set()))
