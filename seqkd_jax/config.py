@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from seqkd_jax.types import EOS, UserError
-from seqkd_jax.utils.settings import Named, Range, Settings
+from seqkd_jax.utils.settings import Formerly, Named, Range, Settings
 
 ComputeType = Literal["float32", "bfloat16"]
 Overlong = Literal["fail", "empty"]  # what becomes of a line that is too long to be translated
@@ -372,8 +372,8 @@ class OptimiserConfig(Settings):
     schedule: Literal["constant", "paper", "inverse_sqrt", "cosine", "exponential", "cosine_restarts"] = "inverse_sqrt"
     """How the rate changes. paper: it decays by decay_factor after every epoch, from decay_from_epoch on or once the
     validation perplexity has risen."""
-    warmup_steps: Count = 400
-    """Steps of linear warm-up (not under `paper`)."""
+    warmup_steps: Annotated[Count | None, Formerly(400)] = None
+    """Steps of linear warm-up (not under `paper`). None: 400, or a quarter of the run's updates if that is less."""
     decay_from_epoch: Count = 9
     """paper: the first epoch (counted from 1) after which the rate decays."""
     decay_factor: Share = 0.5
@@ -392,8 +392,8 @@ class OptimiserConfig(Settings):
     """Adam, AdamW: decay of the first moment; Lion: share of the moment in the direction."""
     b2: Rate = 0.98
     """Adam, AdamW: decay of the second moment; Lion: decay of the moment."""
-    epsilon: Amount = 1e-9
-    """Adam, AdamW: added to the root of the second moment."""
+    epsilon: Annotated[float, Range(1e-30, 1e9)] = 1e-9
+    """Adam, AdamW: added to the root of the second moment, which is 0 where no gradient came."""
     clip_norm: Amount = 5.0
     """Global norm of the normalised gradient; 0: no clipping."""
     normalise: Literal["tokens", "sentences"] = "tokens"

@@ -21,8 +21,9 @@ from seqkd_jax.training import hooks, records, train_step
 from seqkd_jax.training.hooks import Context, Diverged, Moment, Pending
 from seqkd_jax.training.optimizer import learning_rate
 from seqkd_jax.training.preemption import stop_signal
-from seqkd_jax.training.run_state import Outcome, RunState, load_state, outcomes, resume
+from seqkd_jax.training.run_state import Outcome, RunState, load_state, outcomes, require_whole, resume, settled
 from seqkd_jax.training.train_step import Metrics, Teacher
+from seqkd_jax.training.without_effect import Length, without_effect
 from seqkd_jax.types import Batch, UserError
 from seqkd_jax.utils import files, performance, programs, progress, settings
 
@@ -71,33 +72,40 @@ def fit(
     metadata=, state=), and replicas= if there are several. params: where to start instead of at random. bars: the
     model may bar entries (see losses). inputs: what decides the run beside `config`, such as its corpus -> a hash of
     that. described: the content of config.json; None: no such file. log: records beside metrics.jsonl, names of
-    records.WRITERS. Writes last/ (everything needed to resume), best/,
-    step-<n>/ (config.keep of them), epoch-<n>/ and end/ (config.keep_path) and metrics.jsonl. SIGTERM saves and exits
-    with 143.
+    records.WRITERS. Writes last/ (everything needed to resume), best/, step-<n>/ (config.keep of them), epoch-<n>/ and
+    end/ (config.keep_path) and metrics.jsonl. SIGTERM saves and exits with 143.
     Diverged: a loss that is not finite, with the step named and the checkpoints left as they are. Of several replicas
     the training of such a one stops (an update that had been started may still be made), the others continue, and it is
     an error once none is left. UserError: a setting out of its range; a directory that holds another run, by its
     configuration or inputs, or that another process trains in.
     """
     config.validate()
-    if require_loss(config.loss.name).needs_teacher and teacher is None:
-        raise UserError(f"loss {config.loss.name!r} needs a teacher: give its checkpoint")
+    _require_teacher(config, teacher)
     devices = train_step.devices(config.devices)
     update = train_step.update_for(model, config, devices, teacher, bars)  # an error must precede what is written
     total = config.epochs * data.batches_per_epoch
     total = min(total, config.max_steps or total)
     records.require(log)
+    if described is not None:
+        run_config.require_replaceable(directory / settings.CONFIG_FILE)
+    idle = without_effect(config, Length(total, data.batches_per_epoch))
+    config = settled(directory, config, total)
     directory.mkdir(parents=True, exist_ok=True)
     with files.locked(directory):
         run = resume(directory, config, inputs)
+        if run.finished:
+            require_whole(directory, run)
+        else:
+            for line in idle:
+                progress.log(f"{name}: {line}")
+            with progress.phase("compiling the initial state", compiling=True):
+                state = train_step.replicate(train_step.start_state(model, config, params), devices)
+            state = load_state(directory, state) if run.step else state
         if described is not None:
             run_config.write(directory / settings.CONFIG_FILE, described)
         with records.kept(directory, log, config.seed) as record:
             if not run.finished:
                 context = Context(config, inputs, directory, name, total, validate, save, record)
-                with progress.phase("compiling the initial state", compiling=True):
-                    state = train_step.replicate(train_step.start_state(model, config, params), devices)
-                state = load_state(directory, state) if run.step else state
                 step = _Step(update, devices, train_step.replicate(teacher.params, devices) if teacher else None, {})
                 now = time.monotonic()
                 with stop_signal(instead_of=Diverged) as stopped:
@@ -105,6 +113,15 @@ def fit(
     rate = run.tokens / run.seconds if run.seconds else 0.0
     fraction = run.flops / run.seconds / performance.matrix_peak() / len(devices) if run.seconds else 0.0
     return Summary(directory / "best", directory / "last", run.step, outcomes(run, config), rate, fraction)
+
+
+def _require_teacher(config: TrainConfig, teacher: Teacher | None) -> None:
+    """UserError for a loss that lacks its teacher, or a teacher that no loss reads."""
+    needed = require_loss(config.loss.name).needs_teacher
+    if needed and teacher is None:
+        raise UserError(f"loss {config.loss.name!r} needs a teacher: give its checkpoint")
+    if teacher is not None and not needed:
+        raise UserError(f"loss {config.loss.name!r} reads no teacher: leave the teacher out, or use the loss word_kd")
 
 
 class _Step(NamedTuple):

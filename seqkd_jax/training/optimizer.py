@@ -5,6 +5,7 @@ each a scalar. Schedules are functions of numbers on the host, in float64: a rat
 own schedules would compile one more program for each run. Tests hold each to optax's schedule of that name.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -137,8 +138,21 @@ def after_epoch(config: OptimiserConfig, decay: Decay, epoch: int, loss: float) 
     return Decay(decay.factor * (config.decay_factor if decaying else 1.0), decaying, loss)
 
 
+# Updates where none are set, and the part of a shorter run. inverse_sqrt falls once the warm-up ends: in 550 updates on
+# the toy language, a tenth gave perplexity 57.9 (LSTM) and 15.4 (Transformer), a quarter 45.6 and 12.0.
+WARMUP, WARMUP_SHARE = 400, 1 / 4
+
+
+def with_warmup(config: OptimiserConfig, total: int) -> OptimiserConfig:
+    """The configuration with its warm-up settled, if that is None, for a run of `total` updates."""
+    if config.warmup_steps is not None:
+        return config
+    return dataclasses.replace(config, warmup_steps=min(WARMUP, int(total * WARMUP_SHARE)))
+
+
 def learning_rate(config: OptimiserConfig, step: int, total: int, decay: Decay) -> float:
     """The rate of update number `step` (counted from 1) of `total`."""
+    config = with_warmup(config, total)
     if config.schedule == "paper":
         return config.learning_rate * decay.factor
     warmup = min(1.0, step / max(config.warmup_steps, 1))

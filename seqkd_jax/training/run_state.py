@@ -4,6 +4,7 @@ A run is of one or more seeds, each with a best value, a rate and an end of its 
 metadata of last/. metrics.jsonl is for people; it is cut back to the checkpoint when a run is resumed.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 from seqkd_jax import checkpoint
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.data.batches import Position
-from seqkd_jax.training.optimizer import Decay
+from seqkd_jax.training.optimizer import WARMUP, Decay, with_warmup
 from seqkd_jax.training.train_step import TrainState
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, settings
@@ -103,11 +104,31 @@ def plain(value: Any) -> Any:
 STEPS = f"step-{'[0-9]' * 7}"  # the checkpoints of `TrainConfig.keep`, and nothing else
 
 
+def settled(directory: Path, config: TrainConfig, total: int) -> TrainConfig:
+    """The configuration of a run of `total` updates with its warm-up settled, if that is None.
+
+    A run that is resumed keeps its warm-up: one of version 0.2.0 has 400 updates, whatever its length.
+    """
+    if config.optimiser.warmup_steps is not None:
+        return config
+    optimiser = with_warmup(config.optimiser, total)
+    existing = _existing(directory)
+    stored = {} if existing is None else checkpoint.read_record(existing)["metadata"].get("config", {})
+    if stored.get("optimiser", {}).get("warmup_steps") == WARMUP:
+        optimiser = dataclasses.replace(optimiser, warmup_steps=WARMUP)
+    return dataclasses.replace(config, optimiser=optimiser)
+
+
+def _existing(directory: Path) -> Path | None:
+    """The first checkpoint of a run in `directory`: last/, if it is there."""
+    left = [directory / "last", directory / "best", *sorted(directory.glob("epoch-*")), *sorted(directory.glob(STEPS))]
+    return next((place for place in left if files.existing(place).exists()), None)
+
+
 def resume(directory: Path, config: TrainConfig, inputs: Mapping[str, str]) -> RunState:
     """The run that `directory` holds, or a new one; UserError if it holds another. What no run will use is removed."""
     last = directory / "last"
-    left = [last, directory / "best", *sorted(directory.glob("epoch-*")), *sorted(directory.glob(STEPS))]
-    existing = next((place for place in left if files.existing(place).exists()), None)
+    existing = _existing(directory)
     if existing is not None:
         _require_same(directory, checkpoint.read_record(existing)["metadata"], config, inputs)
     if (
@@ -122,6 +143,20 @@ def resume(directory: Path, config: TrainConfig, inputs: Mapping[str, str]) -> R
     run = RunState(**{**stored, "position": Position(*stored["position"]), "replicas": replicas})
     _truncate(directory, run.step)
     return run
+
+
+def require_whole(directory: Path, run: RunState) -> None:
+    """UserError unless what a finished run left is still there, with the hashes that it was written with."""
+    validated = any(replica.best_step for replica in run.replicas)
+    for name in ("best", "last") if validated else ("last",):
+        try:
+            files.verify(directory / name, "put it back")
+            checkpoint.load_all(directory / name)
+        except UserError as error:
+            raise UserError(
+                f"{directory}: its run is finished, but {name}/ is gone or damaged ({error}): put it back, or train in "
+                "another directory"
+            ) from None
 
 
 def load_state(directory: Path, start: TrainState) -> TrainState:

@@ -40,6 +40,12 @@ class Range(NamedTuple):
         return (low and high) or (self.or_zero and value == 0)
 
 
+class Formerly(NamedTuple):
+    """An annotation: the default that a field had before. It still means what it meant, so identities leave it out."""
+
+    default: Any
+
+
 class Settings:
     """A dataclass of settings. UserError of `validate` names the field, its value, and what it may be."""
 
@@ -56,6 +62,7 @@ class Field(NamedTuple):
     hint: Any  # its type, Annotated removed
     range: Range | None
     default: Any  # dataclasses.MISSING: it must be given
+    omitted: Any  # the value that identities leave out: the default, or what that was when the field was added
 
 
 @functools.cache
@@ -66,7 +73,8 @@ def fields(kind: type) -> tuple[Field, ...]:
     for field in dataclasses.fields(kind):
         hint, notes = _stripped(hints[field.name])
         shown = next((note.name for note in notes if isinstance(getattr(note, "name", None), str)), field.name)
-        found.append(Field(field.name, shown, hint, _range(notes), field.default))
+        omitted = next((note.default for note in notes if isinstance(note, Formerly)), field.default)
+        found.append(Field(field.name, shown, hint, _range(notes), field.default, omitted))
     return tuple(found)
 
 
@@ -131,15 +139,16 @@ def identity(value: Any) -> Any:
     """What settings mean, as JSON values to compare or to hash: names of types, and the fields not at their default.
 
     A field that is added with a default changes no identity, so what older code made is found again. The price: when
-    the default of a field changes, or what a value means, equal identities would mean different things. Then raise (or
-    add) the FORM of the dataclass, a ClassVar number, which is part of its identity. Mappings, lists and NamedTuples
-    are taken apart in the same way. TypeError for a value that is no setting.
+    the default of a field changes, or what a value means, equal identities would mean different things. If a default
+    changes, annotate the field with the one before (`Formerly`); else raise (or add) the FORM of the dataclass, a
+    ClassVar number, which is part of its identity. Mappings, lists and NamedTuples are taken apart in the same way.
+    TypeError for a value that is no setting.
     """
     if hasattr(value, "_field_defaults"):  # a NamedTuple
         defaults = [(name, value._field_defaults.get(name, dataclasses.MISSING), False) for name in value._fields]
         return _named(value, defaults)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _named(value, [(field.name, field.default, field.hint is float) for field in fields(type(value))])
+        return _named(value, [(field.name, field.omitted, field.hint is float) for field in fields(type(value))])
     if isinstance(value, Mapping):
         return {str(key): identity(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -150,22 +159,24 @@ def identity(value: Any) -> Any:
 
 
 def _named(value: Any, defaults: list[tuple[str, Any, bool]]) -> dict:
-    """The identity of what has fields: (name, default, whether it is a float), which 1 is too."""
+    """The identity of what has fields: (name, value that is left out, whether it is a float), which 1 is too."""
     found = {"type": type(value).__name__}
     if hasattr(value, "FORM"):
         found["form"] = value.FORM
     for name, default, is_float in defaults:
         inner = getattr(value, name)
-        if default is dataclasses.MISSING or inner != default or _has_form(inner):
+        if default is dataclasses.MISSING or inner != default or _always_counts(inner):
             found[name] = identity(float(inner) if is_float else inner)
     return found
 
 
-def _has_form(value: Any) -> bool:
-    """Whether settings, or settings inside of them, have a FORM."""
+def _always_counts(value: Any) -> bool:
+    """Whether settings are in an identity although they are the default: these, or some inside, changed meaning."""
     if not dataclasses.is_dataclass(value):
         return False
-    return hasattr(value, "FORM") or any(_has_form(getattr(value, field.name)) for field in fields(type(value)))
+    own = fields(type(value))
+    changed = hasattr(value, "FORM") or any(field.omitted is not field.default for field in own)
+    return changed or any(_always_counts(getattr(value, field.name)) for field in own)
 
 
 def differences(before: Any, now: Any, inside: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -156,6 +156,13 @@ def test_word_kd_without_a_teacher_is_refused(tmp_path):
         fit(tmp_path, dataclasses.replace(CONFIG, loss=LossConfig("word_kd")))
 
 
+def test_a_teacher_that_no_loss_reads_is_refused(tmp_path):
+    teacher = train_step.Teacher(MODEL, train_step.start_state(MODEL, CONFIG).params)
+    with pytest.raises(UserError, match="loss 'nll' reads no teacher: leave the teacher out, or use the loss word_kd"):
+        fit(tmp_path / "run", teacher=teacher)
+    assert not (tmp_path / "run").exists()
+
+
 def test_patience_stops_early(tmp_path):
     def rising(params):
         rising.loss += 1.0
@@ -224,6 +231,7 @@ def test_two_processes_do_not_train_in_one_directory(tmp_path):
         ({"seed": 2**32 - 1, "replicas": 2}, "seed is 4294967295: it and those of all replicas must be below"),
         ({"loss": LossConfig(alpha=1.5)}, "loss.alpha is 1.5"),
         ({"loss": LossConfig(name="nil")}, "loss.name is 'nil': it must be one of nll, word_kd"),
+        ({"optimiser": OptimiserConfig(epsilon=0.0)}, "optimiser.epsilon is 0.0: it must be a number from 1e-30"),
         ({"optimiser": OptimiserConfig(clip_norm=math.nan)}, "optimiser.clip_norm is nan: it must be a number from 0"),
     ],
 )

@@ -8,7 +8,7 @@ from updates import CONFIG, MODEL, assert_close, final, fit, killed_at, save, st
 
 from seqkd_jax import checkpoint
 from seqkd_jax.data.batches import Position
-from seqkd_jax.training import train_step
+from seqkd_jax.training import loop, train_step
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
 
@@ -53,6 +53,46 @@ def test_a_finished_run_returns_at_once(tmp_path):
     first = fit(tmp_path)
     second = fit(tmp_path, data=lambda position: pytest.fail("trained again"))
     assert (second.steps, second.replicas) == (first.steps, first.replicas)
+
+
+def _cut(path):
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size - 1)
+
+
+def _largest(directory):
+    return max((path for path in directory.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda run: files.remove(run / "best"), "best/ is gone or damaged"),
+        (lambda run: _cut(_largest(run / "best")), "best/ is gone or damaged"),
+        (lambda run: _cut(_largest(run / "last" / "state")), "last/ is gone or damaged"),
+        (lambda run: _cut(_largest(run / "last" / "params")), "last/ is gone or damaged"),
+    ],
+)
+def test_a_finished_run_does_not_name_what_is_gone_or_damaged(tmp_path, harm, said):
+    fit(tmp_path)
+    harm(tmp_path)
+    with pytest.raises(UserError, match=f"its run is finished, but {said} .* put it back, or train in another"):
+        fit(tmp_path)
+
+
+def test_a_refused_resume_leaves_config_json_as_it_is(tmp_path, monkeypatch):
+    described = {"format": 1, "command": "train", "settings": {"seed": 1}, "inputs": {}}
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, data=killed_at(stream, 4), described=described)
+    before = (tmp_path / "config.json").read_bytes()
+
+    def refuse(directory, start):
+        raise UserError("damaged")
+
+    monkeypatch.setattr(loop, "load_state", refuse)
+    with pytest.raises(UserError, match="damaged"):
+        fit(tmp_path, described={**described, "settings": {"seed": 2}})
+    assert (tmp_path / "config.json").read_bytes() == before
 
 
 def test_another_run_in_the_directory_is_refused(tmp_path):
@@ -108,6 +148,7 @@ def test_a_run_goes_on_under_a_version_that_has_more_settings(tmp_path):
     """What is stored lacks a field, also one inside another; that differs only if it is set."""
     fit(tmp_path)
     path = tmp_path / "last" / "checkpoint.json"
+    (tmp_path / "last" / "SHA256SUMS").unlink()  # an older version wrote none
     record = json.loads(path.read_text())
     del record["metadata"]["config"]["patience"], record["metadata"]["config"]["optimiser"]["l2"]
     path.write_text(json.dumps(record))
@@ -143,6 +184,7 @@ def test_a_run_of_the_first_version_is_refused_in_one_line(tmp_path):
 def test_a_state_of_another_version_is_refused_in_one_line(tmp_path):
     """Its leaves have other names: such as those of an optimiser that was no chain."""
     fit(tmp_path, dataclasses.replace(CONFIG, max_steps=1))
+    (tmp_path / "last" / "SHA256SUMS").unlink()
     record = checkpoint.read_record(tmp_path / "last")
     record["state"] = {name.replace("optimiser/clip", "moments"): leaf for name, leaf in record["state"].items()}
     files.write_json(tmp_path / "last" / "checkpoint.json", record)

@@ -48,7 +48,7 @@ def test_each_field_that_differs_changes_the_identity(kind):
         if isinstance(value, str):
             other = next((choice for choice in choices if choice != value), f"{value}x")
         else:
-            other = not value if isinstance(value, bool) else value * 2 or 1
+            other = not value if isinstance(value, bool) else (value or 0) * 2 or 1
         changed = settings.identity(dataclasses.replace(kind(), **{field.name: other}))
         assert changed[field.name] in (other, list(other) if isinstance(other, tuple) else other), field.name
         assert json.dumps(changed)
@@ -56,7 +56,8 @@ def test_each_field_that_differs_changes_the_identity(kind):
 
 def test_an_identity_tells_types_forms_and_nested_settings():
     changed = TrainConfig(optimiser=OptimiserConfig(learning_rate=2), seed=7)
-    expected = {"optimiser": {"type": "OptimiserConfig", "learning_rate": 2.0}, "seed": 7}
+    optimiser = {"type": "OptimiserConfig", "learning_rate": 2.0, "warmup_steps": None}
+    expected = {"optimiser": optimiser, "seed": 7}
     assert settings.identity(changed) == {"type": "TrainConfig", **expected}
     assert settings.identity(CNNConfig()) == {"type": "CNNConfig", "form": 2}
     assert settings.identity([LSTMConfig(), (1, 2.5, None, True, "x")]) == [
@@ -77,6 +78,16 @@ def test_an_identity_tells_types_forms_and_nested_settings():
     assert settings.identity(Around())["network"]["form"] == 2, "a form that is raised inside of a default counts"
     with pytest.raises(TypeError, match="identity"):
         settings.identity({"function": len})
+
+
+def test_a_default_that_changes_leaves_earlier_identities_as_they_were():
+    """400 meant 400 updates of warm-up, as a default and given; None, the default now, is something else."""
+    before = {"type": "OptimiserConfig"}
+    assert settings.identity(OptimiserConfig(warmup_steps=400)) == before
+    assert settings.identity(OptimiserConfig()) == {**before, "warmup_steps": None}
+    assert settings.identity(TrainConfig())["optimiser"] == {**before, "warmup_steps": None}
+    of_400 = TrainConfig(optimiser=OptimiserConfig(warmup_steps=400))
+    assert settings.identity(of_400) == {"type": "TrainConfig", "optimiser": before}
 
 
 def test_what_differs_is_named():
