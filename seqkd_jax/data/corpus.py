@@ -67,7 +67,7 @@ def load_split(config: CorpusConfig, split: Split) -> Corpus:
     if path.is_dir():
         distilled.require_whole(path)
         return _corpus(readers.directory(path, split, config), config, f"{path}, split {split}")
-    if path.is_file():
+    if path.exists():  # a file, or a pipe
         _only_train(str(path), split)
         return _corpus(readers.file(path, config), config, str(path))
     if config.path == readers.TOY:

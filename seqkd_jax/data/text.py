@@ -102,6 +102,8 @@ def read_lines(path: Path | str) -> Iterator[str]:
 @contextlib.contextmanager
 def _opened(path: Path | str) -> Iterator[io.BufferedReader]:
     """The bytes of a file, or of standard input, which stays open."""
+    if "\0" in str(path):
+        raise UserError(f"{str(path)!r}: no name of a file, it holds a NUL")
     if str(path) != "-":
         with open(path, "rb") as stream:
             yield stream

@@ -163,3 +163,11 @@ def test_pairs_may_come_from_pipes(tmp_path):
         threading.Thread(target=path.write_text, args=("a\nb\n",), daemon=True).start()
     found = corpus.load_split(CorpusConfig(source_file=str(paths[0]), target_file=str(paths[1])), "train")
     assert found[:2] == (["a", "b"], ["a", "b"])
+    os.mkfifo(tmp_path / "a.tsv")
+    threading.Thread(target=(tmp_path / "a.tsv").write_text, args=("a\tb\n",), daemon=True).start()
+    assert corpus.load_split(CorpusConfig(str(tmp_path / "a.tsv")), "train")[:2] == (["a"], ["b"])
+
+
+def test_a_name_with_a_nul_is_one_line():
+    with pytest.raises(UserError, match="no name of a file, it holds a NUL"):
+        corpus.load_split(CorpusConfig(source_file="a\0b", target_file="c"), "train")
