@@ -1,8 +1,15 @@
 """The run state: nothing is lost by a kill, and another run is never taken for this one."""
 
 import dataclasses
+import errno
+import itertools
 import json
+import os
+import re
+from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 from updates import CONFIG, MODEL, assert_close, final, fit, killed_at, save, stream
 
@@ -43,6 +50,34 @@ def test_a_run_killed_within_an_epoch_is_resumed_to_the_same_weights(tmp_path):
     fit(tmp_path / "killed", config)
     ends = [final(tmp_path / name, config) for name in ("killed", "whole")]
     assert_close(*ends, "resumed within an epoch")
+
+
+@pytest.mark.parametrize("write, number", [("a checkpoint", 4), ("metrics", 5)])
+def test_a_run_whose_disk_was_full_is_resumed_to_the_same_weights(tmp_path, monkeypatch, write, number):
+    """The file is named, and what was there before is whole. Of a line of metrics a half may be left."""
+    config = dataclasses.replace(CONFIG, keep=1)
+    fit(tmp_path / "whole", config)
+    module, name = (files.sums, "write") if write == "a checkpoint" else (files, "append")
+    written, calls = getattr(module, name), itertools.count(1)
+
+    def fills(path, *text):
+        if next(calls) == number:
+            if text:
+                written(path, text[0][: len(text[0]) // 2])
+            with files.naming(path):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written(path, *text)
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left on device") as raised:
+        patched.setattr(module, name, fills)
+        fit(tmp_path / "full", config)
+    named = Path(raised.value.filename).relative_to(tmp_path / "full").as_posix()
+    assert re.fullmatch("metrics.jsonl" if write == "metrics" else "best|last|step-[0-9]{7}", named)
+    fit(tmp_path / "full", config)
+    ends = [jax.tree.leaves(final(tmp_path / name, config)) for name in ("full", "whole")]
+    assert all(np.array_equal(*leaves) for leaves in zip(*ends, strict=True)), "it differs from uninterrupted"
+    lines = [json.loads(line) for line in (tmp_path / "full" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "validation" not in line] == [1, 2, 3, 4, 5, 6]
 
 
 def iter_stop():
