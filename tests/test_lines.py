@@ -6,13 +6,15 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from tiny import TINY
 
 from seqkd_jax import api, checkpoint, distillation
 from seqkd_jax.cli import commands, inputs, options
-from seqkd_jax.config import CorpusConfig, FilterConfig
+from seqkd_jax.config import CorpusConfig, FilterConfig, LSTMConfig
+from seqkd_jax.data import vocabulary
 from seqkd_jax.data.corpus import read_lines
-from seqkd_jax.decoding import Hypothesis, Translation, write_jsonl, write_text
-from seqkd_jax.distillation import NBest, nbest
+from seqkd_jax.decoding import Decoding, Hypothesis, Translation, write_jsonl, write_text
+from seqkd_jax.distillation import nbest
 from seqkd_jax.utils import files
 
 # Line ends of Unix, Windows and old Macs, of Unicode and of `str.splitlines`; NUL, which readers refuse; an order mark.
@@ -53,25 +55,23 @@ def evaluated(directory, monkeypatch):
     return [directory / "results" / f"{name}.txt" for name in outputs]
 
 
-def lists(directory):
-    """N-best lists of lines that our reader gives: no line feed in them, but all else."""
-    told = {"checkpoint": "", "search": {}, "decoder": "", "source_buckets": [], "batch_tokens": 1}
-    found = NBest(directory / "lists", told, {}, [[f"x{text}" for text in TEXTS]], {"path": "", "model": {"kind": ""}})
-    nbest._write_shard(found, 0, iter(hypotheses()))
-    return found
+def lists(directory, monkeypatch):
+    """N-best lists, as a teacher might give them."""
+    monkeypatch.setattr(nbest, "translate_lines", lambda *_, **__: iter(hypotheses()))
+    vocabularies = vocabulary.words(["a"])
+    teacher = checkpoint.Checkpoint(TINY, {}, LSTMConfig(), vocabularies, {}, directory, fingerprint="f")
+    return distillation.n_best(directory / "lists", teacher, TEXTS, Decoding()), vocabularies
 
 
 def distilled(directory, monkeypatch):
-    """`seqkd distill`, and what its filters leave."""
-    monkeypatch.setattr(checkpoint, "versions", dict)
-    vocabularies = SimpleNamespace(fingerprint="")
-    given = lists(directory)._replace(shards=[TEXTS])
-    nbest._write_shard(given, 0, iter(hypotheses()))
-    named = {"languages": ("en", "ja"), "filters": FilterConfig(drop_unfinished=True)}
-    distillation.write_corpus(directory / "kd", given, vocabularies, None, "best", **named)
-    kept = [line for line in LINES if line]
+    """`seqkd distill`, what its filters leave, and the lists in Marian's form."""
+    found, vocabularies = lists(directory, monkeypatch)
+    given = {"languages": ("en", "ja"), "filters": FilterConfig(drop_unfinished=True), "marian": True}
+    distillation.write_corpus(directory / "kd", found, vocabularies, None, "best", **given)
     for side in ("en", "ja"):
-        assert list(read_lines(directory / "kd" / "filtered" / f"train.{side}")) == kept
+        assert list(read_lines(directory / "kd" / "filtered" / f"train.{side}")) == [line for line in LINES if line]
+    shown = (directory / "kd" / "n-best.txt").read_text(encoding="utf-8").splitlines()
+    assert [line.split(" ||| ")[:2] for line in shown] == [[str(number), text] for number, text in enumerate(LINES)]
     return [directory / "kd" / "train.en", directory / "kd" / "train.ja"]
 
 
@@ -83,12 +83,12 @@ def test_one_line_for_each_text(writer, tmp_path, monkeypatch, capfd):
         assert path.read_text(encoding="utf-8").splitlines() == LINES, "for readers that know other line ends too"
 
 
-def test_a_json_line_is_one_line_and_keeps_its_text(tmp_path):
+def test_a_json_line_is_one_line_and_keeps_its_text(tmp_path, monkeypatch):
     stream = io.StringIO()
     write_jsonl(hypotheses(), stream)
     rows = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [row["source"] for row in rows] == [row["hypotheses"][0]["text"] for row in rows] == TEXTS
-    lists(tmp_path)
+    lists(tmp_path, monkeypatch)
     (shard,) = (tmp_path / "lists").glob("*.gz")
     rows = [json.loads(line) for line in gzip.decompress(shard.read_bytes()).decode("utf-8").splitlines()]
     assert [row["source"] for row in rows] == TEXTS and [row["hypotheses"][0]["text"] for row in rows] == LINES

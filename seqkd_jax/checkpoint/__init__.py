@@ -333,7 +333,7 @@ def load_state(directory: Path | str, like: Any) -> Any:
 
 
 # The entries of metadata that identify the run of a checkpoint. An average of checkpoints keeps them.
-OF_RUN = ("inputs", "config", "replica", "metric")
+OF_RUN = ("inputs", "config", "replica", "metric", "languages")
 
 
 def metric_of(metadata: dict, directory: Path | str) -> MetricConfig:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seqkd_jax.cli import checks, inputs
+from seqkd_jax.cli import checks, inputs, table
 from seqkd_jax.cli.options import (
     Average,
     Distill,
@@ -157,7 +157,7 @@ def distill(command: Distill) -> None:
 
 
 def evaluate(command: Evaluate) -> None:
-    """Measure one system, and compare others with it on the same sentences; prints JSON."""
+    """Measure one system, and compare others with it on the same sentences; prints a table or JSON."""
     from seqkd_jax import api
 
     checks.evaluate(command)
@@ -182,8 +182,9 @@ def evaluate(command: Evaluate) -> None:
                 files.write_lines(directory / f"{name}.txt", lines)
             files.write_json(directory / RESULTS[0], found.results)
             files.write_json(directory / settings.CONFIG_FILE, described)
+    person = sys.stdout is not None and sys.stdout.isatty()
     with _output(None) as stream:
-        stream.write(files.json_text(found.results))
+        stream.write(table.of_results(found.results) if person else files.json_text(found.results))
 
 
 def score(command: Score) -> None:

@@ -185,9 +185,11 @@ class Distill(Repeatable):
 
 @dataclass(frozen=True)
 class Evaluate(Repeatable):
-    """BLEU and chrF at beam 1 and the given beam, perplexity, p(t=y), source words/s, as JSON on standard output.
+    """BLEU and chrF at beam 1 and the given beam, perplexity, p(t=y), source words/s, of a test set.
 
     seqkd evaluate --checkpoint student/best --corpus.path DATA --compare baseline/best
+
+    Prints a table at a terminal, and JSON into a pipe or a file.
     """
 
     checkpoint: Checkpoints

@@ -38,13 +38,15 @@ class Run(NamedTuple):
     teachers: Literal["one", "each"] = "one"
     teacher_cache_gib: float = 4.0  # a teacher's features of the whole corpus are kept in memory if they take no more
     described: Mapping[str, Any] | None = None  # the content of config.json; None: no such file
-    tokenize: str | None = None  # of BLEU, for `evaluate` and `distill` to know; None: the model does not translate
+    # For the checkpoints to say, `evaluate` and `distill` use them. None: the model does not translate.
+    tokenize: str | None = None  # of BLEU
+    languages: tuple[str, str] | None = None  # None: also where they are not named
     log: tuple[str, ...] = ()  # records beside metrics.jsonl: names of records.WRITERS
 
 
 def train_translator(run: Run, train: Corpus, valid: Corpus, directory: Path, name: str = "train") -> loop.Summary:
     """Train a translation model on text, or resume its training; see `loop.fit` for what `directory` holds then."""
-    run = run._replace(tokenize=_tokenizer(run, valid, directory))
+    run = run._replace(tokenize=_tokenizer(run, valid, directory), languages=train.languages)
     encoded, dropped = batches.encode_corpus(train, run.vocabularies, run.config.batch)
     scored, not_scored = batches.encode_corpus(valid, run.vocabularies, run.config.batch)
     progress.log(f"{name}: {dropped}")
@@ -138,6 +140,8 @@ def _save(run: Run, directory: Path, params: Any, *, metadata: dict, **options: 
     """checkpoint.save with what a run knows of its model."""
     if run.tokenize:
         metadata = {**metadata, "metric": {"tokenize": run.tokenize}}
+    if run.languages:
+        metadata = {**metadata, "languages": list(run.languages)}
     described = {"model_config": run.model, "vocabularies": run.vocabularies, "metadata": metadata}
     return checkpoint.save(directory, params, **described, **options)
 

@@ -313,6 +313,7 @@ def test_average(teacher, tmp_path, capfd):
     found = checkpoint.load(tmp_path / "mean")
     assert list(found.metadata["average_of"]) == [str(step) for step in steps]
     assert found.metadata["metric"] == checkpoint.load(steps[0]).metadata["metric"] == {"tokenize": "none"}
+    assert found.metadata["languages"] == ["en", "de"]
     jax.tree.map(np.testing.assert_array_equal, found.params, checkpoint.average(steps))
     assert "is named twice" in fails(capfd, "average", *steps, steps[0], "--out", tmp_path / "twice")
     checkpoint.average([tmp_path / "mean", steps[0]])  # refused if it did not say that it is of the same run

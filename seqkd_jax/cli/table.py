@@ -1,0 +1,56 @@
+"""Results of `seqkd evaluate` as a table for a person; in a pipe or a file they are JSON."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def of_results(results: Mapping[str, Any]) -> str:
+    """Plain text: the metrics of each beam with their 95% intervals, the systems that were compared, the signatures."""
+    beams = [key.removeprefix("bleu_beam") for key in results if key.startswith("bleu_beam")]
+
+    def row(name: str, measure: str, form: str) -> list[str]:
+        return [name, *(format(results[f"{measure}_beam{beam}"], form) for beam in beams)]
+
+    bleu = [
+        f"{results[f'bleu_beam{beam}']:.1f} ({_range(results, f'bleu_low_beam{beam}', f'bleu_high_beam{beam}')})"
+        for beam in beams
+    ]
+    rows = [
+        ["", *(f"beam {beam}" for beam in beams)],
+        ["BLEU (95%)", *bleu],
+        row("chrF", "chrf", ".1f"),
+        row("length ratio", "length_ratio", ".3f"),
+        row("unfinished", "unfinished", ",d"),
+        row("p(output)", "mode_probability", ".4f"),
+    ]
+    if all(results[f"source_words_per_second_beam{beam}"] is not None for beam in beams):
+        rows.append(row(f"source {results['source_unit']}/s", "source_words_per_second", ",.0f"))
+    parts = [
+        f"{results['checkpoint']} on {results['corpus']}: {results['sentences']:,} sentences",
+        _aligned(rows),
+        f"perplexity {results['perplexity']:.2f} of {results['reference_tokens']:,} reference tokens",
+    ]
+    if "compared" in results:
+        compared = [
+            [
+                name,
+                f"{one['bleu']:.1f}",
+                f"{one['delta']:+.1f} ({_range(one, 'delta_low', 'delta_high', '+.1f')})",
+                f"{one['p_value']:.4f}",
+            ]
+            for name, one in results["compared"].items()
+        ]
+        parts.append(_aligned([["compared with", "BLEU", "difference (95%)", "p"], *compared]))
+    parts.append(f"BLEU {results['signature']}\nchrF {results['chrf_signature']}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _range(numbers: Mapping[str, Any], low: str, high: str, form: str = ".1f") -> str:
+    return f"{numbers[low]:{form}} to {numbers[high]:{form}}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns of equal width, two spaces between them."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
