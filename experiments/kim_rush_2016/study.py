@@ -45,8 +45,11 @@ def load(scale: Scale, data: Path | None) -> Path | None:
 
 def size(workspace: Workspace) -> str:
     """How many pairs each split has, and of which languages."""
-    counts = files.read_json(pipeline.data(workspace) / "counts.json")
-    pairs = ", ".join(f"{count['pairs']:,} {split}" for split, count in counts.items())
+    counts = workspace.scale.toy
+    if not counts:
+        read = files.read_json(pipeline.data(workspace) / "counts.json")
+        counts = [read[split]["pairs"] for split in pipeline.SPLITS]
+    pairs = ", ".join(f"{count:,} {split}" for count, split in zip(counts, pipeline.SPLITS, strict=True))
     return f"{pairs} pairs, {' to '.join(workspace.scale.languages)}"
 
 

@@ -106,6 +106,6 @@ def warn_of_overlap(corpus: Corpus, training: Corpus) -> None:
     if shared:
         progress.log(
             f"{corpus.name}: {shared:,} of its {total:,} sources ({shared / total:.1%}) are also in training, "
-            f"{whole:,} ({whole / total:.1%}) with the same target: what is measured on them is too good; leave them "
-            "out, or hold out others with --hold-out"
+            f"{whole:,} ({whole / total:.1%}) with the same target: what is measured on them is too good; take them "
+            "out of one of the two, or give --hold-out to `seqkd distill` and `seqkd train` alike"
         )

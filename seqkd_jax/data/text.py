@@ -145,7 +145,7 @@ def _defect(line: bytes, number: int, error: UnicodeDecodeError | bool, beyond_a
     if beyond_ascii:
         return f"{found}, though lines before it are UTF-8; drop such bytes", "iconv -c -f UTF-8 -t UTF-8"
     latin = "WINDOWS-1252" if re.search(rb"[\x80-\x9f]", line) else "ISO-8859-1"
-    return f"{found}; if it is Latin-1, convert it", f"iconv -f {latin} -t UTF-8"
+    return f"{found}; convert it, if it is Latin-1 (else see iconv -l)", f"iconv -f {latin} -t UTF-8"
 
 
 def _command(convert: str, name: str, codec: Codec | None) -> str:

@@ -112,7 +112,11 @@ NOT_TEXT = [
     ("hello\nü".encode("utf-16-le"), "line 1: is UTF-16LE, not UTF-8", "iconv -f UTF-16LE -t UTF-8"),
     ("hello\nü".encode("utf-16-be"), "line 1: is UTF-16BE, not UTF-8", "iconv -f UTF-16BE -t UTF-8"),
     ("hello\nü".encode("utf-32"), "line 1: is UTF-32, not UTF-8", "iconv -f UTF-32 -t UTF-8"),
-    ("hello\nü".encode("latin-1"), "line 2: not UTF-8: byte 1 of the line is 0xfc; if", "iconv -f ISO-8859-1 -t UTF-8"),
+    (
+        "hello\nü".encode("latin-1"),
+        "line 2: not UTF-8: byte 1 of the line is 0xfc; convert it, if it is",
+        "iconv -f ISO-8859-1 -t UTF-8",
+    ),
     ("„a“ ü\n".encode("cp1252"), "line 1: not UTF-8: byte 1 of the line is 0x84", "iconv -f WINDOWS-1252 -t UTF-8"),
     ("hello\nü\n".encode() + b"a\xff\n", "line 3: .*though lines before it are", "iconv -c -f UTF-8 -t UTF-8"),
     ("hello\nü\na\0b\n".encode(), "line 3: holds a NUL byte", r"tr -d '\000'"),
