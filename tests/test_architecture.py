@@ -1,6 +1,7 @@
 """The architecture, read off the import statements: one direction, and each outside package behind one door."""
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
@@ -193,3 +194,29 @@ def test_the_reading_order_names_every_module():
     order = seqkd_jax.__doc__.split()
     missing = [name for name in modules() if name not in ("__init__", "__main__", *order)]
     assert not missing, f"add {missing} to the reading order in seqkd_jax/__init__.py"
+
+
+# What writes, renames or removes a file, and the only files that may: `utils/files` holds what is guaranteed of it.
+WRITES = re.compile(
+    r"""\bopen\(.*, "[wax]|(?<!files)(?<!decoding)\.write_(text|bytes)\(|\.(unlink|savefig|mkstemp|symlink_to)\(|"""
+    r"""\b(os|shutil)\.(rename|replace|remove|rmdir|rmtree|move|copy\w*|link|symlink|truncate)\("""
+)
+WRITERS = {
+    "seqkd_jax/utils/files.py",
+    "seqkd_jax/utils/temporary.py",
+    "seqkd_jax/utils/sums.py",
+    "seqkd_jax/utils/program_cache.py",  # a cache, which is no result
+    "seqkd_jax/cli/commands.py",  # standard output
+    "seqkd_jax/training/records.py",  # what another package wrote is removed
+    "seqkd_jax/distillation/existing.py",  # complete lists get their name
+    "experiments/core/stages.py",  # a complete stage gets its name
+    "experiments/core/plots.py",  # a plot that is out of date goes, and one is drawn in memory
+    "experiments/benchmarks/decoding/worker.py",  # a counter of the kernel
+}
+
+
+@pytest.mark.parametrize("folder", ["seqkd_jax", "experiments"])
+def test_files_are_written_through_one_door(folder):
+    paths = {path.relative_to(ROOT).as_posix(): path for path in sorted((ROOT / folder).rglob("*.py"))}
+    found = {name for name, path in paths.items() if WRITES.search(path.read_text(encoding="utf-8"))}
+    assert found == {name for name in WRITERS if name.startswith(folder)}, "write through seqkd_jax.utils.files"
