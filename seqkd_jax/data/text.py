@@ -34,6 +34,45 @@ class Codec(NamedTuple):
     command: str  # that writes what it holds to standard output
 
 
+class _Members(io.RawIOBase):
+    """What the members of a bzip2 or xz file hold, one after the other.
+
+    The files of the standard library end without a word at a member whose beginning is damaged.
+    """
+
+    def __init__(self, stream: io.BufferedReader, new: Callable[[], Any]):
+        self._stream, self._new, self._member = stream, new, None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            member, packed = self._member, b""
+            if member is None or member.eof:
+                packed = (member and member.unused_data) or self._stream.read(1 << 16)
+                if not packed:
+                    return 0
+                packed = packed.lstrip(b"\0")  # which may stand between members, to fill up
+                member = self._member = self._new() if packed else None
+                if member is None:
+                    continue
+            elif member.needs_input and not (packed := self._stream.read(1 << 16)):
+                raise EOFError("it ends before its end mark")
+            found = member.decompress(packed, len(buffer))
+            if found:
+                buffer[: len(found)] = found
+                return len(found)
+
+
+def _bzip2(stream: io.BufferedReader) -> Any:
+    return _Members(stream, bz2.BZ2Decompressor)
+
+
+def _xz(stream: io.BufferedReader) -> Any:
+    return _Members(stream, lzma.LZMADecompressor)
+
+
 def _zstd(stream: io.BufferedReader) -> Any:
     import pyarrow  # imported late: it is slow; the standard library has Zstandard from Python 3.14 on
 
@@ -42,8 +81,8 @@ def _zstd(stream: io.BufferedReader) -> Any:
 
 CODECS = (
     Codec("gzip", ".gz", re.compile(rb"\x1f\x8b"), lambda stream: gzip.GzipFile(fileobj=stream), "gzip -dc"),
-    Codec("bzip2", ".bz2", re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), bz2.BZ2File, "bzip2 -dc"),
-    Codec("xz", ".xz", re.compile(rb"\xfd7zXZ\x00"), lzma.LZMAFile, "xz -dc"),
+    Codec("bzip2", ".bz2", re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), _bzip2, "bzip2 -dc"),
+    Codec("xz", ".xz", re.compile(rb"\xfd7zXZ\x00"), _xz, "xz -dc"),
     Codec("Zstandard", ".zst", re.compile(rb"(?s)\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"), _zstd, "zstd -dc"),
 )
 SUFFIXES = ("", *(codec.suffix for codec in CODECS))  # that a text file may have behind its own
