@@ -243,8 +243,7 @@ def load_vocabulary(path: Path | str) -> Vocabularies:
     shared = kd.load_vocabulary("teacher/best")
     print(shared.source.size, shared.fingerprint)
     """
-    found = files.existing(path)
-    return vocabulary.load(found / "vocabulary" if (found / "vocabulary").is_dir() else found)
+    return checkpoint.load_vocabularies(path)
 
 
 def learn_vocabulary(corpus: Corpus, config: VocabularyConfig = VocabularyConfig()) -> Vocabularies:

@@ -3,7 +3,7 @@
 from tiny import TINY, parameters
 
 from seqkd_jax import checkpoint
-from seqkd_jax.checkpoint.record import FORMAT, KEYS
+from seqkd_jax.checkpoint.record import FORMAT
 from seqkd_jax.config import LSTMConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.decoding import Hypothesis, Translation
@@ -19,8 +19,8 @@ VOCABULARIES = vocabulary.learn(
 def make_teacher(directory, weights="0" * 64, metadata=None):
     """A checkpoint as far as distillation looks at it."""
     model = checkpoint.config_to_json(LSTMConfig(layers=1, size=4))
-    record = dict.fromkeys(KEYS) | {"model": model, "vocabulary": "v", "params_sha256": weights}
-    record["format"] = FORMAT
+    record = {"format": FORMAT, "model": model, "vocabulary": "v", "params_sha256": weights}
+    record |= {"source_size": 12, "target_size": 12, "params": {}, "state": None, "metadata": {}}
     files.write_json(directory / "checkpoint.json", record)
     params = parameters(1, vocabulary=12)
     read = LSTMConfig(layers=1, size=4), VOCABULARIES, metadata or {}, directory

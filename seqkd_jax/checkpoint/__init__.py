@@ -5,9 +5,11 @@
   state/           optional: everything that resuming the training needs, an orbax tree
   checkpoint.json  format, model kind and configuration, vocabulary fingerprint, shapes, hash, metadata, versions
 
-A directory is written whole or not at all (files.new_directory). Arrays have no device axis: a checkpoint saved from
-four devices loads on one.
+A directory is written whole or not at all, with the hash of every file (files.new_directory). What is read is compared
+with these first, and is of one version of the directory, though a run may replace it meanwhile (reading.whole). Arrays
+have no device axis: a checkpoint saved from four devices loads on one.
 
+  loaded  Checkpoint and Ensemble, which `load` and `load_translators` return
   record  checkpoint.json        arrays  trees of arrays on the disk, checked; the only file that imports orbax
   run_config  config.json: what a run was started with, beside its results
   interchange  a checkpoint as safetensors, out and in    tensor_files  the only file that imports safetensors
@@ -16,20 +18,23 @@ four devices loads on one.
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Any, cast
 
 import jax
 import numpy as np
 
 from seqkd_jax import models
 from seqkd_jax.checkpoint import arrays
-from seqkd_jax.checkpoint.record import FORMAT, RECORD, config_from_json, config_to_json, read_record, versions
-from seqkd_jax.config import MetricConfig, ModelConfig
+from seqkd_jax.checkpoint import record as records
+from seqkd_jax.checkpoint.loaded import Checkpoint, Ensemble, metric_of
+from seqkd_jax.checkpoint.record import FORMAT, RECORD, config_from_json, config_to_json, versions
+from seqkd_jax.config import ModelConfig
 from seqkd_jax.data import vocabulary
-from seqkd_jax.types import Model, System, Translator, UserError
-from seqkd_jax.utils import files, settings
+from seqkd_jax.types import Model, Translator, UserError
+from seqkd_jax.utils import files, progress, reading, settings
+from seqkd_jax.utils.untrusted import require_form
 
 __all__ = [
     "Checkpoint",
@@ -45,6 +50,7 @@ __all__ = [
     "load_state",
     "load_translator",
     "load_translators",
+    "load_vocabularies",
     "metric_of",
     "param_shapes",
     "read_record",
@@ -53,86 +59,6 @@ __all__ = [
     "arrays",
     "versions",
 ]
-
-
-M = TypeVar("M", bound=Model | Translator, covariant=True)
-
-
-@dataclass(frozen=True, eq=False)
-class Checkpoint(Generic[M]):
-    """One model, loaded from a directory. `load_translator` gives a Checkpoint[Translator]."""
-
-    model: M
-    params: Any  # on the devices that `load` was given
-    model_config: ModelConfig
-    vocabularies: vocabulary.Vocabularies
-    metadata: dict  # from the run that saved it: step, losses, ...; JSON values
-    directory: Path
-    replica: int | None = None  # the replica that was loaded, of a directory that holds several seeds
-    fingerprint: str = ""  # of the weights that were read; the directory may have been replaced since
-
-    @property
-    def name(self) -> str:
-        """The directory as it was given."""
-        return str(self.directory)
-
-    @property
-    def metric(self) -> MetricConfig:
-        """The metric of the run that saved it, `auto` where it says nothing (before 0.3.0, or imported)."""
-        return metric_of(self.metadata, self.directory)
-
-    @property
-    def config_json(self) -> dict:
-        """The model's kind and configuration, as JSON."""
-        return config_to_json(self.model_config)
-
-    @property
-    def system(self: "Checkpoint[Translator]") -> System:
-        """What the decoding functions take."""
-        return System(self.model, self.params, self.vocabularies)
-
-
-class Ensemble(NamedTuple):
-    """Two or more translators of one vocabulary; the probability of a token is the mean of theirs (models.ensemble)."""
-
-    members: tuple[Checkpoint[Translator], ...]
-
-    @property
-    def name(self) -> str:
-        """The directories of the members with + between."""
-        return " + ".join(member.name for member in self.members)
-
-    @property
-    def vocabularies(self) -> vocabulary.Vocabularies:
-        """Those of every member."""
-        return self.members[0].vocabularies
-
-    @property
-    def fingerprint(self) -> str:
-        """Differs from those of its members."""
-        return files.sha256_json(["ensemble", *(member.fingerprint for member in self.members)])
-
-    @property
-    def replica(self) -> None:
-        """No member is one of several seeds in a directory."""
-        return None
-
-    @property
-    def metric(self) -> MetricConfig:
-        """That of its members, `auto` if they differ."""
-        found = {member.metric for member in self.members}
-        return found.pop() if len(found) == 1 else MetricConfig()
-
-    @property
-    def config_json(self) -> dict:
-        """The configurations of the members, as JSON."""
-        return {"kind": "ensemble", "members": [member.config_json for member in self.members]}
-
-    @property
-    def system(self) -> System:
-        """What the decoding functions take."""
-        translator = models.ensemble(tuple(member.model for member in self.members))
-        return System(translator, tuple(member.params for member in self.members), self.vocabularies)
 
 
 def save(
@@ -158,6 +84,7 @@ def save(
     state_leaves = {} if state is None else arrays.named_leaves(arrays.host(state))
     record = {
         "format": FORMAT,
+        reading.SEALED: True,
         "model": config_to_json(model_config),
         "vocabulary": vocabularies.fingerprint,
         "source_size": sizes[0],
@@ -202,40 +129,31 @@ def load_all(
     return _read(directory, sharding, lambda replicas: list(range(replicas)) if replicas > 1 else [None])
 
 
+def read_record(directory: Path | str, parts: Sequence[str] = (), remedy: str = records.REMEDY) -> dict:
+    """The content of checkpoint.json. UserError, with the remedy, if it or one of `parts` (record.PARTS) is damaged."""
+    return reading.whole(directory, lambda path: records.read_record(path, directory, parts, remedy))
+
+
 def _read(
     directory: Path | str, sharding: jax.sharding.Sharding | None, places: Callable[[int], list[int | None]]
 ) -> list[Checkpoint[Model | Translator]]:
-    """Load the replicas that `places`, given their number, names.
-
-    A run may replace best/ while it is read: then the new one is read.
-    """
-    record = None
-    while True:
-        try:
-            record = read_record(directory)
-            return _read_as(record, directory, sharding, places(record.get("replicas", 1)))
-        except UserError:
-            if read_record(directory) == record:
-                raise
+    """Load the replicas that `places`, given their number, names. A run may replace best/ while it is read."""
+    return reading.whole(directory, lambda path: _read_at(path, directory, sharding, places))
 
 
-def _read_as(
-    record: dict, directory: Path | str, sharding: jax.sharding.Sharding | None, places: list[int | None]
+def _read_at(
+    path: Path,
+    directory: Path | str,
+    sharding: jax.sharding.Sharding | None,
+    places: Callable[[int], list[int | None]],
 ) -> list[Checkpoint[Model | Translator]]:
-    path = files.existing(directory)
-    vocabularies = vocabulary.load(path / "vocabulary")
-    vocabulary.require_same(record["vocabulary"], vocabularies, str(directory))
+    record = records.read_record(path, directory, ("params/*", "vocabulary/*"))
+    vocabularies = _vocabularies(path, directory, record)
     config = config_from_json(record["model"], path / RECORD)
     sizes, replicas = (record["source_size"], record["target_size"]), record.get("replicas", 1)
-    shapes = param_shapes(config, sizes, replicas)
-    where = f"{directory}: the weights do not fit the configuration beside them"
-    arrays.require(record["params"], arrays.describe(shapes), where)
+    chosen = places(replicas)
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    params = arrays.read(path / "params", shapes, sharding)
-    arrays.require(arrays.describe(params), record["params"], f"{directory}: damaged, params/ is not what was saved")
-    host = arrays.host(params)
-    if arrays.sha256(host) != record["params_sha256"]:
-        raise UserError(f"{directory}: damaged, the weights do not have the hash they were saved with; train again")
+    params, host = _weights(path, directory, record, param_shapes(config, sizes, replicas), sharding)
 
     def checkpoint_of(place: int | None) -> Checkpoint[Model | Translator]:
         own = params
@@ -245,7 +163,45 @@ def _read_as(
         read = config, vocabularies, record["metadata"], Path(directory)
         return Checkpoint(model, own, *read, place, _fingerprint(record))
 
-    return [checkpoint_of(place) for place in places]
+    for name, leaf in arrays.named_leaves(host).items():
+        if not np.isfinite(leaf).all():
+            progress.log(f"{directory}: {name} has values that are not finite: its training diverged; train again")
+            break
+    return [checkpoint_of(place) for place in chosen]
+
+
+def _vocabularies(path: Path, directory: Path | str, record: dict) -> vocabulary.Vocabularies:
+    """Those of a checkpoint, of the sizes that its record says."""
+    vocabularies = vocabulary.load(path / "vocabulary")
+    vocabulary.require_same(record["vocabulary"], vocabularies, str(directory))
+    sizes = {"source_size": vocabularies.source.size, "target_size": vocabularies.target.size}
+    for key, size in sizes.items():
+        if record[key] != size:
+            raise UserError(f"{path / RECORD}: damaged, {key} is {record[key]}, but its vocabulary has {size} entries")
+    return vocabularies
+
+
+def _weights(path: Path, directory: Path | str, record: dict, shapes: Any, sharding: Any) -> tuple[Any, Any]:
+    """The weights as jax and as NumPy arrays, of these shapes, and with the hash that they were saved with."""
+    where = f"{directory}: the weights do not fit the configuration beside them"
+    arrays.require(record["params"], arrays.describe(shapes), where)
+    params = arrays.read(path / "params", shapes, sharding)
+    arrays.require(arrays.describe(params), record["params"], f"{directory}: damaged, params/ is not what was saved")
+    host = arrays.host(params)
+    if arrays.sha256(host) != record["params_sha256"]:
+        raise UserError(f"{directory}: damaged, the weights do not have the hash they were saved with; train again")
+    return params, host
+
+
+def load_vocabularies(directory: Path | str) -> vocabulary.Vocabularies:
+    """Those of a checkpoint, or of a directory that vocabulary.save wrote. UserError: missing or damaged."""
+
+    def read(path: Path) -> vocabulary.Vocabularies:
+        if not (path / "vocabulary").is_dir():
+            return vocabulary.load(path)
+        return _vocabularies(path, directory, records.read_record(path, directory, ("vocabulary/*",)))
+
+    return reading.whole(directory, read)
 
 
 def select(directory: Path | str, replica: int, to: Path | str) -> Path:
@@ -264,10 +220,10 @@ def defect(loaded: Checkpoint) -> str:
 
     A replica that diverged before its first validation has unvalidated weights in best/.
     """
-    replicas = loaded.metadata.get("run", {}).get("replicas", ())
+    replicas = _metadata(loaded).get("run", {}).get("replicas", ())
     if loaded.replica is not None and loaded.replica < len(replicas):
         own = replicas[loaded.replica]
-        if own["diverged"] and not own["best_step"]:
+        if own.get("diverged") and not own.get("best_step"):
             return "diverged before its first validation"
     finite = all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(loaded.params))
     return "" if finite else "has weights that are not finite: its training diverged"
@@ -275,8 +231,14 @@ def defect(loaded: Checkpoint) -> str:
 
 def load_params(directory: Path | str, like: Any) -> Any:
     """The saved weights as NumPy arrays in the structure of `like`; those of several replicas are stacked."""
-    shapes = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
-    return arrays.restore(files.existing(directory) / "params", shapes)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+    def read(path: Path) -> Any:
+        record = records.read_record(path, directory, ("params/*",))
+        return _weights(path, directory, record, shapes, device)[1]
+
+    return reading.whole(directory, read)
 
 
 def _check_replica(replica: int | None, replicas: int, directory: Path | str) -> None:
@@ -319,16 +281,25 @@ def load_state(directory: Path | str, like: Any) -> Any:
 
     Leaves of `like`: jax arrays or ShapeDtypeStructs (restored with their sharding, on the first device if they have
     none), or NumPy arrays and Python numbers (restored as NumPy). UserError if there is no state, or one of another
-    structure.
+    structure, or one without hashes.
     """
-    record, path = read_record(directory), files.existing(directory)
-    if record["state"] is None:
-        raise UserError(f"{directory}: holds weights but no training state; start from it instead of resuming")
     leaves, structure = jax.tree.flatten(like)
-    arrays.require(record["state"], arrays.describe(like), f"{directory}: the training state is of another run")
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     targets = {f"{i:05d}": arrays.target(leaf, device) for i, leaf in enumerate(leaves)}
-    restored = arrays.restore(path / "state", targets)
+
+    def read(path: Path) -> Any:
+        record = records.read_record(path, directory, ("state/*",))
+        if record["state"] is None:
+            raise UserError(f"{directory}: holds weights but no training state; start from it instead of resuming")
+        if reading.SEALED not in record:
+            raise UserError(
+                f"{directory}: its training state has no hashes, as a version before 0.3.0 saved it, so it cannot be "
+                f"resumed; train in another directory, with --start {directory} to begin with its weights"
+            )
+        arrays.require(record["state"], arrays.describe(like), f"{directory}: the training state is of another run")
+        return arrays.restore(path / "state", targets)
+
+    restored = reading.whole(directory, read)
     return jax.tree.unflatten(structure, [restored[name] for name in sorted(restored)])
 
 
@@ -336,32 +307,34 @@ def load_state(directory: Path | str, like: Any) -> Any:
 OF_RUN = ("inputs", "config", "replica", "metric", "languages")
 
 
-def metric_of(metadata: dict, directory: Path | str) -> MetricConfig:
-    """The metric in the metadata of a checkpoint, `auto` if there is none. UserError if that is no metric's."""
-    where = f"{directory}: metadata.metric"
-    return settings.from_json(MetricConfig, metadata.get("metric", {}), lambda name: f"{where}.{name}")
-
-
 def inputs_of(metadata: dict) -> dict[str, str]:
     """The inputs of the run that saved a checkpoint with this metadata: name -> SHA-256."""
     return metadata.get("inputs") or metadata.get("made_of", {})  # the key before 0.2.0
 
 
-def _of_run(record: dict) -> tuple:
+def _of_run(loaded: Checkpoint) -> tuple:
     """The identity of the run that a checkpoint is from: its inputs, and its seed unless it started from weights.
 
     Replicas of one run differ by their number.
     """
-    metadata = record["metadata"]
+    metadata = _metadata(loaded)
     inputs = inputs_of(metadata)
     tuned = inputs.get("start", "none") != "none"
     return inputs, None if tuned else (metadata.get("config", {}).get("seed"), metadata.get("replica", 0))
 
 
-def average(directories: Sequence[Path | str]) -> Any:
-    """The mean of the weights of checkpoints of one run, as NumPy arrays in the saved dtypes.
+def _metadata(loaded: Checkpoint) -> dict:
+    """The metadata of a run, as far as they are read here. UserError for others."""
+    form = {"inputs?": {...: str}, "made_of?": {...: str}, "config?": {"seed?": int}, "replica?": int}
+    form["run?"] = {"replicas?": [{"diverged?": int, "best_step?": int}]}
+    return require_form(loaded.metadata, form, f"{loaded.directory / RECORD}, metadata", "train again")
 
-    UserError: no directory, one that is named twice, or checkpoints that differ in model, vocabulary or run.
+
+def average(directories: Sequence[Path | str]) -> Checkpoint[Model | Translator]:
+    """The first of these checkpoints of one run, with the mean of the weights of all, NumPy arrays of the saved dtypes.
+
+    Its metadata have what identifies the run, and `average_of`: directory -> fingerprint. UserError: no directory,
+    one that is named twice, or checkpoints that differ in model, vocabulary or run.
     """
     if not directories:
         raise UserError("nothing to average: name at least one checkpoint")
@@ -369,30 +342,25 @@ def average(directories: Sequence[Path | str]) -> Any:
     for number, directory in enumerate(directories):
         if places[number] in places[:number]:
             raise UserError(f"{directory}: is named twice; an average counts each checkpoint once")
-    first = read_record(directories[0])
-    total = None
+    first, total, prints = None, None, {}
     for directory in directories:
-        record = read_record(directory)
-        for key in ("model", "vocabulary"):
-            if _decides(record, key) != _decides(first, key):
-                raise UserError(
-                    f"{directory}: has another {key} than {directories[0]}; average checkpoints of one run only"
-                )
-        if _of_run(record) != _of_run(first):
-            raise UserError(
-                f"{directory}: is of another run than {directories[0]}; average checkpoints of one run only"
-            )
-        params = jax.tree.map(lambda leaf: leaf.astype(np.float64), arrays.host(load(directory).params))
+        loaded = load(directory)
+        first = first or loaded
+        differs = [
+            (settings.identity(loaded.model_config) != settings.identity(first.model_config), "has another model than"),
+            (loaded.vocabularies.fingerprint != first.vocabularies.fingerprint, "has another vocabulary than"),
+            (_of_run(loaded) != _of_run(first), "is of another run than"),
+        ]
+        for differ, how in differs:
+            if differ:
+                raise UserError(f"{directory}: {how} {directories[0]}; average checkpoints of one run only")
+        params = jax.tree.map(lambda leaf: leaf.astype(np.float64), arrays.host(loaded.params))
         total = params if total is None else jax.tree.map(np.add, total, params)
-    shapes = param_shapes(
-        config_from_json(first["model"], directories[0]), (first["source_size"], first["target_size"]), 1
-    )
-    return jax.tree.map(lambda leaf, shape: (leaf / len(directories)).astype(shape.dtype), total, shapes)
-
-
-def _decides(record: dict, key: str) -> Any:
-    """What a record says under a key, to compare with another's: a model's configuration by its identity."""
-    return settings.identity(config_from_json(record[key], RECORD)) if key == "model" else record[key]
+        prints[str(directory)] = loaded.fingerprint
+    assert first is not None
+    mean = jax.tree.map(lambda leaf, of: (leaf / len(directories)).astype(of.dtype), total, first.params)
+    metadata = {key: first.metadata[key] for key in OF_RUN if key in first.metadata}
+    return replace(first, params=mean, metadata={**metadata, "average_of": prints}, fingerprint="")
 
 
 def fingerprint(directory: Path | str) -> str:
@@ -401,7 +369,8 @@ def fingerprint(directory: Path | str) -> str:
 
 
 def _fingerprint(record: dict) -> str:
-    return files.sha256_json([_decides(record, key) for key in ("format", "model", "vocabulary", "params_sha256")])
+    model = settings.identity(config_from_json(record["model"], RECORD))
+    return files.sha256_json([record["format"], model, record["vocabulary"], record["params_sha256"]])
 
 
 def param_shapes(config: ModelConfig, sizes: tuple[int, int], replicas: int = 1) -> Any:

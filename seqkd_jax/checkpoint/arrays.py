@@ -1,17 +1,29 @@
 """Trees of arrays on the disk, checked. The only file that imports orbax.
 
-Orbax casts dtypes silently and accepts wrong shapes for NumPy targets, so both are compared here.
+Orbax casts dtypes silently and accepts wrong shapes for NumPy targets, so both are compared here. What it raises (its
+own bare Exception, tensorstore's ValueErrors) becomes one UserError or OSError that names the path, and what it prints
+besides, from its threads, event loops and log, is not shown.
 """
 
+import contextlib
+import gc
 import hashlib
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from seqkd_jax.types import UserError
+
+T = TypeVar("T")
 
 
 def describe(tree: Any) -> dict[str, list]:
@@ -59,10 +71,15 @@ def host(tree: Any) -> Any:
 
 
 def write(path: Path, tree: Any) -> None:
-    """Write a tree and wait until it is on the disk."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path.absolute(), tree)
-        checkpointer.wait_until_finished()  # saves are asynchronous
+    """Write a tree and wait until it is on the disk. OSError, such as of a full disk, and UserError name the path."""
+    _require_arrays(tree)
+
+    def save() -> None:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(path.absolute(), tree)
+            checkpointer.wait_until_finished()  # saves are asynchronous
+
+    _call(save, path, lambda reason: f"{path}: cannot be written ({reason}); see whether its disk is in order")
 
 
 def read(path: Path, shapes: Any, sharding: jax.sharding.Sharding) -> Any:
@@ -74,12 +91,78 @@ def read(path: Path, shapes: Any, sharding: jax.sharding.Sharding) -> Any:
 
 def restore(path: Path, targets: Any) -> Any:
     """The saved tree in the form of `targets` (see `target`). UserError if it is missing or damaged."""
-    try:
+    _require_arrays(targets)
+
+    def load() -> Any:
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(path.absolute(), targets)
-    except (FileNotFoundError, KeyError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: damaged, cannot be restored ({reason[:200]}); delete it and train again") from error
+
+    return _call(load, path, lambda reason: f"{path}: damaged, cannot be restored ({reason}); train again")
+
+
+def _require_arrays(tree: Any) -> None:
+    """TypeError, which is our mistake and not the disk's, for a leaf that is no array."""
+    for name, leaf in named_leaves(tree).items():
+        if not isinstance(leaf, np.ndarray | np.generic | jax.Array | jax.ShapeDtypeStruct) or leaf.dtype == object:
+            raise TypeError(f"{name} is {type(leaf).__name__}: only arrays are saved and restored")
+
+
+def _call(orbax: Callable[[], T], path: Path, failed: Callable[[str], str]) -> T:
+    """The result of `orbax`. Its errors are raised without their cause: that holds its tasks, which would report
+    themselves when they go."""
+    with _silence():
+        try:
+            return orbax()
+        except Exception as error:  # a bare Exception, or any of tensorstore, asyncio, json: they have no common base
+            reason, code = _reason(error)
+        gc.collect()  # what is left of its tasks reports itself now
+    if code is not None:
+        raise OSError(code, os.strerror(code), str(path))
+    raise UserError(failed(reason))
+
+
+def _reason(error: BaseException) -> tuple[str, int | None]:
+    """The first line of the first error of a chain; and the number of the operating system's error, if it was one."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+    text = str(error)
+    code = re.search(r"\[os_error_code='(\d+)'", text)
+    number = int(code[1]) if code else error.errno if isinstance(error, OSError) else None
+    line = (text.splitlines() or [type(error).__name__])[0]
+    return line[:200], number
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Nothing is printed of what orbax logs, nor of what its tasks do after one of them has failed."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    if not isinstance(sys.unraisablehook, _Unraisable):
+        sys.unraisablehook = _Unraisable(sys.unraisablehook)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+class _Unraisable(NamedTuple):
+    """A hook for errors that Python cannot raise, which leaves out those of tasks that orbax left behind.
+
+    It stays: some of them come when the process ends.
+    """
+
+    others: Callable[[Any], object]  # the hook for all others
+
+    def __call__(self, unraisable: Any) -> None:
+        """Called by Python."""
+        frames = traceback.walk_tb(unraisable.exc_traceback)
+        places = [frame.f_code.co_filename for frame, _ in frames]
+        closed = str(unraisable.exc_value) == "Event loop is closed"  # tensorstore reports to it from its own threads
+        if not closed and not any(f"{os.sep}orbax{os.sep}" in place for place in places):
+            self.others(unraisable)
 
 
 def target(leaf: Any, device: jax.sharding.Sharding) -> Any:

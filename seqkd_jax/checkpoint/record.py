@@ -1,38 +1,50 @@
 """checkpoint.json: the model's kind and configuration, shapes, hashes, metadata, versions."""
 
 import importlib.metadata
+import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 from seqkd_jax import models
 from seqkd_jax.config import ModelConfig
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, settings
+from seqkd_jax.utils import files, reading, settings
 
 FORMAT = 1
 RECORD = "checkpoint.json"
-KEYS = ("model", "vocabulary", "source_size", "target_size", "params", "params_sha256", "state", "metadata")
+PARTS = ("params/*", "vocabulary/*", "state/*")  # of a checkpoint, beside its record
+LEAVES = {...: [[int], str]}  # name -> shape and dtype
+FORM = {
+    "model": dict,
+    "vocabulary": str,
+    "source_size": int,
+    "target_size": int,
+    "replicas?": int,
+    "params": LEAVES,
+    "params_sha256": str,
+    "state": (dict, type(None)),  # else LEAVES
+    "metadata": dict,
+}
 
 
-def read_record(directory: Path | str) -> dict:
-    """The content of checkpoint.json, its format checked."""
-    path = files.existing(directory)
+REMEDY = "bring back a copy, or train again"
+
+
+def read_record(path: Path, directory: Path | str, parts: Sequence[str] = (), remedy: str = REMEDY) -> dict:
+    """The content of checkpoint.json, which with these `parts` of its directory has the hashes of SHA256SUMS.
+
+    path: where the directory is now; directory: what messages call it.
+    """
     if not path.is_dir():
         raise UserError(
             f"{directory}: no such checkpoint; give a directory that `seqkd train` or `seqkd average` wrote"
         )
-    if not (path / RECORD).is_file():
+    if not os.path.lexists(path / RECORD) and not os.path.lexists(path / files.SUMS):
         inside = sorted(str(Path(directory) / inner.parent.name) for inner in path.glob(f"*/{RECORD}"))
-        remedy = f"did you mean {' or '.join(inside)}?" if inside else "give a directory that `seqkd train` wrote"
-        raise UserError(f"{directory}: not a checkpoint (it has no checkpoint.json); {remedy}")
-    record = files.read_json(path / RECORD)
-    version = record.get("format") if isinstance(record, dict) else None
-    if version != FORMAT:
-        raise UserError(f"{directory}: checkpoint format {version}, this version reads {FORMAT}; train again")
-    lacking = [key for key in KEYS if key not in record]
-    if lacking:
-        raise UserError(f"{path / RECORD}: damaged, it lacks {', '.join(lacking)}; train again")
-    return record
+        instead = f"did you mean {' or '.join(inside)}?" if inside else "give a directory that `seqkd train` wrote"
+        raise UserError(f"{directory}: not a checkpoint (it has no checkpoint.json); {instead}")
+    return reading.read_description(path / RECORD, FORMAT, FORM, remedy, parts)
 
 
 def config_to_json(config: ModelConfig) -> dict:
@@ -47,7 +59,7 @@ def config_from_json(value: dict, where: Path | str) -> ModelConfig:
     """
     value = dict(value)
     kind = value.pop("kind", None)
-    if kind not in models.MODELS:
+    if not isinstance(kind, str) or kind not in models.MODELS:
         raise UserError(f"{where}: unknown model kind {kind!r}; this version knows {', '.join(models.MODELS)}")
     return settings.from_json(models.MODELS[kind].config, value, lambda name: f"{where}: {kind}.{name}")
 

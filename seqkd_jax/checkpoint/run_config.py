@@ -4,10 +4,12 @@
   settings  every option of the command, defaults too; paths as they were given, so relative to where it ran
   inputs    what the run read: of corpora names, pairs and hashes, of vocabularies and checkpoints fingerprints
   versions  of the packages that decide results
+  sha256    of all that, as it is written in the file
 
 The settings start the run again; the inputs tell whether what the paths lead to is still the same.
 """
 
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,10 +18,10 @@ from seqkd_jax.checkpoint.record import versions
 from seqkd_jax.data import corpus
 from seqkd_jax.data.vocabulary import Vocabularies
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, settings
+from seqkd_jax.utils import files, reading, settings
 
 FORMAT = 1
-KEYS = ("command", "settings", "inputs")
+FORM = {"command": str, "settings": dict, "inputs": {...: dict}, "versions?": {...: str}, "sha256?": str}
 T = TypeVar("T")
 
 # Input -> the options that name it, "." at the end: all that begin so. One that is given allows another input.
@@ -53,20 +55,24 @@ def _describe(value: corpus.Corpus | Vocabularies | str) -> dict:
 def write(path: Path, described: Mapping[str, Any]) -> None:
     """Write a config.json; UserError if that would replace a file of another kind, such as a model's configuration."""
     require_replaceable(path)
-    files.write_json(path, described)
+    files.write_json(path, signed(described))
+
+
+def signed(described: Mapping[str, Any]) -> dict:
+    """The content of config.json with its hash, which tells whether it was changed."""
+    return {**described, "sha256": files.sha256_bytes(files.json_text(dict(described)).encode("utf-8"))}
 
 
 def require_replaceable(path: Path) -> None:
-    """UserError if a file is there that is no config.json of ours; asked early, nothing is computed in vain."""
-    if path.is_file():
+    """UserError if a file is there that is no config.json as it was written; asked early, nothing is made in vain."""
+    if os.path.lexists(path):
         try:
-            content = files.read_json(path)
+            _content(path)
         except UserError:
-            content = None
-        if not isinstance(content, dict) or not content.keys() >= {"format", *KEYS}:
             raise UserError(
-                f"{path}: is not the settings of a run, and writing would replace it; name another directory"
-            )
+                f"{path}: is not the settings of a run, or not as they were written, and writing would replace it; "
+                "remove it, or name another directory"
+            ) from None
 
 
 def read(path: Path | str, command: str, kind: type[T]) -> T:
@@ -87,7 +93,7 @@ def require_same_inputs(path: Path | str, described: Mapping[str, Any], options:
         named_by = NAMED_BY[name]
         named = any(option == by or option.startswith(by) and by[-1] == "." for option in options for by in named_by)
         wanted = before.get(name, found)
-        if not isinstance(wanted, dict) or "fingerprint" not in wanted:
+        if "fingerprint" not in wanted:
             raise UserError(f"{path}: inputs.{name} has no fingerprint; take inputs.{name} out, or name another file")
         old, new = str(wanted["fingerprint"]), found["fingerprint"]
         if old != new and not named:
@@ -98,14 +104,16 @@ def require_same_inputs(path: Path | str, described: Mapping[str, Any], options:
 
 
 def _content(path: Path | str) -> dict:
-    content = files.read_json(path)
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
-        raise UserError(f"{path}: format is {found!r}, this version reads {FORMAT}; name a config.json of a run")
-    lacking = [key for key in KEYS if key not in content]
-    if lacking:
-        raise UserError(f"{path}: damaged, it lacks {', '.join(lacking)}; name another, or give the options again")
-    for key in ("settings", "inputs"):
-        if not isinstance(content[key], dict):
-            raise UserError(f"{path}: {key} is {content[key]!r}: it must be an object; name another file")
+    remedy = "name a config.json that a run wrote"
+    content = reading.read_object(Path(path), FORMAT, FORM, remedy)
+    unknown = sorted(content.keys() - {"format", *(key.removesuffix("?") for key in FORM)})
+    if unknown:
+        raise UserError(f"{path}: {unknown[0]!r:.60}: there is no such key; a newer version wrote it, or a slip")
+    if "sha256" in content:
+        described = {key: value for key, value in content.items() if key != "sha256"}
+        if files.read_bytes(path) != files.json_text(signed(described)).encode("utf-8"):
+            raise UserError(
+                f"{path}: does not have its sha256: it was edited, or is damaged; remove the key sha256 if the edit is "
+                "meant, else bring back a copy"
+            )
     return content

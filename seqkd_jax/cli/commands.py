@@ -159,6 +159,7 @@ def distill(command: Distill) -> None:
 def evaluate(command: Evaluate) -> None:
     """Measure one system, and compare others with it on the same sentences; prints a table or JSON."""
     from seqkd_jax import api
+    from seqkd_jax.checkpoint import run_config
 
     checks.evaluate(command)
     if command.out:
@@ -181,7 +182,7 @@ def evaluate(command: Evaluate) -> None:
             for name, lines in found.outputs.items():
                 files.write_lines(directory / f"{name}.txt", lines)
             files.write_json(directory / RESULTS[0], found.results)
-            files.write_json(directory / settings.CONFIG_FILE, described)
+            run_config.write(directory / settings.CONFIG_FILE, described)
     person = sys.stdout is not None and sys.stdout.isatty()
     with _output(None) as stream:
         stream.write(table.of_results(found.results) if person else files.json_text(found.results))
@@ -211,12 +212,13 @@ def average(command: Average) -> None:
     """The mean of weights as a checkpoint of its own."""
     from seqkd_jax import checkpoint
 
-    params = checkpoint.average(list(command.checkpoints))
-    first = checkpoint.load(command.checkpoints[0])
-    metadata = {key: first.metadata[key] for key in checkpoint.OF_RUN if key in first.metadata}
-    metadata["average_of"] = {str(path): checkpoint.fingerprint(path) for path in command.checkpoints}
+    averaged = checkpoint.average(list(command.checkpoints))
     checkpoint.save(
-        command.out, params, model_config=first.model_config, vocabularies=first.vocabularies, metadata=metadata
+        command.out,
+        averaged.params,
+        model_config=averaged.model_config,
+        vocabularies=averaged.vocabularies,
+        metadata=averaged.metadata,
     )
     exits.say(command.out)
 
@@ -257,8 +259,7 @@ def vocab(command: Vocab) -> None:
     files.require_replaceable(command.out, vocabulary.HOLDS)
     pairs = inputs.load_pairs(command.pairs, "train")
     learned = api.learn_vocabulary(pairs, command.vocab)
-    with files.new_directory(command.out, vocabulary.HOLDS) as directory:
-        vocabulary.save(learned, directory)
+    vocabulary.write(learned, command.out)
     sizes = f"{learned.source.size:,}" + ("" if learned.joint else f" and {learned.target.size:,}")
     progress.log(f"{pairs.name}: {sizes} entries, fingerprint {learned.fingerprint[:12]}")
     exits.say(command.out)

@@ -7,10 +7,11 @@ that another vocabulary is refused.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from seqkd_jax.config import VocabularyConfig
 from seqkd_jax.data.tokenizers import (
@@ -25,10 +26,12 @@ from seqkd_jax.data.tokenizers import (
     word_list,
 )
 from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
-from seqkd_jax.utils import files, progress, settings
+from seqkd_jax.utils import files, progress, reading, settings
+from seqkd_jax.utils.untrusted import inside
 
 DESCRIPTION = "vocabulary.json"
 FORMAT = 1  # of it
+FORM = {"config": dict, "source": str, "target": str, "fingerprint": str}
 HOLDS = (DESCRIPTION, "*.model", "*.spm", "*.txt", "entries.json")
 WORDS, CLASSES, NOTHING = "source.txt", "classes.txt", "nothing.txt"  # files of `words` and `labels`
 MODEL = ".model"  # ends the names of sentencepiece models
@@ -103,11 +106,20 @@ def labels(read: Vocabularies | None, classes: Sequence[str]) -> Vocabularies:
     return _together(source, class_list(CLASSES, list(classes)), config)
 
 
-def save(vocabularies: Vocabularies, directory: Path | str) -> None:
-    """Write the vocabularies into a directory as plain files, vocabulary.json last; other files in it stay."""
+def write(vocabularies: Vocabularies, directory: Path | str) -> None:
+    """Write a directory of its own, whole or not at all; an older one is replaced."""
+    with files.new_directory(directory, HOLDS) as temporary:
+        save(vocabularies, temporary, {reading.SEALED: True})
+
+
+def save(vocabularies: Vocabularies, directory: Path | str, more: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Write the vocabularies into a directory as plain files, vocabulary.json last; other files in it stay.
+
+    more: further entries of vocabulary.json.
+    """
     directory = Path(directory)
     for name, data in {side.name: side.data for side in (vocabularies.source, vocabularies.target)}.items():
-        files.write_bytes(directory / name, data)
+        files.write_bytes(inside(directory, name, directory / DESCRIPTION), data)
     if vocabularies.config.kind == "marian":
         files.write_json(directory / ENTRIES, vocabularies.source.entries)
     description = {
@@ -118,6 +130,7 @@ def save(vocabularies: Vocabularies, directory: Path | str) -> None:
         "sizes": [vocabularies.source.size, vocabularies.target.size],
         "special_ids": {"pad": PAD, "unk": UNK, "bos": BOS, "eos": EOS},
         "config": settings.to_json(vocabularies.config),
+        **more,
     }
     files.write_json(directory / DESCRIPTION, description)
 
@@ -125,22 +138,22 @@ def save(vocabularies: Vocabularies, directory: Path | str) -> None:
 def load(directory: Path | str) -> Vocabularies:
     """The vocabularies that `save` wrote. UserError: a file is missing, damaged, or of another format."""
     path = Path(directory) / DESCRIPTION
-    description = files.read_json(path)
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise UserError(f"{path}: not a vocabulary of format {FORMAT}; learn it again with `seqkd vocab`")
-    try:
-        config = settings.from_json(VocabularyConfig, description["config"], lambda name: f"{path}: {name}")
-        names = description["source"], description["target"]
-        data = {name: (path.parent / name).read_bytes() for name in names}
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: missing or invalid entry {error}; learn it again with `seqkd vocab`") from None
-    except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}, though {path} names it") from None
-    entries = tuple(files.read_json(path.parent / ENTRIES)) if config.kind == "marian" else ()
-    sides = {name: _from_bytes(name, content, config, entries, path.parent) for name, content in data.items()}
-    vocabularies = _together(sides[names[0]], sides[names[1]], config)
+    description = reading.read_description(path, FORMAT, FORM, "learn it again with `seqkd vocab`", HOLDS)
+    config = settings.from_json(VocabularyConfig, description["config"], lambda name: f"{path}: {name}")
+    entries = _entries(path.parent / ENTRIES) if config.kind == "marian" else ()
+    found = [inside(path.parent, description[side], path) for side in ("source", "target")]
+    sides = {file: _from_bytes(file, files.read_bytes(file), config, entries) for file in dict.fromkeys(found)}
+    vocabularies = _together(sides[found[0]], sides[found[1]], config)
     require_same(description["fingerprint"], vocabularies, f"{path} (a file beside it was changed)")
     return vocabularies
+
+
+def _entries(path: Path) -> tuple[str, ...]:
+    """The entries of a vocabulary of kind marian."""
+    entries = files.read_json(path)
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        raise UserError(f"{path}: must be a list of texts; import the model again")
+    return tuple(entries)
 
 
 def warn_of_unknown(vocabularies: Vocabularies, sources: Iterable[str], targets: Iterable[str]) -> None:
@@ -177,7 +190,8 @@ def _together(source: Vocabulary, target: Vocabulary, config: VocabularyConfig) 
     return Vocabularies(source, target, source.name == target.name, config, fingerprint)
 
 
-def _from_bytes(name: str, data: bytes, config: VocabularyConfig, entries: tuple, directory: Path) -> Vocabulary:
+def _from_bytes(file: Path, data: bytes, config: VocabularyConfig, entries: tuple) -> Vocabulary:
+    name = file.name
     try:
         if config.kind == "marian":
             return mapped_subwords(name, data, entries)
@@ -188,4 +202,4 @@ def _from_bytes(name: str, data: bytes, config: VocabularyConfig, entries: tuple
             return class_list(name, lines if data else [])
         return word_list(name, lines, config)
     except (RuntimeError, UnicodeDecodeError) as error:
-        raise UserError(f"{directory / name}: damaged ({error}); learn it again with `seqkd vocab`") from None
+        raise UserError(f"{file}: damaged ({error}); learn it again with `seqkd vocab`") from None

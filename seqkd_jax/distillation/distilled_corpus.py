@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seqkd_jax import checkpoint
+from seqkd_jax.checkpoint import run_config
 from seqkd_jax.config import FilterConfig
 from seqkd_jax.data import scripts
 from seqkd_jax.data.distilled import CARD
@@ -90,7 +91,7 @@ def write_corpus(
         files.write_json(temporary / CARD, card)
         files.write_text(temporary / "README.md", describe(card, languages))
         if described is not None:
-            files.write_json(temporary / settings.CONFIG_FILE, described)
+            run_config.write(temporary / settings.CONFIG_FILE, described)
     return card
 
 

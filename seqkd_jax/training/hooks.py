@@ -17,7 +17,16 @@ from seqkd_jax import checkpoint
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.training import best
 from seqkd_jax.training.optimizer import after_epoch
-from seqkd_jax.training.run_state import STEPS, Outcome, Replica, RunState, append_metrics, metadata, outcomes
+from seqkd_jax.training.run_state import (
+    STEPS,
+    Outcome,
+    Replica,
+    RunState,
+    append_metrics,
+    metadata,
+    metrics_mark,
+    outcomes,
+)
 from seqkd_jax.training.train_step import Metrics, TrainState
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
@@ -265,4 +274,6 @@ def _validated(context: Context, run: RunState, replica: Replica, params: Any) -
 def _save(context: Context, run: RunState, name: str, params: Any, state: TrainState | None = None) -> None:
     several = {"replicas": len(run.replicas)} if len(run.replicas) > 1 else {}
     about = metadata(context.config, context.inputs, run)
+    if state is not None:
+        about["metrics"] = metrics_mark(context.directory)
     context.save(context.directory / name, params, metadata=about, state=state, **several)

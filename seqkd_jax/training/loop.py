@@ -21,7 +21,7 @@ from seqkd_jax.training import hooks, records, train_step
 from seqkd_jax.training.hooks import Context, Diverged, Moment, Pending
 from seqkd_jax.training.optimizer import learning_rate
 from seqkd_jax.training.preemption import stop_signal
-from seqkd_jax.training.run_state import Outcome, RunState, load_state, outcomes, require_whole, resume, settled
+from seqkd_jax.training.run_state import Outcome, RunState, load_state, outcomes, resume, settled
 from seqkd_jax.training.train_step import Metrics, Teacher
 from seqkd_jax.training.without_effect import Length, without_effect
 from seqkd_jax.types import Batch, UserError
@@ -93,9 +93,7 @@ def fit(
     directory.mkdir(parents=True, exist_ok=True)
     with files.locked(directory):
         run = resume(directory, config, inputs)
-        if run.finished:
-            require_whole(directory, run)
-        else:
+        if not run.finished:
             for line in idle:
                 progress.log(f"{name}: {line}")
             with progress.phase("compiling the initial state", compiling=True):

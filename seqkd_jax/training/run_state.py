@@ -1,14 +1,15 @@
 """The run state: what a training run carries from update to update beside its TrainState, and how it is resumed.
 
 A run is of one or more seeds, each with a best value, a rate and an end of its own. The run state is JSON in the
-metadata of last/. metrics.jsonl is for people; it is cut back to the checkpoint when a run is resumed.
+metadata of last/. metrics.jsonl is for people; when a run is resumed, it is cut back to what it was when last/ was
+saved, of which last/ has the hash.
 """
 
 import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from seqkd_jax import checkpoint
 from seqkd_jax.config import TrainConfig
@@ -16,7 +17,10 @@ from seqkd_jax.data.batches import Position
 from seqkd_jax.training.optimizer import WARMUP, Decay, with_warmup
 from seqkd_jax.training.train_step import TrainState
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, settings
+from seqkd_jax.utils import files, progress, reading, settings
+from seqkd_jax.utils.untrusted import require_form, shown
+
+METRICS = "metrics.jsonl"
 
 # A run may be resumed with other values of these.
 FREE = ("devices", "keep", "replicas_by", "save_minutes", "log_every")
@@ -138,24 +142,29 @@ def resume(directory: Path, config: TrainConfig, inputs: Mapping[str, str]) -> R
             files.remove(old)
         _truncate(directory, 0)
         return RunState(tuple(Replica(config.seed + place) for place in range(config.replicas)))
-    stored = checkpoint.read_record(last)["metadata"]["run"]
-    replicas = tuple(map(_read_replica, stored["replicas"]))
-    run = RunState(**{**stored, "position": Position(*stored["position"]), "replicas": replicas})
-    _truncate(directory, run.step)
+    record = checkpoint.read_record(last)
+    run = _read_run(record["metadata"].get("run"), last / "checkpoint.json")
+    _require_whole(directory, run, record)
+    _cut_back(directory, run, record["metadata"].get("metrics"))
     return run
 
 
-def require_whole(directory: Path, run: RunState) -> None:
-    """UserError unless what a finished run left is still there, with the hashes that it was written with."""
+def _require_whole(directory: Path, run: RunState, record: dict) -> None:
+    """UserError unless what a run has left is still there, with the hashes that it was written with.
+
+    record: of last/. The state of a run that is not finished is verified when it is loaded.
+    """
     validated = any(replica.best_step for replica in run.replicas)
     for name in ("best", "last") if validated else ("last",):
+        parts = ("*",) if run.finished or name == "best" else ("params/*", "vocabulary/*")
         try:
-            files.verify(directory / name, "put it back")
-            checkpoint.load_all(directory / name)
+            checkpoint.read_record(directory / name, parts, "put it back")
+            if run.finished and reading.SEALED not in record:  # of before 0.3.0: its weights alone have a hash
+                checkpoint.load_all(directory / name)
         except UserError as error:
             raise UserError(
-                f"{directory}: its run is finished, but {name}/ is gone or damaged ({error}): put it back, or train in "
-                "another directory"
+                f"{directory}: its run is {'' if run.finished else 'not '}finished, but {name}/ is gone or damaged "
+                f"({error}): put it back, or train in another directory"
             ) from None
 
 
@@ -192,14 +201,40 @@ def _require_same(directory: Path, stored: dict, config: TrainConfig, inputs: Ma
             )
 
 
-def _read_replica(stored: dict) -> Replica:
-    stored = {**stored, "best_value": float(stored["best_value"]), "decay": Decay(**_finite_or_not(stored["decay"]))}
-    return Replica(**{**stored, "history": tuple(map(_finite_or_not, stored["history"]))})
+def _read_run(stored: Any, path: Path) -> RunState:
+    """The run state in checkpoint.json. UserError if it is not of the form that `metadata` gives it."""
+    stored = _fields(RunState, stored, path, "metadata.run")
+    replicas = []
+    for place, replica in enumerate(stored["replicas"]):
+        name = f"metadata.run.replicas[{place}]"
+        replica = _fields(Replica, replica, path, name)
+        decay = _fields(Decay, replica.get("decay", {}), path, f"{name}.decay")
+        history = tuple(map(_finite_or_not, replica.get("history", ())))
+        replicas.append(Replica(**{**replica, "decay": Decay(**decay), "history": history}))
+    position = Position(*stored.get("position", Position(0, 0)))
+    return RunState(**{**stored, "position": position, "replicas": tuple(replicas)})
+
+
+FORMS = {tuple[Replica, ...]: [dict], Position: [int, int], Decay: dict, tuple: [dict], float: (float, str)}
+
+
+def _fields(kind: Any, stored: Any, path: Path, name: str) -> dict:
+    """The fields of a NamedTuple as JSON has them, numbers that JSON has not as numbers. UserError for others."""
+    hints, remedy = get_type_hints(kind), "bring back a copy, or train in another directory"
+    form = {f"{field}{'?' * (field in kind._field_defaults)}": FORMS.get(hint, hint) for field, hint in hints.items()}
+    require_form(stored, form, f"{path}, {name}", remedy)
+    for field, value in stored.items():
+        if field not in hints or (hints[field] is float and isinstance(value, str) and value not in NOT_FINITE):
+            raise UserError(f"{path}, {name}: damaged, {field} is {shown(value)}; {remedy}")
+    return _finite_or_not(stored)
+
+
+NOT_FINITE = ("nan", "inf", "-inf")
 
 
 def _finite_or_not(stored: dict) -> dict:
     """What `plain` made strings of, as numbers."""
-    return {key: float(value) if value in ("nan", "inf", "-inf") else value for key, value in stored.items()}
+    return {key: float(value) if value in NOT_FINITE else value for key, value in stored.items()}
 
 
 LOGGED = {"step", "loss", "learning_rate", "gradient_norm"}  # of every line that is not a validation's
@@ -207,12 +242,51 @@ LOGGED = {"step", "loss", "learning_rate", "gradient_norm"}  # of every line tha
 
 def append_metrics(directory: Path, line: dict) -> None:
     """Add a line to metrics.jsonl."""
-    files.append(directory / "metrics.jsonl", files.json_line(plain(line)))
+    files.append(directory / METRICS, files.json_line(plain(line)))
+
+
+def metrics_mark(directory: Path) -> dict:
+    """How many bytes metrics.jsonl has, and their SHA-256: it is stored with last/, for `resume` to compare."""
+    path = directory / METRICS
+    data = path.read_bytes() if path.exists() else b""
+    return {"bytes": len(data), "sha256": files.sha256_bytes(data)}
+
+
+MARK = {"bytes": int, "sha256": str}
+
+
+def _cut_back(directory: Path, run: RunState, mark: dict | None) -> None:
+    """Cut from metrics.jsonl what came after last/ was saved: those updates are made again.
+
+    UserError if what was there then is not there now. mark: see `metrics_mark`; None in one of before 0.3.0.
+    """
+    path, last = directory / METRICS, directory / "last"
+    if mark is None:
+        return _truncate(directory, run.step)
+    require_form(mark, MARK, f"{last / 'checkpoint.json'}, metadata.metrics", "bring back a copy")
+    count = mark["bytes"]
+    if not path.exists():
+        if count:
+            progress.log(f"{path}: is gone; the run goes on without the lines of its first {run.step:,} updates")
+        return
+    data = path.read_bytes()
+    if files.sha256_bytes(data[:count]) != mark["sha256"]:
+        raise UserError(
+            f"{path}: damaged, its first {count:,} bytes are not those it had when {last} was saved; bring back a "
+            "copy, or delete it to go on without"
+        )
+    if len(data) > count and run.finished:
+        raise UserError(
+            f"{path}: damaged, {len(data) - count:,} bytes came after the end of the run; cut it to {count:,} bytes"
+        )
+    if len(data) > count:
+        progress.log(f"{path}: {len(data) - count:,} bytes are cut: their updates, after {run.step:,}, are made again")
+        files.write_bytes(path, data[:count])
 
 
 def _truncate(directory: Path, step: int) -> None:
-    """Remove metrics past the checkpoint: those updates are made again. UserError if the file is of something else."""
-    path = directory / "metrics.jsonl"
+    """Remove the lines of updates after `step`. UserError if the file is of something else than a training run."""
+    path = directory / METRICS
     if path.exists():
         lines = files.read_jsonl(path)
         for number, line in enumerate(lines, start=1):

@@ -25,6 +25,7 @@ from seqkd_jax.types import UserError
 from seqkd_jax.utils import sums, temporary
 from seqkd_jax.utils.sums import SUMS, is_sums, sha256_file, tree
 from seqkd_jax.utils.sums import verify as verify  # readers have it from here
+from seqkd_jax.utils.untrusted import MOST_BYTES, parse_json
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
@@ -71,13 +72,26 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def read_json(path: Path | str) -> Any:
-    """The value in a JSON file; UserError if the file is missing or not JSON."""
+def read_bytes(path: Path | str, most: int = MOST_BYTES) -> bytes:
+    """The content of a file. UserError: it is missing, cannot be read, or has more than `most` bytes."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            data = file.read(most + 1)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (ValueError, RecursionError) as error:  # of the text's form, its encoding, its longest numbers, its depth
+    except (OSError, ValueError) as error:  # ValueError: of a name that no file can have
+        raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    if len(data) > most:
+        raise UserError(f"{path}: has more than {most:,} bytes, which nothing of ours has; name another file")
+    return data
+
+
+def read_json(path: Path | str) -> Any:
+    """The value in a JSON file; UserError if the file is missing, or not JSON as `untrusted.parse_json` has it."""
+    data = read_bytes(path)
+    try:
+        return parse_json(data)
+    except ValueError as error:
         line = getattr(error, "lineno", 1)
         raise UserError(f"{path}, line {line}: not JSON ({error}); delete it and create it again") from None
 
@@ -91,13 +105,13 @@ def json_line(value: Any) -> str:
 def read_jsonl(path: Path | str) -> list[Any]:
     """The values of a JSONL file; a last line without its end, which a killed writer left, does not count."""
     values = []
-    with open(path, encoding="utf-8") as file:
+    with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 break
             try:
-                values.append(json.loads(line))
-            except json.JSONDecodeError as error:
+                values.append(parse_json(line))
+            except ValueError as error:
                 raise UserError(f"{path}, line {number}: not JSON ({error}); delete the line") from None
     return values
 

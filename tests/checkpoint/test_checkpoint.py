@@ -1,6 +1,5 @@
 """Checkpoints: what goes in comes out, on any number of devices, or one line says why not; and the files under them."""
 
-import json
 import shutil
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from damage import as_before, edit, reseal
 
 from seqkd_jax import checkpoint, models
 from seqkd_jax.config import LSTMConfig, TransformerConfig, VocabularyConfig
@@ -132,7 +132,7 @@ def test_nothing_is_compiled(tmp_path, vocabularies):
     )
     checkpoint.load(path)
     checkpoint.load_state(path, jax.device_put(params))
-    checkpoint.average([path, path])
+    checkpoint.average([path])
     assert programs.built()[before:] == []
 
 
@@ -142,7 +142,7 @@ def test_average(tmp_path, vocabularies):
         checkpoint.save(tmp_path / str(i), tree, model_config=CONFIG, vocabularies=vocabularies, metadata={})
         for i, tree in enumerate(trees)
     ]
-    mean = checkpoint.average(paths)
+    mean = checkpoint.average(paths).params
     expected = jax.tree.map(lambda *leaves: np.mean(np.float64(leaves), axis=0).astype(np.float32), *trees)
     jax.tree.map(np.testing.assert_array_equal, mean, expected)
     other = LSTMConfig(layers=1, size=5)
@@ -213,12 +213,6 @@ def test_a_checkpoint_of_an_older_version_has_the_same_fingerprint(saved):
     assert checkpoint.fingerprint(saved) != before
 
 
-def edit(path, change):
-    record = json.loads((path / "checkpoint.json").read_text())
-    change(record)
-    (path / "checkpoint.json").write_text(json.dumps(record))
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -229,7 +223,7 @@ def edit(path, change):
         (lambda record: record["model"].update(size="big"), "lstm.size is 'big': it must be a whole number"),
         (lambda record: record.update(params_sha256="0" * 64), "damaged.*hash"),
         (lambda record: record.update(vocabulary="0" * 64), "vocabular"),
-        (lambda record: record.pop("params_sha256"), "damaged, it lacks params_sha256; train again"),
+        (lambda record: record.pop("params_sha256"), "damaged, it lacks params_sha256; bring back a copy"),
     ],
 )
 def test_a_changed_record_is_refused(saved, change, message):
@@ -250,6 +244,7 @@ def test_another_vocabulary_is_refused(saved):
     )
     shutil.rmtree(saved / "vocabulary")
     vocabulary.save(other, saved / "vocabulary")
+    reseal(saved)
     with pytest.raises(UserError, match=other.fingerprint[:12]):
         checkpoint.load(saved)
 
@@ -267,16 +262,18 @@ def test_wrong_parameters_cannot_be_saved(tmp_path, vocabularies):
 def test_lost_files_are_one_line(saved, lost):
     path = saved / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(UserError, match="damaged") as caught:
-        checkpoint.load(saved)
-    assert "\n" not in str(caught.value)
+    for seal in (lambda directory: None, reseal, as_before):
+        seal(saved)
+        with pytest.raises(UserError, match=f"{saved}.*(damaged|missing|lacks)") as caught:
+            checkpoint.load(saved)
+        assert "\n" not in str(caught.value)
 
 
 def test_killed_while_replacing(saved, vocabularies):
     """Between the two renames of a replacement the directory is gone, and its content is beside it."""
     params = random_params(vocabularies)
-    saved.rename(saved.with_name(".teacher.old"))
-    saved.with_name(".teacher.new").mkdir()  # half a new one
+    saved.rename(saved.with_name(f".teacher.{'0' * 16}.old"))
+    saved.with_name(f".teacher.{'1' * 16}.new").mkdir()  # half a new one
     assert_same(checkpoint.load(saved).params, params)
     second = random_params(vocabularies, seed=1)
     checkpoint.save(saved, second, model_config=CONFIG, vocabularies=vocabularies, metadata={"step": 8})

@@ -34,7 +34,9 @@ def weights(run):
 
 
 def changed(path, to, change):
+    """A file that was edited on purpose."""
     content = json.loads(path.read_text())
+    del content["sha256"]
     change(content)
     to.write_text(json.dumps(content))
     return to
@@ -111,9 +113,10 @@ def test_another_corpus_or_vocabulary_is_refused_unless_named(run, data, tmp_pat
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda c: c.update(format=9), "format is 9, this version reads 1"),
+        (lambda c: c.update(format=9), "is of format 9, this version reads 1"),
         (lambda c: c.update(command="distill"), "is of `seqkd distill`, not of train"),
         (lambda c: c.pop("inputs"), "lacks inputs"),
+        (lambda c: c.update(setings={}), "'setings': there is no such key"),
         (lambda c: c.update(settings=[]), "settings is []"),
         (lambda c: c["settings"].update(outt="x"), "settings.outt: there is no such setting"),
         (lambda c: c["settings"]["config"].update(epoch=3), "settings.config.epoch: there is no such setting"),
@@ -121,13 +124,32 @@ def test_another_corpus_or_vocabulary_is_refused_unless_named(run, data, tmp_pat
         (lambda c: c["settings"]["lstm"].update(layers=0), "settings.lstm.layers is 0"),
         (lambda c: c["settings"].update(model="rnn"), "settings.model is 'rnn': it must be one of lstm, transformer"),
         (lambda c: c["settings"].pop("out"), "settings.out: is missing"),
-        (lambda c: c["inputs"].update(vocabulary=3), "inputs.vocabulary has no fingerprint"),
+        (lambda c: c["inputs"].update(vocabulary=3), "inputs.vocabulary is 3: it must be an object"),
     ],
 )
 def test_a_damaged_or_foreign_file_is_one_line(run, tmp_path, capfd, change, said):
     content = changed(run / WRITTEN, tmp_path / "c", change)
     line = fails(capfd, "train", "--config", content)
     assert said in line and str(content) in line
+
+
+def test_an_edit_that_is_not_told_is_refused(run, data, tmp_path, capfd):
+    """Whatever it is: a value, a space, the last line's end. Without the key sha256 an edit is meant."""
+    written = (run / WRITTEN).read_bytes()
+    damaged = shutil.copytree(run, tmp_path / "run") / WRITTEN
+    for data in (
+        written.replace(b'"seed": 5', b'"seed": 4'),
+        written + b"\n",
+        written[:-1],
+        written.replace(b"  ", b" "),
+    ):
+        damaged.write_bytes(data)
+        for command in (["--config", damaged], ["--config", run / WRITTEN, "--out", damaged.parent]):
+            assert str(damaged) in fails(capfd, "train", *command)
+        assert damaged.read_bytes() == data
+    content = changed(run / WRITTEN, damaged, lambda content: None)
+    assert seqkd("train", "--config", content, "--out", damaged.parent) == 0
+    assert damaged.read_bytes().count(b"sha256") == 1, "it is written anew"
 
 
 def test_what_is_no_file_is_one_line(tmp_path, capfd):

@@ -165,7 +165,7 @@ def test_a_changed_file_is_refused(tmp_path, config):
     with pytest.raises(UserError, match="target"):
         vocabulary.load(tmp_path)
     (tmp_path / both.target.name).unlink()
-    with pytest.raises(UserError, match="target.*No such file"):
+    with pytest.raises(UserError, match="target.*no such file"):
         vocabulary.load(tmp_path)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from damage import as_before, edit
 from updates import CONFIG, MODEL, assert_close, final, fit, killed_at, save, stream
 
 from seqkd_jax import checkpoint
@@ -182,17 +183,16 @@ def test_what_is_left_without_last_is_not_another_run_s(tmp_path):
 def test_a_run_goes_on_under_a_version_that_has_more_settings(tmp_path):
     """What is stored lacks a field, also one inside another; that differs only if it is set."""
     fit(tmp_path)
-    path = tmp_path / "last" / "checkpoint.json"
-    (tmp_path / "last" / "SHA256SUMS").unlink()  # an older version wrote none
-    record = json.loads(path.read_text())
-    del record["metadata"]["config"]["patience"], record["metadata"]["config"]["optimiser"]["l2"]
-    path.write_text(json.dumps(record))
+
+    def older(record):
+        del record["metadata"]["config"]["patience"], record["metadata"]["config"]["optimiser"]["l2"]
+
+    edit(tmp_path / "last", older)
     assert fit(tmp_path).steps == 6
     changed = dataclasses.replace(CONFIG, optimiser=dataclasses.replace(CONFIG.optimiser, l2=0.5))
     with pytest.raises(UserError, match="holds a run with optimiser.l2=0.0, not 0.5"):
         fit(tmp_path, changed)
-    record["metadata"]["config"]["optimiser"]["l3"] = 1
-    path.write_text(json.dumps(record))
+    edit(tmp_path / "last", lambda record: record["metadata"]["config"]["optimiser"].update(l3=1))
     with pytest.raises(UserError, match="holds a run whose optimiser.l3: there is no such setting"):
         fit(tmp_path)
 
@@ -209,9 +209,8 @@ def test_a_run_of_the_first_version_is_refused_in_one_line(tmp_path):
     """Its inputs have another key and other identities: what differs is not the run but the version."""
     fit(tmp_path)
     for name in ("last", "best"):
-        record = checkpoint.read_record(tmp_path / name)
-        record["metadata"]["made_of"] = record["metadata"].pop("inputs")
-        files.write_json(tmp_path / name / "checkpoint.json", record)
+        edit(tmp_path / name, lambda record: record["metadata"].update(made_of=record["metadata"].pop("inputs")))
+        as_before(tmp_path / name)
     with pytest.raises(UserError, match="holds a run of seqkd_jax 0.1, .* with --start [^\n]*last to begin"):
         fit(tmp_path)
 
@@ -219,13 +218,13 @@ def test_a_run_of_the_first_version_is_refused_in_one_line(tmp_path):
 def test_a_state_of_another_version_is_refused_in_one_line(tmp_path):
     """Its leaves have other names: such as those of an optimiser that was no chain."""
     fit(tmp_path, dataclasses.replace(CONFIG, max_steps=1))
-    (tmp_path / "last" / "SHA256SUMS").unlink()
-    record = checkpoint.read_record(tmp_path / "last")
-    record["state"] = {name.replace("optimiser/clip", "moments"): leaf for name, leaf in record["state"].items()}
-    files.write_json(tmp_path / "last" / "checkpoint.json", record)
+
+    def older(record):
+        record["state"] = {name.replace("optimiser/clip", "moments"): leaf for name, leaf in record["state"].items()}
+
+    edit(tmp_path / "last", older)
     assert fit(tmp_path, dataclasses.replace(CONFIG, max_steps=1)).steps == 1, "a finished run needs no state"
-    record["metadata"]["run"]["finished"] = False
-    files.write_json(tmp_path / "last" / "checkpoint.json", record)
+    edit(tmp_path / "last", lambda record: record["metadata"]["run"].update(finished=False))
     with pytest.raises(
         UserError, match="^[^\n]*last: its training state is of another version .* with --start [^\n]*last"
     ):
