@@ -20,7 +20,9 @@ def to_ours(directory, vocabularies):
     """A map of the directory's ids to ours."""
     ours = {name: index for index, name in enumerate(vocabularies.source.entries)}
     ours |= {"<pad>": BOS, "<start>": BOS, "<blank>": PAD}  # what an export calls our unused entries
-    return {index: ours[name] for name, index in json.loads((directory / "vocab.json").read_text()).items()}
+    names = (directory / name for name in ("vocab.json", "added_tokens.json"))
+    theirs = [json.loads(path.read_text()) for path in names if path.exists()]
+    return {index: ours[name] for ids in theirs for name, index in ids.items()}
 
 
 def translated(loaded, sources, config, decoder="beam"):

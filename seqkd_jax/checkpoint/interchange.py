@@ -21,10 +21,13 @@ from seqkd_jax.checkpoint.record import config_from_json, versions
 from seqkd_jax.data import vocabulary
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
+from seqkd_jax.utils.untrusted import require_form, shown
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "config.json"
 FORMAT = "seqkd_jax-1"  # of config.json, which other toolkits give the same name
+FORM = {"model": dict, "vocabulary?": str, "metadata?": dict}  # what is read of it
 HOLDS = (WEIGHTS, DESCRIPTION, "vocabulary", "README.md")
+CHANGED = "copy it again, or delete SHA256SUMS if the change is meant"
 CARD = model_card.Form(
     header={"library_name": "seqkd_jax", "tags": ["seqkd_jax", "jax"]},
     use="""
@@ -81,6 +84,7 @@ def import_tensors(directory: Path | str, out: Path | str) -> Path:
     a file is missing or damaged, or the weights are not those of the model.
     """
     directory = Path(directory)
+    files.verify(directory, CHANGED, (WEIGHTS, DESCRIPTION, "vocabulary/*"))
     described = _read_description(directory / DESCRIPTION)
     config = config_from_json(described["model"], directory / DESCRIPTION)
     vocabularies = vocabulary.load(directory / "vocabulary")
@@ -97,13 +101,10 @@ def import_tensors(directory: Path | str, out: Path | str) -> Path:
 
 def _read_description(path: Path) -> dict[str, Any]:
     described = files.read_json(path)
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
-        found = described.get("format") if isinstance(described, dict) else None
-        raise UserError(f"{path}: format is {found!r}, not {FORMAT!r}; for a directory of transformers, --from hf")
-    for key, kind in (("model", dict), ("vocabulary", str), ("metadata", dict)):
-        if not isinstance(described.get(key, kind()), kind) or key == "model" and key not in described:
-            raise UserError(f"{path}: {key} is {described.get(key)!r}; export the model again")
-    return described
+    found = described.get("format") if isinstance(described, dict) else None
+    if found != FORMAT:
+        raise UserError(f"{path}: format is {shown(found)}, not {FORMAT!r}; for a directory of transformers, --from hf")
+    return require_form(described, FORM, path, "export the model again")
 
 
 def _widened(tensors: dict[str, np.ndarray], expected: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -31,7 +31,7 @@ class Form(NamedTuple):
 def text(loaded: Checkpoint, title: str, form: Form) -> str:
     """The card of a checkpoint in a form. title: a name for the model, such as that of the exported directory."""
     run = _run_of(loaded)
-    languages = _languages(loaded.metadata, run)
+    languages = _languages(loaded.metadata)
     header = {"language": [code for code in languages if CODE.fullmatch(code)], **form.header}
     translates = f" that translates from `{languages[0]}` to `{languages[1]}`" if languages else ""
     size = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(loaded.params))
@@ -106,8 +106,7 @@ def _training(loaded: Checkpoint) -> Iterator[str]:
     for entry in history if isinstance(history, list) else []:
         if _at(entry, "step") == step and not {"average_of"} & metadata.keys():
             measures = ", ".join(f"{_word(key)} {_number(value)}" for key, value in entry.items() if key != "step")
-            tokenizer = metadata.get("metric_tokenizer") or loaded.vocabularies.metric_tokenizer
-            unit = f"; BLEU is sacrebleu's with tokenizer {_word(tokenizer)}, of greedy translations"
+            unit = f"; BLEU is sacrebleu's with tokenizer {loaded.metric.tokenize}, of greedy translations"
             yield f"validation of these weights: {measures}{unit if 'bleu' in entry else ''}"
 
 
@@ -151,11 +150,9 @@ def _run_of(loaded: Checkpoint) -> Mapping:
     return found if same and found.get("command") == "train" else {}
 
 
-def _languages(metadata: Mapping, run: Mapping) -> list[str]:
+def _languages(metadata: Mapping) -> list[str]:
     """Those of source and target; empty where nothing says."""
-    found = metadata.get("languages") or [
-        _at(run, "settings", "pairs", "corpus", side) for side in ("source", "target")
-    ]
+    found = metadata.get("languages")
     known = isinstance(found, list) and len(found) == 2 and all(isinstance(code, str) and code for code in found)
     return [_word(code) for code in found] if known else []
 

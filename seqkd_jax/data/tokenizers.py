@@ -6,15 +6,25 @@ To add a kind: a function here that gives a Vocabulary, its name in VocabularyCo
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seqkd_jax.config import VocabularyConfig
 from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
-from seqkd_jax.utils import files
+from seqkd_jax.utils import files, progress
 
 SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")  # in the order of their ids
+
+
+class Added(NamedTuple):
+    """A token that was added to Marian's vocabulary after training, and is found whole wherever it stands."""
+
+    text: str
+    special: bool = False  # in decoded text a space follows it
+    lstrip: bool = False  # spaces before it are dropped
+    rstrip: bool = False  # spaces behind it are dropped
+    single_word: bool = False  # only between spaces
 
 
 class Vocabulary(NamedTuple):
@@ -28,6 +38,7 @@ class Vocabulary(NamedTuple):
     entries: tuple[str, ...]  # the text of each id
     data: bytes  # content of its file
     fingerprint: str  # SHA-256 of all that decides its ids
+    added: tuple[Added, ...] = ()  # of Marian's: entries that are found whole
 
 
 # Subwords
@@ -70,11 +81,18 @@ def train_sentencepiece(lines: Iterable[str], config: VocabularyConfig) -> bytes
     return model.getvalue()
 
 
-def subwords(name: str, data: bytes) -> Vocabulary:
-    """That of a sentencepiece model; UserError if its special ids are others, RuntimeError if it is damaged."""
+def _processor(data: bytes) -> Any:
+    """A sentencepiece model, which the constructor would take for none if it were empty; RuntimeError if damaged."""
     import sentencepiece
 
-    processor = sentencepiece.SentencePieceProcessor(model_proto=data)
+    processor = sentencepiece.SentencePieceProcessor()
+    processor.LoadFromSerializedProto(data)
+    return processor
+
+
+def subwords(name: str, data: bytes) -> Vocabulary:
+    """That of a sentencepiece model; UserError if its special ids are others, RuntimeError if it is damaged."""
+    processor = _processor(data)
     size = processor.get_piece_size()
     ids = processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id()
     if ids != (PAD, UNK, BOS, EOS):
@@ -93,38 +111,92 @@ def subwords(name: str, data: bytes) -> Vocabulary:
 # Subwords that have the ids of a list
 
 
-def mapped_subwords(name: str, data: bytes, entries: tuple[str, ...]) -> Vocabulary:
-    """One side of Marian's vocabularies; splits and joins text as transformers' MarianTokenizer does."""
-    import sentencepiece
+LANGUAGE = re.compile(r">>[^<>\s]+<<")  # how opus-mt names the target language at the beginning of a source
 
+
+def mapped_subwords(name: str, data: bytes, entries: tuple[str, ...], added: tuple[Added, ...] = ()) -> Vocabulary:
+    """One side of Marian's vocabularies; splits and joins text as transformers' MarianTokenizer does.
+
+    The names of special entries in a text are text, not these entries. A language token that is not read as one is
+    told once.
+    """
     if entries[: len(SPECIALS)] != SPECIALS:
         raise UserError(f"{name}: its entries must begin with {' '.join(SPECIALS)}, not {' '.join(entries[:4])}")
     try:
-        processor = sentencepiece.SentencePieceProcessor(model_proto=data)
+        processor = _processor(data)
     except RuntimeError:
         raise UserError(f"{name}: not a sentencepiece model; copy the file again") from None
     ids = {piece: index for index, piece in enumerate(entries) if piece not in SPECIALS}
+    if unknown := [token.text for token in added if token.text not in ids]:
+        raise UserError(f"{name}: the added token {unknown[0]!r} is not among the entries; import the model again")
+    specials = {ids[token.text] for token in added if token.special}
+    whole, languages = {token.text: token for token in added}, [name for name in ids if LANGUAGE.fullmatch(name)]
+    told: list[str] = []  # the language token that was warned of
+
+    def pieces(text: str) -> list[str]:
+        end = text.find("<<") + 2 if text.startswith(">>") and "<<" in text else 0
+        first, rest = text[:end], text[end:]  # first: >>language<<
+        if "<<" in text and not told:
+            unknown = bool(first) and first not in ids
+            unread = first if unknown else next((name for name in languages if name in rest), "")
+            if unread:
+                told.append(unread)
+                progress.log(_not_read_as_language(unread, unknown, languages))
+        return [*([first] if first else []), *processor.encode(rest, out_type=str)]
 
     def split(line: str) -> list[str]:
         if not line.strip():
             return []
-        end = line.find("<<") + 2 if line.startswith(">>") and "<<" in line else 0
-        return [*([line[:end]] if end else []), *processor.encode(line[end:], out_type=str)]  # first: >>language<<
+        parts = _split_at_added(line, whole) if whole else [line]
+        return [piece for part in parts for piece in ([part] if part in whole else pieces(part))]
 
     def encode(line: str) -> list[int]:
         return [ids.get(piece, UNK) for piece in split(line)]
 
     def decode(tokens: Iterable) -> str:
-        text, pieces = "", []
+        text, found = "", []
         for token in (int(token) for token in tokens if token not in (PAD, BOS, EOS)):
-            if token == UNK:
-                text, pieces = f"{text}{processor.decode_pieces(pieces)}{SPECIALS[UNK]} ", []
+            if token == UNK or token in specials:
+                text, found = f"{text}{processor.decode_pieces(found)}{entries[token]} ", []
             else:
-                pieces.append(entries[token])
-        return (text + processor.decode_pieces(pieces)).replace("\u2581", " ").strip()
+                found.append(entries[token])
+        return (text + processor.decode_pieces(found)).replace("\u2581", " ").strip()
 
-    fingerprint = files.sha256_json([files.sha256_bytes(data), entries])
-    return Vocabulary(name, len(entries), encode, decode, split, entries, data, fingerprint)
+    of_added = [list(map(list, added))] if added else []  # without any the fingerprint is that of older versions
+    fingerprint = files.sha256_json([files.sha256_bytes(data), entries, *of_added])
+    return Vocabulary(name, len(entries), encode, decode, split, entries, data, fingerprint, added)
+
+
+def _split_at_added(line: str, added: Mapping[str, Added]) -> list[str]:
+    """A line cut at added tokens, as transformers' PreTrainedTokenizer does; the longest of those that begin together.
+
+    A single_word beside other text is no token: it stays with the text on its left, or else with that on its right.
+    """
+    longest_first = sorted(map(re.escape, added), key=len, reverse=True)
+    parts = [part for part in re.split(f"({'|'.join(longest_first)})", line) if part]
+    for place, part in enumerate(parts):  # of the list as it is by then
+        if part not in added:
+            continue
+        token = added[part]
+        left, right = parts[place - 1] if place else "", parts[place + 1] if place + 1 < len(parts) else ""
+        if token.rstrip and right:
+            parts[place + 1] = right.lstrip()
+        if token.lstrip and left:
+            parts[place - 1] = left.rstrip()
+        if token.single_word and left and left[-1] != " ":
+            parts[place - 1 : place + 1] = parts[place - 1] + part, ""
+        elif token.single_word and right and right[0] != " ":
+            parts[place : place + 2] = "", part + parts[place + 1]
+    return [part for part in parts if part]
+
+
+def _not_read_as_language(token: str, unknown: bool, languages: list[str]) -> str:
+    """The warning about a language token that the model does not know, or that does not begin its line."""
+    if not unknown:
+        return f"{token} stands inside a line and is read as text: a language token must be the first of its line"
+    known = f"it knows {', '.join(languages[:10])}" if languages else "it knows none, leave it out"
+    more = f" and {len(languages) - 10:,} more" if len(languages) > 10 else ""
+    return f"{token[:40]!r} begins a line, but the model has no such language token and reads <unk>: {known}{more}"
 
 
 # Words

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from seqkd_jax.config import VocabularyConfig
 from seqkd_jax.data.tokenizers import (
     SPECIALS,
+    Added,
     Vocabulary,
     class_list,
     mapped_subwords,
@@ -27,15 +28,16 @@ from seqkd_jax.data.tokenizers import (
 )
 from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
 from seqkd_jax.utils import files, progress, reading, settings
-from seqkd_jax.utils.untrusted import inside
+from seqkd_jax.utils.untrusted import inside, require_form
 
 DESCRIPTION = "vocabulary.json"
 FORMAT = 1  # of it
 FORM = {"config": dict, "source": str, "target": str, "fingerprint": str}
-HOLDS = (DESCRIPTION, "*.model", "*.spm", "*.txt", "entries.json")
+HOLDS = (DESCRIPTION, "*.model", "*.spm", "*.txt", "entries.json", "added.json")
 WORDS, CLASSES, NOTHING = "source.txt", "classes.txt", "nothing.txt"  # files of `words` and `labels`
 MODEL = ".model"  # ends the names of sentencepiece models
 ENTRIES = "entries.json"  # of a vocabulary of kind marian: the text of each id, both sides' the same
+ADDED = "added.json"  # of a vocabulary of kind marian, if it has any: the fields of each added token
 
 
 class Vocabularies(NamedTuple):
@@ -75,14 +77,17 @@ def learn(sources: Iterable[str], targets: Iterable[str], config: VocabularyConf
     return _together(subwords(f"source{MODEL}", source), subwords(f"target{MODEL}", target), config)
 
 
-def mapped(source: bytes, target: bytes, entries: Sequence[str]) -> Vocabularies:
+def mapped(source: bytes, target: bytes, entries: Sequence[str], added: Sequence[Added] = ()) -> Vocabularies:
     """Marian's vocabularies: two sentencepiece models, and the entries, of which a piece's id is its place.
 
-    A piece that is no entry is UNK. UserError: the entries do not begin with SPECIALS, or a model is damaged.
+    A piece that is no entry is UNK. added: entries that are found whole in a text. UserError: the entries do not begin
+    with SPECIALS, an added token is no entry, or a model is damaged.
     """
     config = VocabularyConfig(kind="marian", size=len(entries))
-    names = tuple(entries)
-    return _together(mapped_subwords("source.spm", source, names), mapped_subwords("target.spm", target, names), config)
+    about = tuple(entries), tuple(added)
+    return _together(
+        mapped_subwords("source.spm", source, *about), mapped_subwords("target.spm", target, *about), config
+    )
 
 
 def words(entries: Sequence[str]) -> Vocabularies:
@@ -122,6 +127,8 @@ def save(vocabularies: Vocabularies, directory: Path | str, more: Mapping[str, A
         files.write_bytes(inside(directory, name, directory / DESCRIPTION), data)
     if vocabularies.config.kind == "marian":
         files.write_json(directory / ENTRIES, vocabularies.source.entries)
+        if vocabularies.source.added:
+            files.write_json(directory / ADDED, [token._asdict() for token in vocabularies.source.added])
     description = {
         "format": FORMAT,
         "fingerprint": vocabularies.fingerprint,
@@ -140,20 +147,24 @@ def load(directory: Path | str) -> Vocabularies:
     path = Path(directory) / DESCRIPTION
     description = reading.read_description(path, FORMAT, FORM, "learn it again with `seqkd vocab`", HOLDS)
     config = settings.from_json(VocabularyConfig, description["config"], lambda name: f"{path}: {name}")
-    entries = _entries(path.parent / ENTRIES) if config.kind == "marian" else ()
+    marian = _entries(path.parent) if config.kind == "marian" else ((), ())
     found = [inside(path.parent, description[side], path) for side in ("source", "target")]
-    sides = {file: _from_bytes(file, files.read_bytes(file), config, entries) for file in dict.fromkeys(found)}
+    sides = {file: _from_bytes(file, files.read_bytes(file), config, *marian) for file in dict.fromkeys(found)}
     vocabularies = _together(sides[found[0]], sides[found[1]], config)
     require_same(description["fingerprint"], vocabularies, f"{path} (a file beside it was changed)")
     return vocabularies
 
 
-def _entries(path: Path) -> tuple[str, ...]:
-    """The entries of a vocabulary of kind marian."""
-    entries = files.read_json(path)
-    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
-        raise UserError(f"{path}: must be a list of texts; import the model again")
-    return tuple(entries)
+def _entries(directory: Path) -> tuple[tuple[str, ...], tuple[Added, ...]]:
+    """The entries of a vocabulary of kind marian, and its added tokens."""
+    again, path = "import the model again", directory / ENTRIES
+    entries = require_form(files.read_json(path), [str], path, again)
+    path = directory / ADDED
+    if not path.exists():
+        return tuple(entries), ()
+    form = {"text": str, **{name: bool for name in Added._fields[1:]}}
+    tokens = require_form(files.read_json(path), [form], path, again)
+    return tuple(entries), tuple(Added(*(token[name] for name in Added._fields)) for token in tokens)
 
 
 def warn_of_unknown(vocabularies: Vocabularies, sources: Iterable[str], targets: Iterable[str]) -> None:
@@ -190,11 +201,11 @@ def _together(source: Vocabulary, target: Vocabulary, config: VocabularyConfig) 
     return Vocabularies(source, target, source.name == target.name, config, fingerprint)
 
 
-def _from_bytes(file: Path, data: bytes, config: VocabularyConfig, entries: tuple) -> Vocabulary:
+def _from_bytes(file: Path, data: bytes, config: VocabularyConfig, entries: tuple, added: tuple) -> Vocabulary:
     name = file.name
     try:
         if config.kind == "marian":
-            return mapped_subwords(name, data, entries)
+            return mapped_subwords(name, data, entries, added)
         if name.endswith(MODEL):
             return subwords(name, data)
         lines = data.decode("utf-8").removesuffix("\n").split("\n")

@@ -10,12 +10,20 @@ from seqkd_jax import checkpoint, models
 from seqkd_jax.checkpoint import model_card, tensor_files
 from seqkd_jax.checkpoint.interchange import load_sound
 from seqkd_jax.config import TransformerConfig
-from seqkd_jax.data.vocabulary import SPECIALS
-from seqkd_jax.marian.layout import EXPRESSIBLE, FIXED_TOKENIZER, KINDS, NEVER, embedding_scale, modules, sinusoids
+from seqkd_jax.data.vocabulary import SPECIALS, Vocabularies
+from seqkd_jax.marian.layout import (
+    EXPRESSIBLE,
+    FIXED_TOKENIZER,
+    KINDS,
+    NEVER,
+    WEIGHTS,
+    embedding_scale,
+    modules,
+    sinusoids,
+)
 from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
 from seqkd_jax.utils import files
 
-WEIGHTS = "model.safetensors"
 HOLDS = ("generation_config.json", "*config.json", "vocab.json", WEIGHTS, "source.spm", "target.spm", "README.md")
 CARD = model_card.Form(
     header={
@@ -70,7 +78,7 @@ def export_marian(directory: Path | str, out: Path | str, max_positions: int = 5
     never = [[names.index(name)] for name in (*(EXTRA[i] for i in extra), SPECIALS[PAD])]
     with files.new_directory(out, HOLDS) as path:
         tensor_files.write(path / WEIGHTS, tensors, {"format": "pt"})
-        for name, value in _descriptions(config, names, never, max_positions).items():
+        for name, value in _descriptions(config, names, never, max_positions, loaded.vocabularies).items():
             files.write_json(path / name, value)
         for name, side in (("source.spm", loaded.vocabularies.source), ("target.spm", loaded.vocabularies.target)):
             files.write_bytes(path / name, side.data)
@@ -104,7 +112,9 @@ def _require_expressible(loaded: checkpoint.Checkpoint, directory: Path | str) -
     return config
 
 
-def _descriptions(config: TransformerConfig, names: list[str], never: list, max_positions: int) -> dict[str, Any]:
+def _descriptions(
+    config: TransformerConfig, names: list[str], never: list, max_positions: int, vocabularies: Vocabularies
+) -> dict[str, Any]:
     """The JSON files of a Marian directory."""
     eos, pad = names.index(SPECIALS[EOS]), names.index(SPECIALS[PAD])
     ids = {"pad_token_id": pad, "eos_token_id": eos, "decoder_start_token_id": pad, "forced_eos_token_id": None}
@@ -132,6 +142,17 @@ def _descriptions(config: TransformerConfig, names: list[str], never: list, max_
         "torch_dtype": "float32",
     }
     tokenizer = {"tokenizer_class": "MarianTokenizer", "model_max_length": max_positions, **FIXED_TOKENIZER}
+    if added := vocabularies.source.added:
+        about = {names.index(token.text): token for token in added}
+        tokenizer["added_tokens_decoder"] = {
+            str(index): {
+                "content": token.text,
+                "normalized": not token.special,
+                **dict(list(token._asdict().items())[1:]),
+            }
+            for index, token in about.items()
+        }
+        tokenizer["additional_special_tokens"] = [token.text for token in added if token.special]
     return {
         "config.json": model | sides | ids,
         "generation_config.json": {**ids, "bad_words_ids": never, "max_length": max_positions},

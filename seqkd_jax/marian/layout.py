@@ -9,6 +9,7 @@ from seqkd_jax.config import TransformerConfig
 from seqkd_jax.data.vocabulary import SPECIALS
 from seqkd_jax.types import EOS, PAD, UNK
 
+WEIGHTS = "model.safetensors"
 NEVER = -1e9  # output bias of an entry with probability 0; finite, since 0 * infinity is NaN
 KINDS = ("vaswani", "tensor2tensor")  # of positions; transformers computes the first where a file has no table
 

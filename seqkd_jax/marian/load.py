@@ -3,18 +3,23 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from seqkd_jax import checkpoint
 from seqkd_jax.checkpoint import tensor_files
+from seqkd_jax.checkpoint.interchange import CHANGED
 from seqkd_jax.config import TransformerConfig
 from seqkd_jax.data import vocabulary
+from seqkd_jax.data.tokenizers import Added
 from seqkd_jax.data.vocabulary import SPECIALS
-from seqkd_jax.marian.layout import EXPRESSIBLE, FIXED_TOKENIZER, KINDS, NEVER, embedding_scale, modules, sinusoids
+from seqkd_jax.marian import tokenizer_files
+from seqkd_jax.marian.layout import EXPRESSIBLE, KINDS, NEVER, WEIGHTS, embedding_scale, modules, sinusoids
+from seqkd_jax.marian.tokenizer_files import read_object, require_fixed
 from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
-from seqkd_jax.utils import files
+from seqkd_jax.utils import files, progress, settings
+from seqkd_jax.utils.untrusted import inside, require_form, shown
 
 ACTIVATIONS: dict[str, Literal["relu", "gelu", "swish"]] = {  # theirs -> ours
     "relu": "relu",
@@ -28,6 +33,18 @@ EMBEDDINGS = (
     "model.decoder.embed_tokens",
     "lm_head",
 )  # names of the shared table
+
+NAMES = {  # our settings -> the options of config.json that they are
+    "encoder_layers": "encoder_layers",
+    "decoder_layers": "decoder_layers",
+    "width": "d_model",
+    "heads": "encoder_attention_heads",
+    "feed_forward": "encoder_ffn_dim",
+    "scale_embeddings": "scale_embedding",
+    "dropout": "dropout",
+    "attention_dropout": "attention_dropout",
+    "activation_dropout": "activation_dropout",
+}
 
 # Options of config.json that must have these values; absent ones count as having them.
 FIXED = {
@@ -49,17 +66,20 @@ FIXED = {
 def import_marian(directory: Path | str, out: Path | str) -> Path:
     """Import a Marian directory: config.json, model.safetensors, vocab.json, source.spm, target.spm.
 
-    Text is split and joined as by MarianTokenizer, except that names of special entries are treated as text. UserError:
-    a file is missing or damaged, or an option is not supported.
+    Text is split and joined as by MarianTokenizer, added tokens too, except that names of special entries are treated
+    as text. Rows of the embedding without a text are left out: they are never produced, and have no share of the
+    probability. UserError: a file is missing or damaged, or an option is not supported.
     """
     directory = Path(directory)
+    files.verify(directory, CHANGED, ("*.json", "*.safetensors", "*.spm"))  # one that was exported by us
     described = _read_config(directory)
     config = _model_config(described, directory / "config.json")
-    entries, order = _read_entries(directory, described)
-    tensors = _read_tensors(directory)
     size, pad = described["vocab_size"], described["pad_token_id"]
+    names = tokenizer_files.read_names(directory, size)
+    entries, order = _order(names.ids, described, directory / "config.json")
+    tensors, hashed = _read_tensors(directory)
     table = _one_embedding(tensors, (size, config.width), directory)
-    bias = _take(tensors, "final_logits_bias", (1, size), directory, default=0.0)[0]
+    bias = _read_bias(tensors, len(names.ids), size, directory)
     positions, shift = _read_positions(tensors, config.width, directory)
     config = dataclasses.replace(config, positions=positions)
     params = {"target_embedding": table[order], "output_bias": bias[order]}
@@ -71,60 +91,41 @@ def import_marian(directory: Path | str, out: Path | str) -> Path:
     for ours, theirs in modules(config):
         _put(params, ours, _joined(tensors, ours, theirs, config, directory))
     if tensors:
-        raise UserError(f"{directory}: model.safetensors has a tensor {min(tensors)}, which is not supported")
+        raise UserError(f"{directory}: {WEIGHTS} has a tensor {shown(min(tensors))}, which is not supported")
+    if size > len(names.ids):
+        progress.log(f"{directory}: {size - len(names.ids)} rows of the vocabulary have no text and are left out")
+    vocabularies = _vocabularies(directory, entries, names.added)
+    languages = {"languages": list(names.languages)} if names.languages else {}
     return checkpoint.save(
         out,
         {"params": params},
         model_config=config,
-        vocabularies=vocabulary.mapped(_read(directory / "source.spm"), _read(directory / "target.spm"), entries),
-        metadata={"imported": {"from": "hf", "model_sha256": files.sha256_file(directory / "model.safetensors")}},
+        vocabularies=vocabularies,
+        metadata={"imported": {"from": "hf", "model_sha256": hashed}, **languages},
     )
 
 
 def _read_config(directory: Path) -> dict:
     path = directory / "config.json"
-    config = _read_object(path)
+    config = read_object(path)
     if config.get("model_type") != "marian":
-        raise UserError(
-            f"{path}: model_type is {config.get('model_type')!r}; only marian (the opus-mt family) is supported"
-        )
-    _require_fixed(config, FIXED, path)
-    tokenizer = directory / "tokenizer_config.json"
-    if tokenizer.exists():
-        options = {name: _content(value) for name, value in _read_object(tokenizer).items()}
-        _require_fixed(options, FIXED_TOKENIZER, tokenizer)
+        found = shown(config.get("model_type"))
+        raise UserError(f"{path}: model_type is {found}; only marian (the opus-mt family) is supported")
+    require_fixed(config, FIXED, path)
     if config.get("decoder_start_token_id") != config.get("pad_token_id"):
         raise UserError(f"{path}: decoder_start_token_id is not pad_token_id; Marian's decoder starts with <pad>")
+    size = require_form(config, {"vocab_size": int}, path, "download the file again")["vocab_size"]
+    if config.get("decoder_vocab_size") not in (size, None):
+        raise UserError(f"{path}: decoder_vocab_size {shown(config['decoder_vocab_size'])} is not vocab_size {size:,}")
     return config
 
 
-def _require_fixed(config: Mapping, fixed: Mapping, path: Path) -> None:
-    for name, value in fixed.items():
-        if config.get(name, value) not in (value, None):
-            raise UserError(f"{path}: {name} is {config[name]!r}; only {value!r} is supported")
-
-
-def _content(token: Any) -> Any:
-    """The text of a token; tokenizer_config.json may store it in an object."""
-    return token.get("content", token) if isinstance(token, dict) else token
-
-
-def _read_entries(directory: Path, config: Mapping) -> tuple[list[str], list[int]]:
+def _order(ids: Mapping[str, int], config: Mapping, path: Path) -> tuple[list[str], list[int]]:
     """Our entries and their ids in the directory; PAD, which has no counterpart, gets the id of UNK."""
-    path = directory / "vocab.json"
-    ids = _read_object(path)
-    size, decoder_size = config.get("vocab_size"), config.get("decoder_vocab_size")
-    if decoder_size not in (size, None):
-        raise UserError(f"{directory / 'config.json'}: decoder_vocab_size {decoder_size} is not vocab_size {size}")
-    if len(ids) != size or set(ids.values()) != set(range(len(ids))):
-        raise UserError(f"{path}: its ids must be 0 to {size} - 1 (vocab_size of config.json), each of them once")
-    missing = [name for name in (SPECIALS[PAD], SPECIALS[UNK], SPECIALS[EOS]) if name not in ids]
-    if missing:
-        raise UserError(f"{path}: has no {missing[0]}; only vocabularies of the opus-mt family are supported")
-    pad, unk, eos = ids[SPECIALS[PAD]], ids[SPECIALS[UNK]], ids[SPECIALS[EOS]]
+    pad, unk, eos = (ids[SPECIALS[special]] for special in (PAD, UNK, EOS))
     for name, index in (("pad_token_id", pad), ("eos_token_id", eos)):
         if config.get(name) != index:
-            raise UserError(f"{directory / 'config.json'}: {name} is {config.get(name)}, but {index} in vocab.json")
+            raise UserError(f"{path}: {name} is {shown(config.get(name))}, but {index} in vocab.json")
     rest = sorted((index, name) for name, index in ids.items() if index not in (pad, unk, eos))
     return [*SPECIALS, *(name for _, name in rest)], [unk, unk, pad, eos, *(index for index, _ in rest)]
 
@@ -133,51 +134,63 @@ def _model_config(config: Mapping, path: Path) -> TransformerConfig:
     for name in ("attention_heads", "ffn_dim"):
         if config.get(f"encoder_{name}") != config.get(f"decoder_{name}"):
             raise UserError(f"{path}: encoder_{name} and decoder_{name} differ; they must be equal")
-    try:
-        activation = config["activation_function"]
-        if activation not in ACTIVATIONS:
-            raise UserError(
-                f"{path}: activation_function is {activation!r}; it must be one of {', '.join(ACTIVATIONS)}"
-            )
-        return TransformerConfig(
-            encoder_layers=config["encoder_layers"],
-            decoder_layers=config["decoder_layers"],
-            width=config["d_model"],
-            heads=config["encoder_attention_heads"],
-            feed_forward=config["encoder_ffn_dim"],
-            activation=ACTIVATIONS[activation],
-            scale_embeddings=config["scale_embedding"],
-            output_bias=True,
-            dropout=float(config["dropout"]),
-            attention_dropout=float(config["attention_dropout"]),
-            activation_dropout=float(config["activation_dropout"]),
-            **EXPRESSIBLE,
-        )
-    except KeyError as error:
-        raise UserError(f"{path}: lacks {error}; save the model again with transformers") from None
+    lacking = [theirs for theirs in (*NAMES.values(), "activation_function") if theirs not in config]
+    if lacking:
+        raise UserError(f"{path}: lacks {lacking[0]!r}; save the model again with transformers")
+    activation = config["activation_function"]
+    if activation not in list(ACTIVATIONS):
+        known = ", ".join(ACTIVATIONS)
+        raise UserError(f"{path}: activation_function is {shown(activation)}; it must be one of {known}")
+    values = {ours: config[theirs] for ours, theirs in NAMES.items()}
+    values |= {ours: float(values[ours]) for ours in NAMES if "dropout" in ours and type(values[ours]) is int}
+    values |= {"activation": ACTIVATIONS[activation], "output_bias": True, **EXPRESSIBLE}
+    return settings.from_json(TransformerConfig, values, lambda name: f"{path}: {NAMES.get(name, name)}")
 
 
-def _read_tensors(directory: Path) -> dict[str, np.ndarray]:
-    path = directory / "model.safetensors"
-    if (directory / "model.safetensors.index.json").exists():
-        raise UserError(f"{directory}: model.safetensors.index.json: weights in several files are not supported")
-    if not path.exists() and (directory / "pytorch_model.bin").exists():
-        raise UserError(f"{directory}: pytorch_model.bin is pickled and not read; save the model with safetensors")
-    return tensor_files.read(path)
+def _read_tensors(directory: Path) -> tuple[dict[str, np.ndarray], str]:
+    """The weights, and a hash of the file or of the files that their index names."""
+    path, index = directory / WEIGHTS, directory / f"{WEIGHTS}.index.json"
+    if path.exists() or not index.exists():
+        if not path.exists() and (directory / "pytorch_model.bin").exists():
+            raise UserError(f"{directory}: pytorch_model.bin is pickled and not read; save the model with safetensors")
+        return tensor_files.read(path), files.sha256_file(path)
+    places = require_form(read_object(index), {"weight_map": {...: str}}, index, "download the file again")[
+        "weight_map"
+    ]
+    parts = [inside(directory, name, index) for name in sorted(set(places.values()))]
+    tensors = {name: tensor for part in parts for name, tensor in tensor_files.read(part).items()}
+    return tensors, files.sha256_json({part.name: files.sha256_file(part) for part in parts})
+
+
+def _read_bias(tensors: dict, named: int, size: int, directory: Path) -> np.ndarray:
+    """The output bias [V] of the rows, 0 where the file has none; what is lower than NEVER becomes NEVER.
+
+    transformers resizes it to the tokenizer's length even where the embedding is padded beyond that.
+    """
+    name = "final_logits_bias"
+    found = tensors[name].shape[-1:] if name in tensors else (size,)
+    width = found[0] if found and named <= found[0] <= size else size
+    bias = _take(tensors, name, (1, width), directory, default=0.0, finite=False)[0]
+    if np.isnan(bias).any() or (bias == np.inf).any():
+        raise UserError(f"{directory}: {name} holds values that are not numbers; download the file again")
+    return np.maximum(bias, np.float32(NEVER))
 
 
 def _take(
-    tensors: dict, name: str, shape: tuple[int, ...], directory: Path, default: float | None = None
+    tensors: dict, name: str, shape: tuple[int, ...], directory: Path, default: float | None = None, finite: bool = True
 ) -> np.ndarray:
-    """Remove a tensor and return it in float32; UserError if it is missing or has another shape."""
+    """Remove a tensor and return it in float32; UserError if it is missing, has another shape, or is not finite."""
     if name not in tensors and default is not None:
         return np.full(shape, default, np.float32)
     if name not in tensors or tensors[name].shape != shape:
         found = list(tensors[name].shape) if name in tensors else "missing"
+        raise UserError(f"{directory}: {WEIGHTS}: {name} is {found}, expected {list(shape)}; download the file again")
+    tensor = tensors.pop(name).astype(np.float32)
+    if finite and not np.isfinite(tensor).all():
         raise UserError(
-            f"{directory}: model.safetensors: {name} is {found}, expected {list(shape)}; download the file again"
+            f"{directory}: {WEIGHTS}: {name} has values that are not finite; use another copy or checkpoint"
         )
-    return tensors.pop(name).astype(np.float32)
+    return tensor
 
 
 def _one_embedding(tensors: dict, shape: tuple[int, int], directory: Path) -> np.ndarray:
@@ -212,18 +225,12 @@ def _read_positions(tensors: dict, width: int, directory: Path) -> tuple[str, np
     return kinds[0], shift
 
 
-def _read(path: Path) -> bytes:
+def _vocabularies(directory: Path, entries: list[str], added: tuple[Added, ...]) -> vocabulary.Vocabularies:
+    models = [files.read_bytes(directory / name) for name in ("source.spm", "target.spm")]
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; a Marian directory has it beside config.json") from None
-
-
-def _read_object(path: Path) -> dict:
-    value = files.read_json(path)
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: not a JSON object; download the file again")
-    return value
+        return vocabulary.mapped(*models, entries, added)
+    except UserError as error:  # it begins with the name of the file
+        raise UserError(f"{directory}/{error}") from None
 
 
 def _joined(tensors: dict, ours: str, theirs: tuple, config: TransformerConfig, directory: Path) -> dict:

@@ -78,7 +78,7 @@ def test_types_are_kept_and_narrower_ones_are_widened(tmp_path):
         name: (x.dtype, x.shape, x.tobytes()) for name, x in halves.items()
     }
     out = export_tensors(made(tmp_path / "before", "lstm"), tmp_path / "out")
-    (out / "SHA256SUMS").unlink(missing_ok=True)  # the weights are changed on purpose
+    (out / "SHA256SUMS").unlink()  # the weights are changed on purpose
     weights = tensor_files.read(out / "model.safetensors")
     tensor_files.write(out / "model.safetensors", {n: x.astype(jnp.bfloat16) for n, x in weights.items()}, {})
     loaded = checkpoint.load(import_tensors(out, tmp_path / "narrow"))
@@ -109,11 +109,22 @@ def changed(path, **values):
 )
 def test_a_changed_description_is_refused_by_name(tmp_path, values, said):
     out = export_tensors(made(tmp_path / "before", "lstm"), tmp_path / "out")
-    (out / "SHA256SUMS").unlink(missing_ok=True)
+    (out / "SHA256SUMS").unlink()
     changed(out / "config.json", **values)
     with pytest.raises(UserError, match=said) as error:
         import_tensors(out, tmp_path / "after")
     assert "\n" not in str(error.value) and not (tmp_path / "after").exists()
+
+
+def test_a_damaged_export_is_refused_but_its_card_may_be_edited(tmp_path):
+    out = export_tensors(made(tmp_path / "before", "lstm"), tmp_path / "out")
+    (out / "README.md").write_text("license: mit")
+    import_tensors(out, tmp_path / "after")
+    data = bytearray((out / "model.safetensors").read_bytes())
+    data[-5] ^= 1
+    (out / "model.safetensors").write_bytes(data)
+    with pytest.raises(UserError, match="model.safetensors: damaged.*delete SHA256SUMS if the change is meant"):
+        import_tensors(out, tmp_path / "again")
 
 
 def header(entries, data=b"1234"):

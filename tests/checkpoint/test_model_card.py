@@ -19,6 +19,7 @@ METADATA = {
     "config": {"loss": {"name": "word_kd", "alpha": 0.5}},
     "inputs": {"teacher": "abcdef0123456789ff", "start": "none"},
     "step": 10,
+    "metric": {"tokenize": "zh"},
     "run": {"replicas": [{"seed": 7, "history": HISTORY}]},
 }
 
@@ -53,7 +54,7 @@ def test_a_trained_model(tmp_path):
         "loss: word_kd (alpha 0.5)",
         "teacher of the loss: checkpoint `abcdef0123456789`",
         "seed: 7",
-        "validation of these weights: loss 1.25, perplexity 3.49, bleu 31.5; BLEU is sacrebleu's with tokenizer none",
+        "validation of these weights: loss 1.25, perplexity 3.49, bleu 31.5; BLEU is sacrebleu's with tokenizer zh",
         "Call it.",
         "- It is small.",
     ):
@@ -61,7 +62,7 @@ def test_a_trained_model(tmp_path):
     assert "weights at the start" not in text and "None" not in text and "license:" not in text
 
 
-def test_languages_and_corpora_are_those_of_its_run(tmp_path):
+def test_languages_and_the_corpus_of_its_run(tmp_path):
     """no is Norwegian, not false; a path of the machine is not told; a distilled corpus says how it was made."""
     distilled = tmp_path / "kd"
     distilled.mkdir()
@@ -70,20 +71,20 @@ def test_languages_and_corpora_are_those_of_its_run(tmp_path):
     (distilled / "card.json").write_text(json.dumps(made))
     run = {
         "command": "train",
-        "settings": {"pairs": {"corpus": {"path": str(distilled), "source": "en", "target": "no"}}, "train_on": []},
+        "settings": {"pairs": {"corpus": {"path": str(distilled)}}, "train_on": []},
         "inputs": {
             "vocabulary": {"fingerprint": WORDS.fingerprint},
             "training corpus": {"name": f"{distilled}, split train", "pairs": 12_345, "fingerprint": "a" * 64},
         },
     }
     (tmp_path / "config.json").write_text(json.dumps(run))
-    text = card(tmp_path / "best", METADATA)
+    text = card(tmp_path / "best", METADATA | {"languages": ["en", "no"]})
     assert header(text)["language"] == ["en", "no"] and "from `en` to `no`" in text
     assert "training corpus: kd, split train, 12,345 pairs, `aaaaaaaaaaaaaaaa`" in text and str(tmp_path) not in text
     assert "distilled targets: selection kim_rush, beam 5, teacher transformer `ffffffffffffffff`" in text
     run["inputs"]["vocabulary"]["fingerprint"] = "another"
     (tmp_path / "config.json").write_text(json.dumps(run))
-    assert "language" not in header(card(tmp_path / "best", METADATA)), "the config.json is of another run"
+    assert "corpus" not in card(tmp_path / "best", METADATA), "the config.json is of another run"
 
 
 @pytest.mark.parametrize(

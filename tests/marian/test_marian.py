@@ -8,12 +8,14 @@ import json
 import shutil
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
 from marian_models import HF, LIMIT, forced_logits, random_checkpoint, to_ours, translated
 
 from seqkd_jax import checkpoint
+from seqkd_jax.checkpoint import tensor_files
 from seqkd_jax.cli import main
 from seqkd_jax.config import LSTMConfig, SearchConfig, TransformerConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary
@@ -22,7 +24,7 @@ from seqkd_jax.marian.layout import NEVER
 from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "marian"
-NAMES = ("random", "trained")
+NAMES = ("random", "trained", "fine-tuned")
 OURS = TransformerConfig(2, 1, 16, heads=2, feed_forward=24, norm="post", activation="gelu", dropout=0.0)
 RULES = {  # as make_marian.py names them; all but the first without forced_eos_token_id
     "hf": HF,
@@ -49,8 +51,9 @@ def test_logits(imported):
         pairs = zip(expected["sources"][2:], expected["targets"][2:], logits.values(), strict=False)
         for source, target, wanted in pairs:
             found = forced_logits(loaded, [ids[i] for i in source], [ids[i] for i in target])
-            np.testing.assert_allclose(found[:, order], wanted, rtol=0, atol=1e-4)
+            np.testing.assert_allclose(found[:, order], wanted[:, : len(ids)], rtol=0, atol=1e-4)
             assert found[:, PAD].max() < NEVER / 2
+            assert found.shape[1] == len(ids) + 1, "an entry for each text, and BOS; none for padding"
 
 
 def test_greedy(imported):
@@ -92,22 +95,33 @@ def test_text(imported):
     assert len(source.split("a cat")) == len(source.encode("a cat"))
 
 
+def weights(directory):
+    return {name: x for path in directory.glob("*.safetensors") for name, x in tensor_files.read(path).items()}
+
+
 def test_the_way_back(imported, tmp_path):
+    """The same tensors, without rows that have no text, and the same files of text; what is imported again is equal."""
     directory, loaded, _ = imported
     export_marian(loaded.directory, tmp_path / "back", max_positions=160)
-    before, after = (safetensors.numpy.load_file(path / "model.safetensors") for path in (directory, tmp_path / "back"))
+    before, after = weights(directory), weights(tmp_path / "back")
     before = {name: tensor for name, tensor in before.items() if "embed_tokens" not in name and "lm_head" not in name}
     assert before.keys() == after.keys()
+    read = lambda path: json.loads(path.read_text()) if path.exists() else {}  # noqa: E731
+    ids = read(directory / "vocab.json") | read(directory / "added_tokens.json")
+    rows = [ids[name] for name in read(tmp_path / "back" / "vocab.json")]
     for name, tensor in before.items():
+        if name in ("model.shared.weight", "final_logits_bias"):
+            tensor = tensor[rows] if name[0] == "m" else tensor[:, rows]
         np.testing.assert_array_equal(tensor, after[name], name)
     for name in ("source.spm", "target.spm"):
         assert (directory / name).read_bytes() == (tmp_path / "back" / name).read_bytes()
-    read = lambda path: json.loads(path.read_text())  # noqa: E731
-    assert read(directory / "vocab.json") == read(tmp_path / "back" / "vocab.json")
+    assert sorted(ids) == sorted(read(tmp_path / "back" / "vocab.json"))
     old, new = (read(path / "config.json") for path in (directory, tmp_path / "back"))
-    assert {name: old[name] for name in new if name in old and name != "forced_eos_token_id"} == {
-        name: value for name, value in new.items() if name in old and name != "forced_eos_token_id"
-    }
+    left = {"forced_eos_token_id"}
+    if rows != sorted(ids.values()):  # <pad> is the last again, and there is no padding
+        left |= {"pad_token_id", "decoder_start_token_id", "vocab_size", "decoder_vocab_size"}
+    same = (old.keys() & new.keys()) - left
+    assert {name: old[name] for name in same} == {name: new[name] for name in same}
     again = checkpoint.load(import_marian(tmp_path / "back", tmp_path / "again"))
     assert checkpoint.fingerprint(tmp_path / "again") == checkpoint.fingerprint(loaded.directory)
     assert again.vocabularies.fingerprint == loaded.vocabularies.fingerprint
@@ -202,9 +216,103 @@ def test_files_that_cannot_be_read_are_refused(copy, tmp_path):
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     refused("pickled")
     (copy / "model.safetensors.index.json").write_text("{}")
-    refused("several files")
+    refused("lacks weight_map")
+    for name in ("../model.safetensors", "/etc/passwd", "", ".", "a\0b", "model.safetensors\n"):
+        (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"final_logits_bias": name}}))
+        refused("index.json: .* is not the bare name of a file")
     (copy / "config.json").unlink()
     refused("config.json: no such file")
+
+
+@pytest.fixture
+def tuned(tmp_path):
+    return Path(shutil.copytree(FIXTURES / "fine-tuned", tmp_path / "tuned"))
+
+
+def test_what_older_versions_wrote_of_added_tokens(tuned, tmp_path):
+    """added_tokens.json and special_tokens_map.json: the same vocabulary, but for what only newer files say."""
+    config = json.loads((tuned / "tokenizer_config.json").read_text())
+    for token in config["added_tokens_decoder"].values():
+        token |= {"single_word": False, "lstrip": False, "rstrip": False}
+    (tuned / "tokenizer_config.json").write_text(json.dumps(config))
+    new = checkpoint.load(import_marian(tuned, tmp_path / "new")).vocabularies
+    assert [token.text for token in new.source.added] == ["<term>", "<term2>", "Kubernetes", "gnu", "<br>", "<ctx>"]
+    assert [token.text for token in new.source.added if token.special] == ["<ctx>"]
+    for name in ("added_tokens_decoder", "extra_special_tokens"):
+        config.pop(name)
+    (tuned / "tokenizer_config.json").write_text(json.dumps(config))
+    specials = ["<eop>", {"content": "<ctx>", "lstrip": False}]  # the first has no id: text, as any other
+    (tuned / "special_tokens_map.json").write_text(json.dumps({"additional_special_tokens": specials}))
+    old = checkpoint.load(import_marian(tuned, tmp_path / "old")).vocabularies
+    assert old.fingerprint == new.fingerprint
+
+
+def test_padded_rows_are_left_out(copy, tmp_path, capfd):
+    """Whatever they hold; with a bias of the padded length, or of the tokenizer's as pad_to_multiple_of leaves it."""
+    plain = checkpoint.fingerprint(import_marian(copy, tmp_path / "plain"))
+    assert "left out" not in capfd.readouterr().err
+    tensors = tensor_files.read(copy / "model.safetensors")
+    table, bias = tensors["model.shared.weight"], tensors["final_logits_bias"]
+    tensors["model.shared.weight"] = np.concatenate([table, np.full((5, table.shape[1]), 7, np.float32)])
+    change(copy / "config.json", vocab_size=len(table) + 5, decoder_vocab_size=len(table) + 5)
+    for more in (0, 5):
+        tensors["final_logits_bias"] = np.concatenate([bias, np.full((1, more), 9, np.float32)], axis=1)
+        tensor_files.write(copy / "model.safetensors", tensors, {})
+        assert checkpoint.fingerprint(import_marian(copy, tmp_path / "padded")) == plain
+        assert "5 rows of the vocabulary have no text and are left out" in capfd.readouterr().err
+    change(copy / "config.json", vocab_size=len(table) + 2000, decoder_vocab_size=len(table) + 2000)
+    with pytest.raises(UserError, match="take the model's own"):
+        import_marian(copy, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [np.float16, jnp.bfloat16], ids=["float16", "bfloat16"])
+def test_narrow_weights(copy, tmp_path, kind):
+    """Rounded weights are read exactly; a bias of -inf, which is what -1e9 is in float16, is finite afterwards."""
+    tensors = tensor_files.read(copy / "model.safetensors")
+    tensors["final_logits_bias"][0, -1] = -1e9
+    with np.errstate(over="ignore"):
+        narrow = {name: tensor.astype(kind) for name, tensor in tensors.items()}
+    tensor_files.write(copy / "model.safetensors", narrow, {})
+    found = checkpoint.load(import_marian(copy, tmp_path / "narrow"))
+    wide = {name: tensor.astype(np.float32) for name, tensor in narrow.items()}
+    wide["final_logits_bias"] = np.maximum(wide["final_logits_bias"], NEVER)
+    tensor_files.write(copy / "model.safetensors", wide, {})
+    wanted = checkpoint.load(import_marian(copy, tmp_path / "wide"))
+    assert found.fingerprint == wanted.fingerprint
+    assert np.isfinite(found.params["params"]["output_bias"]).all()
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("final_logits_bias", np.nan), ("final_logits_bias", np.inf), ("model.encoder.layers.0.fc1.bias", -np.inf)],
+)
+def test_values_that_are_not_finite_are_refused(copy, tmp_path, name, value):
+    tensors = tensor_files.read(copy / "model.safetensors")
+    tensors[name].reshape(-1)[3] = value
+    tensor_files.write(copy / "model.safetensors", tensors, {})
+    with pytest.raises(UserError, match=f"{name}.* not "):
+        import_marian(copy, tmp_path / "out")
+
+
+def test_a_language_token_that_is_not_read_is_told_once(copy, tmp_path, capfd):
+    def told(*lines):
+        source = checkpoint.load(tmp_path / "out").vocabularies.source
+        for line in lines:
+            assert source.encode(line) and source.split(line)
+        return [line for line in capfd.readouterr().err.splitlines() if "<<" in line]
+
+    import_marian(copy, tmp_path / "out")
+    assert told(">>deu<< a dog", "a dog", "a << b >> c", "a >>quote<< of a dog") == []
+    (line,) = told(">>xyz<< a dog", ">>abc<< a dog", " >>deu<< a dog")
+    assert line == "'>>xyz<<' begins a line, but the model has no such language token and reads <unk>: it knows >>deu<<"
+    for text in (" >>deu<< a dog", ">>deu<< >>deu<< a dog"):
+        (line,) = told(text, text)
+        assert line.startswith(">>deu<< stands inside a line and is read as text")
+    names = json.loads((copy / "vocab.json").read_text())
+    (copy / "vocab.json").write_text(json.dumps({{">>deu<<": "deu"}.get(name, name): i for name, i in names.items()}))
+    import_marian(copy, tmp_path / "out")
+    (line,) = told(">>deu<< a dog")
+    assert line.endswith("it knows none, leave it out")
 
 
 def test_what_marian_cannot_express_is_refused(learned, tmp_path):
@@ -225,8 +333,9 @@ def test_what_marian_cannot_express_is_refused(learned, tmp_path):
 def test_the_vocabulary_is_saved_and_fingerprinted(imported, tmp_path):
     both = imported[1].vocabularies
     vocabulary.save(both, tmp_path)
+    added = ["added.json"] if both.source.added else []
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "entries.json", "source.spm", "target.spm", "vocabulary.json"
+        *added, "entries.json", "source.spm", "target.spm", "vocabulary.json"
     ]  # fmt: skip
     assert vocabulary.load(tmp_path).fingerprint == both.fingerprint
     entries = json.loads((tmp_path / "entries.json").read_text())

@@ -12,6 +12,8 @@ import pytest
 from marian_models import HF, LIMIT, forced_logits, random_checkpoint, to_ours, translated
 
 from seqkd_jax import checkpoint
+from seqkd_jax.checkpoint import arrays
+from seqkd_jax.checkpoint.interchange import export_tensors
 from seqkd_jax.config import SearchConfig, TransformerConfig, VocabularyConfig
 from seqkd_jax.data import toy, vocabulary
 from seqkd_jax.marian import export_marian, import_marian
@@ -41,9 +43,10 @@ def assert_agreement(peers, model, directory, loaded) -> dict:
     ours = [[ids[i] for i in source] for source in sources]
     assert ours == [[*vocabularies.source.encode(line), EOS] for line in LINES], "the tokenizers differ"
 
-    order = [ids[i] for i in range(len(ids) - 1)]  # without <pad>, which is never produced
+    named = [i for i in sorted(ids) if i != model.config.pad_token_id]  # those that are produced
+    order = [ids[i] for i in named]
     for place in range(3):
-        wanted = peers.forced_logits(model, sources[place : place + 1], targets[place : place + 1])[0][:, :-1]
+        wanted = peers.forced_logits(model, sources[place : place + 1], targets[place : place + 1])[0][:, named]
         found = forced_logits(loaded, ours[place], [ids[i] for i in targets[place]])
         np.testing.assert_allclose(found[:, order], wanted, rtol=0, atol=1e-4)
 
@@ -113,9 +116,53 @@ def test_theirs_trained_and_back_and_ctranslate2(peers, tmp_path):
         assert found == [[entries[i] for i in tokens] for tokens in greedy.values()]
 
 
+def random_lines(count):
+    """Pieces of text, added tokens and spaces in any order."""
+    random = np.random.default_rng(0)
+    parts = ["<term>", "<term2>", "Kubernetes", "gnu", "<br>", "<ctx>", ">>deu<<", " ", "  ", "dog", " the", ",", "2"]
+    return ["".join(random.choice(parts, random.integers(1, 9))) for _ in range(count)]
+
+
+def test_fine_tuned_and_back(peers, tmp_path):
+    """Added tokens and padding: the same ids of any text, the same translations; and again after export."""
+    tokenizer = peers.make_tokenizer(tmp_path / "hf")
+    model = peers.make_model(len(tokenizer.get_vocab()), scale=0.3)
+    peers.train(model, tokenizer, 300)
+    peers.fine_tune(model, tokenizer, 100)
+    tokenizer.save_pretrained(tmp_path / "hf")
+    model.save_pretrained(tmp_path / "hf", max_shard_size="30KB")
+    loaded = checkpoint.load(import_marian(tmp_path / "hf", tmp_path / "ours"))
+    assert_agreement(peers, model, tmp_path / "hf", loaded)
+    export_marian(tmp_path / "ours", tmp_path / "back", max_positions=160)
+    back = peers.MarianMTModel.from_pretrained(tmp_path / "back").eval()
+    assert_agreement(peers, back, tmp_path / "back", loaded)
+    source = loaded.vocabularies.source
+    for directory in ("hf", "back"):
+        theirs = peers.MarianTokenizer.from_pretrained(tmp_path / directory)
+        ids = to_ours(tmp_path / directory, loaded.vocabularies)
+        for line in random_lines(500):
+            found = theirs(line)["input_ids"]
+            assert [*source.encode(line), EOS] == [ids[i] for i in found], line
+            text = theirs.decode(found[:-1], use_source_tokenizer=False)  # version 5 takes the source's for targets too
+            assert loaded.vocabularies.target.decode(source.encode(line)) == text, line
+
+
 @pytest.fixture(scope="module")
 def vocabularies():
     return vocabulary.learn(*toy.lines(toy.sample_pairs(0, 300)), VocabularyConfig(size=150))
+
+
+def test_safetensors_of_ours_in_torch(vocabularies, tmp_path):
+    """Names, shapes, types and bits are those that torch reads."""
+    from safetensors.torch import load_file
+
+    ours = checkpoint.load(random_checkpoint(tmp_path / "ours", POST, vocabularies))
+    theirs = load_file(export_tensors(tmp_path / "ours", tmp_path / "out") / "model.safetensors")
+    leaves = arrays.named_leaves(arrays.host(ours.params))
+    assert theirs.keys() == leaves.keys()
+    for name, leaf in leaves.items():
+        found = theirs[name].numpy()
+        assert (found.dtype, found.shape, found.tobytes()) == (leaf.dtype, leaf.shape, leaf.tobytes()), name
 
 
 def trained_checkpoint(path, vocabularies):
