@@ -124,7 +124,9 @@ def errors_in_one_line(program: str) -> Iterator[None]:
     except SystemExit as ending:
         if ending.code == 2:
             lines = [line.strip("│ ") for line in drawn.getvalue().splitlines() if line.strip() and line[0] not in "╭╰"]
-            message = list(itertools.takewhile(lambda line: line.strip("─"), lines))
+            if len(lines) > 1 and not lines[1].strip("-"):  # where standard output is not UTF-8: a title, and a rule
+                lines = lines[2:]
+            message = list(itertools.takewhile(lambda line: line.strip("─-"), lines))
             hints = [line for line in lines[len(message) :] if line.startswith("--")]
             also = f"; did you mean {hints[0].split()[0]}?" if hints and message[0].startswith("Unrecognized") else ""
             text = " ".join(message)

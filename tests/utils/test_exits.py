@@ -1,6 +1,7 @@
 """A full disk behind standard output or error, and too little memory, are one line and exit status 2."""
 
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -50,6 +51,20 @@ def test_lines_that_are_translated_into_a_full_disk_are_one_line():
 def test_help_into_a_full_disk_is_one_line(arguments):
     done = python(f"from seqkd_jax.cli import main; main.main({arguments})", "{} > /dev/full")
     assert (done.returncode, done.stderr) == (2, f"seqkd: {FULL}")
+
+
+@pytest.mark.parametrize("arguments", [["vocab", "--size", "9"], ["vocab", "--vocab.size", "x", "--out", "y"]])
+def test_wrong_arguments_are_one_line_whatever_the_locale(monkeypatch, capfd, arguments):
+    """The box that tyro draws has other lines where standard output is not UTF-8, as in a cron job."""
+    told = []
+    for encoding in ("utf-8", "ascii"):
+        output = io.TextIOWrapper(io.BytesIO(), encoding)
+        output.fileno = lambda: 1
+        monkeypatch.setattr(sys, "stdout", output)
+        with pytest.raises(SystemExit):
+            main.main(arguments)
+        told.append(capfd.readouterr().err)
+    assert told[0] == told[1] and told[0].count("\n") == 1 and "--" * 5 not in told[0], told
 
 
 def test_a_full_standard_error_keeps_the_exit_status():
