@@ -22,6 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from seqkd_jax.types import UserError
+from seqkd_jax.utils import exits
 
 T = TypeVar("T")
 
@@ -109,27 +110,34 @@ def _require_arrays(tree: Any) -> None:
 
 def _call(orbax: Callable[[], T], path: Path, failed: Callable[[str], str]) -> T:
     """The result of `orbax`. Its errors are raised without their cause: that holds its tasks, which would report
-    themselves when they go."""
+    themselves when they go. MemoryError where memory is short: then the files are not to blame."""
     with _silence():
         try:
             return orbax()
         except Exception as error:  # a bare Exception, or any of tensorstore, asyncio, json: they have no common base
-            reason, code = _reason(error)
+            reason, code, short = _reason(_first(error))
         gc.collect()  # what is left of its tasks reports itself now
+    if short:
+        raise MemoryError(reason)
     if code is not None:
         raise OSError(code, os.strerror(code), str(path))
     raise UserError(failed(reason))
 
 
-def _reason(error: BaseException) -> tuple[str, int | None]:
-    """The first line of the first error of a chain; and the number of the operating system's error, if it was one."""
+def _first(error: BaseException) -> BaseException:
+    """The error that a chain began with."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__
+    return error
+
+
+def _reason(error: BaseException) -> tuple[str, int | None, bool]:
+    """The first line of an error; the number of the operating system's error, if it was one; is memory short?"""
     text = str(error)
     code = re.search(r"\[os_error_code='(\d+)'", text)
     number = int(code[1]) if code else error.errno if isinstance(error, OSError) else None
     line = (text.splitlines() or [type(error).__name__])[0]
-    return line[:200], number
+    return line[:200], number, exits.out_of_memory(error)
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ def exit_status(
         _drop_what_cannot_be_written()
 
 
-def out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """Is this the error of Python, NumPy, the system or XLA for too little memory? XLA's is told by its text."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM

@@ -321,3 +321,16 @@ def test_a_failed_save_leaves_the_old_one(saved, vocabularies):
         )
     assert_same(checkpoint.load(saved).params, random_params(vocabularies))
     assert [path.name for path in saved.parent.iterdir()] == ["teacher"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("no room"), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes")],
+)
+def test_too_little_memory_is_not_a_damaged_file(saved, monkeypatch, error):
+    def restore(*_):
+        raise Exception("orbax failed") from error
+
+    monkeypatch.setattr(checkpoint.arrays.ocp.StandardCheckpointer, "restore", restore)
+    with pytest.raises(MemoryError, match="no room|Out of memory"):
+        checkpoint.load(saved)
