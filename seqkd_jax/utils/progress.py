@@ -14,7 +14,7 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 LOG_EVERY = 30.0  # seconds between lines of the quiet log; a phase that lasts as long is named there
-SAID_AFTER = 1.0  # seconds of compiling until the quiet log says so: lines for quick programs would be noise
+SAID_AFTER = 2.0  # seconds of compiling until the quiet log says so: lines for quick programs would be noise
 WINDOW = 60.0  # seconds of work that a rate follows
 
 
@@ -157,16 +157,17 @@ class _Work:
         return f"{count}, {rate:,.{0 if rate >= 10 else 2}f} {self.unit}/s"
 
     def at_present(self) -> str:
-        """A line while it runs: amount and rate, and the phase, or the time left."""
+        """A line while it runs: what is done, and the phase, or rate and time left."""
+        if self.phases:
+            return f"{self.amount(0, 0)}, {self.phases[-1][0]} …"
         left = self.left()
-        last = [f"{self.phases[-1][0]} …"] if self.phases else [] if left is None else [f"{duration(left)} left"]
-        return ", ".join([self.amount(*self.recent), *last])
+        return self.amount(*self.recent) + ("" if left is None else f", {duration(left)} left")
 
     def overall(self) -> str:
         """Amount, rate and time of all that was done."""
         self.tick()
         compiling = self.seconds["compiling"]
-        of_it = f", {duration(compiling)} of it compiling" if compiling >= SAID_AFTER else ""
+        of_it = f", {duration(compiling)} of it for programs" if compiling >= SAID_AFTER else ""
         amount = self.amount(self.done - self.before, self.seconds["units"])
         return f"{amount} in {duration(self.now - self.start)}{of_it}"
 
@@ -175,10 +176,11 @@ class _Work:
 def _bar(work: _Work) -> Iterator[None]:
     from rich import progress as rich_progress  # imported late: it is slow, and the quiet log does not need it
     from rich.console import Console
+    from rich.table import Column
 
     columns = (
         rich_progress.TextColumn("{task.description}", markup=False),
-        rich_progress.BarColumn(),
+        rich_progress.BarColumn(bar_width=None, table_column=Column(min_width=6, max_width=40)),  # narrow where it must
         rich_progress.TextColumn("{task.fields[at_present]}", markup=False),
         rich_progress.TimeElapsedColumn(),
     )
