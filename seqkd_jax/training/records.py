@@ -8,6 +8,7 @@ once, however often the run was killed, and also one that is asked for only on t
 import contextlib
 import csv
 import functools
+import importlib
 import importlib.util
 import io
 import os
@@ -91,8 +92,7 @@ def _wandb(directory: Path, events: list[Event]) -> Record:
     """A run of W&B, continued by its id in wandb-id. It forgets nothing: what it has of a step that is made again is
     the same, and stays.
     """
-    import wandb
-
+    wandb: Any = importlib.import_module("wandb")  # no extra of ours: types are checked without it
     place = directory / "wandb-id"
     if not place.exists():
         files.write_text(place, f"{uuid.uuid4().hex}\n")
