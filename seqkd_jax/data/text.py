@@ -191,5 +191,7 @@ def _command(convert: str, name: str, codec: Codec | None) -> str:
     """What to type to convert a file."""
     if name == STDIN:
         return f"`… | {convert} | seqkd …`"
-    old, new = shlex.quote(name), shlex.quote(f"{name.removesuffix(codec.suffix) if codec else name}.utf8")
+    plain = uncompressed(Path(name)) if codec else Path(name)
+    new = shlex.quote(str(plain.with_name(f"{plain.stem}.utf8{plain.suffix}")))  # the suffix says what it holds
+    old = shlex.quote(name)
     return f"`{codec.command} {old} | {convert} > {new}`" if codec else f"`{convert} < {old} > {new}`"

@@ -142,14 +142,14 @@ NOT_TEXT = [
 @pytest.mark.parametrize(("content", "said", "convert"), NOT_TEXT, ids=[convert for *_, convert in NOT_TEXT])
 def test_the_advice_for_other_encodings_works(content, said, convert, packed, tmp_path):
     """The command of the message is run, and what it makes is read; a blank in the name is quoted."""
-    path = tmp_path / f"my text{'.gz' * packed}"
+    path = tmp_path / f"my text.en{'.gz' * packed}"
     path.write_bytes(gzip.compress(content) if packed else content)
     with pytest.raises(UserError, match=said) as error:
         list(read_lines(path))
     command = str(error.value).split("`")[1]
     assert convert in command and "\n" not in str(error.value)
     subprocess.run(["sh", "-c", command], check=True)
-    lines = list(read_lines(tmp_path / "my text.utf8"))
+    lines = list(read_lines(tmp_path / "my text.utf8.en"))
     assert lines in (["hello", "ü"], ["„a“ ü"], ["hello", "ü", "a"], ["hello", "ü", "ab"])
 
 
