@@ -35,7 +35,6 @@ TOKENIZERS: dict[Script, tuple[Tokenize, ...]] = {
     "spaced": ("13a",),
 }
 ALIASES = {"spm": "flores101"}  # sacrebleu's own, which it warns of
-ENOUGH = 0.1  # share of a language's script in the letters of text that may be of that language
 
 
 def resolve(asked: str, vocabularies, text: Sequence[str], *, stored: str = AUTO, language: str | None = None) -> str:
@@ -84,22 +83,20 @@ def warn_unless_suited(tokenize: str, text: Sequence[str]) -> bool:
 
 def _chosen(language: str | None, text: Sequence[str]) -> str:
     tokenize, script = for_text(text, language), _script(text, language)
-    if tokenize != "13a":
-        why = (
-            f"target language {language}" if SCRIPTS.get(_code(language)) == script else f"script of the text: {script}"
-        )
-        first = TOKENIZERS[script][0]
+    if script != "spaced":
+        named = SCRIPTS.get(_code(language)) == script
+        why, first = f"target language {language}" if named else f"script of the text: {script}", TOKENIZERS[script][0]
         more = "" if tokenize == first else f'; {first} needs `pip install "sacrebleu[{metrics.EXTRAS[first]}]"`'
         progress.log(f"BLEU with sacrebleu's tokenizer {tokenize} ({why}{more})")
     return tokenize
 
 
 def _script(text: Sequence[str], language: str | None) -> Script:
-    """That of a language if enough of the text is of it, else that of most letters."""
+    """That of a language if a part of the text is of it, else that of most letters."""
     shares, named = scripts.shares(text), SCRIPTS.get(_code(language))
-    if named and (not shares or shares.get(named, 0) >= ENOUGH):
+    if named and (not shares or shares.get(named, 0) >= scripts.PART):
         return named
-    if named == "Japanese" and shares.get("Han", 0) >= ENOUGH:  # a few lines may have no kana
+    if named == "Japanese" and shares.get("Han", 0) >= scripts.PART:  # a few lines may have no kana
         return named
     return max(shares, key=lambda script: shares[script]) if shares else "spaced"
 

@@ -61,6 +61,8 @@ def test_words_are_tokens_then_comes_what_is_stored_then_the_text(capfd):
     assert "BLEU with sacrebleu's tokenizer zh (script of the text: Han)" in capfd.readouterr().err
     assert tokenization.resolve("auto", SUBWORDS, REFERENCES["ja"], language="ja") == "char"
     assert 'char (target language ja; ja-mecab needs `pip install "sacrebleu[ja]"`)' in capfd.readouterr().err
+    assert tokenization.resolve("auto", SUBWORDS, KOREAN) == "13a"
+    assert '13a (script of the text: Hangul; ko-mecab needs `pip install "sacrebleu[ko]"`)' in capfd.readouterr().err
     assert tokenization.resolve("intl", SUBWORDS, ENGLISH, stored="char") == "intl"
     assert tokenization.resolve("auto", SUBWORDS, ENGLISH, language="de") == "13a"
     assert capfd.readouterr().err == "", "the usual case needs no word"
