@@ -6,6 +6,7 @@ their places in one list; and the classes of a classifier. Every checkpoint stor
 that another vocabulary is refused.
 """
 
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -14,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from seqkd_jax.config import VocabularyConfig
+from seqkd_jax.data import scripts
 from seqkd_jax.data.tokenizers import (
     SPECIALS,
     Added,
@@ -34,6 +36,7 @@ DESCRIPTION = "vocabulary.json"
 FORMAT = 1  # of it
 FORM = {"config": dict, "source": str, "target": str, "fingerprint": str}
 HOLDS = (DESCRIPTION, "*.model", "*.spm", "*.txt", "entries.json", "added.json")
+PHRASE = 10  # characters; few words of a script without spaces have more, most of its sentences do
 WORDS, CLASSES, NOTHING = "source.txt", "classes.txt", "nothing.txt"  # files of `words` and `labels`
 MODEL = ".model"  # ends the names of sentencepiece models
 ENTRIES = "entries.json"  # of a vocabulary of kind marian: the text of each id, both sides' the same
@@ -69,12 +72,23 @@ def learn(sources: Iterable[str], targets: Iterable[str], config: VocabularyConf
     if config.kind == "words":
         split = tokenizer(config.tokenizer)
         source, target = (most_frequent(text, split, config.size) for text in (sources, targets))
+        _warn_of_phrases(source[len(SPECIALS) :] + target[len(SPECIALS) :])
         return _together(word_list(WORDS, source, config), word_list("target.txt", target, config), config)
     if config.joint:
         both = subwords(f"joint{MODEL}", train_sentencepiece(chain(sources, targets), config))
         return _together(both, both, config)
     source, target = (train_sentencepiece(text, config) for text in (sources, targets))
     return _together(subwords(f"source{MODEL}", source), subwords(f"target{MODEL}", target), config)
+
+
+def _warn_of_phrases(learned: Sequence[str]) -> None:
+    """One line if words are whole phrases, because their script has no spaces and nothing else split the text."""
+    words = [word for word in learned if scripts.is_unspaced(word)]
+    if words and statistics.median(map(len, words)) > PHRASE:
+        progress.log(
+            f"vocabulary of words: those of a script without spaces are whole phrases, such as {words[0]!r}; split the "
+            "text into words first, or choose subwords, or the tokenizer char"
+        )
 
 
 def mapped(source: bytes, target: bytes, entries: Sequence[str], added: Sequence[Added] = ()) -> Vocabularies:

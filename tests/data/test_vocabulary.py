@@ -2,9 +2,11 @@
 
 import json
 import random
+import re
 from dataclasses import replace
 
 import pytest
+from unspaced import ENGLISH, REFERENCES
 
 from seqkd_jax.config import VocabularyConfig
 from seqkd_jax.data import tokenizers, vocabulary
@@ -238,3 +240,17 @@ def test_unknown_characters_of_the_validation_text_are_told(capfd):
     assert capfd.readouterr().err == f"{said} <unk> in this vocabulary; learn one with --vocab.byte-fallback\n"
     vocabulary.warn_of_unknown(learned(replace(BPE, character_coverage=0.99)), ["厨"], [])
     assert capfd.readouterr().err.endswith("--vocab.byte-fallback or a higher --vocab.character-coverage\n")
+
+
+@pytest.mark.parametrize("language", REFERENCES)
+def test_words_that_are_whole_phrases_are_told(language, capfd):
+    """Of text without spaces, unless it was split, or its characters are the words."""
+    raw, split = REFERENCES[language], [" ".join(re.findall("..?.?", line)) for line in REFERENCES[language]]
+    for tokenizer, text, told in (
+        ("pretokenised", raw, 1),
+        ("13a", raw, 1),
+        ("pretokenised", split, 0),
+        ("char", raw, 0),
+    ):
+        vocabulary.learn(ENGLISH, text, VocabularyConfig(kind="words", size=99, joint=False, tokenizer=tokenizer))
+        assert capfd.readouterr().err.count("are whole phrases") == told, tokenizer
