@@ -42,7 +42,6 @@ class Run(NamedTuple):
     tokenize: str | None = None  # of BLEU
     languages: tuple[str, str] | None = None  # None: also where they are not named
     log: tuple[str, ...] = ()  # records beside metrics.jsonl: names of records.WRITERS
-    languages: tuple[str, str] | None = None  # of a translator, for its model card; None: not known
 
 
 def train_translator(run: Run, train: Corpus, valid: Corpus, directory: Path, name: str = "train") -> loop.Summary:
