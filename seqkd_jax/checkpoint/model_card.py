@@ -42,7 +42,7 @@ def text(loaded: Checkpoint, title: str, form: Form) -> str:
         *_yaml(header),
         f"# {_word(title)}",
         "",
-        f"A model of kind `{loaded.config_json['kind']}`{translates}, trained or imported with seqkd_jax.",
+        f"A model of kind `{loaded.config_json['kind']}`{translates}, exported from a checkpoint of seqkd_jax.",
         "",
         "## Model",
         "",
@@ -93,8 +93,11 @@ def _training(loaded: Checkpoint) -> Iterator[str]:
         yield f"updates: {step:,}"
     loss = _at(metadata, "config", "loss")
     if isinstance(loss, Mapping):
-        options = ", ".join(f"{_word(name)} {_word(value)}" for name, value in loss.items() if name != "name")
-        yield f"loss: {_word(loss.get('name'))} ({options})"
+        used = (
+            ("label_smoothing",) if loss.get("name") == "nll" else loss.keys() - {"name"}
+        )  # the others have a teacher
+        options = ", ".join(f"{_word(name)} {_word(loss[name])}" for name in loss if name in used)
+        yield f"loss: {_word(loss.get('name'))}{f' ({options})' if options else ''}"
     for name, what in (("teacher", "teacher of the loss"), ("start", "weights at the start")):
         if inputs.get(name, "none") != "none":
             yield f"{what}: checkpoint `{_word(inputs[name])[:16]}`"

@@ -40,6 +40,8 @@ def read_record(path: Path, directory: Path | str, parts: Sequence[str] = (), re
         raise UserError(
             f"{directory}: no such checkpoint; give a directory that `seqkd train` or `seqkd average` wrote"
         )
+    if not os.path.lexists(path / RECORD) and any(path.glob("*.safetensors*")):
+        raise UserError(f"{directory}: a model in another form, not a checkpoint; `seqkd import` makes one of it")
     if not os.path.lexists(path / RECORD) and not os.path.lexists(path / files.SUMS):
         inside = sorted(str(Path(directory) / inner.parent.name) for inner in path.glob(f"*/{RECORD}"))
         instead = f"did you mean {' or '.join(inside)}?" if inside else "give a directory that `seqkd train` wrote"

@@ -9,7 +9,7 @@ import numpy as np
 
 from seqkd_jax import checkpoint
 from seqkd_jax.checkpoint import tensor_files
-from seqkd_jax.checkpoint.interchange import CHANGED
+from seqkd_jax.checkpoint.interchange import CHANGED, FORMAT
 from seqkd_jax.config import TransformerConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.data.tokenizers import Added
@@ -110,7 +110,8 @@ def _read_config(directory: Path) -> dict:
     config = read_object(path)
     if config.get("model_type") != "marian":
         found = shown(config.get("model_type"))
-        raise UserError(f"{path}: model_type is {found}; only marian (the opus-mt family) is supported")
+        instead = "; it is of a model of ours, --from safetensors" if config.get("format") == FORMAT else ""
+        raise UserError(f"{path}: model_type is {found}; only marian (the opus-mt family) is supported{instead}")
     require_fixed(config, FIXED, path)
     if config.get("decoder_start_token_id") != config.get("pad_token_id"):
         raise UserError(f"{path}: decoder_start_token_id is not pad_token_id; Marian's decoder starts with <pad>")

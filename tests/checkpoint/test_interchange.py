@@ -2,6 +2,7 @@
 
 import json
 import struct
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from seqkd_jax.config import (
     TransformerConfig,
 )
 from seqkd_jax.data import vocabulary
+from seqkd_jax.marian import import_marian
 from seqkd_jax.types import UserError
 
 TINY = {
@@ -125,6 +127,16 @@ def test_a_damaged_export_is_refused_but_its_card_may_be_edited(tmp_path):
     (out / "model.safetensors").write_bytes(data)
     with pytest.raises(UserError, match="model.safetensors: damaged.*delete SHA256SUMS if the change is meant"):
         import_tensors(out, tmp_path / "again")
+
+
+def test_a_directory_of_another_form_is_named(tmp_path):
+    out = export_tensors(made(tmp_path / "before", "lstm"), tmp_path / "out")
+    with pytest.raises(UserError, match="a model in another form.*`seqkd import`"):
+        checkpoint.load(out)
+    with pytest.raises(UserError, match="--from safetensors"):
+        import_marian(out, tmp_path / "after")
+    with pytest.raises(UserError, match="--from hf"):
+        import_tensors(Path(__file__).parents[1] / "fixtures" / "marian" / "random", tmp_path / "after")
 
 
 def header(entries, data=b"1234"):
