@@ -126,8 +126,8 @@ def _call(orbax: Callable[[], T], path: Path, failed: Callable[[str], str]) -> T
 
 def _first(error: BaseException) -> BaseException:
     """The error that a chain began with."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
     return error
 
 

@@ -2,17 +2,22 @@
 
 from pathlib import Path
 
-from seqkd_jax.utils import files, sums
+from seqkd_jax.utils import files, settings, sums
 
 CARD = "card.json"  # what was done to make it
+MARIAN = "n-best.txt"  # the lists in Marian's form
+HOLDS = (CARD, settings.CONFIG_FILE, "README.md", "scores.tsv", "train.*", "filtered", MARIAN)
 
 
 def require_whole(path: Path) -> None:
-    """UserError unless a distilled corpus is what was written; of other directories nothing is asked."""
+    """UserError unless a distilled corpus is what was written; of other directories nothing is asked.
+
+    A user may put other splits beside the training split.
+    """
     root = _root(path)
     if root is not None:
         remedy = f"if it was changed on purpose, remove {root / sums.SUMS}; if not, distil again with --overwrite"
-        sums.verify(root, remedy)
+        sums.verify(root, remedy, (*HOLDS, "filtered/*"))
 
 
 def languages(path: Path) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from seqkd_jax import checkpoint
 from seqkd_jax.checkpoint import run_config
 from seqkd_jax.config import FilterConfig
 from seqkd_jax.data import scripts
-from seqkd_jax.data.distilled import CARD
+from seqkd_jax.data.distilled import CARD, HOLDS, MARIAN
 from seqkd_jax.data.vocabulary import Vocabularies
 from seqkd_jax.distillation.nbest import Candidate, NBest
 from seqkd_jax.distillation.nbest_files import GivenLists, write_marian
@@ -24,8 +24,6 @@ from seqkd_jax.utils import files, progress, settings
 
 FORMAT = 1  # of the card
 ENOUGH = 10  # pairs whose median says what is usual; fewer do if they are half of a corpus
-MARIAN = "n-best.txt"  # the lists in Marian's form
-HOLDS = (CARD, settings.CONFIG_FILE, "README.md", "scores.tsv", "train.*", "filtered", MARIAN)
 
 
 def write_corpus(

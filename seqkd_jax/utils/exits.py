@@ -96,9 +96,10 @@ def report(program: str, message: str, status: int) -> int:
     return status
 
 
-def drop(stream: TextIO) -> None:
+def drop(stream: TextIO | None) -> None:
     """Nobody reads standard output or error any more, or it is full: Python must not try to flush it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _drop_what_cannot_be_written() -> None:
