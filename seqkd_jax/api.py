@@ -46,6 +46,7 @@ from seqkd_jax.evaluation import evaluation, metrics, tokenization
 from seqkd_jax.evaluation.evaluation import Evaluation
 from seqkd_jax.training import records
 from seqkd_jax.training.loop import Summary
+from seqkd_jax.training.prepare import settle
 from seqkd_jax.training.trainer import Run, train_translator
 from seqkd_jax.types import EOS, Batch, Hypotheses, Model, System, Translator, UserError
 from seqkd_jax.utils import files, program_cache, progress, settings
@@ -260,7 +261,7 @@ def train(
     valid: Corpus,
     out: Path | str,
     *,
-    model: ModelConfig = LSTMConfig(),
+    model: ModelConfig | None = None,
     config: TrainConfig = TrainConfig(),
     vocabularies: Vocabularies | None = None,
     start: Path | str | None = None,
@@ -272,9 +273,10 @@ def train(
 ) -> Summary:
     """Train a teacher or a student in directory `out`; called again with the same arguments, it resumes.
 
-    vocabularies: None for those of the teacher, else of the start, else learned from the corpus. start: checkpoint of
-    the same model to start from; None: random parameters. teacher: checkpoint whose distribution the loss reads (loss
-    word_kd). teachers: of a teacher with several replicas, the first teaches all students, or each its own.
+    model: None for that of the start, else LSTMConfig(). vocabularies: None for those of the teacher, else of the
+    start, else learned from the corpus. start: checkpoint of the same model to start from; None: random parameters.
+    teacher: checkpoint whose distribution the loss reads (loss word_kd). teachers: of a teacher with several replicas,
+    the first teaches all students, or each its own.
     teacher_cache_gib: keep the teacher's features of the corpus in memory if they need no more (GiB); 0: never.
     log: records of the metrics beside metrics.jsonl: csv, tensorboard, wandb (if their packages are installed).
     described: the content of config.json, which the command line gives; None: these arguments.
@@ -292,7 +294,10 @@ def train(
         raise UserError(f"teachers is {teachers!r}: it must be one or each")
     if not teacher_cache_gib >= 0:
         raise UserError(f"teacher_cache_gib is {teacher_cache_gib}: it must be a number from 0")
+    if teachers == "each" and teacher is None:
+        raise UserError("teachers is each, but no teacher is named: name it, or leave teachers out")
     records.require(_lines("log", log))
+    model = settle(model, config, vocabularies=vocabularies, start=start, teacher=teacher, teachers=teachers)
     program_cache.keep()
     warn_of_overlap(valid, corpus)
     if vocabularies is None:

@@ -5,6 +5,7 @@ options that exclude each other, and options that would have no effect. Each fun
 name. UserError names the option and the remedy.
 """
 
+import os
 from typing import Any, get_args, get_type_hints
 
 from seqkd_jax.cli.options import Distill, Evaluate, Pairs, Repeatable, Train, Translate, Vocab
@@ -28,10 +29,16 @@ def train(command: Train) -> None:
     needs_teacher = require_loss(loss.name, "--loss.name").needs_teacher
     if command.teacher and not needs_teacher:
         raise UserError(f"--teacher has no effect with --loss.name {loss.name}: use --loss.name word_kd")
+    if not command.teacher and needs_teacher:
+        raise UserError(f"--loss.name {loss.name} needs a teacher: name its checkpoint with --teacher")
+    for name in ("teachers", "teacher_cache_gib"):
+        if not command.teacher and _is_set(command, name, getattr(command, name), getattr(Train, name)):
+            raise UserError(f"{option(name)} needs --teacher: add that, or omit it")
     for other in get_args(get_type_hints(Train)["model"]):
         model = getattr(command, other)
         if other != command.model and _is_set(command, f"{other}.", model, type(model)()):
-            raise UserError(f"--{other}.… has no effect with --model {command.model}: use --model {other}")
+            of_start = f", that of --start {command.start}" if command.start and "--model" not in command.given else ""
+            raise UserError(f"--{other}.… has no effect with --model {command.model}{of_start}: use --model {other}")
     used = command.vocabulary or command.teacher or command.start
     if used and _is_set(command, "vocab.", command.vocab, VocabularyConfig()):
         raise UserError(f"--vocab.… has no effect: the vocabulary of {used} is used; omit --vocab.…")
@@ -40,6 +47,18 @@ def train(command: Train) -> None:
             raise UserError(f"{option(f'loss.{name}')} needs --loss.name word_kd: add that, or omit it")
     _corpus(command.pairs)
     _tokenizer(command.config.metric)
+    _own_directory(command)
+
+
+def _own_directory(command: Train) -> None:
+    """--out is not what the run reads."""
+    corpus = command.pairs.corpus
+    read = {"--corpus.path": corpus.path, "--vocabulary": command.vocabulary, "--train-on": command.train_on}
+    read |= {"--teacher": command.teacher, "--start": command.start}
+    for name, paths in read.items():
+        for path in paths if isinstance(paths, tuple) else (paths,):
+            if path and os.path.isdir(path) and os.path.realpath(path) == os.path.realpath(command.out):
+                raise UserError(f"--out {command.out}: is the directory of {name}, which is read; name another")
 
 
 def translate(command: Translate) -> None:

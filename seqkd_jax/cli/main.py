@@ -83,10 +83,25 @@ def _parse(given: list[str], program: str) -> Any:
         search = (stored or type(command)).search  # not what is given: that holds, read once more
         ruled = dataclasses.replace(command, search=named_rules(search, command.rules))
         command = _with_defaults(ruled, given, program)
+    if isinstance(command, options.Train) and command.start and not stored:
+        command = _with_start(command, given, program)
     if isinstance(command, options.Repeatable):
         names = tuple(word.partition("=")[0].replace("_", "-") for word in given if word.startswith("--"))
         command = dataclasses.replace(command, given=names)
     return command
+
+
+def _with_start(command: options.Train, given: Sequence[str], program: str) -> options.Train:
+    """The command with the model of its start, from which only what is given can differ."""
+    from seqkd_jax import models
+    from seqkd_jax.training.prepare import model_of
+
+    config = model_of(command.start)
+    kind = models.kind_of(config)
+    if kind not in models.TRANSLATORS:
+        raise UserError(f"--start {command.start}: holds a {kind}, which does not translate; name a translation model")
+    started = _with_defaults(dataclasses.replace(command, model=kind, **{kind: config}), given, program)
+    return started if started.model == kind else command
 
 
 def _stored(given: Sequence[str]) -> Any:
@@ -96,7 +111,8 @@ def _stored(given: Sequence[str]) -> Any:
     for word, following in itertools.zip_longest(given[1:], given[2:]):
         if word == "--config" and following or word.startswith("--config="):
             named = following if word == "--config" else word.partition("=")[2]  # of several the last, as tyro has it
-    if named is None or kind is None or not issubclass(kind, options.Repeatable):
+    asks = "--help" in given or "-h" in given  # and gets an answer, whatever the file is
+    if named is None or asks or kind is None or not issubclass(kind, options.Repeatable):
         return None
     from seqkd_jax.checkpoint import run_config
 

@@ -80,7 +80,7 @@ class Train(Repeatable):
     vocab: VocabularyConfig = VocabularyConfig()
     """How to learn a new vocabulary from the training split."""
     model: Literal["lstm", "transformer"] = "lstm"
-    """Model to train: which of the two configurations below is used."""
+    """Model to train: which of the two configurations below is used. With --start both are taken from there."""
     lstm: LSTMConfig = LSTMConfig()
     transformer: TransformerConfig = TransformerConfig()
     teacher: Path | None = None
@@ -90,7 +90,7 @@ class Train(Repeatable):
     teacher_cache_gib: Amount = 4.0
     """GiB of memory for the teacher's features of the corpus, computed once and kept if they fit; 0: never kept."""
     start: Path | None = None
-    """Checkpoint of the same model to start from; None: random weights."""
+    """Checkpoint to start from; its model is trained. None: random weights."""
     log: Annotated[tuple[Literal["csv", "tensorboard", "wandb"], ...], tyro.conf.UseAppendAction] = ()
     """Also write the metrics as metrics.csv, tensorboard/, or to Weights & Biases; several, each after --log."""
     config: Annotated[TrainConfig, Flat] = TrainConfig()

@@ -16,15 +16,15 @@ import numpy as np
 from seqkd_jax.checkpoint import run_config
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.data.batches import Position
-from seqkd_jax.losses import require_loss
 from seqkd_jax.training import hooks, records, train_step
 from seqkd_jax.training.hooks import Context, Diverged, Moment, Pending
 from seqkd_jax.training.optimizer import learning_rate
 from seqkd_jax.training.preemption import stop_signal
+from seqkd_jax.training.prepare import require_teacher
 from seqkd_jax.training.run_state import Outcome, RunState, load_state, outcomes, resume, settled
 from seqkd_jax.training.train_step import Metrics, Teacher
 from seqkd_jax.training.without_effect import Length, without_effect
-from seqkd_jax.types import Batch, UserError
+from seqkd_jax.types import Batch
 from seqkd_jax.utils import files, performance, programs, progress, settings
 
 __all__ = ["Data", "Diverged", "Outcome", "Summary", "fit"]
@@ -80,7 +80,7 @@ def fit(
     configuration or inputs, or that another process trains in.
     """
     config.validate()
-    _require_teacher(config, teacher)
+    require_teacher(config, teacher is not None)
     devices = train_step.devices(config.devices)
     update = train_step.update_for(model, config, devices, teacher, bars)  # an error must precede what is written
     total = config.epochs * data.batches_per_epoch
@@ -111,15 +111,6 @@ def fit(
     rate = run.tokens / run.seconds if run.seconds else 0.0
     fraction = run.flops / run.seconds / performance.matrix_peak() / len(devices) if run.seconds else 0.0
     return Summary(directory / "best", directory / "last", run.step, outcomes(run, config), rate, fraction)
-
-
-def _require_teacher(config: TrainConfig, teacher: Teacher | None) -> None:
-    """UserError for a loss that lacks its teacher, or a teacher that no loss reads."""
-    needed = require_loss(config.loss.name).needs_teacher
-    if needed and teacher is None:
-        raise UserError(f"loss {config.loss.name!r} needs a teacher: give its checkpoint")
-    if teacher is not None and not needed:
-        raise UserError(f"loss {config.loss.name!r} reads no teacher: leave the teacher out, or use the loss word_kd")
 
 
 class _Step(NamedTuple):

@@ -4,7 +4,6 @@
 student of Word-KD is a run with a teacher, of Seq-KD one with another corpus; Seq-Inter is a run from another start.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from seqkd_jax.data.corpus import Corpus
 from seqkd_jax.data.examples import FORMS
 from seqkd_jax.decoding import Decoding, require_length, translate_lines
 from seqkd_jax.evaluation import likelihood, metrics, tokenization
-from seqkd_jax.training import best, loop, teacher_cache, train_step
+from seqkd_jax.training import best, loop, prepare, teacher_cache, train_step
 from seqkd_jax.types import System, UserError
 from seqkd_jax.utils import files, programs, progress, settings
 
@@ -46,6 +45,7 @@ class Run(NamedTuple):
 
 def train_translator(run: Run, train: Corpus, valid: Corpus, directory: Path, name: str = "train") -> loop.Summary:
     """Train a translation model on text, or resume its training; see `loop.fit` for what `directory` holds then."""
+    _require_fitting(run)
     run = run._replace(tokenize=_tokenizer(run, valid, directory), languages=train.languages)
     encoded, dropped = batches.encode_corpus(train, run.vocabularies, run.config.batch)
     scored, not_scored = batches.encode_corpus(valid, run.vocabularies, run.config.batch)
@@ -73,6 +73,7 @@ def train_model(
     """
     if run.config.validate_bleu and validate is None:
         raise UserError("validate_bleu: this model is not validated by translating; leave it out")
+    _require_fitting(run)
     valid = valid._replace(weights=np.ones_like(valid.weights))  # a perplexity counts tokens
     plan = batches.make_plan(train, run.config.batch, run.shapes)
     progress.log(f"{name}: {batches.describe(plan)}")
@@ -113,6 +114,12 @@ def train_model(
     )
     progress.log(f"{name}: {_came_to(summary, run.config, 'examples' if classifies else 'target tokens')}")
     return summary
+
+
+def _require_fitting(run: Run) -> None:
+    """UserError for what does not fit together, before anything is read or computed."""
+    given = {"start": run.start, "teacher": run.teacher, "teachers": run.teachers}
+    prepare.settle(run.model, run.config, vocabularies=run.vocabularies, **given)
 
 
 def _came_to(summary: loop.Summary, config: TrainConfig, unit: str) -> str:
@@ -172,13 +179,10 @@ def _inputs(run: Run, train: batches.Encoded, valid: batches.Encoded, plan: batc
 
 
 def _start(run: Run) -> Any:
-    """Parameters to start from; their model must be the one to train."""
+    """Parameters to start from."""
     if run.start is None:
         return None
-    start = _load(run.start, run)
-    if start.model_config != dataclasses.replace(run.model, dropout=start.model_config.dropout):
-        raise UserError(f"{run.start}: cannot start from {start.model_config}; this run trains {run.model}")
-    return start.params
+    return _load(run.start, run).params
 
 
 def _barred(run: Run, model: Any, start: Any, inputs: Any, corpora: Mapping[str, batches.Encoded]) -> bool:
@@ -203,34 +207,20 @@ def _teacher(run: Run) -> train_step.Teacher | None:
     replicas = checkpoint.read_record(run.teacher).get("replicas", 1)
     if run.teachers == "one" or run.config.replicas == 1:
         teacher = _load(run.teacher, run, 0 if replicas > 1 else None)
-        _check_kind(run, teacher)
         if why := checkpoint.defect(teacher):
             raise UserError(
                 f"{run.teacher}: {'its first seed' if replicas > 1 else 'it'} cannot teach, because it {why}"
             )
         return train_step.Teacher(teacher.model, teacher.params)
-    if replicas != run.config.replicas:
-        raise UserError(
-            f"{run.teacher}: holds {replicas} teachers for {run.config.replicas} students; train as many, or let one "
-            "teach all"
-        )
     teachers = checkpoint.load_all(run.teacher)
     for member in teachers:
         if why := checkpoint.defect(member):
             progress.log(f"{run.teacher}: replica {member.replica} {why}; its student cannot learn from it")
     vocabulary.require_same(teachers[0].vocabularies.fingerprint, run.vocabularies, run.teacher)
-    _check_kind(run, teachers[0])
     params = jax.tree.map(
         lambda *leaves: np.stack(list(map(np.asarray, leaves))), *(member.params for member in teachers)
     )
     return train_step.Teacher(teachers[0].model, params, each=True)
-
-
-def _check_kind(run: Run, teacher: checkpoint.Checkpoint) -> None:
-    """UserError for a teacher that does not read what its student reads."""
-    theirs, ours = models.kind_of(teacher.model_config), models.kind_of(run.model)
-    if (theirs in models.TRANSLATORS) != (ours in models.TRANSLATORS):
-        raise UserError(f"{run.teacher}: holds a {theirs}, which cannot teach a {ours}; name one that reads the same")
 
 
 def _cache_pays(run: Run, teacher: train_step.Teacher, train: batches.Encoded, plan: batches.Plan) -> bool:

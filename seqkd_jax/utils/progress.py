@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from seqkd_jax.types import UserError
+
 Item = TypeVar("Item")
 LOG_EVERY = 30.0  # seconds between lines of the quiet log; a phase that lasts as long is named there
 SAID_AFTER = 2.0  # seconds of compiling until the quiet log says so: lines for quick programs would be noise
@@ -215,8 +217,13 @@ def _quiet(work: _Work) -> Iterator[None]:
     try:
         yield
         end = "done"
+    except UserError:
+        if work.done == work.before:  # nothing was begun: the error is all there is to say
+            end = ""
+        raise
     finally:
-        log(f"{work.description}: {end}, {work.overall()}")
+        if end:
+            log(f"{work.description}: {end}, {work.overall()}")
 
 
 def duration(seconds: float) -> str:

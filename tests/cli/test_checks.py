@@ -3,11 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pytest
-from commands import fails
+from commands import fails, seqkd
 
-from seqkd_jax.cli import checks, options
+from seqkd_jax import checkpoint, models
+from seqkd_jax.cli import checks, main, options
 from seqkd_jax.config import CorpusConfig, LossConfig, LSTMConfig, TrainConfig, TransformerConfig, VocabularyConfig
+from seqkd_jax.data import vocabulary
 from seqkd_jax.evaluation import metrics
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
@@ -74,6 +77,9 @@ def test_what_an_option_is_for_lets_it_pass():
         ),
         (["train", "--out", "o", "--loss.temperature", "2"], "--loss.temperature needs --loss.name word_kd"),
         (["train", "--out", "o", "--teacher", "t"], "--teacher has no effect with --loss.name nll"),
+        (["train", "--out", "o", "--loss.name", "word_kd"], "--loss.name word_kd needs a teacher: name its checkpoint"),
+        (["train", "--out", "o", "--teachers", "each"], "--teachers needs --teacher: add that, or omit it"),
+        (["train", "--out", "o", "--teacher-cache-gib", "1"], "--teacher-cache-gib needs --teacher"),
         (
             ["distill", "--checkpoint", "c", "--out", "o", "--source-only", "f", "--selection", "chrf"],
             "needs references",
@@ -113,3 +119,75 @@ def test_what_the_file_of_a_run_holds_is_no_option_without_effect():
     checks.train(replace(stored, model="transformer", vocabulary=Path("v"), given=("--model", "--vocabulary")))
     with pytest.raises(UserError, match="--lstm.… has no effect with --model transformer"):
         checks.train(replace(stored, model="transformer", given=("--model", "--lstm.size")))
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A checkpoint of a Transformer that nobody trained."""
+    known = vocabulary.words(["red", "green"])
+    model = TransformerConfig(1, 1, 8, 2, 16)
+    params = models.build(model, known.source.size, known.target.size).init(jax.random.key(0))
+    out = tmp_path_factory.mktemp("start") / "best"
+    return checkpoint.save(out, params, model_config=model, vocabularies=known, metadata={})
+
+
+def test_a_start_brings_its_model(start, monkeypatch):
+    """Only what is given can differ from it."""
+    seen = []
+    monkeypatch.setitem(main.COMMANDS, "train", (options.Train, seen.append))
+    assert seqkd("train", "--out", "o", "--start", start, "--transformer.dropout", "0.5", "--seed", 3) == 0
+    assert (seen[0].model, seen[0].config.seed) == ("transformer", 3)
+    assert seen[0].transformer == TransformerConfig(1, 1, 8, 2, 16, dropout=0.5)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            ["--transformer.width", "16", "--transformer.norm", "post"],
+            "--transformer.width is 16, the start has 8; --transformer.norm is post, the start has pre; leave out",
+        ),
+        (["--model", "lstm"], "--model is lstm, the start has transformer; leave out what differs, or the start"),
+        (["--lstm.size", "9"], "--lstm.… has no effect with --model transformer, that of --start"),
+    ],
+)
+def test_what_differs_from_the_start_is_told_before_the_corpus_is_read(start, capfd, given, said):
+    assert said in fails(capfd, "train", "--out", "o", "--start", start, "--corpus.path", "nowhere", *given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--corpus.path", "data"],
+        ["--corpus.path", "c", "--train-on", "data"],
+        ["--corpus.path", "c", "--vocabulary", "./data"],
+        ["--corpus.path", "c", "--loss.name", "word_kd", "--teacher", "data"],
+    ],
+)
+def test_what_is_read_is_not_written_to(tmp_path, monkeypatch, capfd, given):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    assert "is the directory of --" in fails(capfd, "train", "--out", "data", *given)
+    assert not list((tmp_path / "data").iterdir())
+
+
+@pytest.mark.parametrize("command", ["train", "translate", "distill", "evaluate"])
+def test_help_is_shown_whatever_the_file_of_settings_is(command, capfd):
+    assert seqkd(command, "--config", "/nowhere", "--help") == 0
+    assert "--config" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["translate", "--checkpoint", "{start}", "nowhere"],
+        ["train", "--out", "o", "--start", "{start}", "--devices", "99", "--corpus.path", "toy"],
+        ["train", "--out", "o", "--corpus.path", "toy", "--loss.name", "word_kd", "--teacher", "nowhere"],
+        ["score", "--checkpoint", "{start}", "--source", "nowhere", "--target", "nowhere"],
+    ],
+)
+def test_an_error_of_options_is_all_that_is_said(start, capfd, command):
+    """No work was begun, so none is said to have stopped."""
+    assert seqkd(*(word.format(start=start) for word in command)) == 2
+    said = capfd.readouterr().err
+    assert "error: " in said and "stopped" not in said

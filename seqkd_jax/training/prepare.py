@@ -1,0 +1,100 @@
+"""What can be known of a run before a corpus is read or anything is learned: its model, and what does not fit together.
+
+Of checkpoints only checkpoint.json is read.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from seqkd_jax import checkpoint, models
+from seqkd_jax.checkpoint.record import config_from_json
+from seqkd_jax.config import LSTMConfig, ModelConfig, TrainConfig
+from seqkd_jax.data import vocabulary
+from seqkd_jax.losses import require_loss
+from seqkd_jax.training import train_step
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import settings
+from seqkd_jax.utils.settings import Named
+
+
+def settle(
+    model: ModelConfig | None,
+    config: TrainConfig,
+    *,
+    vocabularies: vocabulary.Vocabularies | None = None,
+    start: Path | str | None = None,
+    teacher: Path | str | None = None,
+    teachers: Literal["one", "each"] = "one",
+    named: Named = str,
+) -> ModelConfig:
+    """The model of a run: as given, None: that of the start, else the default.
+
+    vocabularies: None: those of the teacher or the start, or still to be learned. named: what the user calls a field.
+    UserError: a setting out of its range, devices that are not there, a start of another model, a teacher that cannot
+    teach this student, one that no loss reads or none for a loss that reads it.
+    """
+    config.validate()
+    train_step.devices(config.devices)
+    require_teacher(config, teacher is not None)
+    if start is not None:
+        model = _of_start(model, start, named)
+    model = LSTMConfig() if model is None else model
+    if teacher is not None:
+        replicas = checkpoint.read_record(teacher).get("replicas", 1)
+        if teachers == "each" and replicas != config.replicas > 1:
+            raise UserError(
+                f"{teacher}: holds {replicas} teachers for {config.replicas} students; train as many, or let one "
+                "teach all"
+            )
+        require_readable(model, model_of(teacher), teacher)
+    prints = {str(path): checkpoint.read_record(path)["vocabulary"] for path in (teacher, start) if path is not None}
+    for path, found in prints.items():
+        if vocabularies is not None:
+            vocabulary.require_same(found, vocabularies, path)
+        elif found != prints[str(teacher or start)]:
+            raise UserError(f"{path}: has another vocabulary than {teacher}; a student reads what its teacher reads")
+    return model
+
+
+def model_of(directory: Path | str) -> ModelConfig:
+    """The configuration of a checkpoint's model."""
+    return config_from_json(checkpoint.read_record(directory)["model"], directory)
+
+
+def require_teacher(config: TrainConfig, has_teacher: bool) -> None:
+    """UserError for a loss that lacks its teacher, or a teacher that no loss reads."""
+    needed = require_loss(config.loss.name).needs_teacher
+    if needed and not has_teacher:
+        raise UserError(f"loss {config.loss.name!r} needs a teacher: give its checkpoint")
+    if has_teacher and not needed:
+        raise UserError(f"loss {config.loss.name!r} reads no teacher: leave the teacher out, or use the loss word_kd")
+
+
+def require_readable(student: ModelConfig, teacher: ModelConfig, where: Path | str) -> None:
+    """UserError for a teacher that does not read what its student reads."""
+    theirs, ours = models.kind_of(teacher), models.kind_of(student)
+    if (theirs in models.TRANSLATORS) != (ours in models.TRANSLATORS):
+        raise UserError(f"{where}: holds a {theirs}, which cannot teach a {ours}; name one that reads the same")
+
+
+def _of_start(model: ModelConfig | None, start: Path | str, named: Named) -> ModelConfig:
+    """The model of a run that has a start; UserError that names all fields in which a given one differs."""
+    theirs = model_of(start)
+    if model is None:
+        return theirs
+    kind, given = models.kind_of(theirs), models.kind_of(model)
+    differing = [(named("model"), given, kind)]
+    if given == kind:
+        differing = [(named(f"{kind}.{name}"), ours, old) for name, old, ours in _decisive(theirs, model)]
+    if differing:
+        told = "; ".join(f"{name} is {ours}, the start has {old}" for name, ours, old in differing)
+        raise UserError(f"{start}: is another model than this run trains: {told}; leave out what differs, or the start")
+    return model
+
+
+def _decisive(before: ModelConfig, now: ModelConfig) -> Iterator[tuple]:
+    """The fields in which two configurations of one kind differ, but for those that training may change."""
+    for name, old, new in settings.differences(before, now):
+        if not name.endswith("dropout") and name not in ("init_scale", "compute"):
+            yield name, old, new

@@ -1,0 +1,86 @@
+"""What is known of a run before a corpus is read or anything is learned."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from seqkd_jax import api, checkpoint, models
+from seqkd_jax.config import LossConfig, LSTMConfig, SequenceLSTMConfig, TrainConfig, TransformerConfig
+from seqkd_jax.data import vocabulary
+from seqkd_jax.data.corpus import Corpus
+from seqkd_jax.training import prepare
+from seqkd_jax.types import UserError
+
+WORDS, OTHERS = (vocabulary.words([f"{letter}{index}" for index in range(6)]) for letter in "wv")
+MODEL = TransformerConfig(1, 1, 8, 2, 16, dropout=0.2)
+SOFT = TrainConfig(loss=LossConfig("word_kd"))
+
+
+def save(directory, model, replicas=1):
+    built = models.build(model, WORDS.source.size, WORDS.target.size)
+    params = built.init(jax.random.key(0))
+    stacked = params if replicas == 1 else jax.tree.map(lambda leaf: jax.numpy.stack([leaf] * replicas), params)
+    parts = {"model_config": model, "vocabularies": WORDS, "metadata": {}, "replicas": replicas}
+    return checkpoint.save(directory, stacked, **parts)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("start") / "best", MODEL)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """A teacher of three seeds."""
+    return save(tmp_path_factory.mktemp("three") / "best", LSTMConfig(1, 4), replicas=3)
+
+
+def test_the_model_is_that_of_the_start(start):
+    assert prepare.settle(None, TrainConfig(), start=start) == MODEL
+    assert prepare.settle(None, TrainConfig()) == LSTMConfig()
+    tuned = dataclasses.replace(MODEL, dropout=0.0, attention_dropout=0.5, compute="bfloat16")
+    assert prepare.settle(tuned, TrainConfig(), start=start) == tuned, "what training may change"
+
+
+def test_a_difference_from_the_start_is_told_field_by_field(start):
+    other = dataclasses.replace(MODEL, width=16, heads=4, norm="post", dropout=0.5)
+    with pytest.raises(UserError) as told:
+        prepare.settle(other, TrainConfig(), start=start, named=lambda name: f"--{name}")
+    assert str(told.value) == (
+        f"{start}: is another model than this run trains: --transformer.width is 16, the start has 8; "
+        "--transformer.heads is 4, the start has 2; --transformer.norm is post, the start has pre; "
+        "leave out what differs, or the start"
+    )
+    with pytest.raises(UserError, match="model is lstm, the start has transformer; leave out"):
+        prepare.settle(LSTMConfig(), TrainConfig(), start=start)
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "said"),
+    [
+        (TrainConfig(epochs=0), {}, "epochs is 0"),
+        (TrainConfig(devices=99), {}, "devices=99, but this machine has"),
+        (SOFT, {}, "loss 'word_kd' needs a teacher"),
+        (TrainConfig(), {"teacher": "start"}, "loss 'nll' reads no teacher: leave the teacher out, or"),
+        (TrainConfig(), {"start": "nowhere"}, "nowhere: no such checkpoint"),
+        (SOFT, {"teacher": "nowhere"}, "nowhere: no such checkpoint"),
+        (dataclasses.replace(SOFT, replicas=2), {"teacher": "three", "teachers": "each"}, "3 teachers for 2 students"),
+        (SOFT, {"teacher": "classifier"}, "holds a sequence_lstm, which cannot teach a lstm"),
+        (SOFT, {"teacher": "start", "vocabularies": OTHERS}, "vocabulary"),
+        (TrainConfig(), {"start": "start", "vocabularies": OTHERS}, "vocabulary"),
+    ],
+)
+def test_what_does_not_fit_is_said_at_once(tmp_path, monkeypatch, start, three, config, options, said):
+    """By the command's first step and by the public function alike: nothing is learned, nothing is written."""
+    places = {"start": start, "three": three, "nowhere": tmp_path / "nowhere"}
+    if "classifier" in options.values():
+        places["classifier"] = save(tmp_path / "classifier", SequenceLSTMConfig(1, 4))
+    options = {name: places[value] if value in list(places) else value for name, value in options.items()}
+    with pytest.raises(UserError, match=said):
+        prepare.settle(None, config, **options)
+    monkeypatch.setattr(api, "learn_vocabulary", lambda *_: pytest.fail("learned"))
+    corpus = Corpus(["w0 w1"], ["w2"], None, "c")
+    with pytest.raises(UserError, match=said):
+        api.train(corpus, corpus, tmp_path / "out", config=config, **options)
+    assert not (tmp_path / "out").exists()
