@@ -28,7 +28,7 @@ from seqkd_jax.utils import files
 
 EMPTY = [Candidate("", 0.0, 0.0, True, 0)]  # the list of a blank source line
 FAIRSEQ = re.compile(r"([A-Z])-([0-9]{1,12})\t(.*)", re.DOTALL)
-ALIGNMENT = re.compile(r"(\d+-\d+)( \d+-\d+)*|")
+ALIGNMENT = "(?:[0-9]+-[0-9]+ ?)*"
 Line = tuple[int, str]  # its number, from 1
 
 
@@ -93,19 +93,18 @@ def _marian(lines: Iterator[Line], path: Path, sources: list[str]) -> Iterator[l
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
-            fields = line.split(" ||| ")
-            if len(fields) == 3 and fields[1].startswith("||| "):  # one space stands for an empty text
-                fields[1:2] = ["", fields[1][4:]]
-            if len(fields) > 4 and not _is_number(fields[-1]) and _is_number(fields[-2]):
-                fields.pop()  # Moses: alignment, or the derivation
-            if len(fields) < 4 or not re.fullmatch("[0-9]{1,12}", fields[0].strip()):
+            if line.endswith(" |||"):  # Moses: an empty alignment
+                line = line[:-4]
+            start, _, last = line.rpartition(" ||| ")
+            if not _is_number(last) and _is_number(start.rpartition(" ||| ")[2]):  # Moses: an alignment
+                line = start
+            first, _, rest = line.partition(" ||| ")
+            fields = rest.rsplit(" ||| ", 2)  # from the end: a text may hold |||
+            if len(fields) == 2 and fields[0].startswith("||| "):  # one space stands for an empty text
+                fields = ["", fields[0][4:], fields[1]]
+            if len(fields) < 3 or not re.fullmatch("[0-9]{1,12}", first):
                 raise UserError(f"{where}: is not `id ||| text ||| features ||| score`, with ids from 0")
-            first, *text, features, score = fields
-            if len(text) > 1 and text[-1].startswith("WordScores="):
-                text.pop()
-            if len(text) > 1 and ALIGNMENT.fullmatch(text[-1]):
-                text.pop()
-            yield where, int(first), _of_marian(" ||| ".join(text), features, score, where)
+            yield where, int(first), _of_marian(*fields, where)
 
     return _in_order(parsed(), path, sources)
 
@@ -113,7 +112,11 @@ def _marian(lines: Iterator[Line], path: Path, sources: list[str]) -> Iterator[l
 def _of_marian(text: str, features: str, score: str, where: str) -> Candidate:
     names = re.findall(r"(?:^|\s)(\S+?)=\s*(\S+)", features)
     known = dict(names)
-    only = sum(name.startswith("F") and name[1:].isdigit() for name, _ in names) == 1
+    if not {"Tokens", "Finished"} & known.keys():  # not ours: Marian may add fields, Moses ends a text with a space
+        for added in (r" \|\|\| WordScores=[^|]*", rf" \|\|\| {ALIGNMENT}"):
+            text = re.sub(f"{added}$", "", text)
+        text = text.strip()
+    only = sum(re.fullmatch("F[0-9]+", name) is not None for name, _ in names) == 1
     log_prob = _number(known["F0"], "F0", where) if only and "F0" in known else None
     tokens = round(_number(known["Tokens"], "Tokens", where)) if "Tokens" in known else None
     finished = "Finished" not in known or _number(known["Finished"], "Finished", where) != 0
@@ -237,9 +240,7 @@ def _of_fairseq(sentence: Sentence, place: int, path: Path) -> list[Candidate]:
         raise UserError(f"{path}: id {place} has P-lines but no H- or D-line")
     if plain and detokenised and [one[1] for one in plain] != [one[1] for one in detokenised]:
         where = detokenised[0][0]
-        raise UserError(
-            f"{where}: the scores of the {len(detokenised)} D-lines of id {place} are not those of the H-lines"
-        )
+        raise UserError(f"{where}: the D-lines of id {place} have other scores than the H-lines, or are not as many")
     known = tokens if len(tokens) == len(used) and all(tokens) else [None] * len(used)
     candidates = [
         Candidate(files.one_line(text), score, None if own is None else sum(own), True, own and len(own) - 1)
