@@ -491,9 +491,11 @@ def distill_n_best(
 def languages_of(teacher: LoadedTranslator) -> tuple[str, str] | None:
     """The languages that a teacher was trained on, if its checkpoint says so."""
     loaded = teacher.checkpoint
-    members = loaded.members if isinstance(loaded, Ensemble) else (loaded,)
-    known = next((m.metadata["languages"] for m in members if m.metadata.get("languages")), None)
-    return None if known is None else (str(known[0]), str(known[1]))
+    for member in loaded.members if isinstance(loaded, Ensemble) else (loaded,):
+        named = member.metadata.get("languages")
+        if isinstance(named, list) and len(named) == 2 and all(isinstance(one, str) for one in named):
+            return named[0], named[1]
+    return None
 
 
 def distilling_inputs(

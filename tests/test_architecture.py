@@ -206,7 +206,7 @@ WRITERS = {
     "seqkd_jax/utils/temporary.py",
     "seqkd_jax/utils/sums.py",
     "seqkd_jax/utils/program_cache.py",  # a cache, which is no result
-    "seqkd_jax/cli/commands.py",  # standard output
+    "seqkd_jax/cli/outputs.py",  # standard output
     "seqkd_jax/training/records.py",  # what another package wrote is removed
     "seqkd_jax/distillation/existing.py",  # complete lists get their name
     "experiments/core/stages.py",  # a complete stage gets its name

@@ -37,6 +37,7 @@ from seqkd_jax.utils import files, progress, reading, settings
 from seqkd_jax.utils.untrusted import require_form
 
 __all__ = [
+    "HOLDS",
     "Checkpoint",
     "Ensemble",
     "average",
@@ -59,6 +60,9 @@ __all__ = [
     "arrays",
     "versions",
 ]
+
+
+HOLDS = (RECORD, "params", "state", "vocabulary")  # what is in a checkpoint
 
 
 def save(
@@ -96,7 +100,7 @@ def save(
         "metadata": metadata,
         "versions": versions(),
     }
-    with files.new_directory(directory, (RECORD, "params", "state", "vocabulary")) as temporary:
+    with files.new_directory(directory, HOLDS) as temporary:
         arrays.write(temporary / "params", params)
         if state is not None:
             arrays.write(temporary / "state", {f"{i:05d}": leaf for i, leaf in enumerate(state_leaves.values())})

@@ -5,14 +5,12 @@ Each function imports what it needs when it runs. Results go to standard output 
 
 import contextlib
 import functools
-import io
 import math
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seqkd_jax.cli import checks, inputs, table
+from seqkd_jax.cli import checks, inputs, outputs, table
 from seqkd_jax.cli.options import (
     Average,
     Distill,
@@ -75,13 +73,16 @@ def translate(command: Translate) -> None:
         run_config.require_replaceable(beside)
     translator = api.load(*command.checkpoint)
     described = inputs.describe("translate", command, {"checkpoint": translator.checkpoint.fingerprint})
+    known = beside if command.file != "-" else None  # nobody knows what came from standard input
+    for path, option in ((command.out, "--out"), (command.attention, "--attention")):
+        outputs.require_free(path, command.overwrite, known, described, option)
     dictionary = read_dictionary(command.dictionary) if command.dictionary else None
     typed = command.file == "-" and sys.stdin is not None and sys.stdin.isatty()
     read_ahead = command.read_ahead or (1 if typed else 2048)
     write = write_jsonl if command.n_best else write_text
-    recorded = _output(command.attention) if command.attention else contextlib.nullcontext()
+    recorded = outputs.stream(command.attention) if command.attention else contextlib.nullcontext()
     counter = progress.counter(None, "translate", "sentences")
-    with _output(command.out) as stream, recorded as attention, counter as advance:
+    with outputs.stream(command.out) as stream, recorded as attention, counter as advance:
         translations = translator.stream(
             read_lines(command.file),
             search=command.search,
@@ -170,6 +171,8 @@ def evaluate(command: Evaluate) -> None:
     corpus = inputs.load_pairs(command.pairs, command.split)
     read = {"checkpoint": translator.checkpoint.fingerprint, "corpus": corpus}
     described = inputs.describe("evaluate", command, read)
+    if command.out:
+        outputs.require_free(command.out, command.overwrite, command.out / settings.CONFIG_FILE, described)
     found = api.evaluate(
         translator,
         corpus,
@@ -186,7 +189,7 @@ def evaluate(command: Evaluate) -> None:
             files.write_json(directory / RESULTS[0], found.results)
             run_config.write(directory / settings.CONFIG_FILE, described)
     person = sys.stdout is not None and sys.stdout.isatty()
-    with _output(None) as stream:
+    with outputs.stream(None) as stream:
         stream.write(table.of_results(found.results) if person else files.json_text(found.results))
 
 
@@ -195,13 +198,14 @@ def score(command: Score) -> None:
     from seqkd_jax import api
     from seqkd_jax.data.corpus import read_lines
 
+    outputs.require_free(command.out, command.overwrite)
     translator = api.load(*command.checkpoint)
     sources, targets = (list(read_lines(path)) for path in (command.source, command.target))
     if not sources:
         raise UserError(f"{command.source}: has no line")
     if len(sources) != len(targets):
         raise UserError(f"{command.source} has {len(sources):,} lines but {command.target} has {len(targets):,}")
-    with _output(command.out) as stream, progress.counter(len(sources), "score", "sentences") as advance:
+    with outputs.stream(command.out) as stream, progress.counter(len(sources), "score", "sentences") as advance:
         scores = translator.score(sources, targets, progress=advance)
         stream.writelines(files.text_lines(f"{nats:.6f}" for nats in scores))
     total, vocabulary = sum(scores), translator.checkpoint.vocabularies.target
@@ -215,41 +219,43 @@ def average(command: Average) -> None:
     from seqkd_jax import checkpoint
 
     averaged = checkpoint.average(list(command.checkpoints))
-    checkpoint.save(
-        command.out,
-        averaged.params,
-        model_config=averaged.model_config,
-        vocabularies=averaged.vocabularies,
-        metadata=averaged.metadata,
-    )
-    exits.say(command.out)
+    parts = {"vocabularies": averaged.vocabularies, "metadata": averaged.metadata}
+    save = functools.partial(checkpoint.save, params=averaged.params, model_config=averaged.model_config, **parts)
+    exits.say(outputs.write_directory(command.out, command.overwrite, checkpoint.HOLDS, save, checkpoint.fingerprint))
 
 
 def select(command: Select) -> None:
     """One of several seeds as a checkpoint of its own."""
     from seqkd_jax import checkpoint
 
-    exits.say(checkpoint.select(command.checkpoint, command.replica, command.out))
+    select = functools.partial(checkpoint.select, command.checkpoint, command.replica)
+    exits.say(outputs.write_directory(command.out, command.overwrite, checkpoint.HOLDS, select, checkpoint.fingerprint))
 
 
 def import_model(command: Import) -> None:
     """Another toolkit's model, or safetensors of ours, as a checkpoint."""
+    from seqkd_jax import checkpoint
     from seqkd_jax.checkpoint.interchange import import_tensors
     from seqkd_jax.marian import import_marian
 
-    read = {"hf": import_marian, "safetensors": import_tensors}[command.form]
-    exits.say(read(command.directory, command.out))
+    read = functools.partial({"hf": import_marian, "safetensors": import_tensors}[command.form], command.directory)
+    exits.say(outputs.write_directory(command.out, command.overwrite, checkpoint.HOLDS, read, checkpoint.fingerprint))
 
 
 def export_model(command: Export) -> None:
     """A checkpoint as another toolkit's model, or as safetensors."""
-    from seqkd_jax.checkpoint.interchange import export_tensors
-    from seqkd_jax.marian import export_marian
+    from seqkd_jax.checkpoint import interchange
+    from seqkd_jax.marian import export
 
-    if command.form == "hf":
-        exits.say(export_marian(command.checkpoint, command.out, command.max_positions))
-    else:
-        exits.say(export_tensors(command.checkpoint, command.out))
+    holds = export.HOLDS if command.form == "hf" else interchange.HOLDS
+
+    def write(out: Path) -> None:
+        if command.form == "hf":
+            export.export_marian(command.checkpoint, out, command.max_positions)
+        else:
+            interchange.export_tensors(command.checkpoint, out)
+
+    exits.say(outputs.write_directory(command.out, command.overwrite, holds, write, files.sha256_tree))
 
 
 def vocab(command: Vocab) -> None:
@@ -261,22 +267,8 @@ def vocab(command: Vocab) -> None:
     files.require_replaceable(command.out, vocabulary.HOLDS)
     pairs = inputs.load_pairs(command.pairs, "train")
     learned = api.learn_vocabulary(pairs, command.vocab)
-    vocabulary.write(learned, command.out)
+    write = functools.partial(vocabulary.write, learned)
+    outputs.write_directory(command.out, command.overwrite, vocabulary.HOLDS, write, files.sha256_tree)
     sizes = f"{learned.source.size:,}" + ("" if learned.joint else f" and {learned.target.size:,}")
     progress.log(f"{pairs.name}: {sizes} entries, fingerprint {learned.fingerprint[:12]}")
     exits.say(command.out)
-
-
-@contextlib.contextmanager
-def _output(path: Path | None) -> Iterator[io.TextIOBase]:
-    """A stream of UTF-8 lines: a file that appears whole at the end, or standard output, line by line."""
-    if path is not None:
-        with files.new_file(path) as stream:
-            yield stream
-        return
-    if sys.stdout is None:
-        raise UserError("standard output is closed: name a file with --out")
-    with files.naming(exits.OUTPUT):
-        sys.stdout.flush()
-        with open(sys.stdout.fileno(), "w", encoding="utf-8", newline="\n", buffering=1, closefd=False) as stream:
-            yield stream

@@ -2,7 +2,7 @@
 
 COMMANDS names for each command the dataclass of its arguments and the function that runs it. Exit codes: 0 done; 2 an
 error that the user can correct, described in one line; 130 interrupted; 141 the reader of the output is gone; 143
-stopped by SIGTERM after a checkpoint was saved.
+stopped by SIGTERM, of training after a checkpoint was saved.
 """
 
 import contextlib

@@ -140,6 +140,7 @@ class Translate(Repeatable):
     """Source positions in a batch, padding included."""
     overlong: Overlong = "fail"
     """A line of more than 4,096 tokens: an error after the translations before it, or an empty translation."""
+    overwrite: Overwrite = False
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,7 @@ class Evaluate(Repeatable):
     """Timed passes, of which the median counts; 0: speed is not measured."""
     batch_tokens: Tokens = 1024
     """Source positions in a batch, padding included."""
+    overwrite: Overwrite = False
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,7 @@ class Score:
     """File of their translations."""
     out: Path | None = None
     """File to write; None: standard output."""
+    overwrite: Overwrite = False
 
 
 @dataclass(frozen=True)
@@ -234,6 +237,7 @@ class Average:
     """Checkpoints of one run."""
     out: Path
     """Checkpoint to write."""
+    overwrite: Overwrite = False
 
 
 @dataclass(frozen=True)
@@ -246,6 +250,7 @@ class Select:
     """Number of the replica, from 0."""
     out: Path
     """Checkpoint to write."""
+    overwrite: Overwrite = False
 
 
 @dataclass(frozen=True)
@@ -263,6 +268,7 @@ class Import:
     """Checkpoint to write."""
     form: Annotated[Literal["hf", "safetensors"], tyro.conf.arg(name="from")] = "hf"
     """Format to read."""
+    overwrite: Overwrite = False
 
 
 @dataclass(frozen=True)
@@ -282,6 +288,7 @@ class Export:
     """Format to write."""
     max_positions: Length = 512
     """hf: longest sentence that transformers accepts, in tokens."""
+    overwrite: Overwrite = False
 
 
 @dataclass(frozen=True)
@@ -292,3 +299,4 @@ class Vocab:
     """Directory to write."""
     pairs: Annotated[Pairs, Flat] = Pairs()
     vocab: VocabularyConfig = VocabularyConfig()
+    overwrite: Overwrite = False

@@ -37,7 +37,7 @@ class Run(NamedTuple):
     teachers: Literal["one", "each"] = "one"
     teacher_cache_gib: float = 4.0  # a teacher's features of the whole corpus are kept in memory if they take no more
     described: Mapping[str, Any] | None = None  # the content of config.json; None: no such file
-    # For the checkpoints to say, `evaluate` and `distill` use them. None: the model does not translate.
+    # For the checkpoints to say; `evaluate`, `distill` and model cards use them. None: the model does not translate.
     tokenize: str | None = None  # of BLEU
     languages: tuple[str, str] | None = None  # None: also where they are not named
     log: tuple[str, ...] = ()  # records beside metrics.jsonl: names of records.WRITERS

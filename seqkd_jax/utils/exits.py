@@ -1,10 +1,13 @@
 """How a command ends: its exit status, and one line for an error."""
 
+import contextlib
 import errno
 import os
 import resource
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from seqkd_jax.types import UserError
@@ -20,13 +23,15 @@ def exit_status(
     interrupted: str = "interrupted",
     smaller: str = "free some memory and give the same command again",
 ) -> int:
-    """The result of `run`; 2 after a UserError, an OSError or when memory is short, 130 when interrupted, each with one
-    line on standard error; 141 when the reader of standard output is gone. Other exceptions are our bugs and pass.
+    """The result of `run`; 2 after a UserError, an OSError or when memory is short, 130 when interrupted, 143 after
+    SIGTERM, each with one line on standard error; 141 when the reader of standard output is gone. Other exceptions are
+    our bugs and pass.
 
     smaller: what to do when memory is short.
     """
     try:
-        status = run()
+        with _terminable():
+            status = run()
         if sys.stdout is not None:  # None: it was closed before the start
             with files.naming(OUTPUT):
                 sys.stdout.flush()
@@ -35,6 +40,8 @@ def exit_status(
         return report(program, str(error), 2)
     except KeyboardInterrupt:
         return report(program, interrupted, 130)
+    except Terminated:
+        return report(program, f"stopped by SIGTERM{interrupted.removeprefix('interrupted')}", 143)
     except BrokenPipeError:  # as in `| head`: not an error
         drop(sys.stdout)
         return 141
@@ -47,6 +54,32 @@ def exit_status(
         raise
     finally:
         _drop_what_cannot_be_written()
+
+
+class Terminated(BaseException):
+    """SIGTERM came: what is half done is cleaned up and what is kept is said, as after an interrupt."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM raises Terminated in the main thread, once; training asks for it in its own way (training.preemption)."""
+
+    def terminate(*_) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # Python delivers signals to that one only
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    if before is not signal.SIG_DFL:  # it is ignored, or who called knows better
+        yield
+        return
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def out_of_memory(error: BaseException) -> bool:

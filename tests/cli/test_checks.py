@@ -89,8 +89,14 @@ def test_what_an_option_is_for_lets_it_pass():
             ["distill", "--checkpoint", "c", "--n-best", "l", "--out", "o", "--corpus.path", "toy"],
             "--checkpoint and --n-best: give one of them",
         ),
-        (["distill", "--n-best", "l", "--out", "o", "--corpus.path", "toy", "--beam", "3"], "--beam has no effect with"),
-        (["distill", "--n-best", "l", "--out", "o", "--corpus.path", "toy", "--overlong", "empty"], "--overlong has no"),
+        (
+            ["distill", "--n-best", "l", "--out", "o", "--corpus.path", "toy", "--beam", "3"],
+            "--beam has no effect with",
+        ),
+        (
+            ["distill", "--n-best", "l", "--out", "o", "--corpus.path", "toy", "--overlong", "empty"],
+            "--overlong has no",
+        ),
         (["translate", "--checkpoint", "c", "--dictionary", "d"], "--dictionary needs --replace-unknown"),
         (["translate", "--checkpoint", "c", "--attention-head", "1"], "need --attention FILE"),
         (["train", "--out", "o"], "--corpus.path is empty: it must name a directory"),

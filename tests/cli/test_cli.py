@@ -133,9 +133,11 @@ def test_translate_by_an_ensemble_samples_and_minimum_bayes_risk(data, teacher, 
         weights = np.array(attention["weights"])
         assert weights.shape == (len(attention["target"]), len(attention["source"]))
         np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-4)
-    assert seqkd("translate", *both, data / "test.en", *arguments, "--sample-seed", 1) == 0
+    again = ["translate", *both, data / "test.en", *arguments, "--sample-seed", 1]
+    assert "seen: is there already; name another with --attention" in fails(capfd, *again)
+    assert seqkd(*again, "--overwrite") == 0
     assert [json.loads(line) for line in capfd.readouterr().out.splitlines()] != rows
-    said = fails(capfd, "translate", *both, data / "test.en", *arguments, "--attention-layer", 1)
+    said = fails(capfd, "translate", *both, data / "test.en", *arguments, "--overwrite", "--attention-layer", 1)
     assert "leave layer and heads out" in said
     assert "--attention FILE" in fails(capfd, "translate", *both, data / "test.en", "--attention-head", 1)
     assert "no decoder is called" in fails(capfd, "translate", *both, data / "test.en", "--decoder", "best")

@@ -36,10 +36,10 @@ def test_a_full_standard_output_is_one_line(run, unbuffered):
 def test_lines_that_are_translated_into_a_full_disk_are_one_line():
     code = """if True:
         import sys
-        from seqkd_jax.cli import commands
+        from seqkd_jax.cli import outputs
         from seqkd_jax.utils import exits
         def run():
-            with commands._output(None) as stream:
+            with outputs.stream(None) as stream:
                 stream.writelines(f'line {i}\\n' for i in range(3))
             return 0
         sys.exit(exits.exit_status(run))"""
