@@ -125,12 +125,13 @@ def append(path: Path | str, text: str) -> None:
 def remove(path: Path | str) -> None:
     """Remove a file, a directory, which is gone at once for a reader, or a link, alone; nothing there is fine."""
     path = Path(path)
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    for old in temporary.aside(path):  # it would be read in the place of what goes
-        temporary.dispose(old, path)
-    temporary.dispose(path, path)
+    with naming(path):
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
+            return
+        for old in temporary.aside(path):  # it would be read in the place of what goes
+            temporary.dispose(old, path)
+        temporary.dispose(path, path)
 
 
 def require_no_directory(path: Path) -> None:

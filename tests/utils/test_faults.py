@@ -41,8 +41,15 @@ def content(path):
 
 
 WRITERS = {"file": files.write_text, "stream": stream, "directory": fill}
-CASES = [("file", ""), ("file", "old"), ("stream", "old"), ("directory", ""), ("directory", "old")]
+CASES = [("file", ""), ("file", "old"), ("stream", "old"), ("directory", ""), ("directory", "old"), ("removed", "old")]
 NEIGHBOURS = (".it.new", ".it.old", ".it.0123.new", "it.new")
+
+
+def case(name):
+    """How a place is filled, what is done to it with the text "new", and what it holds then."""
+    if name == "removed":
+        return fill, lambda path, _: files.remove(path), ""
+    return WRITERS[name], WRITERS[name], "new"
 
 
 def place(tmp_path, write, old):
@@ -69,16 +76,16 @@ import itertools, os, sys
 from pathlib import Path
 from tests.utils.test_faults import *
 os.fsync = os.fstat  # a call, too, and a fast one
-write, old, root = WRITERS[sys.argv[1]], sys.argv[2], Path(sys.argv[3])
+(write, work, new), old, root = case(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 for number in itertools.count(1):
     path = place(root / str(number), write, old)
-    killed = faults.killed_before(number, lambda: write(path, "new"))
-    assert content(path) in ((old, "new") if killed else ("new",)), (number, content(path))
+    killed = faults.killed_before(number, lambda: work(path, "new"))
+    assert content(path) in ((old, new) if killed else (new,)), (number, content(path))
     write(path, "newer")
     assert content(path) == "newer" and names(path) == {"it"} and neighbours_kept(path), (number, names(path))
     if not killed:
         break
-assert number > 10, number
+assert number > 5, number
 """
 
 
@@ -97,11 +104,11 @@ CODES = (errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT, errno.EFBIG)
 def test_where_every_call_fails_the_old_or_the_new_is_there(tmp_path, monkeypatch, capsys, writer, old):
     """And one line names the file."""
     monkeypatch.setattr(os, "fsync", os.fstat)  # as above
-    write = WRITERS[writer]
+    write, work, new = case(writer)
     for number in itertools.count(1):
         path, code = place(tmp_path / str(number), write, old), CODES[number % len(CODES)]
-        failed, raised = faults.fails_before(number, lambda: write(path, "new"), OSError(code, os.strerror(code)))  # noqa: B023
-        assert content(path) in ((old, "new") if raised else ("new",)) and neighbours_kept(path)
+        failed, raised = faults.fails_before(number, lambda: work(path, "new"), OSError(code, os.strerror(code)))  # noqa: B023
+        assert content(path) in ((old, new) if raised else (new,)) and neighbours_kept(path)
         if raised:
             assert exits.exit_status(lambda: (_ for _ in ()).throw(raised)) == 2  # noqa: B023
             told = capsys.readouterr().err
@@ -110,7 +117,7 @@ def test_where_every_call_fails_the_old_or_the_new_is_there(tmp_path, monkeypatc
         assert content(path) == "newer" and names(path) == {"it"} and neighbours_kept(path), (number, names(path))
         if not failed:
             break
-    assert number > 10
+    assert number > 5
 
 
 # Links, other people's files, other processes
@@ -183,7 +190,7 @@ def test_a_link_that_is_named_as_output_stays_and_its_file_is_written(tmp_path):
 @pytest.mark.parametrize("writer", WRITERS)
 def test_neighbours_that_look_like_ours_are_kept(tmp_path, writer):
     """Files, directories and links; also where nothing is in the place yet."""
-    write = WRITERS[writer]
+    write, work, new = case(writer)
     for number, make in enumerate([Path.mkdir, lambda path: linked(path, path.with_name("precious"))]):
         path = place(tmp_path / str(number), write, "")
         for name in (".it.0123456789abcde.old", ".it.0123456789ABCDEF.new", ".its.0123456789abcdef.new"):
