@@ -19,6 +19,27 @@ def damage(path, kind, draw):
         path.write_bytes({"cut": data[: draw.integers(len(data))], "empty": b"", "append": data + b"\n"}[kind])
 
 
+VALUES = (None, True, -1, 10**12, 2**63, 1e308, "", "x", [], {}, [1], {"a": 1}, "../../etc/passwd", "\0", "a\nb")
+
+
+def damage_some(directory, draw):
+    """Damage to one of the files of a directory: a kind of KINDS, or another value at a place in its JSON."""
+    paths = [directory / name for name in files.tree(directory) if name not in (files.SUMS, "README.md")]
+    path = paths[draw.integers(len(paths))]
+    if path.suffix != ".json" or draw.random() < 0.6:
+        damage(path, KINDS[draw.integers(len(KINDS))], draw)
+        return
+    value = json.loads(path.read_text())
+    keys = list(value) if isinstance(value, dict) else range(len(value))
+    key = keys[draw.integers(len(keys))]
+    inner = value[key]
+    if isinstance(inner, dict) and inner and draw.random() < 0.7:
+        inner[list(inner)[draw.integers(len(inner))]] = VALUES[draw.integers(len(VALUES))]
+    else:
+        value[key] = VALUES[draw.integers(len(VALUES))]
+    path.write_text(json.dumps(value))
+
+
 def reseal(directory):
     """A SHA256SUMS that fits what is in the directory now, as somebody who changed it on purpose would write it."""
     names = [name for name in files.tree(directory) if name != files.SUMS]

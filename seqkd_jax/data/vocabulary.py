@@ -204,9 +204,10 @@ def warn_of_unknown(vocabularies: Vocabularies, sources: Iterable[str], targets:
 def require_same(expected: str, vocabularies: Vocabularies, where: Path | str) -> None:
     """UserError unless the vocabularies have the expected fingerprint; `where` names what was made with that one."""
     if vocabularies.fingerprint != expected:
+        wanted, found = " ".join(expected.split())[:12], vocabularies.fingerprint[:12]
         raise UserError(
-            f"{where}: made with vocabulary {expected[:12]}, but the one given is {vocabularies.fingerprint[:12]}; "
-            "use the vocabulary saved beside it, or make it again with this one"
+            f"{where}: made with vocabulary {wanted}, but the one given is {found}; use the vocabulary saved "
+            "beside it, or make it again with this one"
         )
 
 
@@ -226,5 +227,7 @@ def _from_bytes(file: Path, data: bytes, config: VocabularyConfig, entries: tupl
         if name in (CLASSES, NOTHING):
             return class_list(name, lines if data else [])
         return word_list(name, lines, config)
+    except UserError as error:  # it begins with the name of the file
+        raise UserError(f"{file.parent}/{error}") from None
     except (RuntimeError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: damaged ({error}); learn it again with `seqkd vocab`") from None

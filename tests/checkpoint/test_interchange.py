@@ -1,6 +1,7 @@
 """Every kind of model out as safetensors and in again, bit for bit; the file read without the package; refusals."""
 
 import json
+import shutil
 import struct
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from damage import damage_some
 from marian_models import random_checkpoint
 
 from seqkd_jax import checkpoint, models
-from seqkd_jax.checkpoint import arrays, tensor_files
+from seqkd_jax.checkpoint import arrays, interchange, tensor_files
 from seqkd_jax.checkpoint.interchange import export_tensors, import_tensors
 from seqkd_jax.cli import main
 from seqkd_jax.config import (
@@ -127,6 +129,23 @@ def test_a_damaged_export_is_refused_but_its_card_may_be_edited(tmp_path):
     (out / "model.safetensors").write_bytes(data)
     with pytest.raises(UserError, match="model.safetensors: damaged.*delete SHA256SUMS if the change is meant"):
         import_tensors(out, tmp_path / "again")
+
+
+def test_damages_are_one_line(tmp_path, monkeypatch):
+    """Seeded, of a directory without hashes: named in one line, or still a model of ours."""
+    whole = export_tensors(made(tmp_path / "before", "lstm"), tmp_path / "whole")
+    (whole / "SHA256SUMS").unlink()
+    monkeypatch.setattr(interchange.checkpoint, "save", lambda out, params, **options: out)  # only reading is tried
+    refused = 0
+    for seed in range(40):
+        directory = shutil.copytree(whole, tmp_path / f"{seed}")
+        damage_some(directory, np.random.default_rng(seed))
+        try:
+            import_tensors(directory, tmp_path / "after")
+        except UserError as error:
+            refused += 1
+            assert str(directory) in str(error) and "\n" not in str(error) and len(str(error)) < 500, seed
+    assert refused > 15
 
 
 def test_a_directory_of_another_form_is_named(tmp_path):

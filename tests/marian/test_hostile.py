@@ -1,38 +1,18 @@
 """Import of damaged and of hostile directories: one line that names the file, never a traceback."""
 
 import json
-import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from damage import damage_some
 
 from seqkd_jax.marian import import_marian, load
 from seqkd_jax.types import UserError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "marian"
-VALUES = (None, True, -1, 10**12, 2**63, 1e308, "", "x", [], {}, [1], {"a": 1}, "../../etc/passwd", "\0", "a\nb")
 MADE = ("expected.json", "logits.npz")  # beside the model, for other tests
-
-
-def damage(path, draw):
-    """Cut a file, flip a bit of it, replace some bytes, or change a value of its JSON."""
-    data, kind = bytearray(path.read_bytes()), draw.randrange(4)
-    at = draw.randrange(len(data))
-    if kind == 0:
-        data = data[:at]
-    elif kind == 1:
-        data[at] ^= 1 << draw.randrange(8)
-    elif kind == 2 or path.suffix != ".json":
-        data[at : at + 8] = draw.randbytes(draw.randrange(16))
-    else:
-        value = inner = json.loads(data)
-        key = draw.choice(list(value))
-        if value[key] and isinstance(value[key], dict) and draw.random() < 0.7:
-            inner, key = value[key], draw.choice(list(value[key]))
-        inner[key] = draw.choice(VALUES)
-        data = json.dumps(value).encode()
-    path.write_bytes(bytes(data))
 
 
 @pytest.mark.parametrize("name", ["random", "fine-tuned"])
@@ -47,16 +27,16 @@ def test_damages_are_one_line(tmp_path, monkeypatch, name):
     monkeypatch.setattr(load.checkpoint, "save", used)  # only reading is tried
     monkeypatch.setattr(load.progress, "log", lambda line: None)
     refused = 0
-    for seed in range(60):
-        draw, directory = random.Random(seed), tmp_path / f"{seed}"
+    for seed in range(40):
+        directory = tmp_path / f"{seed}"
         shutil.copytree(FIXTURES / name, directory, ignore=shutil.ignore_patterns(*MADE))
-        damage(draw.choice(sorted(directory.iterdir())), draw)
+        damage_some(directory, np.random.default_rng(seed))
         try:
             import_marian(directory, tmp_path / "out")
         except UserError as error:
             refused += 1
             assert str(directory) in str(error) and "\n" not in str(error) and len(str(error)) < 500, seed
-    assert refused > 25
+    assert refused > 15
 
 
 @pytest.mark.parametrize(
