@@ -75,7 +75,10 @@ def _parse(given: list[str], program: str) -> Any:
         command = _with_defaults(stored, given, program)
     else:
         types = {name: arguments_type for name, (arguments_type, _) in COMMANDS.items()}
-        description = f"Train, distil and use translation models. Version {__version__}."
+        description = (
+            f"Train, distil and use translation models. Version {__version__}. Compiled programs are kept in the user's "
+            f"cache directory; the environment variable {program_cache.SETTING} names another, or none."
+        )
         command = tyro.extras.subcommand_cli_from_dict(types, args=given, prog=program, description=description)
     if getattr(command, "rules", None):
         from seqkd_jax.decoding.search import named_rules
