@@ -76,8 +76,8 @@ def _parse(given: list[str], program: str) -> Any:
     else:
         types = {name: arguments_type for name, (arguments_type, _) in COMMANDS.items()}
         description = (
-            f"Train, distil and use translation models. Version {__version__}. Compiled programs are kept in the user's "
-            f"cache directory; the environment variable {program_cache.SETTING} names another, or none."
+            f"Train, distil and use translation models. Version {__version__}. Compiled programs are kept in the "
+            f"user's cache directory; the environment variable {program_cache.SETTING} names another, or none."
         )
         command = tyro.extras.subcommand_cli_from_dict(types, args=given, prog=program, description=description)
     if getattr(command, "rules", None):
