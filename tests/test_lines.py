@@ -15,6 +15,7 @@ from seqkd_jax.data import vocabulary
 from seqkd_jax.data.corpus import read_lines
 from seqkd_jax.decoding import Decoding, Hypothesis, Translation, write_jsonl, write_text
 from seqkd_jax.distillation import nbest
+from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
 
 # Line ends of Unix, Windows and old Macs, of Unicode and of `str.splitlines`; NUL, which readers refuse; an order mark.
@@ -92,3 +93,10 @@ def test_a_json_line_is_one_line_and_keeps_its_text(tmp_path, monkeypatch):
     (shard,) = (tmp_path / "lists").glob("*.gz")
     rows = [json.loads(line) for line in gzip.decompress(shard.read_bytes()).decode("utf-8").splitlines()]
     assert [row["source"] for row in rows] == TEXTS and [row["hypotheses"][0]["text"] for row in rows] == LINES
+
+
+def test_an_entry_of_a_vocabulary_is_one_line():
+    """It is not changed: it would be another word or class."""
+    for make in (lambda: vocabulary.words(["a", "b\nc"]), lambda: vocabulary.labels(None, ("good", "b\nc"))):
+        with pytest.raises(UserError, match=r"'b\\nc' has a line break inside"):
+            make()

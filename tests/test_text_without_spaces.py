@@ -12,7 +12,6 @@ from unspaced import ENGLISH, REFERENCES, TOKENIZERS, nearly
 
 import seqkd_jax as kd
 from seqkd_jax import api, checkpoint
-from seqkd_jax.checkpoint.record import FORMAT, KEYS
 from seqkd_jax.config import FilterConfig, LSTMConfig, MetricConfig, TrainConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.decoding import Hypothesis, Translation
@@ -65,8 +64,8 @@ def pairs(language, named=None):
 def validated(corpus, tmp_path, **options):
     """--validate-bleu."""
     run = trainer.Run(LSTMConfig(), VOCABULARIES, TrainConfig(metric=options.get("metric", MetricConfig())))
-    run = run._replace(tokenize=trainer._tokenizer(run, corpus, tmp_path))
-    return trainer._greedy_bleu(run, corpus, None, None)["bleu"], run.tokenize
+    tokenize = trainer._tokenizer(run, corpus, tmp_path)
+    return trainer._greedy_bleu(VOCABULARIES, corpus, tokenize, None, None)["bleu"], tokenize
 
 
 def evaluated(corpus, tmp_path, **options):
@@ -159,8 +158,8 @@ def test_what_a_run_was_trained_with_is_kept_and_used(stand_in, tmp_path, monkey
     run = trainer.Run(LSTMConfig(), VOCABULARIES, TrainConfig())
     trainer._save(run._replace(tokenize="char"), tmp_path, {}, metadata={"step": 1})
     assert seen == [{"step": 1, "metric": {"tokenize": "char"}}] and "metric" in checkpoint.OF_RUN
-    record = dict.fromkeys(KEYS) | {"format": FORMAT, "metadata": seen[0]}
-    files.write_json(tmp_path / "last" / "checkpoint.json", record)
+    monkeypatch.setattr(checkpoint, "read_record", lambda last: {"metadata": seen[0]})
+    (tmp_path / "last").mkdir()
     assert trainer._tokenizer(run, corpus, tmp_path) == "char", "a resumed run keeps its own"
     stand_in([[output] for output in nearly(corpus.targets)])
     for stored, used in (("char", "char"), ("auto", "zh"), (None, "zh")):

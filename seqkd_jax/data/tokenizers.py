@@ -216,7 +216,7 @@ def word_list(name: str, entries: list[str], config: VocabularyConfig) -> Vocabu
     split = tokenizer(config.tokenizer)
     # A special entry's name in running text is an unknown word: no text may write an EOS into a sentence.
     ids = {word: index for index, word in enumerate(entries) if word not in SPECIALS}
-    data = "".join(f"{word}\n" for word in entries).encode("utf-8")
+    data = _one_a_line(name, entries)
 
     def encode(line: str) -> list[int]:
         return [ids.get(word, UNK) for word in split(line)]
@@ -233,7 +233,7 @@ def class_list(name: str, entries: list[str]) -> Vocabulary:
     if len(set(entries)) != len(entries):
         raise UserError(f"{name}: holds a class twice")
     ids = {label: index for index, label in enumerate(entries)}
-    data = "".join(f"{label}\n" for label in entries).encode("utf-8")
+    data = _one_a_line(name, entries)
 
     def encode(line: str) -> list[int]:
         if line not in ids:
@@ -245,6 +245,16 @@ def class_list(name: str, entries: list[str]) -> Vocabulary:
 
     fingerprint = files.sha256_json(["labels", entries])
     return Vocabulary(name, len(entries), encode, decode, lambda line: [line], tuple(entries), data, fingerprint)
+
+
+def _one_a_line(name: str, entries: list[str]) -> bytes:
+    """The content of a file of entries. UserError for one that would be two lines of it."""
+    broken = next((entry for entry in entries if "\n" in entry), None)
+    if broken is not None:
+        raise UserError(
+            f"{name}: {broken!r} has a line break inside, and its file has an entry a line; make it one line"
+        )
+    return "".join(f"{entry}\n" for entry in entries).encode("utf-8")
 
 
 def tokenizer(name: str) -> Callable[[str], list[str]]:

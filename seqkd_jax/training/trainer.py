@@ -55,7 +55,7 @@ def train_translator(run: Run, train: Corpus, valid: Corpus, directory: Path, na
             require_length(number, len(run.vocabularies.source.encode(line)) + 1, f"{valid.name}: ")
     if not_scored.empty or not_scored.overlong:
         progress.log(f"{name}, validation loss: {not_scored}")
-    bleu = partial(_greedy_bleu, run, valid) if run.config.validate_bleu else None
+    bleu = partial(_greedy_bleu, run.vocabularies, valid, run.tokenize) if run.config.validate_bleu else None
     return train_model(run, encoded, scored, directory, name, bleu)
 
 
@@ -153,15 +153,14 @@ def _save(run: Run, directory: Path, params: Any, *, metadata: dict, **options: 
     return checkpoint.save(directory, params, **described, **options)
 
 
-def _greedy_bleu(run: Run, valid: Corpus, model: Any, params: Any) -> dict:
+def _greedy_bleu(
+    vocabularies: vocabulary.Vocabularies, valid: Corpus, tokenize: str, model: Any, params: Any
+) -> dict[str, float]:
     """BLEU of a translator's greedy translations of the validation corpus."""
-    lines = translate_lines(System(model, params, run.vocabularies), valid.sources, Decoding(SearchConfig(beam=1)))
-    outputs, tokenize = [translation.text for translation in lines], run.tokenize or "13a"
-    return {
-        "bleu": metrics.score(
-            outputs, metrics.metric_references(run.vocabularies, valid.targets, tokenize), tokenize
-        ).bleu
-    }
+    lines = translate_lines(System(model, params, vocabularies), valid.sources, Decoding(SearchConfig(beam=1)))
+    outputs = [translation.text for translation in lines]
+    references = metrics.metric_references(vocabularies, valid.targets, tokenize)
+    return {"bleu": metrics.score(outputs, references, tokenize).bleu}
 
 
 def _inputs(run: Run, train: batches.Encoded, valid: batches.Encoded, plan: batches.Plan) -> dict[str, str]:
