@@ -23,6 +23,7 @@ def train(command: Train) -> None:
     """A corpus, and no options of a loss, a model or a vocabulary that this run does not use."""
     from seqkd_jax.losses import require_loss
     from seqkd_jax.training import records
+    from seqkd_jax.training.prepare import require_tieable
 
     records.require(command.log, "--log")
     loss = command.config.loss
@@ -45,6 +46,8 @@ def train(command: Train) -> None:
     for name in ("alpha", "temperature", "temperature_scaling", "teacher_dropout"):
         if not needs_teacher and _is_set(command, f"loss.{name}", getattr(loss, name), getattr(LossConfig(), name)):
             raise UserError(f"{option(f'loss.{name}')} needs --loss.name word_kd: add that, or omit it")
+    if not used:
+        require_tieable(getattr(command, command.model), command.vocab.joint and command.vocab.kind != "words", option)
     _corpus(command.pairs)
     _tokenizer(command.config.metric)
     _own_directory(command)

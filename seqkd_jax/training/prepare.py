@@ -40,6 +40,9 @@ def settle(
     if start is not None:
         model = _of_start(model, start, named)
     model = LSTMConfig() if model is None else model
+    if start is None and vocabularies is not None:
+        one = vocabularies.joint or vocabularies.config.kind == "marian"  # two splitters, but one list of entries
+        require_tieable(model, one, named)
     if teacher is not None:
         replicas = checkpoint.read_record(teacher).get("replicas", 1)
         if teachers == "each" and replicas != config.replicas > 1:
@@ -69,6 +72,15 @@ def require_teacher(config: TrainConfig, has_teacher: bool) -> None:
         raise UserError(f"loss {config.loss.name!r} needs a teacher: give its checkpoint")
     if has_teacher and not needed:
         raise UserError(f"loss {config.loss.name!r} reads no teacher: leave the teacher out, or use the loss word_kd")
+
+
+def require_tieable(model: ModelConfig, one: bool, named: Named = str) -> None:
+    """UserError for one embedding of two vocabularies: of equal size, it would tie words that are unrelated."""
+    if getattr(model, "tied", None) == "all" and not one:
+        raise UserError(
+            f"{named('transformer.tied')} is all, which needs one vocabulary for both languages, and these are two: "
+            "set it to target, or learn a joint one"
+        )
 
 
 def require_readable(student: ModelConfig, teacher: ModelConfig, where: Path | str) -> None:

@@ -78,6 +78,10 @@ def test_what_an_option_is_for_lets_it_pass():
         (["train", "--out", "o", "--loss.temperature", "2"], "--loss.temperature needs --loss.name word_kd"),
         (["train", "--out", "o", "--teacher", "t"], "--teacher has no effect with --loss.name nll"),
         (["train", "--out", "o", "--loss.name", "word_kd"], "--loss.name word_kd needs a teacher: name its checkpoint"),
+        (
+            ["train", "--out", "o", "--model", "transformer", "--vocab.no-joint"],
+            "--transformer.tied is all, which needs",
+        ),
         (["train", "--out", "o", "--teachers", "each"], "--teachers needs --teacher: add that, or omit it"),
         (["train", "--out", "o", "--teacher-cache-gib", "1"], "--teacher-cache-gib needs --teacher"),
         (

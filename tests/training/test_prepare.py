@@ -6,7 +6,14 @@ import jax
 import pytest
 
 from seqkd_jax import api, checkpoint, models
-from seqkd_jax.config import LossConfig, LSTMConfig, SequenceLSTMConfig, TrainConfig, TransformerConfig
+from seqkd_jax.config import (
+    LossConfig,
+    LSTMConfig,
+    SequenceLSTMConfig,
+    TrainConfig,
+    TransformerConfig,
+    VocabularyConfig,
+)
 from seqkd_jax.data import vocabulary
 from seqkd_jax.data.corpus import Corpus
 from seqkd_jax.training import prepare
@@ -54,6 +61,20 @@ def test_a_difference_from_the_start_is_told_field_by_field(start):
     )
     with pytest.raises(UserError, match="model is lstm, the start has transformer; leave out"):
         prepare.settle(LSTMConfig(), TrainConfig(), start=start)
+
+
+@pytest.mark.parametrize(("separate", "tied"), [(True, "target"), (False, "all")])
+def test_two_vocabularies_of_one_size_are_not_tied_to_each_other(separate, tied):
+    lines = ["red green blue"], ["rot gruen blau"]
+    known = vocabulary.learn(*lines, VocabularyConfig(kind="words", size=7, tokenizer="pretokenised"))
+    known = known if separate else WORDS
+    model = TransformerConfig(1, 1, 8, 2, 16, tied=tied)
+    assert known.source.size == known.target.size
+    assert prepare.settle(model, TrainConfig(), vocabularies=known) == model
+    if separate:
+        model = dataclasses.replace(model, tied="all")
+        with pytest.raises(UserError, match="transformer.tied is all, which needs one vocabulary .* set it to target"):
+            prepare.settle(model, TrainConfig(), vocabularies=known)
 
 
 @pytest.mark.parametrize(
