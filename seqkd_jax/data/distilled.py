@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from seqkd_jax.utils import files, settings, sums
+from seqkd_jax.utils.untrusted import inside
 
 CARD = "card.json"  # what was done to make it
 MARIAN = "n-best.txt"  # the lists in Marian's form
@@ -29,6 +30,8 @@ def languages(path: Path) -> tuple[str, str] | None:
     named = card.get("languages") if isinstance(card, dict) else None
     if not isinstance(named, list) or len(named) != 2 or not all(isinstance(one, str) for one in named):
         return None
+    for one in named:
+        inside(root, one, root / CARD)  # it becomes part of a file's name
     return named[0], named[1]
 
 

@@ -173,16 +173,19 @@ def _paid(candidate: Candidate) -> int | None:
 
 def _mean_log_prob(chosen: Sequence[Choice]) -> float | None:
     """Nats for a token. None: another toolkit did not say."""
-    log_probs, counts = [c.candidate.log_prob for c in chosen], [_paid(c.candidate) for c in chosen]
-    known = all(number is not None for number in (*log_probs, *counts))
-    return sum(log_probs) / max(sum(counts), 1) if known else None
+    told = [(choice.candidate.log_prob, _paid(choice.candidate)) for choice in chosen]
+    known = [(nats, count) for nats, count in told if nats is not None and count is not None]
+    if len(known) < len(told):
+        return None
+    return sum(nats for nats, _ in known) / max(sum(count for _, count in known), 1)
 
 
 def _mean_probability(chosen: Sequence[Choice]) -> float | None:
     """That of whole translations; one that was cut is none, as in `evaluate`. None: another toolkit did not say."""
-    if any(choice.candidate.log_prob is None for choice in chosen):
+    known = [(c.candidate.log_prob, c.candidate.finished) for c in chosen if c.candidate.log_prob is not None]
+    if len(known) < len(chosen):
         return None
-    return statistics.fmean(math.exp(c.candidate.log_prob) if c.candidate.finished else 0.0 for c in chosen)
+    return statistics.fmean(math.exp(log_prob) if finished else 0.0 for log_prob, finished in known)
 
 
 def _goodness(candidate: Candidate) -> float:

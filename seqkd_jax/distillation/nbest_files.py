@@ -104,7 +104,8 @@ def _marian(lines: Iterator[Line], path: Path, sources: list[str]) -> Iterator[l
                 fields = ["", fields[0][4:], fields[1]]
             if len(fields) < 3 or not re.fullmatch("[0-9]{1,12}", first):
                 raise UserError(f"{where}: is not `id ||| text ||| features ||| score`, with ids from 0")
-            yield where, int(first), _of_marian(*fields, where)
+            text, features, score = fields
+            yield where, int(first), _of_marian(text, features, score, where)
 
     return _in_order(parsed(), path, sources)
 
@@ -232,20 +233,20 @@ def _fairseq(lines: Iterator[Line], path: Path, sources: list[str]) -> Iterator[
         yield _of_fairseq(found[place], place, path) if place in found else EMPTY
 
 
-def _of_fairseq(sentence: Sentence, place: int, path: Path) -> list[Candidate]:
+def _of_fairseq(sentence: Sentence, number: int, path: Path) -> list[Candidate]:
     """The candidates of one sentence, those of D-lines where there are, best first."""
     plain, detokenised, tokens = sentence
     used = detokenised or plain
     if not used:
-        raise UserError(f"{path}: id {place} has P-lines but no H- or D-line")
+        raise UserError(f"{path}: id {number} has P-lines but no H- or D-line")
     if plain and detokenised and [one[1] for one in plain] != [one[1] for one in detokenised]:
         where = detokenised[0][0]
-        raise UserError(f"{where}: the D-lines of id {place} have other scores than the H-lines, or are not as many")
-    known = tokens if len(tokens) == len(used) and all(tokens) else [None] * len(used)
-    candidates = [
-        Candidate(files.one_line(text), score, None if own is None else sum(own), True, own and len(own) - 1)
-        for (_, score, text), own in zip(used, known, strict=True)
-    ]
+        raise UserError(f"{where}: the D-lines of id {number} have other scores than the H-lines, or are not as many")
+    told = len(tokens) == len(used) and all(tokens)
+    candidates = []
+    for place, (_, score, text) in enumerate(used):
+        log_prob, count = (sum(tokens[place]), len(tokens[place]) - 1) if told else (None, None)
+        candidates.append(Candidate(files.one_line(text), score, log_prob, True, count))
     return sorted(candidates, key=lambda candidate: -candidate.score)
 
 
