@@ -225,12 +225,13 @@ def naming(path: Path | str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(directory: Path | str) -> Iterator[None]:
-    """Hold a directory while it is written in; UserError if another process does."""
+    """Hold a directory while it is written in, and clear up after killed writers; UserError if another process does."""
 
     def refuse() -> None:
         raise UserError(f"{directory}: another process is writing there; wait for it, or name another directory")
 
     with alone(Path(directory) / ".lock", refuse):
+        temporary.clear_all(Path(directory))
         yield
 
 

@@ -53,7 +53,16 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 def clear(path: Path) -> None:
     """Remove what killed writers of `path` left unfinished. What a living one holds stays, and what is not ours."""
-    for left in _beside(path, "new"):
+    _clear(_beside(path, "new"))
+
+
+def clear_all(directory: Path) -> None:
+    """`clear` of every name in a directory."""
+    _clear(_named(directory, ".+", "new"))
+
+
+def _clear(found: list[Path]) -> None:
+    for left in found:
         with contextlib.suppress(OSError):  # no right to, or another process was faster
             descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
@@ -137,11 +146,15 @@ def _name(path: Path, suffix: str) -> Path:
 
 def _beside(path: Path, suffix: str) -> list[Path]:
     """What has such a name, but for links."""
-    form = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.{suffix}")
+    return _named(path.parent, re.escape(path.name), suffix)
+
+
+def _named(directory: Path, name: str, suffix: str) -> list[Path]:
+    form = re.compile(rf"\.{name}\.[0-9a-f]{{16}}\.{suffix}")
     try:
-        with os.scandir(path.parent) as entries:
+        with os.scandir(directory) as entries:
             return [
-                path.with_name(entry.name) for entry in entries if form.fullmatch(entry.name) and not entry.is_symlink()
+                directory / entry.name for entry in entries if form.fullmatch(entry.name) and not entry.is_symlink()
             ]
     except OSError:  # there is no such directory, or it cannot be listed
         return []

@@ -57,6 +57,20 @@ def test_train_writes_checkpoints_and_says_what_it_did(data, teacher, capfd):
     assert (teacher / "last" / "checkpoint.json").stat().st_mtime_ns == before, "a finished run is not trained again"
 
 
+def test_coreutils_check_what_the_commands_wrote(data, teacher, distilled, tmp_path):
+    best = teacher / "best"
+    assert seqkd("average", best, "--out", tmp_path / "average") == 0
+    assert seqkd("export", "--to", "safetensors", best, "--out", tmp_path / "exported") == 0
+    assert seqkd("vocab", "--corpus.path", data, *WORD_VOCABULARY, "--vocab.size", 9, "--out", tmp_path / "words") == 0
+    for place in (best, teacher / "last", distilled, *tmp_path.iterdir()):
+        checked = subprocess.run(
+            ["sha256sum", "-c", "--strict", "SHA256SUMS"], cwd=place, capture_output=True, text=True
+        )
+        listed = {line.removesuffix(": OK") for line in checked.stdout.splitlines()}
+        found = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
+        assert checked.returncode == 0 and listed == found - {"SHA256SUMS"}, (place, checked)
+
+
 def test_the_first_line_of_a_run_says_what_it_reads(data, teacher, tmp_path, capfd):
     """Which corpus, how many pairs, which languages: of every command that reads one."""
     best, pairs, out = ["--checkpoint", teacher / "best"], ["--corpus.path", data], ["--out", tmp_path / "o"]

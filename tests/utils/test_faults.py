@@ -162,6 +162,15 @@ def test_a_lock_keeps_what_is_in_its_file(tmp_path):
         assert (tmp_path / ".lock").read_text() == "a note"
 
 
+def test_who_holds_a_directory_clears_it_up(tmp_path):
+    """A killed removal of a checkpoint that is never written again would take up the disk."""
+    (tmp_path / ".step-0000002.0123456789abcdef.new").mkdir()
+    (tmp_path / ".notes.new").write_text("mine")
+    with files.new_file(tmp_path / "other"), files.locked(tmp_path):
+        left = sorted(path.name for path in tmp_path.iterdir())
+    assert len(left) == 3 and left[:1] == [".lock"] and left[1] == ".notes.new" and left[2].startswith(".other.")
+
+
 def test_a_link_or_a_second_name_is_replaced_not_written_through(tmp_path):
     """A file of ours takes the place of its own name alone."""
     target, second = tmp_path / "precious", tmp_path / "second"
