@@ -55,12 +55,7 @@ def _describe(value: corpus.Corpus | Vocabularies | str) -> dict:
 def write(path: Path, described: Mapping[str, Any]) -> None:
     """Write a config.json; UserError if that would replace a file of another kind, such as a model's configuration."""
     require_replaceable(path)
-    files.write_json(path, signed(described))
-
-
-def signed(described: Mapping[str, Any]) -> dict:
-    """The content of config.json with its hash, which tells whether it was changed."""
-    return {**described, "sha256": files.sha256_bytes(files.json_text(dict(described)).encode("utf-8"))}
+    files.write_json(path, reading.signed(described))
 
 
 def require_replaceable(path: Path) -> None:
@@ -109,11 +104,9 @@ def _content(path: Path | str) -> dict:
     unknown = sorted(content.keys() - {"format", *(key.removesuffix("?") for key in FORM)})
     if unknown:
         raise UserError(f"{path}: {unknown[0]!r:.60}: there is no such key; a newer version wrote it, or a slip")
-    if "sha256" in content:
-        described = {key: value for key, value in content.items() if key != "sha256"}
-        if files.read_bytes(path) != files.json_text(signed(described)).encode("utf-8"):
-            raise UserError(
-                f"{path}: does not have its sha256: it was edited, or is damaged; remove the key sha256 if the edit is "
-                "meant, else bring back a copy"
-            )
+    if reading.SIGNATURE in content and not reading.unchanged(Path(path), content):
+        raise UserError(
+            f"{path}: does not have its sha256: it was edited, or is damaged; remove the key sha256 if the edit is "
+            "meant, else bring back a copy"
+        )
     return content

@@ -9,6 +9,7 @@ are dropped, and counted, once their ids are known (batches.encode_corpus).
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from seqkd_jax.config import CorpusConfig
 from seqkd_jax.data import distilled, languages, readers
 from seqkd_jax.data.readers import Split, read_lines
 from seqkd_jax.types import UserError
+from seqkd_jax.utils import files, reading
 from seqkd_jax.utils.settings import Range
 
 __all__ = [
@@ -64,9 +66,8 @@ def load_split(config: CorpusConfig, split: Split) -> Corpus:
         _only_train(name, split)
         pairs = readers.parallel(Path(config.source_file), Path(config.target_file))
         return _corpus(pairs, config, name)._replace(languages=languages.of(config))
-    if path.is_dir():
-        distilled.require_whole(path)
-        return _corpus(readers.directory(path, split, config), config, f"{path}, split {split}")
+    if files.existing(path).is_dir():
+        return _corpus(reading.whole(path, partial(_directory, split, config)), config, f"{path}, split {split}")
     if path.exists():  # a file, or a pipe
         _only_train(str(path), split)
         return _corpus(readers.file(path, config), config, str(path))
@@ -76,6 +77,11 @@ def load_split(config: CorpusConfig, split: Split) -> Corpus:
             raise UserError(f"source and target are {config.source} and {config.target}: the toy language has en, de")
         return toy
     return _corpus(readers.hub(config, split), config, f"{path}, split {split}")
+
+
+def _directory(split: Split, config: CorpusConfig, path: Path) -> readers.Table:
+    distilled.require_whole(path)
+    return readers.directory(path, split, config)
 
 
 def toy_pairs(count: int, split: Split, seed: int = 0) -> Corpus:

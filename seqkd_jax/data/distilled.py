@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from seqkd_jax.utils import files, settings, sums
+from seqkd_jax.utils import files, progress, reading, settings, sums
 from seqkd_jax.utils.untrusted import inside
 
 CARD = "card.json"  # what was done to make it
@@ -18,7 +18,8 @@ def require_whole(path: Path) -> None:
     root = _root(path)
     if root is not None:
         remedy = f"if it was changed on purpose, remove {root / sums.SUMS}; if not, distil again with --overwrite"
-        sums.verify(root, remedy, (*HOLDS, "filtered/*"))
+        if not sums.verify(root, remedy, (*HOLDS, "filtered/*")) and reading.SEALED in _card(root):
+            progress.log(f"{root}: its {sums.SUMS} was removed, so it is read as it is now")
 
 
 def languages(path: Path) -> tuple[str, str] | None:
@@ -26,13 +27,17 @@ def languages(path: Path) -> tuple[str, str] | None:
     root = _root(path)
     if root is None:
         return None
-    card = files.read_json(root / CARD)
-    named = card.get("languages") if isinstance(card, dict) else None
+    named = _card(root).get("languages")
     if not isinstance(named, list) or len(named) != 2 or not all(isinstance(one, str) for one in named):
         return None
     for one in named:
         inside(root, one, root / CARD)  # it becomes part of a file's name
     return named[0], named[1]
+
+
+def _card(root: Path) -> dict:
+    card = files.read_json(root / CARD)
+    return card if isinstance(card, dict) else {}
 
 
 def _root(path: Path) -> Path | None:

@@ -20,7 +20,7 @@ from seqkd_jax.distillation.selection import SELECTIONS, Choice, choose
 from seqkd_jax.evaluation import metrics
 from seqkd_jax.evaluation.metrics import metric_references
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress, settings
+from seqkd_jax.utils import files, progress, reading, settings
 
 FORMAT = 1  # of the card
 ENOUGH = 10  # pairs whose median says what is usual; fewer do if they are half of a corpus
@@ -107,6 +107,7 @@ def card_of(
     """The card of a corpus as far as it is known before anything is decoded: what it is made of."""
     card = {
         "format": FORMAT,
+        reading.SEALED: True,
         "languages": list(languages),
         "selection": selection,
         "similarity_tokenizer": None if SELECTIONS[selection] is None else tokenize,

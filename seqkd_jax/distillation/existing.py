@@ -13,7 +13,8 @@ from seqkd_jax.config import FilterConfig, SearchConfig
 from seqkd_jax.data.distilled import CARD
 from seqkd_jax.distillation.nbest import NBest, foreign
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress, settings, sums
+from seqkd_jax.utils import files, progress, reading, settings, sums
+from seqkd_jax.utils.untrusted import require_form
 
 LISTS = "lists.json"  # of a directory of n-best lists: what they are of
 HOLDS_LISTS = ("shard-*", LISTS)
@@ -47,10 +48,15 @@ def is_complete(directory: Path, wanted: Mapping[str, Any], overwrite: bool) -> 
 
 def read_card(directory: Path) -> dict:
     """The card of a distilled corpus. UserError: it is missing or damaged."""
-    card = files.read_json(directory / CARD)
-    if not isinstance(card, dict) or not isinstance(card.get("teacher"), dict) or "selection" not in card:
-        raise UserError(f"{directory / CARD}: is no card of a distilled corpus; {REMEDY}")
-    return card
+    return _formed(files.read_json(directory / CARD), directory / CARD, {"selection": str})
+
+
+def _formed(described: Any, path: Path, more: Mapping[str, Any]) -> dict:
+    """The object, in which `_inputs` finds what it reads. UserError names the file."""
+    absent, form = type(None), {"teacher": dict, "inputs?": dict, **more}
+    require_form(described, form | dict.fromkeys(("decoding?", "filters?"), (dict, absent)), path, REMEDY)
+    require_form(described.get("decoding") or {}, {"search?": (dict, absent)}, f"{path}, decoding", REMEDY)
+    return described
 
 
 def _inputs(described: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +125,7 @@ def _description(lists: NBest) -> dict:
     """The content of lists.json, its own hash included."""
     lines = files.sha256_json([list(shard) for shard in lists.shards])
     described = {"format": 1, **lists.card, "inputs": {"source lines": lines, "shard_lines": lists.shard_lines}}
-    return {**described, "sha256": files.sha256_json(described)}
+    return reading.signed(described)
 
 
 def _has_shards(directory: Path) -> bool:
@@ -133,10 +139,10 @@ def _difference(lists: NBest) -> str:
     if not (lists.directory / LISTS).exists():  # of a version before 0.3.0
         return UNKNOWN if foreign(lists) else ""
     try:
-        before = files.read_json(lists.directory / LISTS)
+        before = _formed(files.read_json(lists.directory / LISTS), lists.directory / LISTS, {})
     except UserError:
         before = None
-    if not isinstance(before, dict) or before.pop("sha256", None) != files.sha256_json(before):
+    if before is None or not reading.unchanged(lists.directory / LISTS, before):
         return f"{UNKNOWN} ({LISTS} is damaged)"
     old, new = _inputs(before), _inputs(_description(lists))
     return ", ".join(_told(name, old[name], value) for name, value in new.items() if old.get(name, value) != value)

@@ -209,8 +209,10 @@ def _checked(found: NBest, number: int) -> tuple[bytes | None, str]:
         return None, f"damaged, its hash in {checksum_file.name} is missing or damaged"
     if not isinstance(checksum, dict) or checksum.get("sha256") != files.sha256_bytes(data):
         return None, f"damaged, it does not have the hash in {checksum_file.name}"
-    wanted = {"identity": _identity(found, number), "lines": len(found.shards[number])}
-    if {name: checksum.get(name) for name in wanted} != wanted:
+    written = {"identity": checksum.get("identity"), "sha256": checksum["sha256"], "lines": checksum.get("lines")}
+    if files.read_bytes(checksum_file) != files.json_text(written).encode("utf-8"):
+        return None, f"damaged, {checksum_file.name} is not as it was written"
+    if (written["identity"], written["lines"]) != (_identity(found, number), len(found.shards[number])):
         return None, "of another teacher, other rules or other source lines"
     return data, ""
 

@@ -77,7 +77,9 @@ def train_model(
     valid = valid._replace(weights=np.ones_like(valid.weights))  # a perplexity counts tokens
     plan = batches.make_plan(train, run.config.batch, run.shapes)
     progress.log(f"{name}: {batches.describe(plan)}")
-    teacher, start = _teacher(run), _start(run)
+    (teacher, of_teacher), (start, of_start) = _teacher(run), _start(run)
+    read = {"start": of_start, "teacher": of_teacher}
+    _require_described(run, read)
 
     def stream(position: batches.Position):
         corpus = train
@@ -107,7 +109,7 @@ def train_model(
         params=start,
         teacher=teacher,
         bars=bars,
-        inputs=_inputs(run, train, valid, plan),
+        inputs=_inputs(run, train, valid, plan) | read,
         described=run.described,
         log=run.log,
         name=name,
@@ -164,8 +166,8 @@ def _greedy_bleu(
 
 
 def _inputs(run: Run, train: batches.Encoded, valid: batches.Encoded, plan: batches.Plan) -> dict[str, str]:
-    """What decides the run beside its configuration -> SHA-256; another of these is another run."""
-    checkpoints = {"start": run.start, "teacher": run.teacher}
+    """What decides the run beside its configuration and the checkpoints that it reads -> SHA-256; another of these is
+    another run."""
     return {
         "model": files.sha256_json(settings.identity(run.model)),
         "vocabulary": run.vocabularies.fingerprint,
@@ -173,15 +175,23 @@ def _inputs(run: Run, train: batches.Encoded, valid: batches.Encoded, plan: batc
         "validation corpus": batches.fingerprint(valid),
         "choice of batch shapes": files.sha256_json([list(shape) for shape in plan.shapes]),
         "way of teaching": run.teachers if run.teacher and run.config.replicas > 1 else "one",
-        **{key: checkpoint.fingerprint(path) if path else "none" for key, path in checkpoints.items()},
     }
 
 
-def _start(run: Run) -> Any:
-    """Parameters to start from."""
+def _require_described(run: Run, read: Mapping[str, str]) -> None:
+    """UserError if config.json would name other weights than those that were read."""
+    for name, path in (("start", run.start), ("teacher", run.teacher)):
+        described = (run.described or {}).get("inputs", {}).get(name, {})
+        if path and described.get("fingerprint", read[name]) != read[name]:
+            raise UserError(f"{path}: was replaced while the run began; give the command again when that has ended")
+
+
+def _start(run: Run) -> tuple[Any, str]:
+    """Parameters to start from, None without, and the fingerprint of their checkpoint."""
     if run.start is None:
-        return None
-    return _load(run.start, run).params
+        return None, "none"
+    start = _load(run.start, run)
+    return start.params, start.fingerprint
 
 
 def _barred(run: Run, model: Any, start: Any, inputs: Any, corpora: Mapping[str, batches.Encoded]) -> bool:
@@ -199,10 +209,10 @@ def _barred(run: Run, model: Any, start: Any, inputs: Any, corpora: Mapping[str,
     return bool(len(barred))
 
 
-def _teacher(run: Run) -> train_step.Teacher | None:
-    """The teacher of the run, or one for each replica; UserError for one that cannot teach."""
+def _teacher(run: Run) -> tuple[train_step.Teacher | None, str]:
+    """The teacher of the run, or one for each replica, and its fingerprint; UserError for one that cannot teach."""
     if run.teacher is None:
-        return None
+        return None, "none"
     replicas = checkpoint.read_record(run.teacher).get("replicas", 1)
     if run.teachers == "one" or run.config.replicas == 1:
         teacher = _load(run.teacher, run, 0 if replicas > 1 else None)
@@ -210,7 +220,7 @@ def _teacher(run: Run) -> train_step.Teacher | None:
             raise UserError(
                 f"{run.teacher}: {'its first seed' if replicas > 1 else 'it'} cannot teach, because it {why}"
             )
-        return train_step.Teacher(teacher.model, teacher.params)
+        return train_step.Teacher(teacher.model, teacher.params), teacher.fingerprint
     teachers = checkpoint.load_all(run.teacher)
     for member in teachers:
         if why := checkpoint.defect(member):
@@ -219,7 +229,7 @@ def _teacher(run: Run) -> train_step.Teacher | None:
     params = jax.tree.map(
         lambda *leaves: np.stack(list(map(np.asarray, leaves))), *(member.params for member in teachers)
     )
-    return train_step.Teacher(teachers[0].model, params, each=True)
+    return train_step.Teacher(teachers[0].model, params, each=True), teachers[0].fingerprint
 
 
 def _cache_pays(run: Run, teacher: train_step.Teacher, train: batches.Encoded, plan: batches.Plan) -> bool:

@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
@@ -12,6 +12,7 @@ from seqkd_jax.utils.untrusted import require_form
 
 T = TypeVar("T")
 SEALED = "sha256sums"  # key of a file that describes its directory: SHA256SUMS was written there
+SIGNATURE = "sha256"  # key of a `signed` object
 PATIENCE = 60.0  # seconds for which a directory that is replaced again and again is read again
 
 
@@ -36,6 +37,17 @@ def read_description(path: Path, version: int, form: dict, remedy: str, parts: S
     if SEALED in description and not verified:
         raise UserError(f"{directory / files.SUMS}: damaged, it is missing; {remedy}")
     return description
+
+
+def signed(value: Mapping[str, Any]) -> dict:
+    """An object with its hash in it, for a JSON file that stands by itself; see `unchanged`."""
+    return {**value, SIGNATURE: files.sha256_bytes(files.json_text(dict(value)).encode("utf-8"))}
+
+
+def unchanged(path: Path, value: Mapping[str, Any]) -> bool:
+    """Whether the file that this object was read from is, to the byte, what was written of a `signed` one."""
+    written = signed({key: inner for key, inner in value.items() if key != SIGNATURE})
+    return files.read_bytes(path) == files.json_text(written).encode("utf-8")
 
 
 def whole(directory: Path | str, read: Callable[[Path], T]) -> T:
