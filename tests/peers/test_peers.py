@@ -135,7 +135,9 @@ def test_fine_tuned_and_back(peers, tmp_path):
     assert_agreement(peers, model, tmp_path / "hf", loaded)
     export_marian(tmp_path / "ours", tmp_path / "back", max_positions=160)
     back = peers.MarianMTModel.from_pretrained(tmp_path / "back").eval()
-    assert_agreement(peers, back, tmp_path / "back", loaded)
+    greedy = assert_agreement(peers, back, tmp_path / "back", loaded)
+    entries, found = loaded.vocabularies.target.entries, ctranslated(tmp_path / "back", tmp_path / "ct2", loaded)
+    assert found == [[entries[i] for i in tokens] for tokens in greedy.values()]
     source = loaded.vocabularies.source
     for directory in ("hf", "back"):
         theirs = peers.MarianTokenizer.from_pretrained(tmp_path / directory)
