@@ -62,6 +62,18 @@ FIXED = {
     "quantization_config": None,
 }
 
+# Options of transformers' search, in generation_config.json or config.json, with the values that change nothing.
+SEARCH = {
+    "num_beams": 1,
+    "length_penalty": 1.0,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "early_stopping": False,
+    "min_length": 0,
+    "do_sample": False,
+    "suppress_tokens": None,
+}
+
 
 def import_marian(directory: Path | str, out: Path | str) -> Path:
     """Import a Marian directory: config.json, model.safetensors, vocab.json, source.spm, target.spm.
@@ -95,6 +107,7 @@ def import_marian(directory: Path | str, out: Path | str) -> Path:
     if size > len(names.ids):
         progress.log(f"{directory}: {size - len(names.ids)} rows of the vocabulary have no text and are left out")
     vocabularies = _vocabularies(directory, entries, names.added)
+    _tell_of_search(directory, described)
     languages = {"languages": list(names.languages)} if names.languages else {}
     return checkpoint.save(
         out,
@@ -119,6 +132,19 @@ def _read_config(directory: Path) -> dict:
     if config.get("decoder_vocab_size") not in (size, None):
         raise UserError(f"{path}: decoder_vocab_size {shown(config['decoder_vocab_size'])} is not vocab_size {size:,}")
     return config
+
+
+def _tell_of_search(directory: Path, config: Mapping) -> None:
+    """One line on the rules that transformers would translate with. UserError: it would force the first token."""
+    path = directory / "generation_config.json"
+    asked = {name: config[name] for name in SEARCH if name in config} | read_object(path, {})
+    require_fixed(asked, {"forced_bos_token_id": None}, path)
+    rules = [f"{name} {shown(asked[name])}" for name, none in SEARCH.items() if asked.get(name) not in (none, None)]
+    if rules:
+        progress.log(
+            f"{directory}: transformers translates with {', '.join(rules)}; a checkpoint holds no rules of search, "
+            "they are options of each command, such as --rules hf --beam 4"
+        )
 
 
 def _order(ids: Mapping[str, int], config: Mapping, path: Path) -> tuple[list[str], list[int]]:

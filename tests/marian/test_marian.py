@@ -294,6 +294,20 @@ def test_values_that_are_not_finite_are_refused(copy, tmp_path, name, value):
         import_marian(copy, tmp_path / "out")
 
 
+def test_rules_that_transformers_would_translate_with_are_told(copy, tmp_path, capfd):
+    """A checkpoint holds none of them; a forced first token is refused, as in config.json."""
+    import_marian(copy, tmp_path / "out")
+    assert capfd.readouterr().err == ""
+    change(copy / "config.json", num_beams=6, length_penalty=1.0)
+    change(copy / "generation_config.json", no_repeat_ngram_size=3, repetition_penalty=None)
+    import_marian(copy, tmp_path / "out")
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "with num_beams 6, no_repeat_ngram_size 3; a checkpoint holds no rules of search" in line
+    change(copy / "generation_config.json", forced_bos_token_id=5)
+    with pytest.raises(UserError, match="generation_config.json: forced_bos_token_id is 5"):
+        import_marian(copy, tmp_path / "out")
+
+
 def test_a_language_token_that_is_not_read_is_told_once(copy, tmp_path, capfd):
     def told(*lines):
         source = checkpoint.load(tmp_path / "out").vocabularies.source
