@@ -32,11 +32,11 @@ def hold_out(corpus: Corpus, count: int, seed: int = 0) -> tuple[Corpus, Corpus]
     order = np.random.default_rng(seed).permutation(total)
     held = _whole_groups(_groups(lines), blank, order, count)
     if 2 * held.sum() < count:
-        rarity = sum(np.bincount(numbers)[numbers] for numbers in lines)
+        rarity = np.sum([np.bincount(numbers)[numbers] for numbers in lines], axis=0)
         rest = order[~(held | blank)[order]]
         rest = rest[np.argsort(rarity[rest], kind="stable")]
         held[rest[: count - held.sum()]] = True
-    shared = sum(np.isin(numbers, numbers[held]) for numbers in lines).astype(bool)
+    shared = np.any([np.isin(numbers, numbers[held]) for numbers in lines], axis=0)
     if shared.all() or not held.any():
         raise UserError(
             f"{corpus.name}: cannot hold out {count:,} of {total:,} pairs so that no source and no target is on both "

@@ -1,4 +1,4 @@
-"""The languages of a corpus, by the names of its files: they name the files of a distilled corpus."""
+"""The languages of a corpus, by the names of its files, which name those of a distilled corpus; their English names."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,13 @@ from seqkd_jax.config import CorpusConfig
 
 COMPRESSED = ("gz", "bz2", "xz", "zst")
 NO_LANGUAGES = ("txt", "tok", "bpe", "raw", "src", "tgt", "trg", "tsv", "csv")  # endings that look like languages
+
+_ENGLISH = """ar arabic, bg bulgarian, bn bengali, ca catalan, cs czech, da danish, de german, el greek, en english,
+    es spanish, et estonian, fa persian, fi finnish, fr french, ga irish, he hebrew, hi hindi, hr croatian,
+    hu hungarian, id indonesian, is icelandic, it italian, ja japanese, ko korean, lt lithuanian, lv latvian, nl dutch,
+    no norwegian, pl polish, pt portuguese, ro romanian, ru russian, sk slovak, sl slovenian, sr serbian, sv swedish,
+    sw swahili, ta tamil, th thai, tr turkish, uk ukrainian, ur urdu, vi vietnamese, zh chinese"""
+NAMES: dict[str, str] = dict(re.findall(r"(\w+) (\w+)", _ENGLISH))  # code -> its English name, in small letters
 
 
 def of(config: CorpusConfig) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from seqkd_jax.config import CorpusConfig
-from seqkd_jax.data import text
+from seqkd_jax.data import languages, text
 from seqkd_jax.data.text import read_lines
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import progress
@@ -26,12 +26,6 @@ SUFFIXES = (".tsv", ".jsonl", ".parquet")
 TOY = "toy"  # the path of the toy language, unless there is a file or directory of this name
 WEIGHT = "weight"  # a column of this name is the pair's weight in the loss
 ROLES = (("source", "src"), ("target", "tgt", "trg"))  # other names of the two sides' columns
-NAMES = "ar arabic, bg bulgarian, bn bengali, ca catalan, cs czech, da danish, de german, el greek, en english, "
-NAMES += "es spanish, et estonian, fa persian, fi finnish, fr french, ga irish, he hebrew, hi hindi, hr croatian, "
-NAMES += "hu hungarian, id indonesian, is icelandic, it italian, ja japanese, ko korean, lt lithuanian, lv latvian, "
-NAMES += "nl dutch, no norwegian, pl polish, pt portuguese, ro romanian, ru russian, sk slovak, sl slovenian, "
-NAMES += "sr serbian, sv swedish, sw swahili, ta tamil, th thai, tr turkish, uk ukrainian, ur urdu, vi vietnamese, "
-LANGUAGES = dict(pair.split() for pair in f"{NAMES}zh chinese".split(", "))  # by which a column may be called, too
 
 
 class Table(NamedTuple):
@@ -50,11 +44,10 @@ def directory(path: Path, split: Split, config: CorpusConfig) -> Table:
         source, target = map(text.find, sides)
         if source and target:
             return parallel(source, target)
-        if source or target:
+        if present := source or target:
             absent = sides[0] if source is None else sides[1]
             raise UserError(
-                f"{absent}: no such file, though {(source or target).name} exists; check --corpus.source and "
-                "--corpus.target"
+                f"{absent}: no such file, though {present.name} exists; check --corpus.source and --corpus.target"
             )
         for suffix in SUFFIXES:
             if found := text.find(path / f"{name}{suffix}"):
@@ -135,7 +128,7 @@ def columns_of(names: Collection[str], config: CorpusConfig, where: str) -> tupl
 def _other_names(config: CorpusConfig) -> list[tuple[str, ...]]:
     """Under which the columns of source and target are found, too, in small letters: the language's, the side's."""
     codes = config.source.lower(), config.target.lower()
-    return [(code, LANGUAGES.get(code, code), *roles) for code, roles in zip(codes, ROLES, strict=True)]
+    return [(code, languages.NAMES.get(code, code), *roles) for code, roles in zip(codes, ROLES, strict=True)]
 
 
 def number(value: Any, where: str) -> float:
@@ -156,14 +149,14 @@ def _tsv(path: Path, config: CorpusConfig) -> Table:
             f"{path}, line 1: {len(names)} column(s) ({', '.join(names)[:80]}); expected two, or a first line that "
             f"names {config.source!r} and {config.target!r}"
         )
-    languages = columns_of(names, config, f"{path}, line 1") if header else (config.source, config.target)
-    names = names if header else list(languages)
-    for name in (*languages, WEIGHT):
+    sides = columns_of(names, config, f"{path}, line 1") if header else (config.source, config.target)
+    names = names if header else list(sides)
+    for name in (*sides, WEIGHT):
         if names.count(name) > 1:
             raise UserError(
                 f"{path}, line 1: {names.count(name)} columns are named {name!r}; column names must be unique"
             )
-    columns: dict[str, list] = {name: [] for name in names if name in (*languages, WEIGHT)}
+    columns: dict[str, list] = {name: [] for name in names if name in (*sides, WEIGHT)}
     for line_number, line in enumerate(lines[header:], 1 + header):
         cells, where = line.split("\t"), f"{path}, line {line_number}"
         if len(cells) != len(names):
@@ -171,8 +164,8 @@ def _tsv(path: Path, config: CorpusConfig) -> Table:
         for name, cell in zip(names, cells, strict=True):
             if name in columns:
                 columns[name].append(number(cell, where) if name == WEIGHT else cell)
-    form = f"TSV with a header: {', '.join(languages)}" if header else "TSV without a header"
-    return Table(columns[languages[0]], columns[languages[1]], columns.get(WEIGHT), form)
+    form = f"TSV with a header: {', '.join(sides)}" if header else "TSV without a header"
+    return Table(columns[sides[0]], columns[sides[1]], columns.get(WEIGHT), form)
 
 
 def _is_header(names: list[str], config: CorpusConfig, path: Path) -> bool:
@@ -182,7 +175,7 @@ def _is_header(names: list[str], config: CorpusConfig, path: Path) -> bool:
     small = [name.strip().lower() for name in names]
     if all(set(others) & set(small) for others in _other_names(config)):
         return True
-    known = {*LANGUAGES, *LANGUAGES.values(), *ROLES[0], *ROLES[1]}
+    known = {*languages.NAMES, *languages.NAMES.values(), *ROLES[0], *ROLES[1]}
     if len(small) == 2 and set(small) <= known:
         progress.log(
             f"{path}, line 1: {' and '.join(names)} are read as a pair; if they are names of columns, give them with "
@@ -243,10 +236,10 @@ def _table(dataset: Dataset, config: CorpusConfig, where: str, form: str) -> Tab
     if "translation" in dataset.column_names:
         dataset = dataset.flatten()  # to translation.<language>
     columns = {column.removeprefix("translation."): column for column in dataset.column_names}
-    languages = columns_of(columns, config, where)
-    source, target = (dataset[columns[language]][:] for language in languages)
+    sides = columns_of(columns, config, where)
+    source, target = (dataset[columns[language]][:] for language in sides)
     weights = dataset[columns[WEIGHT]][:] if WEIGHT in columns else None
-    return Table(source, target, weights, f"{form} with columns {', '.join(languages)}")
+    return Table(source, target, weights, f"{form} with columns {', '.join(sides)}")
 
 
 @contextlib.contextmanager

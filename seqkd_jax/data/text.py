@@ -149,7 +149,7 @@ def _opened(path: Path | str) -> Iterator[io.BufferedReader]:
         return
     if sys.stdin is None:
         raise UserError("standard input is closed; give a file name")
-    stream = sys.stdin.buffer
+    stream: Any = sys.stdin.buffer
     yield stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)
 
 
