@@ -121,12 +121,13 @@ class _Programs:
         self.most = most
         self.size: int | None = None  # bytes of all versions; None: not looked at
         self.works = True
-        self.given: set[str] = set()
+        self.given: set[str] = set()  # keys whose program was found when it was last asked for
         self.refused = 0
 
     def get(self, key: str) -> bytes | None:
         """The program of this key, compressed as JAX has it; None if it is not there or damaged."""
         path = self._file(key)
+        self.given.discard(key)
         if self.refused >= MOST_REFUSED:
             return None
         try:
