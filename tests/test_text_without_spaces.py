@@ -46,6 +46,7 @@ def stand_in(monkeypatch):
         for module in (trainer, evaluation, nbest, api):
             monkeypatch.setattr(module, "translate_lines", decode)
         monkeypatch.setattr(evaluation, "compile_searches", lambda *_: 0.0)
+        monkeypatch.setattr(metrics, "SAMPLES", 50)
         monkeypatch.setattr(evaluation, "prepare", lambda translator, params: params)
         monkeypatch.setattr(likelihood, "of_references", lambda *_: likelihood.Likelihood(-1.0, 1))
 
