@@ -125,22 +125,21 @@ def _corpus(run: Mapping) -> Iterator[str]:
     for name in names:
         card = _card(Path(name.rpartition("=")[0] or name)) if isinstance(name, str) else None
         if card:
-            search, teacher = _at(card, "decoding", "search") or {}, card["teacher"]
-            kind, print_ = _word(_at(teacher, "model", "kind")), _word(_at(teacher, "fingerprint"))[:16]
-            beam = f"beam {_number(_at(search, 'beam'))}"
-            yield f"distilled targets: selection {_word(card['selection'])}, {beam}, teacher {kind} `{print_}`"
+            teacher, beam = card["teacher"], _at(card, "decoding", "search", "beam")
+            kind = _at(teacher, "model", "kind") or "of another toolkit"
+            print_ = _word(_at(teacher, "fingerprint") or _at(teacher, "sha256"))[:16]
+            rules = f"selection {_word(card['selection'])}" + ("" if beam is None else f", beam {_number(beam)}")
+            yield f"distilled targets: {rules}, teacher {_word(kind)} `{print_}`"
 
 
 def _card(directory: Path) -> Mapping | None:
     """The card of a distilled corpus; None where there is none."""
-    for path in (directory / "card.json", directory.parent / "card.json"):  # filtered/ lies in the corpus
-        try:
-            card = files.read_json(path)
-        except UserError:
-            continue
-        if isinstance(card, Mapping) and {"selection", "teacher"} <= card.keys():
-            return card
-    return None
+    root = directory.parent if directory.name == "filtered" else directory  # filtered/ lies in the corpus
+    try:
+        card = files.read_json(root / "card.json")
+    except UserError:
+        return None
+    return card if isinstance(card, Mapping) and {"selection", "teacher"} <= card.keys() else None
 
 
 def _run_of(loaded: Checkpoint) -> Mapping:

@@ -82,6 +82,11 @@ def test_languages_and_the_corpus_of_its_run(tmp_path):
     assert header(text)["language"] == ["en", "no"] and "from `en` to `no`" in text
     assert "training corpus: kd, split train, 12,345 pairs, `aaaaaaaaaaaaaaaa`" in text and str(tmp_path) not in text
     assert "distilled targets: selection kim_rush, beam 5, teacher transformer `ffffffffffffffff`" in text
+    (distilled / "card.json").write_text(json.dumps({**made, "teacher": {"sha256": "e" * 64}, "decoding": None}))
+    run["settings"]["pairs"]["corpus"]["path"] = str(distilled / "filtered")
+    (tmp_path / "config.json").write_text(json.dumps(run))
+    text = card(tmp_path / "best", METADATA)
+    assert "distilled targets: selection kim_rush, teacher of another toolkit `eeeeeeeeeeeeeeee`" in text
     run["inputs"]["vocabulary"]["fingerprint"] = "another"
     (tmp_path / "config.json").write_text(json.dumps(run))
     assert "corpus" not in card(tmp_path / "best", METADATA), "the config.json is of another run"
