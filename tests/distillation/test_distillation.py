@@ -59,7 +59,7 @@ def test_lists_come_back_in_order(tmp_path, teacher, decoded):
 
 
 @pytest.mark.parametrize("line", [LINES[0], LINES[1], LINES[3], LINES[5], LINES[6]])
-def test_a_killed_run_goes_on_where_it_was(tmp_path, teacher, decoded, line):
+def test_a_killed_run_goes_on_where_it_was(tmp_path, teacher, decoded, capsys, line):
     make(tmp_path / "whole", teacher)
     decoded.kill_at(line)
     with pytest.raises(KeyboardInterrupt):
@@ -69,6 +69,8 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, teacher, decoded, line):
     decoded.kill_at(None)
     decoded.seen.clear()
     make(tmp_path / "lists", teacher)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"done, {done}/{len(LINES)} sentences" in said, "it counts from where it was; this decoder tells no progress"
     assert decoded.seen == LINES[done:], "whole shards must not be decoded again"
     assert content(tmp_path / "lists") == content(tmp_path / "whole")
 
