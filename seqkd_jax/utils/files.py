@@ -126,12 +126,12 @@ def remove(path: Path | str) -> None:
     """Remove a file, a directory, which is gone at once for a reader, or a link, alone; nothing there is fine."""
     path = Path(path)
     with naming(path):
-        if path.is_symlink() or not path.is_dir():
-            path.unlink(missing_ok=True)
-            return
         for old in temporary.aside(path):  # it would be read in the place of what goes
             temporary.dispose(old, path)
-        temporary.dispose(path, path)
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
+        else:
+            temporary.dispose(path, path)
 
 
 def require_no_directory(path: Path) -> None:
@@ -266,16 +266,19 @@ def _lock(descriptor: int, busy: Callable[[], None]) -> None:
 
 def _open_own(path: Path, flags: int) -> int:
     """Open a file of ours to write, made if it is missing, its content kept. UserError for a link, a pipe, a device."""
-    try:
-        descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
-            raise
-        raise UserError(f"{path}: is a link or no file, and would be written to; delete it") from None
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+    with contextlib.ExitStack() as opened:
+        try:
+            descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+            opened.callback(os.close, descriptor)
+            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+                raise
+            regular = False
+        if not regular:
+            raise UserError(f"{path}: is a link or no file, and would be written to; delete it")
+        opened.pop_all()
         return descriptor
-    os.close(descriptor)
-    raise UserError(f"{path}: is a link or no file, and would be written to; delete it")
 
 
 def require_replaceable(directory: Path | str, holds: Sequence[str]) -> None:

@@ -28,8 +28,7 @@ def new_file(path: Path) -> Iterator[tuple[int, Path]]:
     clear(path)
     descriptor, temporary = _held(path, _create_file)
     try:
-        with contextlib.suppress(OSError):  # nothing is there, or the file system has no permissions
-            os.fchmod(descriptor, stat.S_IMODE(os.stat(path).st_mode))
+        _open_as(path, stat.S_ISREG, descriptor, 0o777)
         yield descriptor, temporary
     finally:
         with contextlib.suppress(OSError):
@@ -43,8 +42,7 @@ def new_directory(path: Path) -> Iterator[Path]:
     clear(path)
     descriptor, temporary = _held(path, _create_directory)
     try:
-        with contextlib.suppress(OSError):
-            os.fchmod(descriptor, stat.S_IMODE(os.stat(path).st_mode) | stat.S_IRWXU)
+        _open_as(path, stat.S_ISDIR, descriptor, 0o7777, stat.S_IRWXU)
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -81,15 +79,21 @@ def step_aside(path: Path) -> Path:
 
 def aside(path: Path) -> list[Path]:
     """The directories that stepped aside for `path` and were not removed, the last first. Links do not count."""
-    found = [old for old in _beside(path, "old") if old.is_dir()]
-    return sorted(found, key=lambda old: old.stat().st_mtime_ns, reverse=True)
+    found = []
+    for old in _beside(path, "old"):
+        with contextlib.suppress(FileNotFoundError):  # its writer has just removed it
+            status = old.lstat()
+            if stat.S_ISDIR(status.st_mode):
+                found.append((status.st_mtime_ns, old))
+    return [old for _, old in sorted(found, reverse=True)]
 
 
 def dispose(path: Path, of: Path) -> None:
     """Remove a directory, which is gone at once for a reader. of: what it is, or stepped aside for."""
     going = _name(of, "new")
-    os.rename(path, going)
-    shutil.rmtree(going, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):  # another process has removed it
+        os.rename(path, going)
+        shutil.rmtree(going, ignore_errors=True)
 
 
 def without(text: str) -> str:
@@ -112,6 +116,14 @@ def _held(path: Path, create: Callable[[Path], int]) -> tuple[int, Path]:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _open_as(path: Path, kind: Callable[[int], bool], descriptor: int, kept: int, added: int = 0) -> None:
+    """Give a descriptor the permissions of what is at `path`, if that is of the same kind and they can be given."""
+    with contextlib.suppress(OSError):  # nothing is there, or the file system has no permissions
+        mode = os.lstat(path).st_mode
+        if kind(mode):
+            os.fchmod(descriptor, mode & kept | added)
 
 
 def _wait_for_lock(descriptor: int) -> None:

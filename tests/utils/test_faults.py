@@ -248,6 +248,9 @@ def test_a_file_is_as_open_to_others_as_open_makes_it(tmp_path):
             (tmp_path / name).chmod(0o700)
             write(tmp_path / name, "text")
             assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o700
+        (tmp_path / "link").symlink_to("/dev/null")  # open to everybody
+        files.write_text(tmp_path / "link", "text")
+        assert stat.S_IMODE((tmp_path / "link").stat().st_mode) == 0o640
     finally:
         os.umask(before)
 
