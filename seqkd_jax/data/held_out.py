@@ -63,18 +63,20 @@ def _same(line: str) -> str:
 
 
 def _groups(lines: np.ndarray) -> np.ndarray:
-    """The group [N] of each pair of numbered lines [2,N]: union-find over the sources and, after them, the targets."""
-    sources, targets = lines[0].tolist(), (lines[1] + lines[0].max() + 1).tolist()
-    parent = list(range(max(targets) + 1))
+    """The group [N] of each pair of numbered lines [2,N]: union-find over the lines, targets after sources."""
+    lines = np.stack([lines[0], lines[1] + lines[0].max() + 1])
+    found, parent = lines[0].copy(), np.arange(lines.max() + 1).tolist()
 
     def root(line: int) -> int:
         while parent[line] != line:
             parent[line] = line = parent[parent[line]]
         return line
 
-    for source, target in zip(sources, targets, strict=True):
+    shared = (np.bincount(lines.ravel())[lines] > 1).any(axis=0)  # most pairs share no line
+    for source, target in lines[:, shared].T.tolist():
         parent[root(source)] = root(target)
-    return np.unique([root(source) for source in sources], return_inverse=True)[1]
+    found[shared] = [root(source) for source in lines[0, shared].tolist()]
+    return np.unique(found, return_inverse=True)[1]
 
 
 def _whole_groups(groups: np.ndarray, blank: np.ndarray, order: np.ndarray, count: int) -> np.ndarray:

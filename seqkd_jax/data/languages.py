@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from seqkd_jax.config import CorpusConfig
+from seqkd_jax.data import text
 
-COMPRESSED = ("gz", "bz2", "xz", "zst")
 NO_LANGUAGES = ("txt", "tok", "bpe", "raw", "src", "tgt", "trg", "tsv", "csv")  # endings that look like languages
 
 _ENGLISH = """ar arabic, bg bulgarian, bn bengali, ca catalan, cs czech, da danish, de german, el greek, en english,
@@ -39,5 +39,5 @@ def of_file(name: str) -> str | None:
 def _parts(name: str) -> list[str]:
     """The parts of a file's name, then the names of the directories that it is in; from the end."""
     path = Path(name)
-    parts = [part for part in path.name.split(".") if part not in COMPRESSED]
+    parts = [part for part in path.name.split(".") if f".{part}" not in text.SUFFIXES]
     return [*reversed(parts), *reversed(path.parts[:-1])]
