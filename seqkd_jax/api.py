@@ -216,6 +216,9 @@ class LoadedTranslator(NamedTuple):
             raise UserError(f"{len(sources):,} sources for {len(targets):,} targets: give one target for each source")
         program_cache.keep()
         translator, params, vocabularies = self.checkpoint.system
+        sides = (vocabularies.source, "sources"), (vocabularies.target, "targets")
+        for lines, (side, name) in zip((sources, targets), sides, strict=True):
+            require_translatable(side, lines, name, "split or drop it")
         source_ids = ([*vocabularies.source.encode(line), EOS] for line in sources)
         pairs = zip(source_ids, map(vocabularies.target.encode, targets), strict=True)
         return list(force_score(translator, params, pairs, progress=progress))
@@ -414,11 +417,11 @@ def distill(
     def make() -> tuple[distillation.NBest, list[int]]:
         if overlong == "fail":
             remedy = "split or drop it, or give --overlong empty for an empty target"
-            require_translatable(loaded.vocabularies, sources, "source lines", remedy)
+            require_translatable(loaded.vocabularies.source, sources, "source lines", remedy)
         lists = distillation.claim(planned, overwrite)
         program_cache.keep()
         distillation.make(lists, loaded, overlong=overlong, other=directory)
-        return lists, overlong_lines(loaded.vocabularies, sources)
+        return lists, overlong_lines(loaded.vocabularies.source, sources)
 
     card = distillation.corpus_of(
         absolute,
@@ -611,6 +614,7 @@ def _require_comparable(other: Path | str, corpus: Corpus, loaded: Checkpoint[Tr
         vocabularies = checkpoint.load_translator(other).vocabularies
         if _word_splitter(vocabularies) != _word_splitter(loaded.vocabularies):
             raise UserError(f"{other}: uses a different tokenizer from {loaded.name}: BLEU cannot compare them")
+        require_translatable(vocabularies.source, corpus.sources, f"{corpus.name}, for {other}", "split or drop it")
         return
     count = sum(1 for _ in read_lines(other))
     if count != len(corpus.sources):

@@ -13,6 +13,8 @@ from commands import seqkd
 import seqkd_jax as kd
 from seqkd_jax import api, checkpoint, models
 from seqkd_jax.decoding import force_score
+from seqkd_jax.distillation import nbest
+from seqkd_jax.evaluation import evaluation
 from seqkd_jax.types import EOS
 
 WORDS = ["red", "green", "blue", "black", "white"]
@@ -136,6 +138,27 @@ def test_what_the_user_can_correct_is_a_user_error(teacher, distilled, tmp_path)
 def test_distill_refuses_before_it_translates_and_writes_nothing(teacher, tmp_path, given, said):
     with pytest.raises(kd.UserError, match=re.escape(said)):
         kd.distill(kd.load(teacher.best), out=tmp_path / "out", search=SEARCH, **{"sources": TRAIN.sources, **given})
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_overlong_line_is_found_before_the_first_is_decoded(teacher, tmp_path, monkeypatch):
+    """Of every job that has its lines before it begins; faults.md's died when the shard of the line was reached."""
+    loaded, book = kd.load(teacher.best), "red " * 5000
+    for name in ("translate_lines", "force_score"):
+        monkeypatch.setattr(api, name, lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr(nbest, "translate_lines", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr(evaluation, "translate_lines", lambda *_, **__: pytest.fail("decoded"))
+    long = kd.Corpus([*TEST.sources, book], [*TEST.targets, "RED"])
+    for job in (
+        lambda: kd.distill(loaded, long.sources, tmp_path / "out", search=SEARCH),
+        lambda: kd.evaluate(loaded, long, search=SEARCH),
+        lambda: kd.evaluate(loaded, long, search=SEARCH, compare=[teacher.last]),
+        lambda: kd.evaluate(loaded, long._replace(sources=long.targets, targets=long.sources), search=SEARCH),
+        lambda: loaded.score(long.sources, long.targets),
+        lambda: loaded.score(long.targets, long.sources),
+    ):
+        with pytest.raises(kd.UserError, match=r"(line|sentence) 9.* has 5,001 tokens, more than 4,096"):
+            job()
     assert not list(tmp_path.iterdir())
 
 

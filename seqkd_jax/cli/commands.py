@@ -77,6 +77,7 @@ def translate(command: Translate) -> None:
     for path, option in ((command.out, "--out"), (command.attention, "--attention")):
         outputs.require_free(path, command.overwrite, known, described, option)
     dictionary = read_dictionary(command.dictionary) if command.dictionary else None
+    inputs.require_as_many(command.prefix_file, command.file)
     typed = command.file == "-" and sys.stdin is not None and sys.stdin.isatty()
     read_ahead = command.read_ahead or (1 if typed else 2048)
     write = write_jsonl if command.n_best else write_text

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from seqkd_jax.cli.options import Distill, Pairs, Repeatable, Train
@@ -84,6 +85,19 @@ def describe(name: str, command: Repeatable, read: Mapping[str, Any]) -> dict:
     if command.config_file:
         run_config.require_same_inputs(command.config_file, described, command.given)
     return described
+
+
+def require_as_many(prefixes: Path | None, lines: str) -> None:
+    """UserError unless two files have as many lines; of what is no file, such as a pipe, it shows as it is read."""
+    from seqkd_jax.data.corpus import read_lines
+
+    if prefixes is None or not prefixes.is_file() or not os.path.isfile(lines):
+        return
+    one, other = (sum(1 for _ in read_lines(path)) for path in (prefixes, lines))
+    if one != other:
+        raise UserError(
+            f"--prefix-file {prefixes}: has {one:,} lines, {lines} has {other:,}; give one for each, empty for none"
+        )
 
 
 def distilled_languages(command: Distill, teacher: Any) -> tuple[str, str]:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import zip_longest
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_args
 
 import jax
 import numpy as np
 
 from seqkd_jax.config import Overlong, Positive, SearchConfig, Tokens
-from seqkd_jax.data.vocabulary import Vocabularies
+from seqkd_jax.data.tokenizers import Vocabulary
 from seqkd_jax.decoding.buckets import (
     LONGEST,
     SOURCE_BUCKETS,
@@ -30,7 +30,7 @@ from seqkd_jax.decoding.buckets import (
     width_of,
 )
 from seqkd_jax.decoding.search import DECODERS, POOLS, Request, attended, length_limits
-from seqkd_jax.decoding.unknown import replace_unknown
+from seqkd_jax.decoding.unknown import replace_unknown, require_words
 from seqkd_jax.types import EOS, PAD, Hypotheses, System, Translator, UserError
 from seqkd_jax.utils import programs
 from seqkd_jax.utils.progress import log
@@ -129,6 +129,10 @@ def translate_lines(
     gets an empty translation, and a warning.
     """
     translator, params, vocabularies = system
+    if overlong not in get_args(Overlong):
+        raise UserError(f"overlong is {overlong!r}: it must be one of {', '.join(get_args(Overlong))}")
+    if unknown_from_source:
+        require_words(vocabularies)
     waiting: deque[str] = deque()  # read, not yet yielded
 
     def encoded() -> Iterator[list[int]]:
@@ -162,19 +166,19 @@ def translate_lines(
         yield Translation(source, texts)
 
 
-def overlong_lines(vocabularies: Vocabularies, lines: Iterable[str]) -> list[int]:
+def overlong_lines(vocabulary: Vocabulary, lines: Iterable[str]) -> list[int]:
     """The places, from 0, of the lines that are too long to be translated."""
     # No normalisation of Unicode makes UTF-8 text more than 11 times as long, and a token has a byte at least.
     sized = ((place, line, len(line.encode("utf-8", "surrogatepass"))) for place, line in enumerate(lines))
     long = ((place, line) for place, line, size in sized if 11 * (size + 1) > LONGEST)
-    return [place for place, line in long if len(vocabularies.source.encode(line)) + 1 > LONGEST]
+    return [place for place, line in long if len(vocabulary.encode(line)) + 1 > LONGEST]
 
 
-def require_translatable(vocabularies: Vocabularies, lines: Sequence[str], of: str, remedy: str) -> None:
+def require_translatable(vocabulary: Vocabulary, lines: Sequence[str], of: str, remedy: str) -> None:
     """UserError if a line is too long to be translated. of: what the lines are; remedy: what to do about such a one."""
-    found = overlong_lines(vocabularies, lines)
+    found = overlong_lines(vocabulary, lines)
     if found:
-        count = len(vocabularies.source.encode(lines[found[0]])) + 1
+        count = len(vocabulary.encode(lines[found[0]])) + 1
         more = f" (and {len(found) - 1:,} more lines)" if len(found) > 1 else ""
         raise UserError(f"{of}, {_too_long(found[0] + 1, lines[found[0]], count)}{more}; {remedy}")
 

@@ -20,8 +20,7 @@ def replace_unknown(
     ids and positions [T]: target ids without EOS, and the most attended source position of each; a position beyond the
     last word (that of EOS) stands for the last word. UserError for subwords, whose unknown pieces are not words.
     """
-    if vocabularies.config.kind != "words":
-        raise UserError("replacing <unk> needs word vocabularies (kind words); this model has subwords")
+    require_words(vocabularies)
     words = vocabularies.source.split(source)
     decoded = []
     for token, position in zip(ids, positions, strict=True):
@@ -31,6 +30,12 @@ def replace_unknown(
         elif token not in (PAD, BOS, EOS):
             decoded.append(vocabularies.target.decode([token]))
     return " ".join(decoded)
+
+
+def require_words(vocabularies: Vocabularies) -> None:
+    """UserError for vocabularies of subwords, whose unknown pieces are not words."""
+    if vocabularies.config.kind != "words":
+        raise UserError("replacing <unk> needs word vocabularies (kind words); this model has subwords")
 
 
 def read_dictionary(path: Path | str) -> dict[str, str]:

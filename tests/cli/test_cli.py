@@ -509,6 +509,6 @@ def test_translate_begins_with_the_prefix(teacher, tmp_path, capfd):
     lines = capfd.readouterr().out.split("\n")
     assert lines[0].startswith("WHITE RED") and len(lines) == 4
     (tmp_path / "prefixes").write_text("WHITE RED\n")
-    assert "prefix 2" in fails(capfd, "translate", *arguments)
+    assert "prefixes: has 1 lines, " in fails(capfd, "translate", *arguments)
     (tmp_path / "prefixes").write_text("RED RED RED RED RED RED\n\n\n")
     assert "sentence 1 has a prefix of 6 tokens" in fails(capfd, "translate", *arguments)
