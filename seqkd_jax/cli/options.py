@@ -160,7 +160,7 @@ class Distill(Repeatable):
     """Checkpoint of the teacher. Given several times, each after --checkpoint: an ensemble."""
     n_best: Path | None = None
     """Instead of a checkpoint: file of n-best lists by any toolkit, as Moses, Marian or fairseq-generate write them, or
-    JSON lines; see docs/decoding.md."""
+    JSON lines; see docs/other-toolkits.md."""
     pairs: Annotated[Pairs, Flat] = Pairs()
     source_only: Path | None = None
     """File of source lines to distil instead of the training split; there are no references then."""
