@@ -27,7 +27,7 @@ from seqkd_jax.config import (
     TransformerConfig,
     VocabularyConfig,
 )
-from seqkd_jax.data import vocabulary
+from seqkd_jax.data import scripts, vocabulary
 from seqkd_jax.data.corpus import Corpus, load_split, read_lines, require_pairs
 from seqkd_jax.data.held_out import hold_out, warn_of_overlap
 from seqkd_jax.data.vocabulary import Vocabularies
@@ -534,8 +534,8 @@ def evaluate(
 
     compare: other systems, each a checkpoint or a file with one translation a line; results["compared"] has the paired
     bootstrap of each against this one. metric: the tokenizer of BLEU. repetitions: passes that are timed, the median
-    counts; 0: no speed. beam, search, batch_tokens: as in LoadedTranslator.stream. Returns `results` (JSON values),
-    `outputs` and `references`.
+    counts; 0: no speed; "source_unit" says whether its source words are characters. beam, search, batch_tokens: as in
+    LoadedTranslator.stream. Returns `results` (JSON values), `outputs` and `references`.
     UserError: no sentences, a system with another number of lines or another tokenizer, a tokenizer that is not there.
 
         test = kd.load_split(kd.CorpusConfig("data"), "test")
@@ -567,6 +567,7 @@ def evaluate(
         "checkpoint": loaded.name,
         "fingerprint": loaded.fingerprint,
         "corpus": corpus.name,
+        "source_unit": scripts.unit(corpus.sources),
         **found.results,
     }
     if compare:

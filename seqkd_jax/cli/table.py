@@ -21,7 +21,7 @@ def of_results(results: Mapping[str, Any]) -> str:
         row("chrF", "chrf", ".1f"),
         row("length ratio", "length_ratio", ".3f"),
         row("unfinished", "unfinished", ",d"),
-        row("p(output)", "mode_probability", ".4f"),
+        row("p(t=y)", "mode_probability", ".4f"),
     ]
     if all(results[f"source_words_per_second_beam{beam}"] is not None for beam in beams):
         rows.append(row(f"source {results['source_unit']}/s", "source_words_per_second", ",.0f"))

@@ -47,8 +47,7 @@ def evaluate(
     Results, each with _beam1 and _beamK: bleu (bleu_low, bleu_high: 95%), chrf, length_ratio, unfinished,
     mode_probability, source_words_per_second (median of `repetitions` passes over `timed_sentences` lines, None: all),
     compile_seconds (of loading, where the programs had been kept); once: perplexity, mode_probability (of the greedy
-    output), signature, source_unit (what the source words are, see words_per_second). batch, shapes: of the batches for
-    perplexity, as in training. tokenize: BLEU's.
+    output), signature. batch, shapes: of the batches for perplexity, as in training. tokenize: BLEU's.
     """
     vocabularies = system.vocabularies
     references = metric_references(vocabularies, corpus.targets, tokenize)
@@ -78,7 +77,6 @@ def evaluate(
     results |= {"perplexity": found.perplexity, "reference_tokens": found.tokens}
     results["mode_probability"] = results["mode_probability_beam1"]
     results["signature"], results["chrf_signature"] = signatures(tokenize)
-    results["source_unit"] = scripts.unit(corpus.sources)
     return Evaluation(results, outputs, references)
 
 

@@ -33,7 +33,7 @@ BLEU (95%)      33.1 (31.0 to 35.3)  33.1 (31.0 to 35.3)
 chrF            55.5                 55.5
 length ratio    1.012                1.012
 unfinished      1,200                1,200
-p(output)       0.2500               0.2500
+p(t=y)          0.2500               0.2500
 source words/s  1,234                1,234
 
 perplexity 4.57 of 12,345 reference tokens
