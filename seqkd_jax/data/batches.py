@@ -91,7 +91,8 @@ def encode_corpus(
     if not rows:
         raise UserError(
             f"{corpus.name}: no usable pair left of {len(corpus.sources):,} ({empty:,} empty, {overlong:,} longer than "
-            f"{config.max_source} source or {config.max_target} target ids: max_source, max_target)"
+            f"{config.max_source} source or {config.max_target} target ids; raise "
+            "--batch.max-source or --batch.max-target)"
         )
     weights = np.ones(len(rows), np.float32)
     if corpus.weights is not None:

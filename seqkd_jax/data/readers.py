@@ -82,7 +82,8 @@ def file(path: Path, config: CorpusConfig) -> Table:
     if text.uncompressed(path).suffix == ".tsv":
         return _tsv(path, config)
     raise UserError(
-        f"{path}: unknown suffix; expected {' or '.join(SUFFIXES)}, or two text files (source_file and target_file)"
+        f"{path}: unknown suffix; expected {' or '.join(SUFFIXES)}, or two text files (--corpus.source-file and "
+        "--corpus.target-file)"
     )
 
 

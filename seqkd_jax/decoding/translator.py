@@ -250,7 +250,8 @@ def _translate(
             )
         if hypotheses.scores[0] == -np.inf:
             raise UserError(
-                f"translate: the rules allow no translation of sentence {number}; lower min_length_a or min_length_b"
+                f"translate: the rules allow no translation of sentence {number}; lower --min-length-a or "
+                "--min-length-b"
             )
         yield hypotheses, positions
 

@@ -54,3 +54,23 @@ def test_options_that_are_named_exist():
     for path in sorted(path for folder in ("seqkd_jax", "experiments") for path in (ROOT / folder).rglob("*.py")):
         wrong = [(line, option) for line, option in told(path) if not exists(option, known)]
         assert not wrong, f"{path.relative_to(ROOT)} names options that no command has: {wrong}"
+
+
+def fields_of(kind):
+    for field in settings.fields(kind):
+        hint = get_args(field.hint)[0] if get_origin(field.hint) is Annotated else field.hint
+        yield field.name
+        if dataclasses.is_dataclass(hint):
+            yield from fields_of(hint)
+
+
+def test_settings_are_named_as_options():
+    """Where a command says it: `--batch.max-source`, not max_source. Python alone reaches what is left out here."""
+    fields = {name for kind, _ in main.COMMANDS.values() for name in fields_of(kind) if "_" in name}
+    rooms = ("data", "decoding", "distillation", "evaluation", "checkpoint", "marian", "cli")
+    for path in sorted(path for room in rooms for path in (ROOT / "seqkd_jax" / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("UserError", "progress.log"):
+                said = " ".join(part.value for part in ast.walk(node) if isinstance(getattr(part, "value", 0), str))
+                named = fields & set(re.findall(r"(?<![\w.-])[a-z]+(?:_[a-z]+)+(?![\w=])", said))
+                assert not named, f"{path.relative_to(ROOT)}, line {node.lineno}: name the options of {named}"

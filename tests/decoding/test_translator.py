@@ -241,7 +241,7 @@ def test_errors_are_one_line():
         list(translate_ids(TINY, broken, sentences(2), Decoding(CONFIG, **OPTIONS)))
     with pytest.raises(UserError, match="beam, .*greedy"):
         list(translate_ids(TINY, PARAMS, sentences(2), Decoding(CONFIG, decoder="bean", **OPTIONS)))
-    with pytest.raises(UserError, match="no translation of sentence .*lower min_length_a"):
+    with pytest.raises(UserError, match="no translation of sentence .*lower --min-length-a"):
         tight = SearchConfig(beam=2, no_repeat_ngram=1, min_length_b=12.0, max_length_a=0.0, max_length_b=14.0)
         list(translate_ids(TINY, PARAMS, sentences(2), Decoding(tight, **OPTIONS)))
     with pytest.raises(UserError, match="beam is 0"):

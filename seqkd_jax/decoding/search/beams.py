@@ -58,7 +58,7 @@ def covered_by(config: SearchConfig, coverage, attention):
     if not config.coverage_penalty:
         return coverage
     if attention is None:
-        raise UserError("search: coverage_penalty needs attention, which this model does not have; set it to 0")
+        raise UserError("--coverage-penalty needs attention, which this model does not have; set it to 0")
     return coverage + attention
 
 
