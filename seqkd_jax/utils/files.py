@@ -186,7 +186,10 @@ def new_directory(directory: Path | str, holds: Sequence[str]) -> Iterator[Path]
         require_replaceable(directory, holds)
         directory.parent.mkdir(parents=True, exist_ok=True)
         with temporary.new_directory(directory) as filled:
+            made = os.lstat(filled)
             yield filled
+            if not os.path.samestat(made, os.lstat(filled)):  # removed, and made anew for its last files
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(filled))
             sums.write(filled)
             fsync_tree(filled)
             require_replaceable(directory, holds)  # it may have been filled meanwhile

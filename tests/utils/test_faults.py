@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -283,6 +284,16 @@ def test_a_directory_that_vanishes_is_named(tmp_path, writer):
     finally:
         sys.setprofile(None)
     assert files.describe_error(raised.value) == f"{path}: No such file or directory"
+
+
+def test_a_directory_that_was_removed_while_it_was_filled_is_not_taken_for_whole(tmp_path):
+    """The rest of its files would make it anew."""
+    with pytest.raises(OSError, match="No such file") as raised, files.new_directory(tmp_path / "it", HOLDS) as path:
+        files.write_text(path / "part", "text")
+        shutil.rmtree(path)
+        files.write_text(path / MARK, "text")
+    assert files.describe_error(raised.value) == f"{tmp_path / 'it'}: No such file or directory"
+    assert not list(tmp_path.iterdir())
 
 
 REALLY = """
