@@ -83,6 +83,9 @@ def import_marian(directory: Path | str, out: Path | str) -> Path:
     probability. UserError: a file is missing or damaged, or an option is not supported.
     """
     directory = Path(directory)
+    if not directory.is_dir():
+        name = "/".join(directory.parts[-2:])
+        raise UserError(f"{directory}: no such directory; `hf download {name} --local-dir DIR` gets a model of the hub")
     files.verify(directory, CHANGED, ("*.json", "*.safetensors", "*.spm"))  # one that was exported by us
     described = _read_config(directory)
     config = _model_config(described, directory / "config.json")
