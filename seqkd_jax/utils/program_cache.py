@@ -94,9 +94,15 @@ def _cpu() -> list[str]:
 def _install(programs: "_Programs") -> None:
     """Make JAX read and write these programs. It has no public way to name a cache other than its own."""
     import jax
-    from jax._src import compilation_cache
 
-    jax_s_own, path = compilation_cache.get_file_cache, str(programs.directory)
+    try:
+        from jax._src import compilation_cache
+
+        jax_s_own = compilation_cache.get_file_cache
+    except (ImportError, AttributeError):  # what is not public may change
+        _say(f"JAX {jax.__version__} takes no other cache", "set JAX_COMPILATION_CACHE_DIR for its own")
+        return
+    path = str(programs.directory)
     compilation_cache.get_file_cache = lambda other: (programs, path) if other == path else jax_s_own(other)
     jax.config.update("jax_compilation_cache_dir", path)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

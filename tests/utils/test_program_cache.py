@@ -216,3 +216,13 @@ def test_the_second_translate_compiles_nothing(cache, tmp_path, capfd):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stderr.splitlines()[-1].endswith(" programs, none of them compiled"), done.stderr
     assert (tmp_path / "second").read_bytes() == (tmp_path / "first").read_bytes()
+
+
+def test_a_jax_without_that_private_function_keeps_nothing_and_fails_nothing(cache, monkeypatch, capfd):
+    from jax._src import compilation_cache as internal
+
+    monkeypatch.delattr(internal, "get_file_cache")
+    program_cache.keep()
+    assert run()[1] == [False]
+    assert "takes no other cache; set JAX_COMPILATION_CACHE_DIR" in capfd.readouterr().err
+    assert not files_of(cache)
