@@ -324,6 +324,8 @@ def test_a_run_killed_before_its_stage_was_is_not_made_again(tmp_path, monkeypat
 
 def test_classifiers_read_what_stands_before_the_verb():
     task = tasks.load(tiny("classification"), None)
+    told = study.STUDY.size(Workspace(tiny("classification"), task, None))
+    assert told == "160 train, 48 valid, 160 test sentences"
     entries = task.vocabularies.source.entries
     read = [[entries[index] for index in ids] for ids in task.train.sources[:3]]
     drawn = tasks.sentences.load(None, tasks.DATA_SEED, TOY)["train"]
