@@ -117,7 +117,7 @@ def settled(directory: Path, config: TrainConfig, total: int) -> TrainConfig:
         return config
     optimiser = with_warmup(config.optimiser, total)
     existing = _existing(directory)
-    stored = {} if existing is None else checkpoint.read_record(existing)["metadata"].get("config", {})
+    stored = {} if existing is None else _metadata(existing).get("config", {})
     if stored.get("optimiser", {}).get("warmup_steps") == WARMUP:
         optimiser = dataclasses.replace(optimiser, warmup_steps=WARMUP)
     return dataclasses.replace(config, optimiser=optimiser)
@@ -129,12 +129,19 @@ def _existing(directory: Path) -> Path | None:
     return next((place for place in left if files.existing(place).exists()), None)
 
 
+def _metadata(place: Path) -> dict:
+    """The metadata of a checkpoint of a run. UserError if it is not of the form that `metadata` gives it."""
+    form = {"config?": {"optimiser?": dict}, "inputs?": {...: str}}
+    found = checkpoint.read_record(place)["metadata"]
+    return require_form(found, form, f"{place / 'checkpoint.json'}, metadata", "bring back a copy, or train again")
+
+
 def resume(directory: Path, config: TrainConfig, inputs: Mapping[str, str]) -> RunState:
     """The run that `directory` holds, or a new one; UserError if it holds another. What no run will use is removed."""
     last = directory / "last"
     existing = _existing(directory)
     if existing is not None:
-        _require_same(directory, checkpoint.read_record(existing)["metadata"], config, inputs)
+        _require_same(directory, _metadata(existing), config, inputs)
     if (
         existing != last
     ):  # nothing is there, or the run was killed before last/ was, or that was deleted: it starts over

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from seqkd_jax.types import UserError
+from seqkd_jax.utils.untrusted import shown
 
 Named = Callable[[str], str]  # from a field, such as optimiser.clip_norm, to what its user calls it
 T = TypeVar("T")
@@ -101,7 +102,7 @@ def _check(value: Any, hint: Any, limits: Range | None, name: str, named: Named)
         for item in value:
             _check(item, get_args(hint)[0], limits, name, named)
     elif not _fits(value, hint, limits):
-        raise UserError(f"{named(name)} is {value!r}: it must be {_expected(hint, limits)}")
+        raise UserError(f"{named(name)} is {shown(value)}: it must be {_expected(hint, limits)}")
 
 
 def _fits(value: Any, hint: Any, limits: Range | None) -> bool:
@@ -208,11 +209,11 @@ def from_json(kind: type[T], value: Any, named: Named = str, inside: str = "") -
     """
     known = {field.name: field for field in fields(kind)}
     if not isinstance(value, Mapping):
-        raise UserError(f"{named(inside.removesuffix('.') or kind.__name__)} is {value!r}: it must hold settings")
+        raise UserError(f"{named(inside.removesuffix('.') or kind.__name__)} is {shown(value)}: it must hold settings")
     for name in value:
         if name not in known:
             raise UserError(
-                f"{named(f'{inside}{name}')}: there is no such setting; a newer version wrote it, or a slip"
+                f"{named(f'{inside}{name:.60}')}: there is no such setting; a newer version wrote it, or a slip"
             )
     read = {}
     for name, field in known.items():

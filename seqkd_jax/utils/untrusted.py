@@ -110,6 +110,6 @@ def _is_any(value: Any, kinds: tuple) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value of any length, on one line of at most 60 characters."""
+    """A value of any length, on one line of at most 100 characters."""
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= 100 else f"{text[:97]}..."
