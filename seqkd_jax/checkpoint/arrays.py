@@ -6,13 +6,13 @@ besides, from its threads, event loops and log, is not shown.
 """
 
 import contextlib
-import gc
 import hashlib
 import logging
 import os
 import re
 import sys
 import traceback
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -116,7 +116,6 @@ def _call(orbax: Callable[[], T], path: Path, failed: Callable[[str], str]) -> T
             return orbax()
         except Exception as error:  # a bare Exception, or any of tensorstore, asyncio, json: they have no common base
             reason, code, short = _reason(_first(error))
-        gc.collect()  # what is left of its tasks reports itself now
     if short:
         raise MemoryError(reason)
     if code is not None:
@@ -143,33 +142,38 @@ def _reason(error: BaseException) -> tuple[str, int | None, bool]:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Nothing is printed of what orbax logs, nor of what its tasks do after one of them has failed."""
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
+    log, asyncio = logging.getLogger("absl"), logging.getLogger("asyncio")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    # These two stay: tasks that were left behind report themselves when they are collected, or when the process ends.
+    asyncio.addFilter(_is_others)
     if not isinstance(sys.unraisablehook, _Unraisable):
         sys.unraisablehook = _Unraisable(sys.unraisablehook)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        log.setLevel(level)
+
+
+def _is_others(record: logging.LogRecord) -> bool:
+    """Whether what asyncio logs is of other tasks than orbax's."""
+    return not (record.exc_info and _of_orbax(record.exc_info[2]))
+
+
+def _of_orbax(raised: types.TracebackType | None) -> bool:
+    places = (frame.f_code.co_filename for frame, _ in traceback.walk_tb(raised))
+    return any(f"{os.sep}orbax{os.sep}" in place for place in places)
 
 
 class _Unraisable(NamedTuple):
-    """A hook for errors that Python cannot raise, which leaves out those of tasks that orbax left behind.
-
-    It stays: some of them come when the process ends.
-    """
+    """A hook for errors that Python cannot raise, which leaves out those of tasks that orbax left behind."""
 
     others: Callable[[Any], object]  # the hook for all others
 
     def __call__(self, unraisable: Any) -> None:
         """Called by Python."""
-        frames = traceback.walk_tb(unraisable.exc_traceback)
-        places = [frame.f_code.co_filename for frame, _ in frames]
         closed = str(unraisable.exc_value) == "Event loop is closed"  # tensorstore reports to it from its own threads
-        if not closed and not any(f"{os.sep}orbax{os.sep}" in place for place in places):
+        if not closed and not _of_orbax(unraisable.exc_traceback):
             self.others(unraisable)
 
 

@@ -199,7 +199,7 @@ def _require_same(directory: Path, stored: dict, config: TrainConfig, inputs: Ma
     before = settings.from_json(TrainConfig, stored["config"], lambda name: f"{directory}: holds a run whose {name}")
     for name, old, new in settings.differences(before, config):
         if name not in FREE:
-            raise UserError(f"{directory}: holds a run with {name}={old}, not {new}; use another directory")
+            raise UserError(f"{directory}: holds a run with {name}={old!s:.100}, not {new}; use another directory")
     for key, value in inputs.items():
         old = stored["inputs"].get(key, value)
         if old != value:
