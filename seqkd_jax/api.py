@@ -469,7 +469,7 @@ def distill_n_best(
     found = distillation.open_lists(lists, list(sources))
     tokenize = tokenization.AUTO
     if references is not None:
-        tokenize = tokenization.resolve(metric.tokenize, None, references, language=languages[1])
+        tokenize = _tokenizer(metric, None, references, languages[1])
     if described is None:
         given = {"n_best": Path(lists), "out": out, "selection": selection, "filters": filters, "metric": metric}
         read = n_best_inputs(lists, sources, references)
@@ -597,11 +597,14 @@ def _lines(name: str, given: T) -> T:
 
 
 def _tokenizer(
-    metric: MetricConfig, loaded: Checkpoint[Translator] | Ensemble, references: Sequence[str], language: str | None
+    metric: MetricConfig,
+    loaded: Checkpoint[Translator] | Ensemble | None,
+    references: Sequence[str],
+    language: str | None,
 ) -> str:
-    """The tokenizer that BLEU applies to references of a language and to translations by a checkpoint."""
+    """The tokenizer that BLEU applies to references of a language and to translations by a checkpoint, or by others."""
     metric.validate(lambda name: f"metric.{name}")
-    stored, vocabularies = loaded.metric.tokenize, loaded.vocabularies
+    stored, vocabularies = (loaded.metric.tokenize, loaded.vocabularies) if loaded else (tokenization.AUTO, None)
     return tokenization.resolve(metric.tokenize, vocabularies, references, stored=stored, language=language)
 
 
