@@ -37,8 +37,8 @@ class LossArguments(NamedTuple):
 class Loss(NamedTuple):
     """One entry of LOSSES."""
 
-    # (student [V], teacher [V] | None, label, LossArguments, allowed [V] | None) -> nats
-    # allowed: which entries are not barred; None: all
+    # (student [V], teacher [V] | None, label, LossArguments, allowed [V] | None = None) -> nats
+    # allowed: which entries are not barred; None, or not given: all
     function: Callable
     needs_teacher: bool
 
@@ -86,7 +86,7 @@ def over_positions(loss: Loss, bars: bool = False) -> Callable:
         weights: Float[Array, "*pos"],
         arguments: LossArguments,
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        allowed = ~barred(student) if bars else None
+        allowed = (~barred(student),) if bars else ()
         student = student.astype(jnp.float32)
         if not loss.needs_teacher:
             teacher = None
@@ -94,7 +94,7 @@ def over_positions(loss: Loss, bars: bool = False) -> Callable:
             raise UserError(f"loss {loss.function.__name__!r} needs the logits of a teacher: name its checkpoint")
         else:
             teacher = jax.lax.stop_gradient(teacher.astype(jnp.float32))
-        axes = (0, 0 if loss.needs_teacher else None, 0, None, 0 if bars else None)
+        axes = (0, 0 if loss.needs_teacher else None, 0, None, *(0,) * bars)
         each = loss.function
         for _ in labels.shape:
             each = jax.vmap(each, in_axes=axes)
@@ -102,7 +102,7 @@ def over_positions(loss: Loss, bars: bool = False) -> Callable:
         counted = weights != 0
         # Two `where`s: infinite logits at a padded position must not give 0 * inf in the sum or in its gradient.
         student = jnp.where(counted[..., None], student, 0.0)
-        values = jnp.where(counted, each(student, teacher, labels, arguments, allowed), 0.0)
+        values = jnp.where(counted, each(student, teacher, labels, arguments, *allowed), 0.0)
         return jnp.sum(values * weights), jnp.sum(weights)
 
     return lifted
