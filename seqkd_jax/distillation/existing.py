@@ -28,17 +28,21 @@ ADDED = (
 UNKNOWN = "another teacher, other rules or other source lines"
 
 
-def is_complete(directory: Path, wanted: Mapping[str, Any], overwrite: bool) -> bool:
+def is_complete(
+    directory: Path, wanted: Mapping[str, Any], overwrite: bool, described: Mapping[str, Any] | None = None
+) -> bool:
     """Whether just this corpus is there. UserError if that of another job is, or a damaged one, and may not go.
 
-    wanted: its card, as far as that is known beforehand (distilled_corpus.card_of).
+    wanted: its card, as far as that is known beforehand (distilled_corpus.card_of). described: its config.json, which
+    tells references apart that a card before 0.3.0 does not.
     """
     found = files.existing(directory)
     if overwrite or not (found / CARD).exists():
         return False
     verified = sums.verify(found, REMEDY)
-    before, now = _inputs(read_card(found)), _inputs(wanted)
-    before.setdefault("marian", None)
+    card = read_card(found)
+    before, now = _inputs(card), _inputs(wanted)
+    before = {"marian": None, **({} if "inputs" in card else _older(found, card, wanted, described or {})), **before}
     different = {name: before.get(name, value) for name, value in now.items() if before.get(name, value) != value}
     replaced = [_told(name, old, now[name]) for name, old in different.items() if old is not None or name not in ADDED]
     if replaced:
@@ -73,6 +77,34 @@ def _inputs(described: Mapping[str, Any]) -> dict[str, Any]:
     }
     known = ("selection", "similarity_tokenizer", "languages", "marian")
     return found | {name: described[name] for name in known if name in described}
+
+
+def _older(directory: Path, card: dict, wanted: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card before 0.3.0 does not say: its lines, by the hashes of the files; its references, by config.json."""
+    listed = require_form(card.get("files") or {}, {...: str}, f"{directory / CARD}, files", REMEDY)
+    written = {name.removeprefix("train."): digest for name, digest in listed.items() if name.startswith("train.")}
+    lines, languages = wanted["inputs"]["source lines"], wanted["languages"]
+    found: dict[str, Any] = {
+        "source lines": lines if lines in written.values() else written.get(languages[0], "others")
+    }
+    found["languages"] = languages if set(written) == set(languages) else sorted(written)
+    before, now = (_lines_read(one) for one in (_config(directory), described))
+    same = None in (before, now) or before == now or found["source lines"] != lines
+    return found if same else {**found, "references": before}
+
+
+def _config(directory: Path) -> Any:
+    try:
+        return files.read_json(directory / settings.CONFIG_FILE)
+    except UserError:  # none, or damaged: it says nothing
+        return {}
+
+
+def _lines_read(config: Any) -> Any:
+    """The fingerprint of source lines and references in a config.json; None if it has none."""
+    for name in ("inputs", "source lines", "fingerprint"):
+        config = config.get(name) if isinstance(config, Mapping) else None
+    return config
 
 
 def _filters(described: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def corpus_of(
         filters=chosen,
         marian=marian,
     )
-    if is_complete(out, wanted, overwrite):
+    if is_complete(out, wanted, overwrite, described):
         progress.log(f"{out}: is complete, nothing is done")
         return read_card(files.existing(out))
     made, places = make()

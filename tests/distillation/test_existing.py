@@ -136,6 +136,29 @@ def test_a_damaged_corpus_or_list_is_named(tmp_path, distil):
         distil()
 
 
+def test_a_corpus_of_an_older_version_is_told_apart_too(tmp_path, distil, decoded):
+    """Its card says neither lines nor languages, and it has no SHA256SUMS."""
+    distil()
+    directory = tmp_path / "kd"
+    card = json.loads((directory / "card.json").read_text())
+    for name in ("inputs", "languages"):
+        del card[name]
+    (directory / "card.json").write_text(json.dumps(card))
+    (directory / "SHA256SUMS").unlink()
+    (tmp_path / "kd.n-best" / "lists.json").unlink()
+    before = content(tmp_path)
+    for said, options in OTHERS.items():
+        said = "languages en-ja, not en-de" if "languages" in options else said.partition(" (")[0]
+        if "teacher" not in options and "other references" not in said:
+            with pytest.raises(kd.UserError, match=f"kd: holds a corpus with .*{re.escape(said)}"):
+                distil(**options)
+    with pytest.raises(kd.UserError, match="other references"):
+        distil(references=REFERENCES[::-1])
+    assert content(tmp_path) == before
+    distil()
+    assert decoded.seen == [] and "inputs" in json.loads((directory / "card.json").read_text())
+
+
 def test_filtered_pairs_are_read_only_whole(tmp_path, distil):
     made = distil(filters=kd.FilterConfig(drop_unfinished=True))
     assert len(made.corpus.sources) == 6
