@@ -196,9 +196,12 @@ def warn_of_unknown(vocabularies: Vocabularies, sources: Iterable[str], targets:
             some = " ".join(character for character, _ in unknown.most_common(5))
             told.append(f"{unknown.total() / total:.1%} of the characters of the {name} ({some})")
     if told:
-        coverage = " or a higher --vocab.character-coverage" if config.character_coverage < 1 else ""
-        told = " and ".join(told)
-        progress.log(f"validation: {told} are <unk> in this vocabulary; learn one with --vocab.byte-fallback{coverage}")
+        remedy = "learn one with --vocab.byte-fallback"
+        if config.character_coverage < 1:
+            remedy += " or a higher --vocab.character-coverage"
+        if config.kind == "marian":
+            remedy = "an imported model has no other: leave such text out"
+        progress.log(f"validation: {' and '.join(told)} are <unk> in this vocabulary; {remedy}")
 
 
 def require_same(expected: str, vocabularies: Vocabularies, where: Path | str) -> None:

@@ -240,6 +240,10 @@ def test_unknown_characters_of_the_validation_text_are_told(capfd):
     assert capfd.readouterr().err == f"{said} <unk> in this vocabulary; learn one with --vocab.byte-fallback\n"
     vocabulary.warn_of_unknown(learned(replace(BPE, character_coverage=0.99)), ["厨"], [])
     assert capfd.readouterr().err.endswith("--vocab.byte-fallback or a higher --vocab.character-coverage\n")
+    spm = learned(BPE).source
+    imported = vocabulary.mapped(spm.data, spm.data, spm.entries)
+    vocabulary.warn_of_unknown(imported, ["厨"], TARGETS)
+    assert capfd.readouterr().err.endswith("in this vocabulary; an imported model has no other: leave such text out\n")
 
 
 @pytest.mark.parametrize("language", REFERENCES)
