@@ -58,7 +58,7 @@ def stage(
     if not _done(directory):
         if make is None:
             raise NotMade(str(directory))
-        with _alone(directory, name):
+        with _alone(directory, name), files.naming(directory):
             if not _done(directory):  # another process may have made it meanwhile
                 _make(directory, key, make, resumable)
                 return directory

@@ -1,6 +1,7 @@
 """Stages: made once, whole, by identity; killed and damaged ones."""
 
 import dataclasses
+import errno
 import multiprocessing
 import os
 import threading
@@ -144,6 +145,19 @@ def test_leftovers_of_killed_writers_are_dropped(tmp_path):
 
     directory = stages.stage("s", {}, {}, make, tmp_path)
     assert sorted(path.name for path in directory.iterdir()) == ["manifest.json", "whole"]
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_a_stage_on_a_full_disk_is_named_and_made_again(tmp_path, resumable):
+    def full(directory):
+        (directory / "part.txt").write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left") as raised:
+        stages.stage("s", {}, {}, full, tmp_path, resumable=resumable)
+    assert raised.value.filename.startswith(f"{tmp_path}/s-")
+    directory = stages.stage("s", {}, {}, Counted(), tmp_path, resumable=resumable)
+    assert (directory / "part.txt").read_text() == "part"
 
 
 @pytest.mark.parametrize(
