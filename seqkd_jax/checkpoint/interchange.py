@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from seqkd_jax import checkpoint
@@ -94,6 +95,8 @@ def import_tensors(directory: Path | str, out: Path | str) -> Path:
     tensors = _widened(tensor_files.read(directory / WEIGHTS), arrays.named_leaves(shapes))
     arrays.require(arrays.describe(tensors), arrays.describe(shapes), str(directory / WEIGHTS))
     params = jax.tree.unflatten(jax.tree.structure(shapes), [tensors[name] for name in arrays.named_leaves(shapes)])
+    if broken := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
+        raise UserError(f"{directory / WEIGHTS}: {shown(min(broken))} has values that are not finite; use another copy")
     origin = {"from": "safetensors", "model_sha256": files.sha256_file(directory / WEIGHTS)}
     metadata = {**described.get("metadata", {}), "imported": origin}
     return checkpoint.save(out, params, model_config=config, vocabularies=vocabularies, metadata=metadata)
@@ -108,10 +111,11 @@ def _read_description(path: Path) -> dict[str, Any]:
 
 
 def _widened(tensors: dict[str, np.ndarray], expected: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays in the expected types where those hold every value of the types found."""
+    """The arrays; those of floating-point numbers in the expected types where these hold every value of theirs."""
 
     def widened(name: str, array: np.ndarray) -> np.ndarray:
         wanted = expected[name].dtype if name in expected else array.dtype
-        return array.astype(wanted) if array.dtype.kind != "b" and np.can_cast(array.dtype, wanted) else array
+        wider = jnp.issubdtype(array.dtype, jnp.floating) and np.can_cast(array.dtype, wanted)
+        return array.astype(wanted) if wider else array
 
     return {name: widened(name, array) for name, array in tensors.items()}

@@ -130,7 +130,9 @@ def mapped_subwords(name: str, data: bytes, entries: tuple[str, ...], added: tup
     if unknown := [token.text for token in added if token.text not in ids]:
         raise UserError(f"{name}: the added token {unknown[0]!r} is not among the entries; import the model again")
     specials = {ids[token.text] for token in added if token.special}
-    whole, languages = {token.text: token for token in added}, [name for name in ids if LANGUAGE.fullmatch(name)]
+    languages = [name for name in ids if LANGUAGE.fullmatch(name)]
+    whole = {token.text: token for token in added}
+    longest_first = re.compile(f"({'|'.join(sorted(map(re.escape, whole), key=len, reverse=True))})")
     told: list[str] = []  # the language token that was warned of
 
     def pieces(text: str) -> list[str]:
@@ -147,7 +149,7 @@ def mapped_subwords(name: str, data: bytes, entries: tuple[str, ...], added: tup
     def split(line: str) -> list[str]:
         if not line.strip():
             return []
-        parts = _split_at_added(line, whole) if whole else [line]
+        parts = _split_at_added(longest_first.split(line), whole) if whole else [line]
         return [piece for part in parts for piece in ([part] if part in whole else pieces(part))]
 
     def encode(line: str) -> list[int]:
@@ -167,13 +169,12 @@ def mapped_subwords(name: str, data: bytes, entries: tuple[str, ...], added: tup
     return Vocabulary(name, len(entries), encode, decode, split, entries, data, fingerprint, added)
 
 
-def _split_at_added(line: str, added: Mapping[str, Added]) -> list[str]:
-    """A line cut at added tokens, as transformers' PreTrainedTokenizer does; the longest of those that begin together.
+def _split_at_added(parts: list[str], added: Mapping[str, Added]) -> list[str]:
+    """A line that was cut at added tokens, after the options of these, as transformers' PreTrainedTokenizer has them.
 
     A single_word beside other text is no token: it stays with the text on its left, or else with that on its right.
     """
-    longest_first = sorted(map(re.escape, added), key=len, reverse=True)
-    parts = [part for part in re.split(f"({'|'.join(longest_first)})", line) if part]
+    parts = [part for part in parts if part]
     for place, part in enumerate(parts):  # of the list as it is by then
         if part not in added:
             continue

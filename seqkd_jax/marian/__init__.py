@@ -7,6 +7,8 @@ Both directions use the tables of layout.py. Differences between the formats:
   PAD, BOS   take part in our softmax but are never produced; they become separate entries, unless their bias is NEVER
   positions  the file contains the position tables if they are not the sinusoids that transformers computes.
              save_pretrained of transformers leaves tables out, so such a model must be saved in another way
+  padding    rows of their embedding behind the last id have no text; ours has no such rows
+  added      tokens that were added after training are entries, as others, and are found whole in a text
 
 Only safetensors are read, never pickles. An option without an equivalent is an error that names it.
 """

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+import jax.numpy as jnp
 import numpy as np
 
 from seqkd_jax import checkpoint
@@ -215,7 +216,10 @@ def _take(
     if name not in tensors or tensors[name].shape != shape:
         found = list(tensors[name].shape) if name in tensors else "missing"
         raise UserError(f"{directory}: {WEIGHTS}: {name} is {found}, expected {list(shape)}; download the file again")
-    tensor = tensors.pop(name).astype(np.float32)
+    tensor = tensors.pop(name)
+    if not jnp.issubdtype(tensor.dtype, jnp.floating):
+        raise UserError(f"{directory}: {WEIGHTS}: {name} is {tensor.dtype}; quantised weights are not supported")
+    tensor = tensor.astype(np.float32)
     if finite and not np.isfinite(tensor).all():
         raise UserError(
             f"{directory}: {WEIGHTS}: {name} has values that are not finite; use another copy or checkpoint"

@@ -33,13 +33,12 @@ class Names(NamedTuple):
 
 def read_names(directory: Path, size: int) -> Names:
     """The names of the first rows of an embedding with `size` rows. UserError: files that do not fit, or damaged."""
-    path = directory / "vocab.json"
-    options = read_object(directory / "tokenizer_config.json", {})
+    path = directory / "tokenizer_config.json"
+    options = read_object(path, {})
     require_fixed({name: _content(value) for name, value in options.items()}, FIXED_TOKENIZER, path)
-    vocabulary, (later, added) = (
-        require_form(read_object(path), {...: int}, path, AGAIN),
-        _read_added(directory, options),
-    )
+    later, added = _read_added(directory, options)
+    path = directory / "vocab.json"
+    vocabulary = dict(require_form(read_object(path), {...: int}, path, AGAIN))
     for name, index in later.items():
         if vocabulary.setdefault(name, index) != index:
             raise UserError(f"{directory}: {shown(name)} is {vocabulary[name]} in vocab.json, but added as {index}")

@@ -88,8 +88,12 @@ def test_types_are_kept_and_narrower_ones_are_widened(tmp_path):
     loaded = checkpoint.load(import_tensors(out, tmp_path / "narrow"))
     for name, leaf in arrays.named_leaves(arrays.host(loaded.params)).items():
         np.testing.assert_array_equal(leaf, weights[name].astype(jnp.bfloat16).astype(np.float32), name)
-    tensor_files.write(out / "model.safetensors", {n: x.astype(np.float64) for n, x in weights.items()}, {})
-    with pytest.raises(UserError, match=r"is float64\[.*expected float32"):
+    for kind in (np.float64, np.uint8):  # to round is for whoever made them, whole numbers would be quantised weights
+        tensor_files.write(out / "model.safetensors", {n: x.astype(kind) for n, x in weights.items()}, {})
+        with pytest.raises(UserError, match=rf"is {np.dtype(kind)}\[.*expected float32"):
+            import_tensors(out, tmp_path / "wide")
+    tensor_files.write(out / "model.safetensors", {n: x * np.nan for n, x in weights.items()}, {})
+    with pytest.raises(UserError, match="model.safetensors: .* not finite"):
         import_tensors(out, tmp_path / "wide")
 
 

@@ -199,7 +199,7 @@ def test_files_that_cannot_be_read_are_refused(copy, tmp_path):
             import_marian(copy, tmp_path / "out")
 
     change(copy / "tokenizer_config.json", separate_vocabs=True)
-    refused("separate_vocabs")
+    refused("tokenizer_config.json: separate_vocabs is True")
     change(copy / "tokenizer_config.json", separate_vocabs=False, eos_token={"content": "</s>"})
     tensors = safetensors.numpy.load_file(copy / "model.safetensors")
     positions = np.random.default_rng(0).normal(size=(160, 16)).astype(np.float32)
@@ -305,6 +305,14 @@ def test_values_that_are_not_finite_are_refused(copy, tmp_path, name, value):
     tensor_files.write(copy / "model.safetensors", tensors, {})
     with pytest.raises(UserError, match=f"{name}.* not "):
         import_marian(copy, tmp_path / "out")
+
+
+def test_quantised_weights_are_refused(copy, read):
+    tensors = tensor_files.read(copy / "model.safetensors")
+    name = "model.encoder.layers.0.fc1.weight"
+    tensor_files.write(copy / "model.safetensors", tensors | {name: tensors[name].astype(np.int8)}, {})
+    with pytest.raises(UserError, match=f"{name} is int8; quantised weights are not supported"):
+        read(copy)
 
 
 def test_rules_that_transformers_would_translate_with_are_told(copy, read, capfd):
