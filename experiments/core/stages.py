@@ -23,9 +23,12 @@ from seqkd_jax import checkpoint
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
 from seqkd_jax.utils.settings import identity
+from seqkd_jax.utils.untrusted import require_form
 
 FORMAT = 1  # raise it when stages made by older code must not be used any more
 MANIFEST = "manifest.json"
+MANIFEST_FORM = {"name": str, "files": {...: str}, "commits?": [str], "seconds?": float, "resumed?": bool}
+PART = {"commit": str, "started": float, "seconds?": float}
 PARTS = ".parts"  # beside the stages, of each unfinished one: the commit and the start of every run that worked on it
 
 
@@ -84,8 +87,9 @@ def content_hash(path: Path | str) -> str:
 
 
 def read_manifest(directory: Path | str) -> dict:
-    """The manifest of a finished stage."""
-    return files.read_json(Path(directory) / MANIFEST)
+    """The manifest of a finished stage. UserError if it is damaged."""
+    path = Path(directory) / MANIFEST
+    return require_form(files.read_json(path), MANIFEST_FORM, path, f"delete {directory} to make it again")
 
 
 def verify(directory: Path) -> None:
@@ -159,7 +163,7 @@ def _make(directory: Path, key: dict, make: Callable[[Path], object], resumable:
     files.write_json(parts, [*before, {"commit": commit(), "started": time.time()}])
     start = time.monotonic()
     make(work)
-    seconds = time.monotonic() - start + sum(part["seconds"] for part in before)
+    seconds = time.monotonic() - start + sum(part.get("seconds", 0.0) for part in before)
     _drop_unfinished(work)
     hashes = {file: files.sha256_file(work / file) for file in files.tree(work)}
     commits = list(dict.fromkeys([*(part["commit"] for part in before), commit()]))
@@ -178,7 +182,9 @@ def _earlier_parts(work: Path, parts: Path) -> list[dict]:
     """Of each run that worked on this stage and was killed: its commit, and its seconds until it last wrote a file."""
     if not parts.exists():
         return []
-    before = files.read_json(parts)
+    before = require_form(files.read_json(parts), [PART], parts, "delete it")
+    if not before:
+        return []
     written = max((path.stat().st_mtime for path in work.rglob("*") if path.is_file()), default=0.0)
     before[-1]["seconds"] = round(max(0.0, written - before[-1]["started"]), 3)
     return before

@@ -332,6 +332,22 @@ def test_a_changed_description_with_fitting_hashes_is_read_or_refused(copied, na
     assert refused > 5
 
 
+@pytest.mark.parametrize("name", ["../../../victim.txt", "/tmp/victim.txt", "", ".", "a\0b", "a\\b", "x" * 5000])
+def test_a_checkpoint_writes_nothing_beside_itself(copied, tmp_path, name):
+    """Its vocabulary is read and copied by these; a path in it is refused, though every hash fits."""
+    best, victim = copied / "run" / "best", copied / "victim.txt"
+    victim.write_bytes((best / "vocabulary" / "source.txt").read_bytes())
+    edit(best / "vocabulary", lambda value: value.update(source=name), "vocabulary.json")
+    (best / "vocabulary" / files.SUMS).unlink()
+    reseal(best)
+    before = files.sha256_tree(copied)
+    readers = [checkpoint.load, checkpoint.load_vocabularies, lambda path: checkpoint.average([path])]
+    for reader in (*readers, lambda path: checkpoint.select(path, 0, copied / "mine")):
+        with pytest.raises(UserError, match=r"vocabulary.json: .* is not the bare name of a file"):
+            reader(best)
+    assert files.sha256_tree(copied) == before
+
+
 def test_sizes_that_no_memory_has_are_refused(copied):
     for key, size in (("source_size", 10**12), ("target_size", -1)):
         edit(copied / "run" / "best", lambda record, key=key, size=size: record.update({key: size}))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import multiprocessing
 import os
 import threading
@@ -175,6 +176,31 @@ def test_damage_is_named(tmp_path, monkeypatch, damage, said):
     monkeypatch.setattr(stages, "_verified", set())  # as in another process
     with pytest.raises(UserError, match=f"damaged.*{said}.*delete the directory"):
         stages.stage("s", {}, {}, Counted(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "files_of_it", [3, [], {"../../victim": "0" * 64}, {"/etc/passwd": "0" * 64}, {"": ""}, {"whole": 3}, {"a\0b": ""}]
+)
+def test_a_manifest_names_no_paths(tmp_path, files_of_it):
+    """What it lists is compared with what is there, before anything of that name is read."""
+    directory = stages.stage("s", {}, {}, lambda path: (path / "whole").write_text("x"), tmp_path)
+    manifest = {**stages.read_manifest(directory), "files": files_of_it}
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"^[^\n]*(damaged|never paths)[^\n]*delete [^\n]*to make it again$"):
+        stages.verify(directory)
+
+
+@pytest.mark.parametrize("parts", ["{", "3", "[3]", '[{"commit": "x"}]', '[{"commit": 1, "started": 2}]'])
+def test_damaged_records_of_an_unfinished_stage_are_one_line(tmp_path, parts):
+    def killed(path):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stages.stage("s", {}, {}, killed, tmp_path, resumable=True)
+    (record,) = (tmp_path / stages.PARTS).iterdir()
+    record.write_text(parts)
+    with pytest.raises(UserError, match=rf"{record.name}[^\n]*(damaged|not JSON)[^\n]*delete it[^\n]*$"):
+        stages.stage("s", {}, {}, killed, tmp_path, resumable=True)
 
 
 def test_a_directory_without_manifest_is_refused(tmp_path):
