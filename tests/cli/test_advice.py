@@ -12,6 +12,7 @@ from seqkd_jax.utils import settings
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ("kim_rush_2016.study", "abnar_2020.study", "benchmarks.decoding.__main__", "benchmarks.training.__main__")
+OF_OTHERS = {"--local-dir"}  # of `hf download`
 NAMED = re.compile(r"(?<![\w-])--[a-z][a-z0-9.-]*")
 
 
@@ -40,7 +41,7 @@ def all_options():
     modules = [importlib.import_module(f"experiments.{name}") for name in STUDIES]
     kinds = [kind for kind, _ in main.COMMANDS.values()]
     kinds += [getattr(module, "Command", None) or module.Options for module in modules]
-    return {"--version", "--help"}.union(*map(options_of, kinds))
+    return {"--version", "--help", *OF_OTHERS}.union(*map(options_of, kinds))
 
 
 def exists(option, known):
