@@ -6,6 +6,7 @@ Rate and time left are those of the units themselves. What stands between them (
 
 import contextlib
 import math
+import os
 import sys
 import threading
 import time
@@ -21,13 +22,16 @@ WINDOW = 60.0  # seconds of work that a rate follows
 
 
 def log(message: str) -> None:
-    """One line on stderr, if that is open; above a bar that is running."""
+    """One line on stderr, if that is open; above a bar that is running. A job goes on though nobody can read it."""
     if sys.stderr is None:  # print would take standard output, where the data go
         return
-    if _bars:
-        _bars[-1].console.print(message, markup=False, highlight=False)
-    else:
-        print(message, file=sys.stderr, flush=True)
+    try:
+        if _bars:
+            _bars[-1].console.print(message, markup=False, highlight=False)
+        else:
+            print(message, file=sys.stderr, flush=True)
+    except OSError:  # a full disk, or a pipe whose reader has gone: `2>&1 | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # what is still buffered goes there
 
 
 def track(iterable: Iterable[Item], total: int | None, description: str, unit: str = "items") -> Iterator[Item]:

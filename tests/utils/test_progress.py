@@ -1,6 +1,7 @@
 """The quiet log is quiet, the bar is a bar, and what stands between the units is named and in no rate."""
 
 import io
+import subprocess
 import sys
 import threading
 
@@ -205,3 +206,10 @@ def test_a_bar_that_ends_by_an_error_is_taken_down(monkeypatch, capsys):
 @pytest.mark.parametrize(("seconds", "text"), [(4.24, "4.2s"), (65, "1m05s"), (7380, "2h03m")])
 def test_duration(seconds, text):
     assert progress.duration(seconds) == text
+
+
+@pytest.mark.parametrize("stderr", ["2> /dev/full", "2>&1 >&3 3>&- | true"])
+def test_a_job_goes_on_though_nobody_can_read_what_it_says(stderr, tmp_path):
+    code = "from seqkd_jax.utils import progress\nfor n in range(999): progress.log('said')\nopen('done', 'w').close()"
+    subprocess.run(["sh", "-c", f'"$0" -c "$1" {stderr}', sys.executable, code], cwd=tmp_path, check=True)
+    assert (tmp_path / "done").exists()
