@@ -103,8 +103,8 @@ def _training(loaded: Checkpoint) -> Iterator[str]:
             yield f"{what}: checkpoint `{_word(inputs[name])[:16]}`"
     replicas, place = _at(metadata, "run", "replicas"), metadata.get("replica", 0)
     replica = replicas[place] if isinstance(replicas, list) and place in range(len(replicas)) else None
-    if _at(replica, "seed") is not None:
-        yield f"seed: {_word(replica['seed'])}"
+    if (seed := _at(replica, "seed")) is not None:
+        yield f"seed: {_word(seed)}"
     history = _at(replica, "history")
     for entry in history if isinstance(history, list) else []:
         if _at(entry, "step") == step and not {"average_of"} & metadata.keys():
@@ -155,8 +155,9 @@ def _run_of(loaded: Checkpoint) -> Mapping:
 def _languages(metadata: Mapping) -> list[str]:
     """Those of source and target; empty where nothing says."""
     found = metadata.get("languages")
-    known = isinstance(found, list) and len(found) == 2 and all(isinstance(code, str) and code for code in found)
-    return [_word(code) for code in found] if known else []
+    if not isinstance(found, list) or len(found) != 2 or not all(isinstance(code, str) and code for code in found):
+        return []
+    return [_word(code) for code in found]
 
 
 def _at(value: Any, *names: str) -> Any:

@@ -260,9 +260,9 @@ def _read_positions(tensors: dict, width: int, directory: Path) -> tuple[str, np
 
 
 def _vocabularies(directory: Path, entries: list[str], added: tuple[Added, ...]) -> vocabulary.Vocabularies:
-    models = [files.read_bytes(directory / name) for name in ("source.spm", "target.spm")]
+    source, target = (files.read_bytes(directory / name) for name in ("source.spm", "target.spm"))
     try:
-        return vocabulary.mapped(*models, entries, added)
+        return vocabulary.mapped(source, target, entries, added)
     except UserError as error:  # it begins with the name of the file
         raise UserError(f"{directory}/{error}") from None
 

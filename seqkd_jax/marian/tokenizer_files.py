@@ -85,8 +85,10 @@ def _read_added(directory: Path, options: Mapping) -> tuple[dict[str, int], list
 
 
 def _languages(options: Mapping) -> tuple[str, str] | None:
-    found = options.get("source_lang"), options.get("target_lang")
-    return found if all(isinstance(language, str) and language for language in found) else None
+    source, target = options.get("source_lang"), options.get("target_lang")
+    if isinstance(source, str) and isinstance(target, str) and source and target:
+        return source, target
+    return None
 
 
 def require_fixed(config: Mapping, fixed: Mapping, path: Path) -> None:
