@@ -4,7 +4,9 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
+from damage import damage_some, reseal
 from distilling import make_teacher, spell_backwards
 
 import seqkd_jax as kd
@@ -207,3 +209,35 @@ def test_names_of_files_follow_from_the_teacher(tmp_path, decoded):
     assert "train.th" in (tmp_path / "named" / "README.md").read_text()
     unknown = kd.LoadedTranslator(make_teacher(tmp_path / "t"))
     assert kd.distill(unknown, LINES, tmp_path / "unknown").languages == ("source", "target")
+
+
+@pytest.mark.parametrize("what", ["the corpus", "its lists", "a corpus that was sealed again"])
+def test_no_damage_passes_silently_or_ends_in_a_traceback(tmp_path, distil, what):
+    """Each job ends in the same corpus, or in one line that names a file; a corpus that was changed is not read."""
+    options = {"selection": "chrf", "filters": kd.FilterConfig(deduplicate=True), "marian": True}
+    distil(**options)
+    whole, draw = content(tmp_path / "kd"), np.random.default_rng(0)
+    names = ("kd", "kd.n-best")
+    for name in names:
+        shutil.copytree(tmp_path / name, tmp_path / f"{name}.whole")
+    for _ in range(8 if what == "its lists" else 20):
+        for name in names:
+            shutil.rmtree(tmp_path / name, ignore_errors=True)
+            shutil.copytree(tmp_path / f"{name}.whole", tmp_path / name)
+        damage_some(tmp_path / names[what == "its lists"], draw)
+        if "lists" in what:
+            shutil.rmtree(tmp_path / "kd")
+        if "sealed" in what:
+            reseal(tmp_path / "kd")
+        damaged = content(tmp_path / "kd")
+        try:
+            distil(**options)
+            assert content(tmp_path / "kd") == (damaged if "sealed" in what else whole)
+        except kd.UserError as error:
+            assert "\n" not in str(error) and str(tmp_path / "kd") in str(error)
+        if "lists" not in what:
+            try:
+                load_split(kd.CorpusConfig(str(tmp_path / "kd"), "en", "ja"), "train")
+                assert "sealed" in what or damaged == whole
+            except kd.UserError as error:
+                assert "\n" not in str(error) and str(tmp_path / "kd") in str(error)
