@@ -12,6 +12,7 @@ import itertools
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import tyro
@@ -87,22 +88,22 @@ def _parse(given: list[str], program: str) -> Any:
         ruled = dataclasses.replace(command, search=named_rules(search, command.rules))
         command = _with_defaults(ruled, given, program)
     if isinstance(command, options.Train) and command.start and not stored:
-        command = _with_start(command, given, program)
+        command = _with_start(command, command.start, given, program)
     if isinstance(command, options.Repeatable):
         names = tuple(word.partition("=")[0].replace("_", "-") for word in given if word.startswith("--"))
         command = dataclasses.replace(command, given=names)
     return command
 
 
-def _with_start(command: options.Train, given: Sequence[str], program: str) -> options.Train:
+def _with_start(command: options.Train, start: Path, given: Sequence[str], program: str) -> options.Train:
     """The command with the model of its start, from which only what is given can differ."""
     from seqkd_jax import models
     from seqkd_jax.training.prepare import model_of
 
-    config = model_of(command.start)
+    config = model_of(start)
     kind = models.kind_of(config)
     if kind not in models.TRANSLATORS:
-        raise UserError(f"--start {command.start}: holds a {kind}, which does not translate; name a translation model")
+        raise UserError(f"--start {start}: holds a {kind}, which does not translate; name a translation model")
     started = _with_defaults(dataclasses.replace(command, model=kind, **{kind: config}), given, program)
     return started if started.model == kind else command
 

@@ -155,7 +155,7 @@ def learning_rate(config: OptimiserConfig, step: int, total: int, decay: Decay) 
     config = with_warmup(config, total)
     if config.schedule == "paper":
         return config.learning_rate * decay.factor
-    warmup = min(1.0, step / max(config.warmup_steps, 1))
+    warmup = min(1.0, step / max(config.warmup_steps or 0, 1))
     return config.learning_rate * warmup * SCHEDULES[config.schedule](config, step, total)
 
 

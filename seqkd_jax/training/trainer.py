@@ -46,7 +46,8 @@ class Run(NamedTuple):
 def train_translator(run: Run, train: Corpus, valid: Corpus, directory: Path, name: str = "train") -> loop.Summary:
     """Train a translation model on text, or resume its training; see `loop.fit` for what `directory` holds then."""
     _require_fitting(run)
-    run = run._replace(tokenize=_tokenizer(run, valid, directory), languages=train.languages)
+    tokenize = _tokenizer(run, valid, directory)
+    run = run._replace(tokenize=tokenize, languages=train.languages)
     encoded, dropped = batches.encode_corpus(train, run.vocabularies, run.config.batch)
     scored, not_scored = batches.encode_corpus(valid, run.vocabularies, run.config.batch)
     progress.log(f"{name}: {dropped}")
@@ -55,7 +56,7 @@ def train_translator(run: Run, train: Corpus, valid: Corpus, directory: Path, na
             require_length(number, len(run.vocabularies.source.encode(line)) + 1, f"{valid.name}: ")
     if not_scored.empty or not_scored.overlong:
         progress.log(f"{name}, validation loss: {not_scored}")
-    bleu = partial(_greedy_bleu, run.vocabularies, valid, run.tokenize) if run.config.validate_bleu else None
+    bleu = partial(_greedy_bleu, run.vocabularies, valid, tokenize) if run.config.validate_bleu else None
     return train_model(run, encoded, scored, directory, name, bleu)
 
 
