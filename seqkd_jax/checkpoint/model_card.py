@@ -83,20 +83,18 @@ def _yaml(header: Mapping[str, Any]) -> Iterator[str]:
 def _training(loaded: Checkpoint) -> Iterator[str]:
     """What the metadata say of how the weights came about."""
     metadata, inputs = loaded.metadata, inputs_of(loaded.metadata)
-    for name in ("average_of", "imported"):
-        if name in metadata:
-            origins = {"average_of": "mean of {} checkpoints of one run", "imported": "imported from `{}`"}
-            found = metadata[name]
-            yield origins[name].format(len(found) if name == "average_of" else _word(_at(found, "from")))
+    if isinstance(average := metadata.get("average_of"), Mapping):
+        yield f"mean of {len(average)} checkpoints of one run"
+    if "imported" in metadata:
+        yield f"imported from `{_word(_at(metadata, 'imported', 'from'))}`"
     step = metadata.get("step")
     if isinstance(step, int):
-        yield f"updates: {step:,}"
+        yield f"updates of its run: {step:,}"
     loss = _at(metadata, "config", "loss")
     if isinstance(loss, Mapping):
-        used = (
-            ("label_smoothing",) if loss.get("name") == "nll" else loss.keys() - {"name"}
-        )  # the others have a teacher
-        options = ", ".join(f"{_word(name)} {_word(loss[name])}" for name in loss if name in used)
+        taught = loss.get("name") != "nll"  # else the other settings have no effect
+        acting = [name for name in loss if name == "label_smoothing" or taught and name != "name"]
+        options = ", ".join(f"{_word(name)} {_word(loss[name])}" for name in acting)
         yield f"loss: {_word(loss.get('name'))}{f' ({options})' if options else ''}"
     for name, what in (("teacher", "teacher of the loss"), ("start", "weights at the start")):
         if inputs.get(name, "none") != "none":
@@ -106,8 +104,10 @@ def _training(loaded: Checkpoint) -> Iterator[str]:
     if (seed := _at(replica, "seed")) is not None:
         yield f"seed: {_word(seed)}"
     history = _at(replica, "history")
-    for entry in history if isinstance(history, list) else []:
-        if _at(entry, "step") == step and not {"average_of"} & metadata.keys():
+    # In best/ of several seeds the weights of one may be of an earlier update than the last improvement of another.
+    of_step = replicas is not None and (len(replicas) == 1 or _at(replica, "best_step") == step)
+    for entry in history if of_step and isinstance(history, list) else []:
+        if _at(entry, "step") == step:
             measures = ", ".join(f"{_word(key)} {_number(value)}" for key, value in entry.items() if key != "step")
             unit = f"; BLEU is sacrebleu's with tokenizer {loaded.metric.tokenize}, of greedy translations"
             yield f"validation of these weights: {measures}{unit if 'bleu' in entry else ''}"

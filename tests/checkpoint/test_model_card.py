@@ -50,7 +50,7 @@ def test_a_trained_model(tmp_path):
     assert header(text) == {"library_name": "transformers", "tags": ["translation"]}
     for said in (
         "# student\n",
-        "updates: 10",
+        "updates of its run: 10",
         "loss: word_kd (alpha 0.5)",
         "teacher of the loss: checkpoint `abcdef0123456789`",
         "seed: 7",
@@ -60,6 +60,15 @@ def test_a_trained_model(tmp_path):
     ):
         assert said in text
     assert "weights at the start" not in text and "None" not in text and "license:" not in text
+
+
+@pytest.mark.parametrize("best, told", [(10, True), (5, False)])
+def test_one_of_several_seeds(tmp_path, best, told):
+    """Its weights in best/ may be older than the checkpoint: then the validation of that update is not theirs."""
+    other = {"seed": 6, "best_step": 10, "history": []}
+    replicas = [other, {"seed": 7, "best_step": best, "history": HISTORY}]
+    text = card(tmp_path / "best", METADATA | {"run": {"replicas": replicas}, "replica": 1})
+    assert "seed: 7" in text and ("bleu 31.5" in text) == told and "seed: 6" not in text
 
 
 def test_languages_and_the_corpus_of_its_run(tmp_path):
@@ -100,6 +109,7 @@ def test_languages_and_the_corpus_of_its_run(tmp_path):
         {"run": {"replicas": [7]}, "replica": "0", "config": {"loss": "plain"}},
         {"languages": ["a\n---\nlicense: mit", "b"], "imported": {"from": "hf`\n# A title"}},
         {"average_of": {"a": "1", "b": "2"}, "imported": 5},
+        {"average_of": 7, "config": {"loss": {"name": "nll", "alpha": 0.5}}},
         {"run": {"replicas": [{"seed": None, "history": {}}]}, "made_of": {"teacher": "none"}},
     ],
 )
