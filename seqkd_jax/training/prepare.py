@@ -93,6 +93,8 @@ def require_readable(student: ModelConfig, teacher: ModelConfig, where: Path | s
 def _of_start(model: ModelConfig | None, start: Path | str, named: Named) -> ModelConfig:
     """The model of a run that has a start; UserError that names all fields in which a given one differs."""
     theirs = model_of(start)
+    if (replicas := checkpoint.read_record(start).get("replicas", 1)) > 1:
+        raise UserError(f"{start}: holds {replicas} seeds, and a run starts from one; extract it with `seqkd select`")
     if model is None:
         return theirs
     kind, given = models.kind_of(theirs), models.kind_of(model)

@@ -85,6 +85,7 @@ def test_two_vocabularies_of_one_size_are_not_tied_to_each_other(separate, tied)
         (SOFT, {}, "loss 'word_kd' needs a teacher"),
         (TrainConfig(), {"teacher": "start"}, "loss 'nll' reads no teacher: leave the teacher out, or"),
         (TrainConfig(), {"start": "nowhere"}, "nowhere: no such checkpoint"),
+        (TrainConfig(), {"start": "three"}, "holds 3 seeds, and a run starts from one; extract it with `seqkd select`"),
         (SOFT, {"teacher": "nowhere"}, "nowhere: no such checkpoint"),
         (dataclasses.replace(SOFT, replicas=2), {"teacher": "three", "teachers": "each"}, "3 teachers for 2 students"),
         (SOFT, {"teacher": "classifier"}, "holds a sequence_lstm, which cannot teach a lstm"),
