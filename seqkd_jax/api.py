@@ -37,6 +37,7 @@ from seqkd_jax.decoding import (
     Translation,
     force_score,
     overlong_lines,
+    require_overlong,
     require_translatable,
     translate_lines,
 )
@@ -176,6 +177,7 @@ class LoadedTranslator(NamedTuple):
             for translation in kd.load("student/best").stream(open("input.en")):
                 print(translation.text)
         """
+        require_overlong(overlong)
         if n_best is not None and n_best < 1:
             raise UserError(f"n_best is {n_best}: it must be 1 or more, or None for all")
         decoding = Decoding(_with_beam(search, beam), decoder, batch_tokens=batch_tokens, chunk=read_ahead)
@@ -402,6 +404,7 @@ def distill(
     languages = languages or languages_of(teacher) or ("source", "target")
     _lines("sources", sources), _lines("references", references)
     distillation.require_distillable(absolute, sources, references, languages, selection, filters)
+    require_overlong(overlong)
     tokenize = tokenization.AUTO
     if references is not None:
         tokenize = _tokenizer(metric, loaded, references, languages[1])

@@ -164,6 +164,9 @@ def test_an_overlong_line_is_found_before_the_first_is_decoded(teacher, tmp_path
 
 def test_wrong_arguments_are_refused_before_anything_is_written(teacher, tmp_path):
     loaded, out, unchecked = kd.load(teacher.best), tmp_path / "out", inspect.unwrap  # tests check types at each call
+    for job, given in ((kd.distill, (loaded, ["red"], out)), (kd.LoadedTranslator.stream, (loaded, ["red"]))):
+        with pytest.raises(kd.UserError, match="overlong is 'drop': it must be one of fail, empty"):
+            unchecked(job)(*given, overlong="drop")
     with pytest.raises(kd.UserError, match="n_best is 0"):
         loaded.translate(["red"], n_best=0)
     with pytest.raises(kd.UserError, match="read_ahead is 0"):

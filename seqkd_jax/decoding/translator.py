@@ -129,8 +129,7 @@ def translate_lines(
     gets an empty translation, and a warning.
     """
     translator, params, vocabularies = system
-    if overlong not in get_args(Overlong):
-        raise UserError(f"overlong is {overlong!r}: it must be one of {', '.join(get_args(Overlong))}")
+    require_overlong(overlong)
     if unknown_from_source:
         require_words(vocabularies)
     waiting: deque[str] = deque()  # read, not yet yielded
@@ -164,6 +163,12 @@ def translate_lines(
             numbers = float(hypotheses.scores[slot]), float(hypotheses.log_probs[slot]), bool(hypotheses.finished[slot])
             texts.append(Hypothesis(ids, text, *numbers))
         yield Translation(source, texts)
+
+
+def require_overlong(overlong: str) -> None:
+    """UserError unless it says what becomes of a line that is too long."""
+    if overlong not in get_args(Overlong):
+        raise UserError(f"overlong is {overlong!r}: it must be one of {', '.join(get_args(Overlong))}")
 
 
 def overlong_lines(vocabulary: Vocabulary, lines: Iterable[str]) -> list[int]:
