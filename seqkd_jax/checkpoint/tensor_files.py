@@ -38,6 +38,10 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
 def read(path: Path) -> dict[str, np.ndarray]:
     """Name -> array, bfloat16 too. UserError: the file is missing, damaged, or of a type that is not in TYPES."""
     try:
+        with safetensors.safe_open(
+            path, framework="np"
+        ):  # compares header and size before anything is read into memory
+            pass
         return {name: _array(tensor) for name, tensor in safetensors.deserialize(path.read_bytes())}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; the weights are read from it") from None

@@ -1,6 +1,7 @@
 """Every kind of model out as safetensors and in again, bit for bit; the file read without the package; refusals."""
 
 import json
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -202,6 +203,14 @@ def test_a_hostile_header_is_one_line(tmp_path, data):
     with pytest.raises(UserError, match="x.safetensors: damaged") as error:
         tensor_files.read(tmp_path / "x.safetensors")
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+def test_a_file_of_a_terabyte_is_not_read(tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(header({"a": F32}))
+    os.truncate(path, 1 << 40)  # sparse: it takes no room
+    with pytest.raises(UserError, match="x.safetensors: damaged"):
+        tensor_files.read(path)
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path):
