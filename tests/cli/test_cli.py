@@ -330,7 +330,7 @@ def test_average(teacher, tmp_path, capfd):
     assert list(found.metadata["average_of"]) == [str(step) for step in steps]
     assert found.metadata["metric"] == checkpoint.load(steps[0]).metadata["metric"] == {"tokenize": "none"}
     assert found.metadata["languages"] == ["en", "de"]
-    jax.tree.map(np.testing.assert_array_equal, found.params, checkpoint.average(steps))
+    jax.tree.map(np.testing.assert_array_equal, found.params, checkpoint.average(steps).params)
     assert "is named twice" in fails(capfd, "average", *steps, steps[0], "--out", tmp_path / "twice")
     checkpoint.average([tmp_path / "mean", steps[0]])  # refused if it did not say that it is of the same run
 
