@@ -42,6 +42,7 @@ from seqkd_jax.decoding import (
     translate_lines,
 )
 from seqkd_jax.decoding.search import greedy_rules, named_rules
+from seqkd_jax.distillation import Recipe
 from seqkd_jax.distillation.mbr import by_expected_utility
 from seqkd_jax.evaluation import evaluation, metrics, tokenization
 from seqkd_jax.evaluation.evaluation import Evaluation
@@ -93,12 +94,13 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+AnyTranslator = Checkpoint[Translator] | Ensemble
 
 
 class LoadedTranslator(NamedTuple):
     """A translation model, or an ensemble of several, as `load` returns it."""
 
-    checkpoint: Checkpoint[Translator] | Ensemble
+    checkpoint: AnyTranslator
 
     def translate(
         self,
@@ -401,13 +403,10 @@ def distill(
     """
     out, absolute, search = Path(out), Path(os.path.abspath(out)), _with_beam(search, beam)
     loaded = teacher.checkpoint
-    languages = languages or languages_of(teacher) or ("source", "target")
-    _lines("sources", sources), _lines("references", references)
-    distillation.require_distillable(absolute, sources, references, languages, selection, filters)
+    languages = languages or loaded.languages or ("source", "target")
+    recipe = Recipe(languages, selection, references, loaded.vocabularies, filters=filters, marian=marian)
+    recipe = _checked(recipe, absolute, sources, metric, loaded)
     require_overlong(overlong)
-    tokenize = tokenization.AUTO
-    if references is not None:
-        tokenize = _tokenizer(metric, loaded, references, languages[1])
     if described is None:
         sizes = {"shard_lines": shard_lines, "batch_tokens": batch_tokens, "overlong": overlong, "marian": marian}
         given = {"out": out, "selection": selection, "search": search, "filters": filters, "metric": metric, **sizes}
@@ -426,21 +425,8 @@ def distill(
         distillation.make(lists, loaded, overlong=overlong, other=directory)
         return lists, overlong_lines(loaded.vocabularies.source, sources)
 
-    card = distillation.corpus_of(
-        absolute,
-        planned,
-        make,
-        loaded.vocabularies,
-        references,
-        selection,
-        languages=languages,
-        tokenize=tokenize,
-        filters=filters,
-        marian=marian,
-        overwrite=overwrite,
-        described=described,
-    )
-    return Distilled(out if filters == FilterConfig() else out / "filtered", languages, card)
+    card = distillation.corpus_of(absolute, planned, make, recipe, overwrite=overwrite, described=described)
+    return Distilled(out / "filtered" if recipe.filtered else out, languages, card)
 
 
 def distill_n_best(
@@ -467,41 +453,28 @@ def distill_n_best(
         distilled = kd.distill_n_best("marian.n-best", corpus.sources, "seq_kd", languages=("en", "de"))
     """
     out, absolute = Path(out), Path(os.path.abspath(out))
-    _lines("sources", sources), _lines("references", references)
-    distillation.require_distillable(absolute, sources, references, languages, selection, filters)
+    recipe = Recipe(languages, selection, references, filters=filters, marian=marian)
+    recipe = _checked(recipe, absolute, sources, metric)
     found = distillation.open_lists(lists, list(sources))
-    tokenize = tokenization.AUTO
-    if references is not None:
-        tokenize = _tokenizer(metric, None, references, languages[1])
     if described is None:
         given = {"n_best": Path(lists), "out": out, "selection": selection, "filters": filters, "metric": metric}
         read = n_best_inputs(lists, sources, references)
         described = run_config.describe("distill", settings.to_json({**given, "marian": marian}), read)
-    card = distillation.corpus_of(
-        absolute,
-        found,
-        lambda: (found, ()),
-        None,
-        references,
-        selection,
-        languages=languages,
-        tokenize=tokenize,
-        filters=filters,
-        marian=marian,
-        overwrite=overwrite,
-        described=described,
-    )
-    return Distilled(out if filters == FilterConfig() else out / "filtered", languages, card)
+    done = found, ()  # the lists as they are, and no line that was too long
+    card = distillation.corpus_of(absolute, found, lambda: done, recipe, overwrite=overwrite, described=described)
+    return Distilled(out / "filtered" if recipe.filtered else out, languages, card)
 
 
-def languages_of(teacher: LoadedTranslator) -> tuple[str, str] | None:
-    """The languages that a teacher was trained on, if its checkpoint says so."""
-    loaded = teacher.checkpoint
-    for member in loaded.members if isinstance(loaded, Ensemble) else (loaded,):
-        named = member.metadata.get("languages")
-        if isinstance(named, list) and len(named) == 2 and all(isinstance(one, str) for one in named):
-            return named[0], named[1]
-    return None
+def _checked(
+    recipe: Recipe, out: Path, sources: Sequence[str], metric: MetricConfig, loaded: AnyTranslator | None = None
+) -> Recipe:
+    """The recipe of a corpus of these sources with its tokenizer. UserError for one that no corpus can be made by."""
+    for name, lines in (("sources", sources), ("references", recipe.references)):
+        _lines(name, lines)
+    distillation.require_distillable(out, sources, recipe)
+    if recipe.references is None:
+        return recipe
+    return recipe._replace(tokenize=_tokenizer(metric, loaded, recipe.references, recipe.languages[1]))
 
 
 def distilling_inputs(
@@ -601,7 +574,7 @@ def _lines(name: str, given: T) -> T:
 
 def _tokenizer(
     metric: MetricConfig,
-    loaded: Checkpoint[Translator] | Ensemble | None,
+    loaded: AnyTranslator | None,
     references: Sequence[str],
     language: str | None,
 ) -> str:
@@ -615,7 +588,7 @@ def _with_beam(search: SearchConfig, beam: int | None) -> SearchConfig:
     return search if beam is None else replace(search, beam=beam)
 
 
-def _require_comparable(other: Path | str, corpus: Corpus, loaded: Checkpoint[Translator] | Ensemble) -> None:
+def _require_comparable(other: Path | str, corpus: Corpus, loaded: AnyTranslator) -> None:
     """UserError for another system that BLEU cannot compare, before anything is translated."""
     if not Path(other).is_file():
         vocabularies = checkpoint.load_translator(other).vocabularies
@@ -629,7 +602,7 @@ def _require_comparable(other: Path | str, corpus: Corpus, loaded: Checkpoint[Tr
 
 
 def _outputs_of(
-    other: Path | str, decoding: Decoding, corpus: Corpus, loaded: Checkpoint[Translator] | Ensemble, tokenize: str
+    other: Path | str, decoding: Decoding, corpus: Corpus, loaded: AnyTranslator, tokenize: str
 ) -> list[str]:
     """Translations of the corpus by another system: the lines of a file, or made by a checkpoint as `evaluate` does."""
     if Path(other).is_file():

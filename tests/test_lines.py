@@ -67,8 +67,9 @@ def lists(directory, monkeypatch):
 def distilled(directory, monkeypatch):
     """`seqkd distill`, what its filters leave, and the lists in Marian's form."""
     found, vocabularies = lists(directory, monkeypatch)
-    given = {"languages": ("en", "ja"), "filters": FilterConfig(drop_unfinished=True), "marian": True}
-    distillation.write_corpus(directory / "kd", found, vocabularies, None, "best", **given)
+    filters = FilterConfig(drop_unfinished=True)
+    recipe = distillation.Recipe(("en", "ja"), vocabularies=vocabularies, filters=filters, marian=True)
+    distillation.write_corpus(directory / "kd", found, recipe)
     for side in ("en", "ja"):
         assert list(read_lines(directory / "kd" / "filtered" / f"train.{side}")) == [line for line in LINES if line]
     shown = (directory / "kd" / "n-best.txt").read_text(encoding="utf-8").splitlines()

@@ -125,16 +125,10 @@ def distilled(workspace: Workspace, search: SearchConfig, share: float, selectio
         gold = corpus.take(read(workspace, given, "train"), chosen)
         lists = _lists(workspace, candidates, teacher, gold.sources, search)
         vocabularies = vocabulary.load(learned_vocabulary(workspace))
-        languages = workspace.scale.languages
-        distillation.write_corpus(
-            directory / "corpus",
-            lists,
-            vocabularies,
-            gold.targets,
-            selection,
-            languages=languages,
-            tokenize=tokenizer(workspace),
+        recipe = distillation.Recipe(
+            workspace.scale.languages, selection, gold.targets, vocabularies, tokenizer(workspace)
         )
+        distillation.write_corpus(directory / "corpus", lists, recipe)
 
     return workspace.stage(name, {"selection": selection}, {"lists": candidates, "data": given}, make) / "corpus"
 

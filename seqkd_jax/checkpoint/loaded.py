@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from seqkd_jax import models
 from seqkd_jax.checkpoint.record import config_to_json
 from seqkd_jax.config import MetricConfig, ModelConfig
-from seqkd_jax.data import vocabulary
+from seqkd_jax.data import languages, vocabulary
 from seqkd_jax.types import Model, System, Translator
 from seqkd_jax.utils import files, settings
 
@@ -36,6 +36,11 @@ class Checkpoint(Generic[M]):
     def metric(self) -> MetricConfig:
         """The metric of the run that saved it, `auto` where it says nothing (before 0.3.0, or imported)."""
         return metric_of(self.metadata, self.directory)
+
+    @property
+    def languages(self) -> tuple[str, str] | None:
+        """Those of source and target that it was trained on, if its metadata say so."""
+        return languages.in_json(self.metadata.get("languages"))
 
     @property
     def config_json(self) -> dict:
@@ -78,6 +83,11 @@ class Ensemble(NamedTuple):
         """That of its members, `auto` if they differ."""
         found = {member.metric for member in self.members}
         return found.pop() if len(found) == 1 else MetricConfig()
+
+    @property
+    def languages(self) -> tuple[str, str] | None:
+        """Those of the first member that has any."""
+        return next((member.languages for member in self.members if member.languages), None)
 
     @property
     def config_json(self) -> dict:

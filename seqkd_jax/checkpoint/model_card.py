@@ -31,7 +31,7 @@ class Form(NamedTuple):
 def text(loaded: Checkpoint, title: str, form: Form) -> str:
     """The card of a checkpoint in a form. title: a name for the model, such as that of the exported directory."""
     run = _run_of(loaded)
-    languages = _languages(loaded.metadata)
+    languages = [_word(code) for code in loaded.languages or ()]
     header = {"language": [code for code in languages if CODE.fullmatch(code)], **form.header}
     translates = f" that translates from `{languages[0]}` to `{languages[1]}`" if languages else ""
     size = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(loaded.params))
@@ -150,14 +150,6 @@ def _run_of(loaded: Checkpoint) -> Mapping:
         return {}
     same = _at(found, "inputs", "vocabulary", "fingerprint") == loaded.vocabularies.fingerprint
     return found if same and found.get("command") == "train" else {}
-
-
-def _languages(metadata: Mapping) -> list[str]:
-    """Those of source and target; empty where nothing says."""
-    found = metadata.get("languages")
-    if not isinstance(found, list) or len(found) != 2 or not all(isinstance(code, str) and code for code in found):
-        return []
-    return [_word(code) for code in found]
 
 
 def _at(value: Any, *names: str) -> Any:

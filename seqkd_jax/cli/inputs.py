@@ -105,11 +105,10 @@ def distilled_languages(command: Distill, teacher: Any) -> tuple[str, str]:
 
     teacher: a LoadedTranslator; None: n-best lists.
     """
-    from seqkd_jax import api
     from seqkd_jax.data import languages
 
     given, default = command.pairs.corpus, CorpusConfig()
-    known = (teacher and api.languages_of(teacher)) or (languages.of_file(str(command.source_only)), None)
+    known = (teacher and teacher.checkpoint.languages) or (languages.of_file(str(command.source_only)), None)
     found = []
     for side, language in zip(("source", "target"), known, strict=True):
         own = getattr(given, side)

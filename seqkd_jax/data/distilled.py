@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from seqkd_jax.data.languages import in_json
 from seqkd_jax.utils import files, progress, reading, settings, sums
 from seqkd_jax.utils.untrusted import inside
 
@@ -27,12 +28,10 @@ def languages(path: Path) -> tuple[str, str] | None:
     root = _root(path)
     if root is None:
         return None
-    named = _card(root).get("languages")
-    if not isinstance(named, list) or len(named) != 2 or not all(isinstance(one, str) for one in named):
-        return None
-    for one in named:
+    named = in_json(_card(root).get("languages"))
+    for one in named or ():
         inside(root, one, root / CARD)  # it becomes part of a file's name
-    return named[0], named[1]
+    return named
 
 
 def _card(root: Path) -> dict:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from seqkd_jax.config import CorpusConfig
 from seqkd_jax.data import text
@@ -28,6 +29,12 @@ def of(config: CorpusConfig) -> tuple[str, str]:
     sides = zip(_parts(config.source_file), _parts(config.target_file), strict=False)
     differing = next((pair for pair in sides if pair[0] != pair[1]), given)
     return differing if all(re.fullmatch(r"[A-Za-z][\w-]*", language) for language in differing) else given
+
+
+def in_json(value: Any) -> tuple[str, str] | None:
+    """Source and target language in a card or in metadata; None for what is no pair of names."""
+    pair = isinstance(value, list) and len(value) == 2 and all(isinstance(name, str) and name for name in value)
+    return (value[0], value[1]) if pair else None
 
 
 def of_file(name: str) -> str | None:

@@ -10,7 +10,7 @@ training source, Seq-Inter the one of its n-best list nearest to the reference (
   existing    a directory that holds the result of another job is refused
 """
 
-from seqkd_jax.distillation.distilled_corpus import HOLDS, write_corpus
+from seqkd_jax.distillation.distilled_corpus import HOLDS, Recipe, write_corpus
 from seqkd_jax.distillation.existing import claim
 from seqkd_jax.distillation.job import corpus_of, require_distillable
 from seqkd_jax.distillation.nbest import Candidate, NBest, make, n_best, plan, read_n_best
@@ -23,6 +23,7 @@ __all__ = [
     "Candidate",
     "Choice",
     "NBest",
+    "Recipe",
     "choose",
     "claim",
     "corpus_of",

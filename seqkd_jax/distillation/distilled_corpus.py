@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from seqkd_jax import checkpoint
 from seqkd_jax.checkpoint import run_config
@@ -26,91 +26,84 @@ FORMAT = 1  # of the card
 ENOUGH = 10  # pairs whose median says what is usual; fewer do if they are half of a corpus
 
 
+class Recipe(NamedTuple):
+    """What a corpus is made with, beside the n-best lists."""
+
+    languages: tuple[str, str]  # the suffixes of its files
+    selection: str = "best"  # an entry of SELECTIONS
+    references: Sequence[str] | None = None  # one for each line; None: source-only text
+    vocabularies: Vocabularies | None = None  # the teacher's; None: not known
+    tokenize: str = "auto"  # the metric's; it plays no part without references
+    filters: FilterConfig = FilterConfig()
+    marian: bool = False  # also write the lists to n-best.txt
+
+    @property
+    def filtered(self) -> bool:
+        """Whether any filter is set, so that there is a filtered/."""
+        return self.filters != FilterConfig()
+
+
 def write_corpus(
     directory: Path | str,
     found: NBest | GivenLists,
-    vocabularies: Vocabularies | None,
-    references: Sequence[str] | None,
-    selection: str,
+    recipe: Recipe,
     *,
-    languages: tuple[str, str],
-    tokenize: str = "auto",
-    filters: FilterConfig | None = None,
     described: Mapping[str, Any] | None = None,
     overlong: Collection[int] = (),
-    marian: bool = False,
 ) -> dict:
     """Choose for every line and write the distilled corpus; returns its card. An older corpus there is replaced whole.
 
     train.<source> and train.<target> have the original's lines in the original's order, empty ones too; scores.tsv
     says what was chosen; card.json and README.md what was done. With filters, filtered/ holds the pairs that pass and
-    lines.txt their line numbers (from 1). references: one for each line, or None for source-only text.
-    tokenize: the metric's; it plays no part without references.
-    described: the content of config.json (see run_config); None: no such file. overlong: the places, from 0, of the
-    lines that were too long to be translated; they have empty targets and count in no mean. marian: also write the
-    lists to n-best.txt.
+    lines.txt their line numbers (from 1). described: the content of config.json (see run_config); None: no such file.
+    overlong: the places, from 0, of the lines that were too long to be translated; they have empty targets and count in
+    no mean.
     """
-    sources = found.sources
+    sources, references, tokenize = found.sources, recipe.references, recipe.tokenize
     if references is not None and len(references) != len(sources):
         raise UserError(f"{len(references)} references for {len(sources)} source lines: each line needs one")
-    wanted = None if references is None else metric_references(vocabularies, references, tokenize)
-    lists = progress.track(found.read(), len(sources), f"choose ({selection})", "sentences")
+    wanted = None if references is None else metric_references(recipe.vocabularies, references, tokenize)
+    lists = progress.track(found.read(), len(sources), f"choose ({recipe.selection})", "sentences")
     choices = [
-        choose(list_, selection, reference, tokenize)
+        choose(list_, recipe.selection, reference, tokenize)
         for list_, reference in zip(lists, wanted or [None] * len(sources), strict=True)
     ]
     targets = [choice.candidate.text for choice in choices]
     card = {
-        **card_of(
-            found,
-            vocabularies,
-            references,
-            selection,
-            languages=languages,
-            tokenize=tokenize,
-            filters=filters,
-            marian=marian,
-        ),
+        **card_of(found, recipe),
         "splits": ["train"],  # validation and test text is never distilled
         **_statistics(sources, choices, wanted, tokenize, set(overlong)),
         "versions": checkpoint.versions(),
     }
     with files.new_directory(directory, HOLDS) as temporary:
-        _write_pairs(temporary, languages, sources, targets)
+        _write_pairs(temporary, recipe.languages, sources, targets)
         files.write_text(temporary / "scores.tsv", _table(choices))
-        if marian:
+        if recipe.marian:
             write_marian(found.read(), temporary / MARIAN)
-        if filters is not None:
-            kept, counts = apply_filters(sources, choices, filters)
+        if recipe.filtered:
+            kept, counts = apply_filters(sources, choices, recipe.filters)
             card["filters"] |= {"dropped": counts, "kept": len(kept)}
-            _write_pairs(temporary / "filtered", languages, [sources[i] for i in kept], [targets[i] for i in kept])
+            _write_pairs(
+                temporary / "filtered", recipe.languages, [sources[i] for i in kept], [targets[i] for i in kept]
+            )
             files.write_lines(temporary / "filtered" / "lines.txt", (str(index + 1) for index in kept))
         card["files"] = {name: files.sha256_file(temporary / name) for name in files.tree(temporary)}
         files.write_json(temporary / CARD, card)
-        files.write_text(temporary / "README.md", describe(card, languages))
+        files.write_text(temporary / "README.md", describe(card))
         if described is not None:
             run_config.write(temporary / settings.CONFIG_FILE, described)
     return card
 
 
-def card_of(
-    found: NBest | GivenLists,
-    vocabularies: Vocabularies | None,
-    references: Sequence[str] | None,
-    selection: str,
-    *,
-    languages: tuple[str, str],
-    tokenize: str,
-    filters: FilterConfig | None = None,
-    marian: bool = False,
-) -> dict:
+def card_of(found: NBest | GivenLists, recipe: Recipe) -> dict:
     """The card of a corpus as far as it is known before anything is decoded: what it is made of."""
+    references, tokenize = recipe.references, recipe.tokenize
     card = {
         "format": FORMAT,
         reading.SEALED: True,
-        "languages": list(languages),
-        "selection": selection,
-        "similarity_tokenizer": None if SELECTIONS[selection] is None else tokenize,
+        "languages": list(recipe.languages),
+        "selection": recipe.selection,
+        "similarity_tokenizer": None if SELECTIONS[recipe.selection] is None else tokenize,
         **found.card,
         "inputs": {
             "source lines": files.sha256_bytes("".join(files.text_lines(found.sources)).encode("utf-8")),
@@ -118,11 +111,11 @@ def card_of(
             "metric.tokenize": None if references is None else tokenize,
         },
     }
-    if vocabularies is not None:
-        card["teacher"]["vocabulary"] = vocabularies.fingerprint
-    if filters is not None:
-        card["filters"] = asdict(filters)
-    if marian:
+    if recipe.vocabularies is not None:
+        card["teacher"]["vocabulary"] = recipe.vocabularies.fingerprint
+    if recipe.filtered:
+        card["filters"] = asdict(recipe.filters)
+    if recipe.marian:
         card["marian"] = True
     return card
 
@@ -260,9 +253,9 @@ def _table(choices: Sequence[Choice]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def describe(card: dict, languages: tuple[str, str]) -> str:
+def describe(card: dict) -> str:
     """The card for a person, in Markdown."""
-    source, target = languages
+    source, target = card["languages"]
     overlong = card.get("overlong_sources", 0)
     without = f", over-long sources without a target {overlong:,}" if overlong else ""
     per_source = card["length_units"]

@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqkd_jax.config import CorpusConfig, FilterConfig
+from seqkd_jax.config import CorpusConfig
 from seqkd_jax.data.corpus import Corpus, require_pairs
-from seqkd_jax.data.vocabulary import Vocabularies
-from seqkd_jax.distillation.distilled_corpus import HOLDS, card_of, write_corpus
+from seqkd_jax.distillation.distilled_corpus import HOLDS, Recipe, card_of, write_corpus
 from seqkd_jax.distillation.existing import is_complete, read_card, settle
 from seqkd_jax.distillation.nbest import NBest
 from seqkd_jax.distillation.nbest_files import GivenLists
@@ -19,21 +18,15 @@ from seqkd_jax.utils import files, progress
 Lists = NBest | GivenLists
 
 
-def require_distillable(
-    out: Path,
-    sources: Sequence[str],
-    references: Sequence[str] | None,
-    languages: tuple[str, str],
-    selection: str,
-    filters: FilterConfig,
-) -> None:
+def require_distillable(out: Path, sources: Sequence[str], recipe: Recipe) -> None:
     """UserError for arguments that no corpus can be made of."""
     files.require_replaceable(out, HOLDS)
-    require_rule(selection, references is not None)
-    require_pairs(Corpus(list(sources), list(sources if references is None else references), None, "source lines"))
-    filters.validate()
-    CorpusConfig(source=languages[0], target=languages[1]).validate()
-    for language in languages:
+    require_rule(recipe.selection, recipe.references is not None)
+    targets = sources if recipe.references is None else recipe.references
+    require_pairs(Corpus(list(sources), list(targets), None, "source lines"))
+    recipe.filters.validate()
+    CorpusConfig(source=recipe.languages[0], target=recipe.languages[1]).validate()
+    for language in recipe.languages:
         if os.path.basename(language) != language or not language:
             raise UserError(f"languages: {language!r} cannot end the name of a file; give two such as 'en' and 'de'")
     for number, line in enumerate(sources, start=1):
@@ -47,50 +40,21 @@ def corpus_of(
     out: Path,
     lists: Lists,
     make: Callable[[], tuple[Lists, Sequence[int]]],
-    vocabularies: Vocabularies | None,
-    references: Sequence[str] | None,
-    selection: str,
+    recipe: Recipe,
     *,
-    languages: tuple[str, str],
-    tokenize: str,
-    filters: FilterConfig,
-    marian: bool,
     overwrite: bool,
     described: Mapping[str, Any],
 ) -> dict:
     """Write the corpus, unless it is there already and complete; returns its card.
 
-    make: completes the lists; returns them, and the places of the lines that are too long. The others: see
+    make: completes the lists; returns them, and the places of the lines that are too long. described: see
     `write_corpus`. UserError: `out` holds a corpus of another job, which `overwrite` lets go.
     """
-    chosen = None if filters == FilterConfig() else filters
-    wanted = card_of(
-        lists,
-        vocabularies,
-        references,
-        selection,
-        languages=languages,
-        tokenize=tokenize,
-        filters=chosen,
-        marian=marian,
-    )
-    if is_complete(out, wanted, overwrite, described):
+    if is_complete(out, card_of(lists, recipe), overwrite, described):
         progress.log(f"{out}: is complete, nothing is done")
         return read_card(files.existing(out))
-    made, places = make()
-    card = write_corpus(
-        out,
-        made,
-        vocabularies,
-        references,
-        selection,
-        languages=languages,
-        tokenize=tokenize,
-        filters=chosen,
-        described=described,
-        overlong=places,
-        marian=marian,
-    )
+    made, overlong = make()
+    card = write_corpus(out, made, recipe, described=described, overlong=overlong)
     if isinstance(lists, NBest) and isinstance(made, NBest):
         settle(made, lists.directory)
     return card

@@ -306,9 +306,8 @@ REFERENCES = ["a b", "d", "", "d e f", "g h", "c"]
 
 
 def write(tmp_path, found, selection="best", references=REFERENCES, **options):
-    card = distillation.write_corpus(
-        tmp_path / "kd", found, VOCABULARIES, references, selection, languages=("en", "de"), tokenize="none", **options
-    )
+    recipe = distillation.Recipe(("en", "de"), selection, references, VOCABULARIES, tokenize="none", **options)
+    card = distillation.write_corpus(tmp_path / "kd", found, recipe)
     return card, {name: data.decode("utf-8") for name, data in content(tmp_path / "kd").items()}
 
 
