@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from seqkd_jax.data.languages import in_json
-from seqkd_jax.utils import files, progress, reading, settings, sums
+from seqkd_jax.utils import files, progress, reading, settings
 from seqkd_jax.utils.untrusted import inside
 
 CARD = "card.json"  # what was done to make it
@@ -18,9 +18,9 @@ def require_whole(path: Path) -> None:
     """
     root = _root(path)
     if root is not None:
-        remedy = f"if it was changed on purpose, remove {root / sums.SUMS}; if not, distil again with --overwrite"
-        if not sums.verify(root, remedy, (*HOLDS, "filtered/*")) and reading.SEALED in _card(root):
-            progress.log(f"{root}: its {sums.SUMS} was removed, so it is read as it is now")
+        remedy = f"if it was changed on purpose, remove {root / files.SUMS}; if not, distil again with --overwrite"
+        if not files.verify(root, remedy, (*HOLDS, "filtered/*")) and reading.SEALED in _card(root):
+            progress.log(f"{root}: its {files.SUMS} was removed, so it is read as it is now")
 
 
 def languages(path: Path) -> tuple[str, str] | None:
@@ -42,7 +42,7 @@ def _card(root: Path) -> dict:
 def _root(path: Path) -> Path | None:
     """The directory of a distilled corpus, if a path is that or its filtered/."""
     for root in (path, path.parent) if path.name == "filtered" else (path,):
-        listed = root / sums.SUMS
+        listed = root / files.SUMS
         if (root / CARD).is_file() or (listed.is_file() and f"  {CARD}\n".encode() in listed.read_bytes()):
             return root
     return None

@@ -193,33 +193,18 @@ def _jsonl(path: Path, config: CorpusConfig) -> Table:
         if not line.strip():
             continue
         where = f"{path}, line {line_number}"
-        row = _object(line, where)
+        row = text.json_object(line, where, "the two languages as keys")
         pair = row["translation"] if isinstance(row.get("translation"), dict) else row
         keys = wanted if all(key in pair for key in wanted) else columns_of(pair, config, where)
         for cells, key in zip(sides, keys, strict=True):
             if not isinstance(pair[key], str):
                 raise UserError(f"{where}: {key!r} is {json.dumps(pair[key])[:40]}, expected a string")
-            if any("\ud800" <= character <= "\udfff" for character in pair[key]):
-                raise UserError(f"{where}: {key!r} holds half a character (a lone surrogate, \\ud800 to \\udfff)")
-            cells.append(pair[key])
+            cells.append(text.whole_characters(pair[key], f"{where}: {key!r}"))
         if WEIGHT in row:
             weights.append(number(row[WEIGHT], where))
         if len(weights) not in (0, len(sides[0])):
             raise UserError(f"{where}: {WEIGHT!r} must be on every line or on none")
     return Table(*sides, weights or None, f"JSONL with keys {', '.join(keys)}")
-
-
-def _object(line: str, where: str) -> dict:
-    """The JSON object in a line. UserError for anything else."""
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON: {error.msg}, column {error.colno}") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
-        raise UserError(f"{where}: not JSON that can be read: {error}") from None
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: not a JSON object with the two languages as keys")
-    return row
 
 
 def _parquet(paths: list[Path], config: CorpusConfig) -> Table:

@@ -8,6 +8,7 @@ import bz2
 import contextlib
 import gzip
 import io
+import json
 import lzma
 import re
 import shlex
@@ -136,6 +137,26 @@ def read_lines(path: Path | str) -> Iterator[str]:
             raise UserError(f"{name}: {error.strerror}") from None
         packed = codec.name if codec else "text"
         raise UserError(f"{name}: no whole {packed} file, after line {number}: {error}; copy it again") from None
+
+
+def json_object(line: str, where: str, keys: str) -> dict:
+    """The JSON object in a line. UserError for anything else. keys: what it must hold, for the message."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON: {error.msg}, column {error.colno}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+        raise UserError(f"{where}: not JSON that can be read: {error}") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: not a JSON object with {keys}")
+    return row
+
+
+def whole_characters(text: str, where: str) -> str:
+    """The text, which JSON may have given half a character: then a UserError, since no file of text can hold that."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UserError(f"{where} holds half a character (a lone surrogate, \\ud800 to \\udfff)")
+    return text
 
 
 @contextlib.contextmanager

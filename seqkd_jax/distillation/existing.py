@@ -13,7 +13,7 @@ from seqkd_jax.config import FilterConfig, SearchConfig
 from seqkd_jax.data.distilled import CARD
 from seqkd_jax.distillation.nbest import NBest, foreign
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress, reading, settings, sums
+from seqkd_jax.utils import files, progress, reading, settings
 from seqkd_jax.utils.untrusted import require_form
 
 LISTS = "lists.json"  # of a directory of n-best lists: what they are of
@@ -39,7 +39,7 @@ def is_complete(
     found = files.existing(directory)
     if overwrite or not (found / CARD).exists():
         return False
-    verified = sums.verify(found, REMEDY)
+    verified = files.verify(found, REMEDY)
     card = read_card(found)
     before, now = _inputs(card), _inputs(wanted)
     before = {"marian": None, **({} if "inputs" in card else _older(found, card, wanted, described or {})), **before}

@@ -14,14 +14,13 @@ The form of a file is seen in its lines:
 Every source line has a list with a hypothesis at least; a blank one may have none. UserError names file and line.
 """
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqkd_jax.data.corpus import read_lines
+from seqkd_jax.data.text import json_object, read_lines, whole_characters
 from seqkd_jax.distillation.nbest import Candidate
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
@@ -133,7 +132,7 @@ def _jsonl(lines: Iterator[Line], path: Path, sources: list[str]) -> Iterator[li
             place, where = place + 1, f"{path}, line {number}"
             if place >= len(sources):
                 raise UserError(f"{where}: is of source line {place + 1:,}, but there are {len(sources):,}")
-            row = _object(line, where)
+            row = json_object(line, where, "hypotheses")
             if row.get("line", place + 1) != place + 1:
                 raise UserError(f'{where}: "line" is {row["line"]!r}: this is the list of source line {place + 1}')
             if row.get("source", sources[place]) != sources[place]:
@@ -152,22 +151,13 @@ def _jsonl(lines: Iterator[Line], path: Path, sources: list[str]) -> Iterator[li
 
 def _of_json(row: dict, where: str) -> Candidate:
     text, tokens, finished = row.get("text"), row.get("tokens"), row.get("finished", True)
-    if not isinstance(text, str) or any("\ud800" <= character <= "\udfff" for character in text):
+    if not isinstance(text, str):
         raise UserError(f'{where}: "text" is {str(text)[:40]!r}: it must be text')
     if not isinstance(finished, bool) or not (tokens is None or (type(tokens) is int and tokens >= 0)):
         raise UserError(f'{where}: "finished" must be true or false, "tokens" a whole number')
     log_prob = None if row.get("log_prob") is None else _number(row["log_prob"], "log_prob", where)
-    return Candidate(files.one_line(text), _number(row.get("score"), "score", where), log_prob, finished, tokens)
-
-
-def _object(line: str, where: str) -> dict:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not JSON ({error})") from None
-    if not isinstance(row, dict):
-        raise UserError(f'{where}: not an object with "hypotheses"')
-    return row
+    text = files.one_line(whole_characters(text, f'{where}: "text"'))
+    return Candidate(text, _number(row.get("score"), "score", where), log_prob, finished, tokens)
 
 
 def _in_order(found: Iterable[tuple[str, int, Candidate]], path: Path, sources: list[str]) -> Iterator[list[Candidate]]:

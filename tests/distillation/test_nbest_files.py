@@ -159,7 +159,7 @@ WRONG = {
     "jsonl: another source": (JSONL.replace('"source": ""', '"source": "x"'), "line 2: \"source\" is 'x'"),
     "jsonl: no list": (JSONL.replace('"hypotheses": []', '"hypotheses": 5'), 'line 2: "hypotheses" must be a list'),
     "jsonl: no text": (JSONL.replace('"Katze"', "5"), "line 3: \"text\" is '5'"),
-    "jsonl: half a character": (JSONL.replace('"Katze"', '"\\ud800"'), 'line 3: "text" is'),
+    "jsonl: half a character": (JSONL.replace('"Katze"', '"\\ud800"'), 'line 3: "text" holds half a character'),
     "jsonl: no score": (JSONL.replace('"score": -1.5', '"points": 1'), "line 3: score is 'None'"),
     "jsonl: a text for a score": (JSONL.replace("-1.5", '"x"'), "line 3: score is 'x'"),
     "jsonl: cut": (JSONL[:-9], "line 3: not JSON"),
