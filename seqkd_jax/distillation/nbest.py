@@ -145,8 +145,10 @@ def make(
                 _write_shard(found, number, lists)
                 made += 1
     except BaseException:  # whatever ends it: a signal, a full disk, an error
-        kept = f"{made} of {len(mine)} shards are complete and kept in {found.directory}"
-        progress.log(f"{name}: stopped; {kept}: the same command continues there")
+        kept = (
+            f"{made} of {len(mine)} shards are complete and kept in {found.directory}: the same command continues there"
+        )
+        progress.log(f"{name}: stopped; {kept if made else 'no shard is complete'}")
         raise
 
 
