@@ -40,7 +40,8 @@ def verify(directory: Path | str, remedy: str, only: Sequence[str] = ("*",)) -> 
 
     remedy: what to do about a damaged directory, such as "train again". only: patterns; other files are not looked at,
     such as what a reader does not need (`*` also stands for "/"). Each file that is listed must be there with its hash,
-    each that is there must be listed, except hidden ones (".DS_Store", what a killed writer left); none may be a link.
+    each that is there must be listed, except hidden ones (".DS_Store", what a killed writer left). A link to a file is
+    that file, as in the cache of the Hugging Face hub: its hash says whether it is the right one.
     Returns False, and checks nothing, for a directory without SHA256SUMS: one of version 0.2.0 or before, or a user's.
     """
     directory = Path(directory)
@@ -53,10 +54,10 @@ def verify(directory: Path | str, remedy: str, only: Sequence[str] = ("*",)) -> 
     def wanted(name: str) -> bool:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in only)
 
-    found, links = _entries(directory)
-    for name in sorted(links | {SUMS} - found):
+    found, others = _entries(directory)
+    for name in sorted(others | {SUMS} - found):
         if name == SUMS or wanted(name) and not _hidden(name):
-            raise damaged(name, "it is a link or no file (`cp -rL` copies what links lead to)")
+            raise damaged(name, "it is no file, and no folder that is not a link")
     try:
         listed = _parse((directory / SUMS).read_bytes())
     except ValueError as error:
@@ -79,7 +80,7 @@ def verify(directory: Path | str, remedy: str, only: Sequence[str] = ("*",)) -> 
 
 
 def _entries(directory: Path) -> tuple[set[str], set[str]]:
-    """The relative names of all files under a directory; and of what is neither a file nor a directory."""
+    """The relative names of all files under a directory, links to files too; and of what else is no directory."""
     found, others = set(), set()
     for parent, folders, names in os.walk(directory):
         for entry in (*folders, *names):
@@ -89,7 +90,8 @@ def _entries(directory: Path) -> tuple[set[str], set[str]]:
             except FileNotFoundError:  # removed since: it is missing if it is listed
                 continue
             if not stat.S_ISDIR(mode):
-                (found if stat.S_ISREG(mode) else others).add(path.relative_to(directory).as_posix())
+                is_file = path.is_file() if stat.S_ISLNK(mode) else stat.S_ISREG(mode)
+                (found if is_file else others).add(path.relative_to(directory).as_posix())
     return found, others
 
 

@@ -265,9 +265,10 @@ DAMAGES = {
     "cut": ("part/deep/x", lambda path: path.write_bytes(b"part"), "does not have the hash"),
     "gone": (MARK, lambda path: path.unlink(), "is missing"),
     "one more": ("part/deep/y", lambda path: path.write_text("y"), "SHA256SUMS does not list it"),
-    "a link": (MARK, linked, "is a link"),
-    "a linked folder": ("part/deep", linked, "is a link"),
-    "a pipe": ("part/pipe", os.mkfifo, "is a link or no file"),
+    "a link to another file": (MARK, lambda path: path.unlink() or path.symlink_to("part/ä b"), "have the hash"),
+    "a link to nothing": (MARK, lambda path: path.unlink() or path.symlink_to("nothing"), "is no file"),
+    "a linked folder": ("part/deep", linked, "no folder that is not a link"),
+    "a pipe": ("part/pipe", os.mkfifo, "is no file"),
 }
 
 
@@ -303,8 +304,20 @@ def test_damaged_sums_are_refused(tmp_path):
             files.verify(tmp_path / "a", "make it again")
     sums.unlink()
     sums.symlink_to(tmp_path / "b")
-    with pytest.raises(UserError, match=f"{sums}: damaged, it is a link"):
+    with pytest.raises(UserError, match=f"{sums}: damaged, it is no file"):
         files.verify(tmp_path / "a", "make it again")
+
+
+def test_files_that_are_links_are_compared(tmp_path):
+    """As in the cache of the Hugging Face hub."""
+    directory, blobs = summed(tmp_path / "a"), tmp_path / "blobs"
+    blobs.mkdir()
+    for number, name in enumerate(files.tree(directory)):
+        (directory / name).symlink_to((directory / name).rename(blobs / str(number)))
+    assert files.verify(directory, "make it again")
+    (blobs / "1").write_text("x")
+    with pytest.raises(UserError, match="does not have the hash"):
+        files.verify(directory, "make it again")
 
 
 def test_hidden_files_and_those_that_nobody_reads_do_not_count(tmp_path):
