@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from seqkd_jax.checkpoint import Checkpoint, inputs_of
+from seqkd_jax.checkpoint import Checkpoint, inputs_of, run_config
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, settings
 
@@ -144,10 +144,7 @@ def _card(directory: Path) -> Mapping | None:
 
 def _run_of(loaded: Checkpoint) -> Mapping:
     """config.json of the run in whose directory the checkpoint is; empty where there is none, or another run's."""
-    try:
-        found = files.read_json(loaded.directory.absolute().parent / settings.CONFIG_FILE)
-    except (UserError, OSError):
-        return {}
+    found = run_config.find(loaded.directory.absolute().parent / settings.CONFIG_FILE)
     same = _at(found, "inputs", "vocabulary", "fingerprint") == loaded.vocabularies.fingerprint
     return found if same and found.get("command") == "train" else {}
 

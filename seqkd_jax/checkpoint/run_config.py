@@ -98,6 +98,26 @@ def require_same_inputs(path: Path | str, described: Mapping[str, Any], options:
             )
 
 
+def find(path: Path) -> dict:
+    """The content of a config.json that an earlier job may have left; empty where there is none as it was written."""
+    try:
+        return _content(path)
+    except UserError:
+        return {}
+
+
+def is_same_job(path: Path, described: Mapping[str, Any]) -> bool:
+    """Whether a config.json is of this command, with these settings and inputs; those new since then do not count."""
+    before = find(path)
+    return bool(before) and all(_agree(before[key], described[key]) for key in ("command", "settings", "inputs"))
+
+
+def _agree(before: Any, now: Any) -> bool:
+    if isinstance(before, dict) and isinstance(now, dict):
+        return all(_agree(value, now[name]) for name, value in before.items() if name in now)
+    return before == now
+
+
 def _content(path: Path | str) -> dict:
     remedy = "name a config.json that a run wrote"
     content = reading.read_object(Path(path), FORMAT, FORM, remedy)

@@ -7,7 +7,7 @@ says that it may go; then it goes when the new one is complete. `train` and `dis
 import contextlib
 import io
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ def require_free(
     config: where the job that left it wrote its settings; None: it wrote none. option: what names the path. Devices and
     pipes hold nothing.
     """
+    from seqkd_jax.checkpoint import run_config
+
     if path is None or overwrite or not (path.is_file() or (path.is_dir() and any(path.iterdir()))):
         return
     remedy = f"name another with {option}, or replace it with --overwrite"
     if config is None:
         raise UserError(f"{path}: is there already; {remedy}")
-    if not _same_job(config, described):
+    if not run_config.is_same_job(config, described):
         raise UserError(f"{path}: is the result of another job, or of other settings; {remedy}")
 
 
@@ -74,19 +76,3 @@ def stream(path: Path | None) -> Iterator[io.TextIOBase]:
         sys.stdout.flush()
         with open(sys.stdout.fileno(), "w", encoding="utf-8", newline="\n", buffering=1, closefd=False) as file:
             yield file
-
-
-def _same_job(config: Path, described: Mapping[str, Any]) -> bool:
-    """Whether a config.json is of the same command, settings and inputs; settings that are new since do not count."""
-    try:
-        before = files.read_json(config)
-    except UserError:
-        return False
-    keys = ("command", "settings", "inputs")
-    return isinstance(before, dict) and all(_agree(before.get(key), described[key]) for key in keys)
-
-
-def _agree(before: Any, now: Any) -> bool:
-    if isinstance(before, dict) and isinstance(now, dict):
-        return all(_agree(value, now[name]) for name, value in before.items() if name in now)
-    return before == now

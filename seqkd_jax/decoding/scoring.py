@@ -136,7 +136,6 @@ def _compiled_score(translator: Translator, shape: Shape):
 
 @cache
 def _compiled_attention(translator: Translator, layer: int | None, heads: tuple[int, ...] | None, shape: Shape):
-
     def weights(params, source, targets):
         return attention_weights(translator, params, source, targets[:, None], layer=layer, heads=heads)[:, 0]
 

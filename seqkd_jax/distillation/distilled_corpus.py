@@ -160,14 +160,14 @@ def _statistics(
     return numbers
 
 
-def _paid(candidate: Candidate) -> int | None:
+def _scored_tokens(candidate: Candidate) -> int | None:
     """The tokens that its log-probability is of: EOS too, unless it was cut before that. None: not known."""
     return None if candidate.tokens is None else candidate.tokens + candidate.finished
 
 
 def _mean_log_prob(chosen: Sequence[Choice]) -> float | None:
     """Nats for a token. None: another toolkit did not say."""
-    told = [(choice.candidate.log_prob, _paid(choice.candidate)) for choice in chosen]
+    told = [(choice.candidate.log_prob, _scored_tokens(choice.candidate)) for choice in chosen]
     known = [(nats, count) for nats, count in told if nats is not None and count is not None]
     if len(known) < len(told):
         return None
@@ -182,9 +182,9 @@ def _mean_probability(chosen: Sequence[Choice]) -> float | None:
     return statistics.fmean(math.exp(log_prob) if finished else 0.0 for log_prob, finished in known)
 
 
-def _goodness(candidate: Candidate) -> float:
+def _score_per_token(candidate: Candidate) -> float:
     """What the worst are found by: log-probability per token; the score where another toolkit did not say it."""
-    count = _paid(candidate)
+    count = _scored_tokens(candidate)
     return candidate.score if candidate.log_prob is None or count is None else candidate.log_prob / max(count, 1)
 
 
@@ -210,7 +210,7 @@ def apply_filters(
         else:
             kept.append(index)
         seen.add(pair)
-    worst = sorted(kept, key=lambda index: _goodness(choices[index].candidate))
+    worst = sorted(kept, key=lambda index: _score_per_token(choices[index].candidate))
     dropped = set(worst[: int(config.drop_worst * len(kept))])
     counts["worst_score"] = len(dropped)
     return [index for index in kept if index not in dropped], counts

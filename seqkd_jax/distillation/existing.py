@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from seqkd_jax.checkpoint import run_config
 from seqkd_jax.config import FilterConfig, SearchConfig
 from seqkd_jax.data.distilled import CARD
 from seqkd_jax.distillation.nbest import NBest, foreign
@@ -19,12 +20,8 @@ from seqkd_jax.utils.untrusted import require_form
 LISTS = "lists.json"  # of a directory of n-best lists: what they are of
 HOLDS_LISTS = ("shard-*", LISTS)
 REMEDY = "name another directory with --out, or replace it with --overwrite"
-ADDED = (
-    "references",
-    "metric.tokenize",
-    "filters",
-    "marian",
-)  # a corpus without these is made again with them: nothing of it is lost
+# A corpus without these is made again with them: nothing of it is lost.
+ADDED = ("references", "metric.tokenize", "filters", "marian")
 UNKNOWN = "another teacher, other rules or other source lines"
 
 
@@ -88,16 +85,9 @@ def _older(directory: Path, card: dict, wanted: Mapping[str, Any], described: Ma
         "source lines": lines if lines in written.values() else written.get(languages[0], "others")
     }
     found["languages"] = languages if set(written) == set(languages) else sorted(written)
-    before, now = (_lines_read(one) for one in (_config(directory), described))
+    before, now = (_lines_read(one) for one in (run_config.find(directory / settings.CONFIG_FILE), described))
     same = None in (before, now) or before == now or found["source lines"] != lines
     return found if same else {**found, "references": before}
-
-
-def _config(directory: Path) -> Any:
-    try:
-        return files.read_json(directory / settings.CONFIG_FILE)
-    except UserError:  # none, or damaged: it says nothing
-        return {}
 
 
 def _lines_read(config: Any) -> Any:

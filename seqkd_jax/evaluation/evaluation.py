@@ -106,9 +106,7 @@ def _of_search(translations: Sequence[Translation]) -> dict:
 def words_per_second(
     decode: Callable[[Sequence[str]], Iterable], lines: Sequence[str], repetitions: int
 ) -> float | None:
-    """Source words/s: the median over passes; everything must be compiled. Words are as in `scripts.words`: what white
-    space separates, and in scripts without spaces, where the unit is characters, each character.
-
+    """Source words/s, as `scripts.words` counts them: the median over passes; everything must be compiled.
 
     A pass is text to text: encoding and decoding the ids count, as they do for whoever waits for it. None: no passes.
     """

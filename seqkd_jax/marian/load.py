@@ -28,12 +28,8 @@ ACTIVATIONS: dict[str, Literal["relu", "gelu", "swish"]] = {  # theirs -> ours
     "swish": "swish",
     "silu": "swish",
 }
-EMBEDDINGS = (
-    "model.shared",
-    "model.encoder.embed_tokens",
-    "model.decoder.embed_tokens",
-    "lm_head",
-)  # names of the shared table
+# Names of the shared table.
+EMBEDDINGS = ("model.shared", "model.encoder.embed_tokens", "model.decoder.embed_tokens", "lm_head")
 
 NAMES = {  # our settings -> the options of config.json that they are
     "encoder_layers": "encoder_layers",
@@ -185,10 +181,8 @@ def _read_tensors(directory: Path) -> tuple[dict[str, np.ndarray], str]:
         if not path.exists() and (directory / "pytorch_model.bin").exists():
             raise UserError(f"{directory}: pytorch_model.bin is pickled and not read; save the model with safetensors")
         return tensor_files.read(path), files.sha256_file(path)
-    places = require_form(read_object(index), {"weight_map": {...: str}}, index, "download the file again")[
-        "weight_map"
-    ]
-    parts = [inside(directory, name, index) for name in sorted(set(places.values()))]
+    listed = require_form(read_object(index), {"weight_map": {...: str}}, index, "download the file again")
+    parts = [inside(directory, name, index) for name in sorted(set(listed["weight_map"].values()))]
     tensors = {name: tensor for part in parts for name, tensor in tensor_files.read(part).items()}
     return tensors, files.sha256_json({part.name: files.sha256_file(part) for part in parts})
 

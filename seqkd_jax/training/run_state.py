@@ -142,9 +142,7 @@ def resume(directory: Path, config: TrainConfig, inputs: Mapping[str, str]) -> R
     existing = _existing(directory)
     if existing is not None:
         _require_same(directory, _metadata(existing), config, inputs)
-    if (
-        existing != last
-    ):  # nothing is there, or the run was killed before last/ was, or that was deleted: it starts over
+    if existing != last:  # nothing is there, or the run was killed before last/ was, or that was deleted: start over
         for old in directory.glob(STEPS):
             files.remove(old)
         _truncate(directory, 0)

@@ -287,9 +287,10 @@ def _open_own(path: Path, flags: int) -> int:
 def require_replaceable(directory: Path | str, holds: Sequence[str]) -> None:
     """UserError if putting a new directory there would remove something else than an older one of its kind.
 
-    A slip in --out must not delete somebody's data. holds: patterns of the names in a directory of this kind; the first
-    is of what each of them has; SHA256SUMS is of every kind. An empty directory may be replaced; a file, or where the
-    process works, may not. It must be a place that the process may write to. Asked early, nothing is computed in vain.
+    A slip in --out must not delete somebody's data. holds: patterns of the names in a directory of this kind, the
+    first of a name that each of them has; SHA256SUMS is in every kind. An empty directory may be replaced; a file, or
+    where the process works, may not. It must be a place that the process may write to. Asked early, nothing is computed
+    in vain.
     """
     directory = Path(directory)
     if directory.is_file():

@@ -102,7 +102,12 @@ def test_what_came_from_standard_input_is_another_job(tmp_path):
 
 
 def test_a_setting_that_is_new_makes_no_other_job(tmp_path):
-    described = {"command": "evaluate", "settings": {"beam": 5, "new": 1}, "inputs": {"corpus": {"fingerprint": "x"}}}
+    described = {
+        "format": 1,
+        "command": "evaluate",
+        "settings": {"beam": 5, "new": 1},
+        "inputs": {"corpus": {"fingerprint": "x"}},
+    }
     (tmp_path / "config.json").write_text(json.dumps({**described, "settings": {"beam": 5}, "versions": {}}))
     outputs.require_free(tmp_path, False, tmp_path / "config.json", described)
     for changed in ({"settings": {"beam": 4}}, {"inputs": {"corpus": {"fingerprint": "y"}}}, {"command": "translate"}):
