@@ -212,8 +212,10 @@ def _parquet(paths: list[Path], config: CorpusConfig) -> Table:
     for path in paths:
         _require_content(path)
     with tempfile.TemporaryDirectory() as cache, _load_dataset(f"{paths[0]}: not Parquet") as load:
-        files = [str(path) for path in paths]
-        dataset = load("parquet", data_files=files, split="train", cache_dir=cache, keep_in_memory=True)
+        links = [Path(cache, f"{number}.parquet") for number in range(len(paths))]
+        for link, path in zip(links, paths, strict=True):  # `datasets` takes names for patterns and addresses
+            link.symlink_to(path.absolute())
+        dataset = load("parquet", data_files=list(map(str, links)), split="train", cache_dir=cache, keep_in_memory=True)
     return _table(dataset, config, str(paths[0]), "Parquet")
 
 

@@ -375,3 +375,13 @@ def test_missing_shards_and_columns_named_twice_are_said(tmp_path):
     (tmp_path / "twice.tsv").write_text("en\tde\ten\tde\na\tb\tc\td\n")
     with pytest.raises(UserError, match="twice.tsv, line 1: 2 columns are named 'en'"):
         corpus.load_split(CorpusConfig(str(tmp_path / "twice.tsv"), "en", "de"), "train")
+
+
+@pytest.mark.parametrize("name", ["a[1]", "all*", "zip::b", "x?", "{a}"])
+def test_names_of_parquet_files_are_no_patterns(tmp_path, name):
+    """Nor addresses: `datasets` would read other files, or none."""
+    for place, line in ((name, "ours"), ("all of it", "another's"), ("a1", "another's"), ("b", "another's")):
+        (tmp_path / place).mkdir()
+        made = parquet(tmp_path / "made.parquet", {"en": [line], "de": [line]})
+        made.rename(tmp_path / place / "train-00000-of-00001.parquet")
+    assert corpus.load_split(replace(CONFIG, path=str(tmp_path / name)), "train").sources == ["ours"]
