@@ -70,7 +70,7 @@ if TYPE_CHECKING:
         train,
     )
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "Batch",
