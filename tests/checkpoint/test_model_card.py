@@ -79,6 +79,7 @@ def test_languages_and_the_corpus_of_its_run(tmp_path):
     made = {"selection": "kim_rush", "teacher": teacher, "decoding": {"search": {"beam": 5}}}
     (distilled / "card.json").write_text(json.dumps(made))
     run = {
+        "format": 1,
         "command": "train",
         "settings": {"pairs": {"corpus": {"path": str(distilled)}}, "train_on": []},
         "inputs": {
