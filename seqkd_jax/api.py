@@ -29,7 +29,7 @@ from seqkd_jax.config import (
 )
 from seqkd_jax.data import scripts, vocabulary
 from seqkd_jax.data.corpus import Corpus, load_split, read_lines, require_pairs
-from seqkd_jax.data.held_out import hold_out, warn_of_overlap
+from seqkd_jax.data.splits import hold_out, warn_of_overlap
 from seqkd_jax.data.vocabulary import Vocabularies
 from seqkd_jax.decoding import (
     Decoding,
@@ -47,8 +47,8 @@ from seqkd_jax.distillation.mbr import by_expected_utility
 from seqkd_jax.evaluation import evaluation, metrics, tokenization
 from seqkd_jax.evaluation.evaluation import Evaluation
 from seqkd_jax.training import records
+from seqkd_jax.training.compatibility import model_of_run
 from seqkd_jax.training.loop import Summary
-from seqkd_jax.training.prepare import settle
 from seqkd_jax.training.trainer import Run, train_translator
 from seqkd_jax.types import EOS, Batch, Hypotheses, Model, System, Translator, UserError
 from seqkd_jax.utils import files, program_cache, progress, settings
@@ -304,7 +304,7 @@ def train(
     if teachers == "each" and teacher is None:
         raise UserError("teachers is each, but no teacher is named: name it, or leave teachers out")
     records.require(_lines("log", log))
-    model = settle(model, config, vocabularies=vocabularies, start=start, teacher=teacher, teachers=teachers)
+    model = model_of_run(model, config, vocabularies=vocabularies, start=start, teacher=teacher, teachers=teachers)
     program_cache.keep()
     warn_of_overlap(valid, corpus)
     if vocabularies is None:
@@ -425,7 +425,7 @@ def distill(
         distillation.make(lists, loaded, overlong=overlong, other=directory)
         return lists, overlong_lines(loaded.vocabularies.source, sources)
 
-    card = distillation.corpus_of(absolute, planned, make, recipe, overwrite=overwrite, described=described)
+    card = distillation.make_corpus(absolute, planned, make, recipe, overwrite=overwrite, described=described)
     return Distilled(out / "filtered" if recipe.filtered else out, languages, card)
 
 
@@ -461,7 +461,7 @@ def distill_n_best(
         read = n_best_inputs(lists, sources, references)
         described = run_config.describe("distill", settings.to_json({**given, "marian": marian}), read)
     done = found, ()  # the lists as they are, and no line that was too long
-    card = distillation.corpus_of(absolute, found, lambda: done, recipe, overwrite=overwrite, described=described)
+    card = distillation.make_corpus(absolute, found, lambda: done, recipe, overwrite=overwrite, described=described)
     return Distilled(out / "filtered" if recipe.filtered else out, languages, card)
 
 

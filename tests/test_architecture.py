@@ -209,7 +209,7 @@ WRITERS = {
     "seqkd_jax/data/readers.py",  # links of its own in a temporary directory, whose names are no patterns
     "seqkd_jax/cli/outputs.py",  # standard output
     "seqkd_jax/training/records.py",  # what another package wrote is removed
-    "seqkd_jax/distillation/existing.py",  # complete lists get their name
+    "seqkd_jax/distillation/earlier_results.py",  # complete lists get their name
     "experiments/core/stages.py",  # a complete stage gets its name
     "experiments/core/plots.py",  # a plot that is out of date goes, and one is drawn in memory
     "experiments/benchmarks/decoding/worker.py",  # a counter of the kernel

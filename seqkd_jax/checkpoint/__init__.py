@@ -6,8 +6,8 @@
   checkpoint.json  format, model kind and configuration, vocabulary fingerprint, shapes, hash, metadata, versions
 
 A directory is written whole or not at all, with the hash of every file (files.new_directory). What is read is compared
-with these first, and is of one version of the directory, though a run may replace it meanwhile (reading.whole). Arrays
-have no device axis: a checkpoint saved from four devices loads on one.
+with these first, and is of one version of the directory, though a run may replace it meanwhile (integrity.whole).
+Arrays have no device axis: a checkpoint saved from four devices loads on one.
 
   loaded  Checkpoint and Ensemble, which `load` and `load_translators` return
   record  checkpoint.json        arrays  trees of arrays on the disk, checked; the only file that imports orbax
@@ -33,7 +33,7 @@ from seqkd_jax.checkpoint.record import FORMAT, RECORD, config_from_json, config
 from seqkd_jax.config import ModelConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.types import Model, Translator, UserError
-from seqkd_jax.utils import files, progress, reading, settings
+from seqkd_jax.utils import files, integrity, progress, settings
 from seqkd_jax.utils.untrusted import require_form
 
 __all__ = [
@@ -88,7 +88,7 @@ def save(
     state_leaves = {} if state is None else arrays.named_leaves(arrays.host(state))
     record = {
         "format": FORMAT,
-        reading.SEALED: True,
+        integrity.SEALED: True,
         "model": config_to_json(model_config),
         "vocabulary": vocabularies.fingerprint,
         "source_size": sizes[0],
@@ -135,14 +135,14 @@ def load_all(
 
 def read_record(directory: Path | str, parts: Sequence[str] = (), remedy: str = records.REMEDY) -> dict:
     """The content of checkpoint.json. UserError, with the remedy, if it or one of `parts` (record.PARTS) is damaged."""
-    return reading.whole(directory, lambda path: records.read_record(path, directory, parts, remedy))
+    return integrity.whole(directory, lambda path: records.read_record(path, directory, parts, remedy))
 
 
 def _read(
     directory: Path | str, sharding: jax.sharding.Sharding | None, places: Callable[[int], list[int | None]]
 ) -> list[Checkpoint[Model | Translator]]:
     """Load the replicas that `places`, given their number, names. A run may replace best/ while it is read."""
-    return reading.whole(directory, lambda path: _read_at(path, directory, sharding, places))
+    return integrity.whole(directory, lambda path: _read_at(path, directory, sharding, places))
 
 
 def _read_at(
@@ -205,7 +205,7 @@ def load_vocabularies(directory: Path | str) -> vocabulary.Vocabularies:
             return vocabulary.load(path)
         return _vocabularies(path, directory, records.read_record(path, directory, ("vocabulary/*",)))
 
-    return reading.whole(directory, read)
+    return integrity.whole(directory, read)
 
 
 def select(directory: Path | str, replica: int, to: Path | str) -> Path:
@@ -242,7 +242,7 @@ def load_params(directory: Path | str, like: Any) -> Any:
         record = records.read_record(path, directory, ("params/*",))
         return _weights(path, directory, record, shapes, device)[1]
 
-    return reading.whole(directory, read)
+    return integrity.whole(directory, read)
 
 
 def _check_replica(replica: int | None, replicas: int, directory: Path | str) -> None:
@@ -295,7 +295,7 @@ def load_state(directory: Path | str, like: Any) -> Any:
         record = records.read_record(path, directory, ("state/*",))
         if record["state"] is None:
             raise UserError(f"{directory}: holds weights but no training state; start from it instead of resuming")
-        if reading.SEALED not in record:
+        if integrity.SEALED not in record:
             raise UserError(
                 f"{directory}: its training state has no hashes, as a version before 0.3.0 saved it, so it cannot be "
                 f"resumed; train in another directory, with --start {directory} to begin with its weights"
@@ -303,7 +303,7 @@ def load_state(directory: Path | str, like: Any) -> Any:
         arrays.require(record["state"], arrays.describe(like), f"{directory}: the training state is of another run")
         return arrays.restore(path / "state", targets)
 
-    restored = reading.whole(directory, read)
+    restored = integrity.whole(directory, read)
     return jax.tree.unflatten(structure, [restored[name] for name in sorted(restored)])
 
 

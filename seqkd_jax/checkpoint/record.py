@@ -9,7 +9,7 @@ from pathlib import Path
 from seqkd_jax import models
 from seqkd_jax.config import ModelConfig
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, reading, settings
+from seqkd_jax.utils import files, integrity, settings
 
 FORMAT = 1
 RECORD = "checkpoint.json"
@@ -46,7 +46,7 @@ def read_record(path: Path, directory: Path | str, parts: Sequence[str] = (), re
         inside = sorted(str(Path(directory) / inner.parent.name) for inner in path.glob(f"*/{RECORD}"))
         instead = f"did you mean {' or '.join(inside)}?" if inside else "give a directory that `seqkd train` wrote"
         raise UserError(f"{directory}: not a checkpoint (it has no checkpoint.json); {instead}")
-    return reading.read_description(path / RECORD, FORMAT, FORM, remedy, parts)
+    return integrity.read_description(path / RECORD, FORMAT, FORM, remedy, parts)
 
 
 def config_to_json(config: ModelConfig) -> dict:

@@ -18,7 +18,7 @@ from seqkd_jax.checkpoint.record import versions
 from seqkd_jax.data import corpus
 from seqkd_jax.data.vocabulary import Vocabularies
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, reading, settings
+from seqkd_jax.utils import files, integrity, settings
 
 FORMAT = 1
 FORM = {"command": str, "settings": dict, "inputs": {...: dict}, "versions?": {...: str}, "sha256?": str}
@@ -55,7 +55,7 @@ def _describe(value: corpus.Corpus | Vocabularies | str) -> dict:
 def write(path: Path, described: Mapping[str, Any]) -> None:
     """Write a config.json; UserError if that would replace a file of another kind, such as a model's configuration."""
     require_replaceable(path)
-    files.write_json(path, reading.signed(described))
+    files.write_json(path, integrity.signed(described))
 
 
 def require_replaceable(path: Path) -> None:
@@ -120,11 +120,11 @@ def _agree(before: Any, now: Any) -> bool:
 
 def _content(path: Path | str) -> dict:
     remedy = "name a config.json that a run wrote"
-    content = reading.read_object(Path(path), FORMAT, FORM, remedy)
+    content = integrity.read_object(Path(path), FORMAT, FORM, remedy)
     unknown = sorted(content.keys() - {"format", *(key.removesuffix("?") for key in FORM)})
     if unknown:
         raise UserError(f"{path}: {unknown[0]!r:.60}: there is no such key; a newer version wrote it, or a slip")
-    if reading.SIGNATURE in content and not reading.unchanged(Path(path), content):
+    if integrity.SIGNATURE in content and not integrity.unchanged(Path(path), content):
         raise UserError(
             f"{path}: does not have its sha256: it was edited, or is damaged; remove the key sha256 if the edit is "
             "meant, else bring back a copy"

@@ -23,7 +23,7 @@ def train(command: Train) -> None:
     """A corpus, and no options of a loss, a model or a vocabulary that this run does not use."""
     from seqkd_jax.losses import require_loss
     from seqkd_jax.training import records
-    from seqkd_jax.training.prepare import require_tieable
+    from seqkd_jax.training.compatibility import require_tieable
 
     records.require(command.log, "--log")
     loss = command.config.loss

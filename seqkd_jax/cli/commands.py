@@ -32,12 +32,12 @@ RESULTS = ("results.json", settings.CONFIG_FILE, "*.txt")  # of `seqkd evaluate`
 def train(command: Train) -> None:
     """Train a model; prints the path of the best checkpoint."""
     from seqkd_jax import api
-    from seqkd_jax.training.prepare import settle
+    from seqkd_jax.training.compatibility import model_of_run
 
     checks.train(command)
     model, own = getattr(command, command.model), command.vocabulary and api.load_vocabulary(command.vocabulary)
     given = {"start": command.start, "teacher": command.teacher, "teachers": command.teachers}
-    settle(model, command.config, vocabularies=own, **given, named=checks.option)
+    model_of_run(model, command.config, vocabularies=own, **given, named=checks.option)
     split = inputs.splits(command.pairs)
     gold = functools.partial(split, "train")
     corpus, valid = inputs.training_corpus(command, gold), split("valid")  # before anything is learned

@@ -18,7 +18,7 @@ Split = Literal["train", "valid", "test"]
 def splits(pairs: Pairs) -> Callable[[Split], Any]:
     """A function that gives a split of the corpus, read and described once; hold_out makes train and valid of train."""
     from seqkd_jax.data.corpus import load_split
-    from seqkd_jax.data.held_out import hold_out
+    from seqkd_jax.data.splits import hold_out
 
     @functools.cache
     def whole(split: Split):
@@ -42,7 +42,7 @@ def load_pairs(pairs: Pairs, split: Split):
 def compare_with_test(pairs: Pairs, training) -> None:
     """A warning if the corpus has a test split of which sources are in training."""
     from seqkd_jax.data.corpus import load_split
-    from seqkd_jax.data.held_out import warn_of_overlap
+    from seqkd_jax.data.splits import warn_of_overlap
 
     with contextlib.suppress(UserError):  # it has none: training needs none
         warn_of_overlap(load_split(pairs.corpus, "test"), training)

@@ -98,7 +98,7 @@ def _parse(given: list[str], program: str) -> Any:
 def _with_start(command: options.Train, start: Path, given: Sequence[str], program: str) -> options.Train:
     """The command with the model of its start, from which only what is given can differ."""
     from seqkd_jax import models
-    from seqkd_jax.training.prepare import model_of
+    from seqkd_jax.training.compatibility import model_of
 
     config = model_of(start)
     kind = models.kind_of(config)

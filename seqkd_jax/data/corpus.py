@@ -19,7 +19,7 @@ from seqkd_jax.config import CorpusConfig
 from seqkd_jax.data import distilled, languages, readers
 from seqkd_jax.data.readers import Split, read_lines
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, reading
+from seqkd_jax.utils import files, integrity
 from seqkd_jax.utils.settings import Range
 
 __all__ = [
@@ -67,7 +67,7 @@ def load_split(config: CorpusConfig, split: Split) -> Corpus:
         pairs = readers.parallel(Path(config.source_file), Path(config.target_file))
         return _corpus(pairs, config, name)._replace(languages=languages.of(config))
     if files.existing(path).is_dir():
-        return _corpus(reading.whole(path, partial(_directory, split, config)), config, f"{path}, split {split}")
+        return _corpus(integrity.whole(path, partial(_directory, split, config)), config, f"{path}, split {split}")
     if path.exists():  # a file, or a pipe
         _only_train(str(path), split)
         return _corpus(readers.file(path, config), config, str(path))

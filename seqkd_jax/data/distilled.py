@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from seqkd_jax.data.languages import in_json
-from seqkd_jax.utils import files, progress, reading, settings
+from seqkd_jax.utils import files, integrity, progress, settings
 from seqkd_jax.utils.untrusted import inside
 
 CARD = "card.json"  # what was done to make it
@@ -19,7 +19,7 @@ def require_whole(path: Path) -> None:
     root = _root(path)
     if root is not None:
         remedy = f"if it was changed on purpose, remove {root / files.SUMS}; if not, distil again with --overwrite"
-        if not files.verify(root, remedy, (*HOLDS, "filtered/*")) and reading.SEALED in _card(root):
+        if not files.verify(root, remedy, (*HOLDS, "filtered/*")) and integrity.SEALED in _card(root):
             progress.log(f"{root}: its {files.SUMS} was removed, so it is read as it is now")
 
 

@@ -29,7 +29,7 @@ from seqkd_jax.data.tokenizers import (
     word_list,
 )
 from seqkd_jax.types import BOS, EOS, PAD, UNK, UserError
-from seqkd_jax.utils import files, progress, reading, settings
+from seqkd_jax.utils import files, integrity, progress, settings
 from seqkd_jax.utils.untrusted import inside, require_form
 
 DESCRIPTION = "vocabulary.json"
@@ -128,7 +128,7 @@ def labels(read: Vocabularies | None, classes: Sequence[str]) -> Vocabularies:
 def write(vocabularies: Vocabularies, directory: Path | str) -> None:
     """Write a directory of its own, whole or not at all; an older one is replaced."""
     with files.new_directory(directory, HOLDS) as temporary:
-        save(vocabularies, temporary, {reading.SEALED: True})
+        save(vocabularies, temporary, {integrity.SEALED: True})
 
 
 def save(vocabularies: Vocabularies, directory: Path | str, more: Mapping[str, Any] = MappingProxyType({})) -> None:
@@ -159,7 +159,7 @@ def save(vocabularies: Vocabularies, directory: Path | str, more: Mapping[str, A
 def load(directory: Path | str) -> Vocabularies:
     """The vocabularies that `save` wrote. UserError: a file is missing, damaged, or of another format."""
     path = Path(directory) / DESCRIPTION
-    description = reading.read_description(path, FORMAT, FORM, "learn it again with `seqkd vocab`", HOLDS)
+    description = integrity.read_description(path, FORMAT, FORM, "learn it again with `seqkd vocab`", HOLDS)
     config = settings.from_json(VocabularyConfig, description["config"], lambda name: f"{path}: {name}")
     marian = _entries(path.parent) if config.kind == "marian" else ((), ())
     found = [inside(path.parent, description[side], path) for side in ("source", "target")]

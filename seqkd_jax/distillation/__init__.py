@@ -3,16 +3,18 @@
 Sequence-level distillation is another corpus, not another loss: Seq-KD takes the teacher's best translation of every
 training source, Seq-Inter the one of its n-best list nearest to the reference (Kim & Rush 2016, sections 3.2 and 3.3).
 
-  nbest       the teacher's n-best lists, in shards written atomically; complete shards are not made again
-  nbest_files n-best lists of other toolkits
-  selection   one hypothesis of a list, under a rule of SELECTIONS
+  nbest             the teacher's n-best lists, in shards written atomically; complete shards are not made again
+  nbest_files       n-best lists of other toolkits
+  selection         one hypothesis of a list, under a rule of SELECTIONS
   distilled_corpus  train.<source> and train.<target> line by line beside the original, scores, filters, a card
-  existing    a directory that holds the result of another job is refused
+  earlier_results   what stands there already: the same result is kept, that of another job is refused
+  job               `make_corpus`, the way through all of these
+  mbr               hypotheses in the order of their expected similarity
 """
 
 from seqkd_jax.distillation.distilled_corpus import HOLDS, Recipe, write_corpus
-from seqkd_jax.distillation.existing import claim
-from seqkd_jax.distillation.job import corpus_of, require_distillable
+from seqkd_jax.distillation.earlier_results import claim
+from seqkd_jax.distillation.job import make_corpus, require_distillable
 from seqkd_jax.distillation.nbest import Candidate, NBest, make, n_best, plan, read_n_best
 from seqkd_jax.distillation.nbest_files import open_lists
 from seqkd_jax.distillation.selection import SELECTIONS, Choice, choose, kim_rush, require_rule
@@ -26,7 +28,7 @@ __all__ = [
     "Recipe",
     "choose",
     "claim",
-    "corpus_of",
+    "make_corpus",
     "kim_rush",
     "make",
     "n_best",

@@ -20,7 +20,7 @@ from seqkd_jax.distillation.selection import SELECTIONS, Choice, choose
 from seqkd_jax.evaluation import metrics
 from seqkd_jax.evaluation.metrics import metric_references
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress, reading, settings
+from seqkd_jax.utils import files, integrity, progress, settings
 
 FORMAT = 1  # of the card
 ENOUGH = 10  # pairs whose median says what is usual; fewer do if they are half of a corpus
@@ -100,7 +100,7 @@ def card_of(found: NBest | GivenLists, recipe: Recipe) -> dict:
     references, tokenize = recipe.references, recipe.tokenize
     card = {
         "format": FORMAT,
-        reading.SEALED: True,
+        integrity.SEALED: True,
         "languages": list(recipe.languages),
         "selection": recipe.selection,
         "similarity_tokenizer": None if SELECTIONS[recipe.selection] is None else tokenize,

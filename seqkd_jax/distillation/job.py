@@ -8,7 +8,7 @@ from typing import Any
 from seqkd_jax.config import CorpusConfig
 from seqkd_jax.data.corpus import Corpus, require_pairs
 from seqkd_jax.distillation.distilled_corpus import HOLDS, Recipe, card_of, write_corpus
-from seqkd_jax.distillation.existing import is_complete, read_card, settle
+from seqkd_jax.distillation.earlier_results import is_complete, put_in_place, read_card
 from seqkd_jax.distillation.nbest import NBest
 from seqkd_jax.distillation.nbest_files import GivenLists
 from seqkd_jax.distillation.selection import require_rule
@@ -36,7 +36,7 @@ def require_distillable(out: Path, sources: Sequence[str], recipe: Recipe) -> No
         raise UserError("source lines: all are blank; there is nothing to distil")
 
 
-def corpus_of(
+def make_corpus(
     out: Path,
     lists: Lists,
     make: Callable[[], tuple[Lists, Sequence[int]]],
@@ -56,5 +56,5 @@ def corpus_of(
     made, overlong = make()
     card = write_corpus(out, made, recipe, described=described, overlong=overlong)
     if isinstance(lists, NBest) and isinstance(made, NBest):
-        settle(made, lists.directory)
+        put_in_place(made, lists.directory)
     return card

@@ -1,12 +1,15 @@
 """Training, in reading order:
 
-optimizer      one optax chain from a gradient to an update; learning rates
-train_step     one update of one or more seeds on any number of devices: the only pmap
-run_state      what a run carries from update to update beside its TrainState; how it is resumed
-records        the metrics as CSV and for TensorBoard and W&B
-hooks          what a run does beside its updates: log, validate, keep checkpoints, save
-preemption     SIGTERM
-loop           `fit`: updates over a stream of batches, with the hooks
-teacher_cache  a fixed teacher's features of a corpus, computed once
-trainer        `train_model` and `train_translator`: corpora, teacher, validation and checkpoints, tied to `fit`
+compatibility   what is known before anything is read: the model of a run, and what does not fit together
+optimizer       one optax chain from a gradient to an update; learning rates
+train_step      one update of one or more seeds on any number of devices: the only pmap
+run_state       what a run carries from update to update beside its TrainState; how it is resumed
+best            which validation is the best
+records         the metrics as CSV and for TensorBoard and W&B
+hooks           what a run does beside its updates: log, validate, keep checkpoints, save
+preemption      SIGTERM
+without_effect  settings that cannot act in a run of this length
+loop            `fit`: updates over a stream of batches, with the hooks
+teacher_cache   a fixed teacher's features of a corpus, computed once
+trainer         `train_model` and `train_translator`: corpora, teacher, validation and checkpoints, tied to `fit`
 """

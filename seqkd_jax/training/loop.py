@@ -17,11 +17,11 @@ from seqkd_jax.checkpoint import run_config
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.data.batches import Position
 from seqkd_jax.training import hooks, records, train_step
+from seqkd_jax.training.compatibility import require_teacher
 from seqkd_jax.training.hooks import Context, Diverged, Moment, Pending
 from seqkd_jax.training.optimizer import learning_rate
 from seqkd_jax.training.preemption import stop_signal
-from seqkd_jax.training.prepare import require_teacher
-from seqkd_jax.training.run_state import Outcome, RunState, load_state, outcomes, resume, settled
+from seqkd_jax.training.run_state import Outcome, RunState, load_state, outcomes, resume, with_warmup_of_run
 from seqkd_jax.training.train_step import Metrics, Teacher
 from seqkd_jax.training.without_effect import Length, without_effect
 from seqkd_jax.types import Batch
@@ -89,7 +89,7 @@ def fit(
     if described is not None:
         run_config.require_replaceable(directory / settings.CONFIG_FILE)
     idle = without_effect(config, Length(total, data.batches_per_epoch))
-    config = settled(directory, config, total)
+    config = with_warmup_of_run(directory, config, total)
     directory.mkdir(parents=True, exist_ok=True)
     with files.locked(directory):
         run = resume(directory, config, inputs)

@@ -17,7 +17,7 @@ from seqkd_jax.data.batches import Position
 from seqkd_jax.training.optimizer import WARMUP, Decay, with_warmup
 from seqkd_jax.training.train_step import TrainState
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress, reading, settings
+from seqkd_jax.utils import files, integrity, progress, settings
 from seqkd_jax.utils.untrusted import require_form, shown
 
 METRICS = "metrics.jsonl"
@@ -108,7 +108,7 @@ def plain(value: Any) -> Any:
 STEPS = f"step-{'[0-9]' * 7}"  # the checkpoints of `TrainConfig.keep`, and nothing else
 
 
-def settled(directory: Path, config: TrainConfig, total: int) -> TrainConfig:
+def with_warmup_of_run(directory: Path, config: TrainConfig, total: int) -> TrainConfig:
     """The configuration of a run of `total` updates with its warm-up settled, if that is None.
 
     A run that is resumed keeps its warm-up: one of version 0.2.0 has 400 updates, whatever its length.
@@ -164,7 +164,7 @@ def _require_whole(directory: Path, run: RunState, record: dict) -> None:
         parts = ("*",) if run.finished or name == "best" else ("params/*", "vocabulary/*")
         try:
             checkpoint.read_record(directory / name, parts, "put it back")
-            if run.finished and reading.SEALED not in record:  # of before 0.3.0: its weights alone have a hash
+            if run.finished and integrity.SEALED not in record:  # of before 0.3.0: its weights alone have a hash
                 checkpoint.load_all(directory / name)
         except UserError as error:
             raise UserError(

@@ -19,7 +19,7 @@ from seqkd_jax.data.corpus import Corpus
 from seqkd_jax.data.examples import FORMS
 from seqkd_jax.decoding import Decoding, require_length, translate_lines
 from seqkd_jax.evaluation import likelihood, metrics, tokenization
-from seqkd_jax.training import best, loop, prepare, teacher_cache, train_step
+from seqkd_jax.training import best, compatibility, loop, teacher_cache, train_step
 from seqkd_jax.types import System, UserError
 from seqkd_jax.utils import files, programs, progress, settings
 
@@ -122,7 +122,7 @@ def train_model(
 def _require_fitting(run: Run) -> None:
     """UserError for what does not fit together, before anything is read or computed."""
     given = {"start": run.start, "teacher": run.teacher, "teachers": run.teachers}
-    prepare.settle(run.model, run.config, vocabularies=run.vocabularies, **given)
+    compatibility.model_of_run(run.model, run.config, vocabularies=run.vocabularies, **given)
 
 
 def _came_to(summary: loop.Summary, config: TrainConfig, unit: str) -> str:

@@ -19,7 +19,7 @@ from seqkd_jax.checkpoint import arrays, run_config
 from seqkd_jax.data import vocabulary
 from seqkd_jax.training import run_state
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress, reading
+from seqkd_jax.utils import files, integrity, progress
 
 INPUTS = {"training corpus": "a" * 64}
 PARAMS = jax.tree.map(
@@ -196,7 +196,7 @@ def test_a_directory_that_is_replaced_is_read_whole(tmp_path, replacing):
     with files.new_directory(tmp_path / "best", ("a.json", "*")) as path:
         filled(0)(path)
     replacing(tmp_path / "best", (filled(1), filled(2)), "a.json")
-    found = [reading.whole(tmp_path / "best", values) for _ in range(500)]
+    found = [integrity.whole(tmp_path / "best", values) for _ in range(500)]
     assert all(len(set(value)) == 1 for value in found)
     assert {value[0] for value in found} >= {1, 2}
 
@@ -236,9 +236,9 @@ def test_what_is_gone_is_said_at_once(tmp_path, monkeypatch):
         (tmp_path / "a").mkdir()
 
     (tmp_path / "a").mkdir()
-    monkeypatch.setattr(reading, "PATIENCE", 0.05)
+    monkeypatch.setattr(integrity, "PATIENCE", 0.05)
     with pytest.raises(UserError, match="a: another process replaced it each time"):
-        reading.whole(tmp_path / "a", replace_it)
+        integrity.whole(tmp_path / "a", replace_it)
 
 
 # The door to orbax

@@ -18,7 +18,7 @@ from seqkd_jax.config import (
     TrainConfig,
 )
 from seqkd_jax.data import batches, vocabulary
-from seqkd_jax.training import prepare, train_step, trainer
+from seqkd_jax.training import compatibility, train_step, trainer
 from seqkd_jax.training.trainer import Run
 from seqkd_jax.types import BOS, EOS, Batch, UserError
 from seqkd_jax.utils import files
@@ -227,7 +227,7 @@ def test_a_teacher_of_another_kind_is_refused():
     with pytest.raises(
         UserError, match="t: holds a lstm, which cannot teach a sequence_transformer; name one that reads"
     ):
-        prepare.require_readable(STUDENT, LSTMConfig(), "t")
+        compatibility.require_readable(STUDENT, LSTMConfig(), "t")
 
 
 def test_a_run_shorter_than_an_epoch_does_not_cache_its_teacher(tmp_path, teachers, monkeypatch):

@@ -18,7 +18,7 @@ from seqkd_jax.utils import settings
 from seqkd_jax.utils.settings import Named
 
 
-def settle(
+def model_of_run(
     model: ModelConfig | None,
     config: TrainConfig,
     *,

@@ -14,7 +14,7 @@ from seqkd_jax.config import FilterConfig, SearchConfig
 from seqkd_jax.data.distilled import CARD
 from seqkd_jax.distillation.nbest import NBest, foreign
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress, reading, settings
+from seqkd_jax.utils import files, integrity, progress, settings
 from seqkd_jax.utils.untrusted import require_form
 
 LISTS = "lists.json"  # of a directory of n-best lists: what they are of
@@ -115,12 +115,12 @@ def _told(name: str, before: Any, now: Any) -> str:
 def claim(lists: NBest, overwrite: bool) -> NBest:
     """The lists in the directory that they are to be made in, which says from now on what it holds.
 
-    That is their own directory; if it holds lists of another job, one beside it until they are complete (`settle`).
-    UserError for lists of another job that may not go.
+    That is their own directory; if it holds lists of another job, one beside it until they are complete (see
+    `put_in_place`). UserError for lists of another job that may not go.
     """
     beside = lists._replace(directory=lists.directory.with_name(f"{lists.directory.name}.next"))
     if not lists.directory.exists() and _has_shards(beside.directory) and not _difference(beside):
-        settle(beside, lists.directory)  # a killed one moved the old ones away
+        put_in_place(beside, lists.directory)  # a killed one moved the old ones away
     different = _difference(lists)
     if different and not overwrite:
         raise UserError(f"{lists.directory}: holds n-best lists of {different}; {REMEDY}")
@@ -136,7 +136,7 @@ def claim(lists: NBest, overwrite: bool) -> NBest:
     return lists
 
 
-def settle(lists: NBest, directory: Path) -> None:
+def put_in_place(lists: NBest, directory: Path) -> None:
     """Move complete lists to their own directory, if they were made beside it; those of another job there go."""
     if lists.directory != directory:
         files.remove(directory)
@@ -147,7 +147,7 @@ def _description(lists: NBest) -> dict:
     """The content of lists.json, its own hash included."""
     lines = files.sha256_json([list(shard) for shard in lists.shards])
     described = {"format": 1, **lists.card, "inputs": {"source lines": lines, "shard_lines": lists.shard_lines}}
-    return reading.signed(described)
+    return integrity.signed(described)
 
 
 def _has_shards(directory: Path) -> bool:
@@ -164,7 +164,7 @@ def _difference(lists: NBest) -> str:
         before = _formed(files.read_json(lists.directory / LISTS), lists.directory / LISTS, {})
     except UserError:
         before = None
-    if before is None or not reading.unchanged(lists.directory / LISTS, before):
+    if before is None or not integrity.unchanged(lists.directory / LISTS, before):
         return f"{UNKNOWN} ({LISTS} is damaged)"
     old, new = _inputs(before), _inputs(_description(lists))
     return ", ".join(_told(name, old[name], value) for name, value in new.items() if old.get(name, value) != value)

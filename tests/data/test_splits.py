@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seqkd_jax.data.corpus import Corpus
-from seqkd_jax.data.held_out import hold_out, warn_of_overlap
+from seqkd_jax.data.splits import hold_out, warn_of_overlap
 from seqkd_jax.types import UserError
 
 

@@ -16,7 +16,7 @@ from seqkd_jax.config import (
 )
 from seqkd_jax.data import vocabulary
 from seqkd_jax.data.corpus import Corpus
-from seqkd_jax.training import prepare
+from seqkd_jax.training import compatibility
 from seqkd_jax.types import UserError
 
 WORDS, OTHERS = (vocabulary.words([f"{letter}{index}" for index in range(6)]) for letter in "wv")
@@ -44,23 +44,23 @@ def three(tmp_path_factory):
 
 
 def test_the_model_is_that_of_the_start(start):
-    assert prepare.settle(None, TrainConfig(), start=start) == MODEL
-    assert prepare.settle(None, TrainConfig()) == LSTMConfig()
+    assert compatibility.model_of_run(None, TrainConfig(), start=start) == MODEL
+    assert compatibility.model_of_run(None, TrainConfig()) == LSTMConfig()
     tuned = dataclasses.replace(MODEL, dropout=0.0, attention_dropout=0.5, compute="bfloat16")
-    assert prepare.settle(tuned, TrainConfig(), start=start) == tuned, "what training may change"
+    assert compatibility.model_of_run(tuned, TrainConfig(), start=start) == tuned, "what training may change"
 
 
 def test_a_difference_from_the_start_is_told_field_by_field(start):
     other = dataclasses.replace(MODEL, width=16, heads=4, norm="post", dropout=0.5)
     with pytest.raises(UserError) as told:
-        prepare.settle(other, TrainConfig(), start=start, named=lambda name: f"--{name}")
+        compatibility.model_of_run(other, TrainConfig(), start=start, named=lambda name: f"--{name}")
     assert str(told.value) == (
         f"{start}: is another model than this run trains: --transformer.width is 16, the start has 8; "
         "--transformer.heads is 4, the start has 2; --transformer.norm is post, the start has pre; "
         "leave out what differs, or the start"
     )
     with pytest.raises(UserError, match="model is lstm, the start has transformer; leave out"):
-        prepare.settle(LSTMConfig(), TrainConfig(), start=start)
+        compatibility.model_of_run(LSTMConfig(), TrainConfig(), start=start)
 
 
 @pytest.mark.parametrize(("separate", "tied"), [(True, "target"), (False, "all")])
@@ -70,11 +70,11 @@ def test_two_vocabularies_of_one_size_are_not_tied_to_each_other(separate, tied)
     known = known if separate else WORDS
     model = TransformerConfig(1, 1, 8, 2, 16, tied=tied)
     assert known.source.size == known.target.size
-    assert prepare.settle(model, TrainConfig(), vocabularies=known) == model
+    assert compatibility.model_of_run(model, TrainConfig(), vocabularies=known) == model
     if separate:
         model = dataclasses.replace(model, tied="all")
         with pytest.raises(UserError, match="transformer.tied is all, which needs one vocabulary .* set it to target"):
-            prepare.settle(model, TrainConfig(), vocabularies=known)
+            compatibility.model_of_run(model, TrainConfig(), vocabularies=known)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_said_at_once(tmp_path, monkeypatch, start, three, 
         places["classifier"] = save(tmp_path / "classifier", SequenceLSTMConfig(1, 4))
     options = {name: places[value] if value in list(places) else value for name, value in options.items()}
     with pytest.raises(UserError, match=said):
-        prepare.settle(None, config, **options)
+        compatibility.model_of_run(None, config, **options)
     monkeypatch.setattr(api, "learn_vocabulary", lambda *_: pytest.fail("learned"))
     corpus = Corpus(["w0 w1"], ["w2"], None, "c")
     with pytest.raises(UserError, match=said):
