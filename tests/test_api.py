@@ -145,7 +145,7 @@ def test_an_overlong_line_is_found_before_the_first_is_decoded(teacher, tmp_path
     """Of every job that has its lines before it begins; faults.md's died when the shard of the line was reached."""
     loaded, book = kd.load(teacher.best), "red " * 5000
     for name in ("translate_lines", "force_score"):
-        monkeypatch.setattr(api, name, lambda *_, **__: pytest.fail("decoded"))
+        monkeypatch.setattr(api.translating, name, lambda *_, **__: pytest.fail("decoded"))
     monkeypatch.setattr(nbest, "translate_lines", lambda *_, **__: pytest.fail("decoded"))
     monkeypatch.setattr(evaluation, "translate_lines", lambda *_, **__: pytest.fail("decoded"))
     long = kd.Corpus([*TEST.sources, book], [*TEST.targets, "RED"])

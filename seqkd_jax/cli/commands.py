@@ -43,7 +43,7 @@ def train(command: Train) -> None:
     corpus, valid = inputs.training_corpus(command, gold), split("valid")  # before anything is learned
     inputs.compare_with_test(command.pairs, corpus)
     vocabularies = inputs.vocabularies(command, gold)
-    read = api.training_inputs(corpus, valid, vocabularies, command.start, command.teacher)
+    read = api.training.training_inputs(corpus, valid, vocabularies, command.start, command.teacher)
     done = api.train(
         corpus,
         valid,
@@ -142,9 +142,11 @@ def distill(command: Distill) -> None:
     }
     if teacher is None:
         assert command.n_best is not None  # checks.distill
-        described = inputs.describe("distill", command, api.n_best_inputs(command.n_best, sources, references))
+        read = api.distilling.n_best_inputs(command.n_best, sources, references)
+        described = inputs.describe("distill", command, read)
         distilled = api.distill_n_best(command.n_best, sources, command.out, described=described, **options)
     else:
+        read = api.distilling.distilling_inputs(teacher, sources, references)
         distilled = api.distill(
             teacher,
             sources,
@@ -153,7 +155,7 @@ def distill(command: Distill) -> None:
             shard_lines=command.shard_lines,
             batch_tokens=command.batch_tokens,
             overlong=command.overlong,
-            described=inputs.describe("distill", command, api.distilling_inputs(teacher, sources, references)),
+            described=inputs.describe("distill", command, read),
             **options,
         )
     progress.log((command.out / "README.md").read_text(encoding="utf-8").rstrip())

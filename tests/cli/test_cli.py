@@ -95,7 +95,7 @@ def test_train_warns_of_splits_that_overlap_training(tmp_path, monkeypatch, capf
     def stop(*_):
         raise UserError("stopped")
 
-    monkeypatch.setattr(api, "train_translator", stop)
+    monkeypatch.setattr(api.training, "train_translator", stop)
     for name, lines in (("train", "a\nb\n"), ("valid", "c\nb\n"), ("test", "d\ne\nf\n")):
         (tmp_path / f"{name}.en").write_text(lines)
         (tmp_path / f"{name}.de").write_text(lines.upper())

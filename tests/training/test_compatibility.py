@@ -101,7 +101,7 @@ def test_what_does_not_fit_is_said_at_once(tmp_path, monkeypatch, start, three, 
     options = {name: places[value] if value in list(places) else value for name, value in options.items()}
     with pytest.raises(UserError, match=said):
         compatibility.model_of_run(None, config, **options)
-    monkeypatch.setattr(api, "learn_vocabulary", lambda *_: pytest.fail("learned"))
+    monkeypatch.setattr(api.training, "learn_vocabulary", lambda *_: pytest.fail("learned"))
     corpus = Corpus(["w0 w1"], ["w2"], None, "c")
     with pytest.raises(UserError, match=said):
         api.train(corpus, corpus, tmp_path / "out", config=config, **options)

@@ -1,0 +1,74 @@
+"""The public functions: load, train, distill, evaluate. The command line is a layer over them.
+
+`import seqkd_jax as kd` exports what `__all__` names here. An error that the user can correct is a UserError.
+
+  translating  `load`, and a model that translates        training    vocabularies, `train`
+  distilling   `distill`, `distill_n_best`                evaluating  `evaluate`
+"""
+
+from seqkd_jax.api.distilling import Distilled, distill, distill_n_best
+from seqkd_jax.api.evaluating import evaluate
+from seqkd_jax.api.training import learn_vocabulary, load_vocabulary, train
+from seqkd_jax.api.translating import LoadedTranslator, load
+from seqkd_jax.checkpoint import Checkpoint, Ensemble
+from seqkd_jax.config import (
+    BatchConfig,
+    CorpusConfig,
+    FilterConfig,
+    LossConfig,
+    LSTMConfig,
+    MetricConfig,
+    OptimiserConfig,
+    SearchConfig,
+    TrainConfig,
+    TransformerConfig,
+    VocabularyConfig,
+)
+from seqkd_jax.data.corpus import Corpus, load_split
+from seqkd_jax.data.splits import hold_out
+from seqkd_jax.data.vocabulary import Vocabularies
+from seqkd_jax.decoding import Hypothesis, Translation
+from seqkd_jax.decoding.search import named_rules
+from seqkd_jax.evaluation.evaluation import Evaluation
+from seqkd_jax.training.loop import Summary
+from seqkd_jax.types import Batch, Hypotheses, Model, System, Translator, UserError
+
+__all__ = [
+    "Batch",
+    "BatchConfig",
+    "Checkpoint",
+    "Corpus",
+    "CorpusConfig",
+    "Distilled",
+    "Ensemble",
+    "Evaluation",
+    "FilterConfig",
+    "Hypotheses",
+    "Hypothesis",
+    "LSTMConfig",
+    "LoadedTranslator",
+    "LossConfig",
+    "MetricConfig",
+    "Model",
+    "OptimiserConfig",
+    "SearchConfig",
+    "Summary",
+    "System",
+    "TrainConfig",
+    "TransformerConfig",
+    "Translation",
+    "Translator",
+    "UserError",
+    "Vocabularies",
+    "VocabularyConfig",
+    "distill",
+    "distill_n_best",
+    "evaluate",
+    "hold_out",
+    "learn_vocabulary",
+    "load",
+    "load_split",
+    "load_vocabulary",
+    "named_rules",
+    "train",
+]
