@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import tyro
 
@@ -71,6 +71,7 @@ def _parse(given: list[str], program: str) -> Any:
     """The arguments of a command. Exits after --help and for invalid arguments; UserError of --config and its file."""
     if given and not given[0].startswith("-") and given[0] not in COMMANDS:
         raise UserError(f"{given[0]}: there is no such command; there are {', '.join(COMMANDS)}")
+    _require_lists_once(given)
     stored = _stored(given)
     if stored:
         command = _with_defaults(stored, given, program)
@@ -90,9 +91,25 @@ def _parse(given: list[str], program: str) -> Any:
     if isinstance(command, options.Train) and command.start and not stored:
         command = _with_start(command, command.start, given, program)
     if isinstance(command, options.Repeatable):
-        names = tuple(word.partition("=")[0].replace("_", "-") for word in given if word.startswith("--"))
-        command = dataclasses.replace(command, given=names)
+        command = dataclasses.replace(command, given=_names(given))
     return command
+
+
+def _require_lists_once(given: Sequence[str]) -> None:
+    """UserError for an option of several values that is given twice: tyro would forget the first ones."""
+    kind = COMMANDS[given[0]][0] if given and given[0] in COMMANDS else None
+    names = _names(given)
+    for field, hint in get_type_hints(kind, include_extras=True).items() if kind else ():
+        option = "--" + field.replace("_", "-")
+        if (
+            get_origin(hint) is tuple and names.count(option) > 1
+        ):  # one that is appended to, or positional, is Annotated
+            raise UserError(f"{option} is given twice: name all its values after one, {option} A B")
+
+
+def _names(given: Sequence[str]) -> tuple[str, ...]:
+    """The options on the command line, as they are called."""
+    return tuple(word.partition("=")[0].replace("_", "-") for word in given if word.startswith("--"))
 
 
 def _with_start(command: options.Train, start: Path, given: Sequence[str], program: str) -> options.Train:

@@ -45,6 +45,11 @@ def test_what_an_option_is_for_lets_it_pass():
     "command, said",
     [
         (["shortlist", "--out", "o"], "shortlist: there is no such command; there are train, "),
+        (
+            ["evaluate", "--checkpoint", "c", "--compare", "a", "--compare=b"],
+            "--compare is given twice: name all its values after one, --compare A B",
+        ),
+        (["train", "--out", "o", "--train-on", "gold", "--train_on", "kd"], "--train-on is given twice: name all its"),
         (["translate", "--checkpoint", "c", "--decoder", "greedy", "--n-best", "2"], "finds one translation"),
         (["translate", "--checkpoint", "c", "--decoder", "greedy", "--mbr", "chrf"], "finds one translation"),
         (["translate", "--checkpoint", "c", "--mbr-weights", "probability"], "--mbr-weights needs --mbr"),
