@@ -21,7 +21,7 @@ from typing import Any
 
 from seqkd_jax import checkpoint
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress
+from seqkd_jax.utils import files, locks, progress
 from seqkd_jax.utils.settings import identity
 from seqkd_jax.utils.untrusted import require_form
 
@@ -203,4 +203,4 @@ def _alone(directory: Path, name: str) -> contextlib.AbstractContextManager:
     path = directory.parent / ".locks" / directory.name
     path.parent.mkdir(parents=True, exist_ok=True)
     told = f"[{name}] waits: another process is making it ({directory.name})"
-    return files.alone(path, lambda: progress.log(told))
+    return locks.alone(path, lambda: progress.log(told))

@@ -32,6 +32,7 @@ RESULTS = ("results.json", settings.CONFIG_FILE, "*.txt")  # of `seqkd evaluate`
 def train(command: Train) -> None:
     """Train a model; prints the path of the best checkpoint."""
     from seqkd_jax import api
+    from seqkd_jax.api.training import training_inputs
     from seqkd_jax.training.compatibility import model_of_run
 
     checks.train(command)
@@ -43,7 +44,7 @@ def train(command: Train) -> None:
     corpus, valid = inputs.training_corpus(command, gold), split("valid")  # before anything is learned
     inputs.compare_with_test(command.pairs, corpus)
     vocabularies = inputs.vocabularies(command, gold)
-    read = api.training.training_inputs(corpus, valid, vocabularies, command.start, command.teacher)
+    read = training_inputs(corpus, valid, vocabularies, command.start, command.teacher)
     done = api.train(
         corpus,
         valid,
@@ -118,6 +119,7 @@ def translate(command: Translate) -> None:
 def distill(command: Distill) -> None:
     """Write a distilled corpus; prints its directory."""
     from seqkd_jax import api
+    from seqkd_jax.api import distilling
     from seqkd_jax.data.corpus import read_lines
 
     checks.distill(command)
@@ -142,11 +144,11 @@ def distill(command: Distill) -> None:
     }
     if teacher is None:
         assert command.n_best is not None  # checks.distill
-        read = api.distilling.n_best_inputs(command.n_best, sources, references)
+        read = distilling.n_best_inputs(command.n_best, sources, references)
         described = inputs.describe("distill", command, read)
         distilled = api.distill_n_best(command.n_best, sources, command.out, described=described, **options)
     else:
-        read = api.distilling.distilling_inputs(teacher, sources, references)
+        read = distilling.distilling_inputs(teacher, sources, references)
         distilled = api.distill(
             teacher,
             sources,

@@ -5,24 +5,24 @@ filled beside its place; an older one steps aside while the new one moves in, an
 kill in between, finds the old one (`existing`, `recover`). Every directory ends with a SHA256SUMS over its files, which
 `verify` checks before its reader parses anything.
 
-  temporary  the names beside a file or directory, and who holds them        sums  SHA256SUMS
+  temporary  the names beside a file or directory, and who holds them
+  locks      a file that stands for a lock
+  sums       SHA256SUMS
 """
 
 import contextlib
 import errno
-import fcntl
 import fnmatch
 import hashlib
 import json
 import os
-import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import TextIOBase
 from pathlib import Path
 from typing import Any
 
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import sums, temporary
+from seqkd_jax.utils import locks, sums, temporary
 from seqkd_jax.utils.sums import SUMS, is_sums, sha256_file, tree
 from seqkd_jax.utils.sums import verify as verify  # readers have it from here
 from seqkd_jax.utils.untrusted import MOST_BYTES, parse_json
@@ -118,7 +118,7 @@ def read_jsonl(path: Path | str) -> list[Any]:
 
 def append(path: Path | str, text: str) -> None:
     """Add UTF-8 text to a file, which is made if it is missing. UserError for a link, and for what is no file."""
-    with naming(path), open(_open_own(Path(path), os.O_WRONLY | os.O_APPEND), "ab") as file:
+    with naming(path), open(locks.open_own(Path(path), os.O_WRONLY | os.O_APPEND), "ab") as file:
         file.write(text.encode("utf-8"))
 
 
@@ -233,55 +233,9 @@ def locked(directory: Path | str) -> Iterator[None]:
     def refuse() -> None:
         raise UserError(f"{directory}: another process is writing there; wait for it, or name another directory")
 
-    with alone(Path(directory) / ".lock", refuse):
+    with locks.alone(Path(directory) / ".lock", refuse):
         temporary.clear_all(Path(directory))
         yield
-
-
-@contextlib.contextmanager
-def alone(path: Path, busy: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock that a file stands for; it goes with its process, however that ends.
-
-    busy: called if another process holds it; raises, or returns to wait. Where the file system knows no locks nothing
-    is held.
-    """
-    descriptor = _open_own(path, os.O_RDWR)
-    try:
-        try:
-            _lock(descriptor, busy)
-        except OSError as error:
-            if error.errno not in temporary.NO_LOCKS:
-                raise
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, busy: Callable[[], None]) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return
-    except BlockingIOError:
-        pass
-    busy()
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-
-def _open_own(path: Path, flags: int) -> int:
-    """Open a file of ours to write, made if it is missing, its content kept. UserError for a link, a pipe, a device."""
-    with contextlib.ExitStack() as opened:
-        try:
-            descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-            opened.callback(os.close, descriptor)
-            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        except OSError as error:
-            if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
-                raise
-            regular = False
-        if not regular:
-            raise UserError(f"{path}: is a link or no file, and would be written to; delete it")
-        opened.pop_all()
-        return descriptor
 
 
 def require_replaceable(directory: Path | str, holds: Sequence[str]) -> None:

@@ -6,7 +6,6 @@ it makes; the lock goes with its process, so what has such a name and no lock is
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import re
@@ -16,7 +15,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EBADF)  # EBADF: of a directory, on NFS
+from seqkd_jax.utils.locks import NO_LOCKS
 
 
 @contextlib.contextmanager

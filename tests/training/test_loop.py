@@ -19,7 +19,7 @@ from seqkd_jax.data.batches import Position
 from seqkd_jax.training import hooks, loop, train_step
 from seqkd_jax.training.optimizer import Decay, learning_rate
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress
+from seqkd_jax.utils import files, locks, progress
 
 
 class Clock:
@@ -212,7 +212,7 @@ def test_a_file_system_without_locks_is_written_to(tmp_path, monkeypatch):
     def refused(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(files.fcntl, "flock", refused)
+    monkeypatch.setattr(locks.fcntl, "flock", refused)
     with files.locked(tmp_path):
         pass
 
