@@ -9,11 +9,14 @@ A directory is written whole or not at all, with the hash of every file (files.n
 with these first, and is of one version of the directory, though a run may replace it meanwhile (integrity.whole).
 Arrays have no device axis: a checkpoint saved from four devices loads on one.
 
-  loaded  Checkpoint and Ensemble, which `load` and `load_translators` return
-  record  checkpoint.json        arrays  trees of arrays on the disk, checked; the only file that imports orbax
-  run_config  config.json: what a run was started with, beside its results
-  interchange  a checkpoint as safetensors, out and in    tensor_files  the only file that imports safetensors
-  model_card  README.md of an exported model
+  loaded        Checkpoint and Ensemble, which `load` and `load_translators` return
+  record        checkpoint.json
+  metadata      what that says of the run
+  arrays        trees of arrays on the disk, checked; the only file that imports orbax
+  run_config    config.json: what a run was started with, beside its results
+  interchange   a checkpoint as safetensors, out and in
+  tensor_files  files of safetensors; the only file that imports the package
+  model_card    README.md of an exported model
 """
 
 import os
@@ -29,12 +32,12 @@ from seqkd_jax import models
 from seqkd_jax.checkpoint import arrays
 from seqkd_jax.checkpoint import record as records
 from seqkd_jax.checkpoint.loaded import Checkpoint, Ensemble, metric_of
+from seqkd_jax.checkpoint.metadata import OF_RUN, defect, inputs_of, run_of
 from seqkd_jax.checkpoint.record import FORMAT, RECORD, config_from_json, config_to_json, versions
 from seqkd_jax.config import ModelConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.types import Model, Translator, UserError
 from seqkd_jax.utils import files, integrity, progress, settings
-from seqkd_jax.utils.untrusted import require_form
 
 __all__ = [
     "HOLDS",
@@ -219,20 +222,6 @@ def select(directory: Path | str, replica: int, to: Path | str) -> Path:
     )
 
 
-def defect(loaded: Checkpoint) -> str:
-    """Why a checkpoint must not be used, as a predicate such as "has weights that ..."; "" for a sound one.
-
-    A replica that diverged before its first validation has unvalidated weights in best/.
-    """
-    replicas = _metadata(loaded).get("run", {}).get("replicas", ())
-    if loaded.replica is not None and loaded.replica < len(replicas):
-        own = replicas[loaded.replica]
-        if own.get("diverged") and not own.get("best_step"):
-            return "diverged before its first validation"
-    finite = all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(loaded.params))
-    return "" if finite else "has weights that are not finite: its training diverged"
-
-
 def load_params(directory: Path | str, like: Any) -> Any:
     """The saved weights as NumPy arrays in the structure of `like`; those of several replicas are stacked."""
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
@@ -307,33 +296,6 @@ def load_state(directory: Path | str, like: Any) -> Any:
     return jax.tree.unflatten(structure, [restored[name] for name in sorted(restored)])
 
 
-# The entries of metadata that identify the run of a checkpoint. An average of checkpoints keeps them.
-OF_RUN = ("inputs", "config", "replica", "metric", "languages")
-
-
-def inputs_of(metadata: dict) -> dict[str, str]:
-    """The inputs of the run that saved a checkpoint with this metadata: name -> SHA-256."""
-    return metadata.get("inputs") or metadata.get("made_of", {})  # the key before 0.2.0
-
-
-def _of_run(loaded: Checkpoint) -> tuple:
-    """The identity of the run that a checkpoint is from: its inputs, and its seed unless it started from weights.
-
-    Replicas of one run differ by their number.
-    """
-    metadata = _metadata(loaded)
-    inputs = inputs_of(metadata)
-    tuned = inputs.get("start", "none") != "none"
-    return inputs, None if tuned else (metadata.get("config", {}).get("seed"), metadata.get("replica", 0))
-
-
-def _metadata(loaded: Checkpoint) -> dict:
-    """The metadata of a run, as far as they are read here. UserError for others."""
-    form = {"inputs?": {...: str}, "made_of?": {...: str}, "config?": {"seed?": int}, "replica?": int}
-    form["run?"] = {"replicas?": [{"diverged?": int, "best_step?": int}]}
-    return require_form(loaded.metadata, form, f"{loaded.directory / RECORD}, metadata", "train again")
-
-
 def average(directories: Sequence[Path | str]) -> Checkpoint[Model | Translator]:
     """The first of these checkpoints of one run, with the mean of the weights of all, NumPy arrays of the saved dtypes.
 
@@ -353,7 +315,7 @@ def average(directories: Sequence[Path | str]) -> Checkpoint[Model | Translator]
         differs = [
             (settings.identity(loaded.model_config) != settings.identity(first.model_config), "has another model than"),
             (loaded.vocabularies.fingerprint != first.vocabularies.fingerprint, "has another vocabulary than"),
-            (_of_run(loaded) != _of_run(first), "is of another run than"),
+            (run_of(loaded) != run_of(first), "is of another run than"),
         ]
         for differ, how in differs:
             if differ:
