@@ -65,11 +65,12 @@ def whole(directory: Path | str, read: Callable[[Path], T]) -> T:
         except (UserError, OSError) as raised:
             error, result = raised, None
         finally:
-            after = _identity(files.existing(directory))
+            place = files.existing(directory)  # elsewhere: it stepped aside, and the new one is not in its place yet
+            after = _identity(place)
             if held is not None:  # until now: its number cannot become that of another
                 os.close(held)
         looks += before is None
-        if before == after and (before is not None or looks > 2):  # there may be none for an instant
+        if (path, before) == (place, after) and (before is not None or looks > 2):  # there may be none for an instant
             if error is not None:
                 raise error
             return result  # pyright: ignore[reportReturnType]

@@ -19,7 +19,7 @@ from seqkd_jax.checkpoint import arrays, run_config
 from seqkd_jax.data import vocabulary
 from seqkd_jax.training import run_state
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, integrity, progress
+from seqkd_jax.utils import files, integrity, progress, temporary
 
 INPUTS = {"training corpus": "a" * 64}
 PARAMS = jax.tree.map(
@@ -222,6 +222,20 @@ def test_a_checkpoint_that_is_replaced_is_read_whole(tmp_path, replacing):
         assert checkpoint.load_vocabularies(tmp_path / "best").target.size == V
         steps.add(step)
     assert steps == {0, 1}
+
+
+def test_a_directory_that_steps_aside_while_it_is_read_is_read_again(tmp_path):
+    """The one that stepped aside is the same directory, but no longer where it was read."""
+    with files.new_directory(tmp_path / "best", ("a.json",)) as path:
+        files.write_json(path / "a.json", 1)
+    asides = []
+
+    def read(path):
+        if not asides:
+            asides.append(temporary.step_aside(tmp_path / "best"))
+        return files.read_json(path / "a.json")
+
+    assert integrity.whole(tmp_path / "best", read) == 1
 
 
 def test_what_is_gone_is_said_at_once(tmp_path, monkeypatch):
