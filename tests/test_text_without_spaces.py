@@ -11,7 +11,8 @@ from tiny import TINY
 from unspaced import ENGLISH, REFERENCES, TOKENIZERS, nearly
 
 import seqkd_jax as kd
-from seqkd_jax import api, checkpoint
+from seqkd_jax import checkpoint
+from seqkd_jax.api import translating
 from seqkd_jax.config import FilterConfig, LSTMConfig, MetricConfig, TrainConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.decoding import Hypothesis, Translation
@@ -43,7 +44,7 @@ def stand_in(monkeypatch):
                 scored = [Hypothesis([5], text, -float(place), -1.0, True) for place, text in enumerate(texts)]
                 yield Translation(line, scored)
 
-        for module in (trainer, evaluation, nbest, api):
+        for module in (trainer, evaluation, nbest, translating):
             monkeypatch.setattr(module, "translate_lines", decode)
         monkeypatch.setattr(evaluation, "compile_searches", lambda *_: 0.0)
         monkeypatch.setattr(metrics, "SAMPLES", 50)
