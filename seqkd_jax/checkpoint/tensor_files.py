@@ -37,10 +37,9 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
 
 def read(path: Path) -> dict[str, np.ndarray]:
     """Name -> array, bfloat16 too. UserError: the file is missing, damaged, or of a type that is not in TYPES."""
+    files.require_file(path)
     try:
-        with safetensors.safe_open(
-            path, framework="np"
-        ):  # compares header and size before anything is read into memory
+        with safetensors.safe_open(path, "np"):  # compares header and size before anything is read into memory
             pass
         return {name: _array(tensor) for name, tensor in safetensors.deserialize(path.read_bytes())}
     except FileNotFoundError:

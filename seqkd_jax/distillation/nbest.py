@@ -202,6 +202,7 @@ def _checked(found: NBest, number: int) -> tuple[bytes | None, str]:
     """The content of a shard that can be trusted; or None and why not, "" if it was not made yet."""
     path = _shard(found, number)
     checksum_file = path.with_suffix(".json")
+    files.require_file(path)
     try:
         data = path.read_bytes()
         checksum = files.read_json(checksum_file)

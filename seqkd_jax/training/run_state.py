@@ -274,6 +274,7 @@ def _cut_back(directory: Path, run: RunState, mark: dict | None) -> None:
         if count:
             progress.log(f"{path}: is gone; the run goes on without the lines of its first {run.step:,} updates")
         return
+    files.require_file(path)
     data = path.read_bytes()
     if files.sha256_bytes(data[:count]) != mark["sha256"]:
         raise UserError(

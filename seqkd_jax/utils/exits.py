@@ -12,6 +12,7 @@ from typing import TextIO
 
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
+from seqkd_jax.utils.untrusted import printable
 
 OUTPUT = "standard output"  # as errors name it
 
@@ -122,8 +123,9 @@ def say(result: object) -> None:
 def report(program: str, message: str, status: int) -> int:
     """Print an error as one line, if standard error is open; returns the status."""
     if sys.stderr is not None:  # print would take standard output, where the data go
+        line = f"{program}{': ' if program else ''}error: {printable(' '.join(message.split()))}"
         try:
-            print(f"{program}{': ' if program else ''}error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+            print(line, file=sys.stderr, flush=True)
         except OSError:  # its disk is full
             drop(sys.stderr)
     return status

@@ -73,8 +73,9 @@ def json_text(value: Any) -> str:
 
 
 def read_bytes(path: Path | str, most: int = MOST_BYTES) -> bytes:
-    """The content of a file. UserError: it is missing, cannot be read, or has more than `most` bytes."""
+    """The content of a file. UserError: it is missing, no file, cannot be read, or has more than `most` bytes."""
     try:
+        require_file(path)
         with open(path, "rb") as file:
             data = file.read(most + 1)
     except FileNotFoundError:
@@ -104,6 +105,7 @@ def json_line(value: Any) -> str:
 
 def read_jsonl(path: Path | str) -> list[Any]:
     """The values of a JSONL file; a last line without its end, which a killed writer left, does not count."""
+    require_file(path)
     values = []
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
@@ -132,6 +134,12 @@ def remove(path: Path | str) -> None:
             path.unlink(missing_ok=True)
         else:
             temporary.dispose(path, path)
+
+
+def require_file(path: Path | str) -> None:
+    """UserError for a pipe or a device where a file of ours is to be read: one is waited for, the other has no end."""
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):  # a directory has its own error
+        raise UserError(f"{path}: is a pipe or a device, where a file is expected; delete it")
 
 
 def require_no_directory(path: Path) -> None:

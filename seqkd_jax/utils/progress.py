@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from seqkd_jax.types import UserError
+from seqkd_jax.utils.untrusted import printable
 
 Item = TypeVar("Item")
 LOG_EVERY = 30.0  # seconds between lines of the quiet log; a phase that lasts as long is named there
@@ -25,6 +26,7 @@ def log(message: str) -> None:
     """One line on stderr, if that is open; above a bar that is running. A job goes on though nobody can read it."""
     if sys.stderr is None:  # print would take standard output, where the data go
         return
+    message = printable(message)
     try:
         if _bars:
             _bars[-1].console.print(message, markup=False, highlight=False)

@@ -109,6 +109,15 @@ def _is_any(value: Any, kinds: tuple) -> bool:
     return isinstance(value, kinds) or (isinstance(value, int) and float in kinds)
 
 
+def printable(text: str) -> str:
+    """A text as one line of a terminal: a line break is a space, another character that cannot be printed its escape.
+
+    Text out of a file could otherwise move the cursor, and write over what was said before.
+    """
+    line = " ".join(text.splitlines())
+    return "".join(one if one.isprintable() or one.isspace() else ascii(one)[1:-1] for one in line)
+
+
 def shown(value: Any) -> str:
     """A value of any length, on one line of at most 100 characters."""
     text = repr(value)

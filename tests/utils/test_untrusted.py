@@ -1,14 +1,20 @@
 """What stands in files is data: JSON within bounds, and names that are no paths, in every reader."""
 
 import json
+import os
+import signal
 
 import pytest
 from damage import edit, reseal
 
+from seqkd_jax.checkpoint import run_config, tensor_files
 from seqkd_jax.config import VocabularyConfig
 from seqkd_jax.data import vocabulary
+from seqkd_jax.decoding import Decoding
+from seqkd_jax.distillation import nbest
+from seqkd_jax.training import run_state
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files
+from seqkd_jax.utils import exits, files, progress
 from seqkd_jax.utils.untrusted import inside, parse_json, require_form
 
 NAMES = ["../victim.txt", "../../../.ssh/id", "/etc/passwd", "a/b", "", ".", "..", ".hidden", "a\\b", "a\0b", "a\nb"]
@@ -99,9 +105,12 @@ def test_json_of_ours_is_read():
     assert parse_json(json.dumps(value).encode()) == value
 
 
-def test_a_file_without_end_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="/dev/zero: has more than"):
+def test_what_is_no_file_of_ours_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="/dev/zero: is a pipe or a device"):
         files.read_bytes("/dev/zero", 1000)
+    (tmp_path / "large").write_bytes(b"x" * 1001)
+    with pytest.raises(UserError, match="large: has more than 1,000 bytes"):
+        files.read_bytes(tmp_path / "large", 1000)
     for name in ("x" * 5000, "a\0b", tmp_path):
         with pytest.raises(UserError, match=r"^[^\n]+$"):
             files.read_json(name)
@@ -129,3 +138,42 @@ def test_a_value_of_another_form_is_named(value, reason):
     with pytest.raises(UserError, match=r"^path: damaged, .{1,200}; remedy$") as caught:
         require_form(value, FORM, "path", "remedy")
     assert reason in str(caught.value)
+
+
+READERS = {
+    "a": files.read_bytes,
+    "a.json": files.read_json,
+    "a.jsonl": files.read_jsonl,
+    "model.safetensors": tensor_files.read,
+    "config.json": run_config.require_replaceable,
+    "metrics.jsonl": lambda path: run_state._cut_back(
+        path.parent, run_state.RunState((), 1), {"bytes": 1, "sha256": ""}
+    ),
+    "shard-00000.jsonl.gz": lambda path: nbest._checked(nbest.NBest(path.parent, {}, {}, [], {}, Decoding(), 1), 0),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    """Nobody may ever write to it."""
+
+    def waited(*_):
+        pytest.fail("the pipe is waited for")
+
+    os.mkfifo(tmp_path / name)
+    before = signal.signal(signal.SIGALRM, waited)
+    signal.setitimer(signal.ITIMER_REAL, 2)
+    try:
+        with pytest.raises(UserError, match=f"{name}: is "):
+            READERS[name](tmp_path / name)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("say", [progress.log, lambda text: exits.report("seqkd", text, 2)])
+def test_what_is_said_moves_no_cursor(say, capfd):
+    """A value out of a file may be in it."""
+    say("selection a\nb\x1b[2J\0\x9b1A\u202e, not 最良 é")
+    said = capfd.readouterr().err
+    assert said.endswith(r"selection a b\x1b[2J\x00\x9b1A\u202e, not 最良 é" + "\n") and said.count("\n") == 1
