@@ -199,6 +199,16 @@ def test_wrong_arguments_are_refused_before_anything_is_written(teacher, tmp_pat
     ):
         with pytest.raises(TypeError, match="not one text"):
             one_text()
+    for read_once in (
+        lambda: unchecked(kd.distill)(loaded, iter(["red"]), out, search=SEARCH),
+        lambda: unchecked(kd.distill)(loaded, ["red"], out, references=(text for text in ["RED"]), search=SEARCH),
+        lambda: unchecked(kd.LoadedTranslator.score)(loaded, iter(["red"]), ["RED"]),
+    ):
+        with pytest.raises(TypeError, match="is read only once"):
+            read_once()
+    for languages in ("de", ("de",), ("en", "de", "fr")):
+        with pytest.raises(kd.UserError, match="is not a pair; give two such as"):
+            unchecked(kd.distill)(loaded, ["red"], out, languages=languages, search=SEARCH)
     assert not out.exists()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seqkd_jax import distillation
-from seqkd_jax.api.translating import AnyTranslator, LoadedTranslator, bleu_tokenizer, require_list, with_beam
+from seqkd_jax.api.translating import AnyTranslator, LoadedTranslator, bleu_tokenizer, require_reusable, with_beam
 from seqkd_jax.checkpoint import run_config
 from seqkd_jax.config import CorpusConfig, FilterConfig, MetricConfig, Overlong, SearchConfig
 from seqkd_jax.data.corpus import Corpus, load_split
@@ -131,11 +131,11 @@ def distill_n_best(
 
 
 def _checked(
-    recipe: Recipe, out: Path, sources: Sequence[str], metric: MetricConfig, loaded: AnyTranslator | None = None
+    recipe: Recipe, out: Path, sources: Any, metric: MetricConfig, loaded: AnyTranslator | None = None
 ) -> Recipe:
     """The recipe of a corpus of these sources with its tokenizer. UserError for one that no corpus can be made by."""
     for name, lines in (("sources", sources), ("references", recipe.references)):
-        require_list(name, lines)
+        require_reusable(name, lines)
     distillation.require_distillable(out, sources, recipe)
     if recipe.references is None:
         return recipe

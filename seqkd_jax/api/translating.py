@@ -144,7 +144,7 @@ class LoadedTranslator(NamedTuple):
             teacher = kd.load("teacher/best")
             teacher.score(["Two dogs are playing."], ["Zwei Hunde spielen."])
         """
-        if len(require_list("sources", sources)) != len(require_list("targets", targets)):
+        if len(require_reusable("sources", sources)) != len(require_reusable("targets", targets)):
             raise UserError(f"{len(sources):,} sources for {len(targets):,} targets: give one target for each source")
         program_cache.keep()
         translator, params, vocabularies = self.checkpoint.system
@@ -178,6 +178,13 @@ def require_list(name: str, given: T) -> T:
     if isinstance(given, str):
         raise TypeError(f"{name} must be a list, such as [{given[:20]!r}], not one text")
     return given
+
+
+def require_reusable(name: str, given: T) -> T:
+    """TypeError also for a generator, which is empty when it is read a second time."""
+    if isinstance(given, Iterator):
+        raise TypeError(f"{name} must be a list, and a {type(given).__name__} is read only once: give list(...) of it")
+    return require_list(name, given)
 
 
 def bleu_tokenizer(

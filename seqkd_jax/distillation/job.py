@@ -25,6 +25,8 @@ def require_distillable(out: Path, sources: Sequence[str], recipe: Recipe) -> No
     targets = sources if recipe.references is None else recipe.references
     require_pairs(Corpus(list(sources), list(targets), None, "source lines"))
     recipe.filters.validate()
+    if isinstance(recipe.languages, str) or len(recipe.languages) != 2:
+        raise UserError(f"languages: {recipe.languages!r} is not a pair; give two such as ('en', 'de')")
     CorpusConfig(source=recipe.languages[0], target=recipe.languages[1]).validate()
     for language in recipe.languages:
         if os.path.basename(language) != language or not language:

@@ -109,6 +109,7 @@ def _install(programs: "_Programs") -> None:
     jax.config.update("jax_persistent_cache_enable_xla_caches", "none")  # files beside the programs, without a bound
 
 
+@functools.cache  # once in a process: each job calls keep
 def _say(why: str, remedy: str = f"name another directory in {SETTING}, or none") -> None:
     progress.log(f"compiled programs are not kept: {why}; {remedy}")
 
