@@ -131,7 +131,13 @@ def _part(command: Train, name: str, gold: Callable[[], Any]):
     path = files.existing(name)
     if not path.exists():
         raise UserError(f"--train-on {name}: no such file or directory; name one that `seqkd distill` wrote, or `gold`")
-    source, target = distilled.languages(path) or languages.of(command.pairs.corpus)
+    own, wanted = distilled.languages(path), languages.of(command.pairs.corpus)
+    if own and own != wanted and not {"source", "target"} & {*own, *wanted}:  # which name no language
+        progress.log(
+            f"--train-on {name}: is {' to '.join(own)}, but validation text is {' to '.join(wanted)}; name a corpus of "
+            "the same languages"
+        )
+    source, target = own or wanted
     return _described(load_split(CorpusConfig(str(path), source, target), "train"))
 
 

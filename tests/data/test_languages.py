@@ -83,6 +83,8 @@ def test_a_distilled_corpus_is_called_by_them(made, tmp_path, capfd, teacher, gi
     assert ("the target language is not known" in capfd.readouterr().err) == (found[1] == "target")
     command = options.Train(out=tmp_path, train_on=(str(tmp_path / "kd"),), pairs=options.Pairs(CorpusConfig("toy")))
     assert inputs.training_corpus(command, lambda: None).languages == found, "its own card names them"
+    told = f"is en to {found[1]}, but validation text is en to de; name a corpus of the same languages"
+    assert (told in capfd.readouterr().err) == (found[1] not in ("de", "target"))
 
 
 def test_languages_of_a_card_are_no_paths(made, tmp_path, capfd):
