@@ -120,6 +120,8 @@ def _agree(before: Any, now: Any) -> bool:
 
 def _content(path: Path | str) -> dict:
     remedy = "name a config.json that a run wrote"
+    if Path(path).is_dir():
+        raise UserError(f"{path}: is a directory; {remedy}, such as {Path(path) / 'config.json'}")
     content = integrity.read_object(Path(path), FORMAT, FORM, remedy)
     unknown = sorted(content.keys() - {"format", *(key.removesuffix("?") for key in FORM)})
     if unknown:

@@ -157,7 +157,8 @@ def test_what_is_no_file_is_one_line(tmp_path, capfd):
     for text in ("", "{", "9" * 5000, "[" * 100_000):
         (tmp_path / "c").write_text(text)
         assert "not JSON" in fails(capfd, "train", "--config", tmp_path / "c")
-    assert "directory" in fails(capfd, "train", "--config", tmp_path)
+    named = f"{tmp_path}: is a directory; name a config.json that a run wrote, such as {tmp_path / 'config.json'}"
+    assert named in fails(capfd, "train", "--config", tmp_path)
     assert seqkd("train", "--config") == 2
 
 
