@@ -17,13 +17,17 @@ def write_text(translations: Iterable[Translation], stream: TextIOBase) -> int:
 
 
 def write_jsonl(translations: Iterable[Translation], stream: TextIOBase, first_line: int = 1) -> int:
-    """Write one object a line: {"line", "source", "hypotheses": [{"text", "score", "log_prob", "finished"}, ...]}.
+    """Write one object a line: {"line", "source", "hypotheses": [...]}.
 
-    "line" counts from first_line; hypotheses are best first, scores in nats. Returns the number of lines.
+    A hypothesis is {"text", "score", "log_prob", "tokens", "finished"}, tokens without EOS. "line" counts from
+    first_line; hypotheses are best first, scores in nats. Returns the number of lines.
     """
     count = 0
     for count, (source, hypotheses) in enumerate(translations, start=1):
-        rows = [{name: getattr(h, name) for name in ("text", "score", "log_prob", "finished")} for h in hypotheses]
+        rows = [
+            {"text": h.text, "score": h.score, "log_prob": h.log_prob, "tokens": len(h.tokens), "finished": h.finished}
+            for h in hypotheses
+        ]
         row = {"line": first_line + count - 1, "source": source, "hypotheses": rows}
         stream.write(files.json_line(row))
     return count

@@ -131,6 +131,9 @@ def test_translate_n_best_from_standard_input(teacher, capfd, monkeypatch):
     for row in rows:
         assert len(row["hypotheses"]) == 2
         assert row["hypotheses"][0]["score"] >= row["hypotheses"][1]["score"]
+        loaded = checkpoint.load_translator(teacher / "best").vocabularies.target  # of words
+        counts = [len(loaded.encode(h["text"])) for h in row["hypotheses"]]
+        assert [h["tokens"] for h in row["hypotheses"]] == counts, "for --n-best, whose filter goes by tokens"
 
 
 def test_translate_by_an_ensemble_samples_and_minimum_bayes_risk(data, teacher, tmp_path, capfd):

@@ -303,7 +303,8 @@ def test_files():
     assert text.getvalue() == "a “b” c d\n\n", "one line a translation, whatever it holds"
     first, empty = [json.loads(row) for row in rows.getvalue().split("\n")[:-1]]
     assert first["line"] == 1 and first["source"] == "A"
-    assert first["hypotheses"][0] == {"text": best.text, "score": -1.5, "log_prob": -3.0, "finished": True}
+    numbers = {"score": -1.5, "log_prob": -3.0, "tokens": 2, "finished": True}
+    assert first["hypotheses"][0] == {"text": best.text, **numbers}
     assert first["hypotheses"][1]["finished"] is False
     assert empty["line"] == 2 and empty["hypotheses"][0]["text"] == ""
 
