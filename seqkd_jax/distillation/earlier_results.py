@@ -108,8 +108,8 @@ def _told(name: str, before: Any, now: Any) -> str:
         return f"{'another' if name == 'teacher' else 'other'} {name} ({one}, not {other})"
     if name == "filters":
         return "filters" if now is None else "other filters"
-    one, other = ("-".join(map(str, value)) if isinstance(value, list) else value for value in (before, now))
-    return f"{name} {one}, not {other}"
+    one, other = ("-".join(map(str, value)) if isinstance(value, list) else str(value) for value in (before, now))
+    return f"{name} {one[:60]}, not {other[:60]}"
 
 
 def claim(lists: NBest, overwrite: bool) -> NBest:

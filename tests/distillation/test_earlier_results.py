@@ -78,6 +78,17 @@ def test_the_result_of_another_job_is_refused_by_what_differs(tmp_path, distil, 
     assert decoded.seen == []
 
 
+def test_what_a_card_says_is_told_in_short(tmp_path, distil):
+    distil()
+    card = json.loads((tmp_path / "kd" / "card.json").read_text(encoding="utf-8"))
+    card["selection"] = "x" * 3000
+    (tmp_path / "kd" / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    reseal(tmp_path / "kd")
+    with pytest.raises(kd.UserError, match="selection xxx") as error:
+        distil()
+    assert len(str(error.value)) < 600
+
+
 def test_lists_alone_are_refused_too_and_shards_that_fit_are_kept(tmp_path, distil, decoded):
     """The job of the lists was stopped before there was a corpus; or the corpus was removed."""
     distil()
