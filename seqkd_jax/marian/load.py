@@ -70,6 +70,7 @@ SEARCH = {
     "do_sample": False,
     "suppress_tokens": None,
 }
+BARRED = "bad_words_ids"
 
 
 def import_marian(directory: Path | str, out: Path | str) -> Path:
@@ -107,7 +108,7 @@ def import_marian(directory: Path | str, out: Path | str) -> Path:
     if size > len(names.ids):
         progress.log(f"{directory}: {size - len(names.ids)} rows of the vocabulary have no text and are left out")
     vocabularies = _vocabularies(directory, entries, names.added)
-    _tell_of_search(directory, described)
+    _tell_of_search(directory, described, names.ids)
     languages = {"languages": list(names.languages)} if names.languages else {}
     return checkpoint.save(
         out,
@@ -134,10 +135,13 @@ def _read_config(directory: Path) -> dict:
     return config
 
 
-def _tell_of_search(directory: Path, config: Mapping) -> None:
-    """One line on the rules that transformers would translate with. UserError: it would force the first token."""
+def _tell_of_search(directory: Path, config: Mapping, ids: Mapping[str, int]) -> None:
+    """A line on the rules that transformers would translate with, and one on what it would never write.
+
+    UserError: it would force the first token.
+    """
     path = directory / "generation_config.json"
-    asked = {name: config[name] for name in SEARCH if name in config} | read_object(path, {})
+    asked = {name: config[name] for name in (*SEARCH, BARRED) if name in config} | read_object(path, {})
     require_fixed(asked, {"forced_bos_token_id": None}, path)
     rules = [f"{name} {shown(asked[name])}" for name, none in SEARCH.items() if asked.get(name) not in (none, None)]
     if rules:
@@ -145,6 +149,19 @@ def _tell_of_search(directory: Path, config: Mapping) -> None:
             f"{directory}: transformers translates with {', '.join(rules)}; a checkpoint holds no rules of search, "
             "they are options of each command, such as --rules hf --beam 4"
         )
+    if asked.get(BARRED) is not None:
+        words, texts = (
+            require_form(asked, {BARRED: [[int]]}, path, CHANGED)[BARRED],
+            {i: text for text, i in ids.items()},
+        )
+        told = [
+            " ".join(texts.get(index, str(index)) for index in word) for word in words if word != [ids[SPECIALS[PAD]]]
+        ]
+        if told:
+            progress.log(
+                f"{directory}: transformers never writes {shown(', '.join(told))} ({BARRED}); a checkpoint has no such "
+                "rule, and may write them"
+            )
 
 
 def _order(ids: Mapping[str, int], config: Mapping, path: Path) -> tuple[list[str], list[int]]:

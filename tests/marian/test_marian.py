@@ -329,6 +329,19 @@ def test_rules_that_transformers_would_translate_with_are_told(copy, read, capfd
         read(copy)
 
 
+def test_what_transformers_would_never_write_is_told(copy, read, capfd):
+    """But for <pad>, which no checkpoint writes either."""
+    names = {index: name for name, index in json.loads((copy / "vocab.json").read_text()).items()}
+    pad = json.loads((copy / "config.json").read_text())["pad_token_id"]
+    change(copy / "generation_config.json", bad_words_ids=[[pad], [5], [6, 7]])
+    read(copy)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"never writes {f'{names[5]}, {names[6]} {names[7]}'!r} (bad_words_ids)" in line
+    change(copy / "generation_config.json", bad_words_ids=[5])
+    with pytest.raises(UserError, match=r"generation_config.json: damaged, bad_words_ids\[0\] is 5"):
+        read(copy)
+
+
 def test_a_language_token_that_is_not_read_is_told_once(copy, read, capfd):
     def told(*lines):
         source = read(copy)[1].source
