@@ -23,6 +23,8 @@ from seqkd_jax.training import best, compatibility, loop, teacher_cache, train_s
 from seqkd_jax.types import System, UserError
 from seqkd_jax.utils import files, programs, progress, settings
 
+HUGE = -6e4  # a bar is a parameter below this: float16 holds no number that is much less
+
 
 class Run(NamedTuple):
     """What to train, how, and from where; its corpora are beside it."""
@@ -197,10 +199,15 @@ def _start(run: Run) -> tuple[Any, str]:
 
 def _barred(run: Run, model: Any, start: Any, inputs: Any, corpora: Mapping[str, batches.Encoded]) -> bool:
     """Whether the model bars entries; UserError for a corpus with a label that it bars. inputs: of some batch."""
+    if all(np.min(np.asarray(leaf, np.float32), initial=0) > HUGE for leaf in jax.tree.leaves(start)):
+        return False  # as most starts: no program is compiled to find that out
     features = jax.eval_shape(model.features, start, inputs, None)
-    head = programs.announced(jax.jit(model.head), lambda *_: "the head")
-    found = losses.barred(head(start, np.zeros(features.shape[-1:], features.dtype)))
-    barred = np.flatnonzero(np.asarray(found))
+
+    def barred_entries(params, features):
+        return losses.barred(model.head(params, features))
+
+    found = programs.announced(jax.jit(barred_entries), lambda *_: "the barred entries")
+    barred = np.flatnonzero(np.asarray(found(start, np.zeros(features.shape[-1:], features.dtype))))
     for name, corpus in corpora.items():
         if len(never := np.intersect1d(np.concatenate(corpus.targets), barred)):
             raise UserError(

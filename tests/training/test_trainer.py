@@ -21,7 +21,7 @@ from seqkd_jax.data import batches, vocabulary
 from seqkd_jax.training import compatibility, train_step, trainer
 from seqkd_jax.training.trainer import Run
 from seqkd_jax.types import BOS, EOS, Batch, UserError
-from seqkd_jax.utils import files
+from seqkd_jax.utils import files, programs
 
 WORDS = vocabulary.words([f"w{index}" for index in range(12)])
 CLASSES = vocabulary.labels(WORDS, ("even", "odd"))
@@ -163,6 +163,19 @@ def test_a_start_that_bars_an_entry(tmp_path):
     for name, corpora in (("training", (barred, encoded)), ("validation", (encoded, barred))):
         with pytest.raises(UserError, match=f"the {name} corpus has entry 5 .* the model of .*start can never produce"):
             train(once, tmp_path / name, *corpora)
+
+
+def test_a_usual_start_costs_no_program(tmp_path):
+    """That it bars nothing is seen at its weights: each fine-tuning of a study would compile one more."""
+    programs.count()
+    model = SequenceTransformerConfig(1, 8, 2, 16, reads="every", tied=True, dropout=0.0)
+    params = models.build(model, WORDS.source.size, WORDS.target.size).init(jax.random.key(0))
+    start = checkpoint.save(tmp_path / "start", params, model_config=model, vocabularies=WORDS, metadata={})
+    encoded, before = batches.sequences([[4, 6, 7], [8, 9]]), len(programs.built())
+    train(
+        Run(model, WORDS, dataclasses.replace(CONFIG, max_steps=1), start=start), tmp_path / "tuned", encoded, encoded
+    )
+    assert "jit(barred_entries)" not in [program.name for program in programs.built()[before:]]
 
 
 def weights(directory, replica=None):
