@@ -162,7 +162,7 @@ def test_coverage_counts(decoder):
 @pytest.mark.parametrize("decoder", sorted(DECODERS))
 def test_coverage_without_attention_is_refused_by_name(decoder):
     limits = np.zeros(ROWS, np.int32), np.full(ROWS, STEPS, np.int32)
-    with pytest.raises(UserError, match="coverage_penalty.*(attention|decoder)") as caught:
+    with pytest.raises(UserError, match="--coverage-penalty.*(attention|decoder)") as caught:
         search = jax.jit(DECODERS[decoder](WITHOUT_ATTENTION, SearchConfig(beam=2, coverage_penalty=0.5), STEPS))
         search(parameters(0, V), request(sources(0, V), *limits))
     assert "\n" not in str(caught.value)
