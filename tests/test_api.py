@@ -57,7 +57,8 @@ def test_translations_are_those_of_the_command(teacher, tmp_path, capfd):
     for row, translation in zip(rows, translations, strict=True):
         assert translation.text == translation.hypotheses[0].text and len(translation.hypotheses) == 2
         for told, hypothesis in zip(row["hypotheses"], translation.hypotheses, strict=True):
-            assert told == {name: getattr(hypothesis, name) for name in told}
+            ours = hypothesis._asdict() | {"tokens": len(hypothesis.tokens)}  # the lists of a student need no ids
+            assert told == {name: ours[name] for name in told}
 
 
 def test_translate_is_stream_and_ranks_by_expected_utility(teacher):
