@@ -173,7 +173,8 @@ def trained_checkpoint(path, vocabularies):
     model = ["--model", "transformer", "--transformer.norm", "post", "--transformer.dropout", "0"]
     model += ["--transformer.encoder-layers", "1", "--transformer.decoder-layers", "1", "--transformer.width", "32"]
     model += ["--transformer.heads", "2", "--transformer.feed-forward", "64", "--transformer.activation", "swish"]
-    run = ["--out", path / "run", "--max-steps", "300", "--optimiser.learning-rate", "5e-3", "--batch.buckets", "1"]
+    run = ["--out", path / "run", "--corpus.path", "toy", "--max-steps", "300", "--batch.buckets", "1"]
+    run += ["--optimiser.learning-rate", "5e-3"]
     command = ["train", *run, "--vocabulary", path / "vocabulary", *model, "--devices", "1"]
     subprocess.run([sys.executable, "-m", "seqkd_jax.cli.main", *map(str, command)], check=True)
     return path / "run" / "best"
