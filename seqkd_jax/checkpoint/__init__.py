@@ -30,10 +30,9 @@ import numpy as np
 
 from seqkd_jax import models
 from seqkd_jax.checkpoint import arrays
-from seqkd_jax.checkpoint import record as records
 from seqkd_jax.checkpoint.loaded import Checkpoint, Ensemble, metric_of
 from seqkd_jax.checkpoint.metadata import OF_RUN, defect, inputs_of, run_of
-from seqkd_jax.checkpoint.record import FORMAT, RECORD, config_from_json, config_to_json, versions
+from seqkd_jax.checkpoint.record import FORMAT, RECORD, REMEDY, config_from_json, config_to_json, read_at, versions
 from seqkd_jax.config import ModelConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.types import Model, Translator, UserError
@@ -136,9 +135,9 @@ def load_all(
     return _read(directory, sharding, lambda replicas: list(range(replicas)) if replicas > 1 else [None])
 
 
-def read_record(directory: Path | str, parts: Sequence[str] = (), remedy: str = records.REMEDY) -> dict:
+def read_record(directory: Path | str, parts: Sequence[str] = (), remedy: str = REMEDY) -> dict:
     """The content of checkpoint.json. UserError, with the remedy, if it or one of `parts` (record.PARTS) is damaged."""
-    return integrity.whole(directory, lambda path: records.read_record(path, directory, parts, remedy))
+    return integrity.whole(directory, lambda path: read_at(path, directory, parts, remedy))
 
 
 def _read(
@@ -154,7 +153,7 @@ def _read_at(
     sharding: jax.sharding.Sharding | None,
     places: Callable[[int], list[int | None]],
 ) -> list[Checkpoint[Model | Translator]]:
-    record = records.read_record(path, directory, ("params/*", "vocabulary/*"))
+    record = read_at(path, directory, ("params/*", "vocabulary/*"))
     vocabularies = _vocabularies(path, directory, record)
     config = config_from_json(record["model"], path / RECORD)
     sizes, replicas = (record["source_size"], record["target_size"]), record.get("replicas", 1)
@@ -206,7 +205,7 @@ def load_vocabularies(directory: Path | str) -> vocabulary.Vocabularies:
     def read(path: Path) -> vocabulary.Vocabularies:
         if not (path / "vocabulary").is_dir():
             return vocabulary.load(path)
-        return _vocabularies(path, directory, records.read_record(path, directory, ("vocabulary/*",)))
+        return _vocabularies(path, directory, read_at(path, directory, ("vocabulary/*",)))
 
     return integrity.whole(directory, read)
 
@@ -228,7 +227,7 @@ def load_params(directory: Path | str, like: Any) -> Any:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
     def read(path: Path) -> Any:
-        record = records.read_record(path, directory, ("params/*",))
+        record = read_at(path, directory, ("params/*",))
         return _weights(path, directory, record, shapes, device)[1]
 
     return integrity.whole(directory, read)
@@ -281,7 +280,7 @@ def load_state(directory: Path | str, like: Any) -> Any:
     targets = {f"{i:05d}": arrays.target(leaf, device) for i, leaf in enumerate(leaves)}
 
     def read(path: Path) -> Any:
-        record = records.read_record(path, directory, ("state/*",))
+        record = read_at(path, directory, ("state/*",))
         if record["state"] is None:
             raise UserError(f"{directory}: holds weights but no training state; start from it instead of resuming")
         if integrity.SEALED not in record:

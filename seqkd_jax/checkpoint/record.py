@@ -31,7 +31,7 @@ FORM = {
 REMEDY = "bring back a copy, or train again"
 
 
-def read_record(path: Path, directory: Path | str, parts: Sequence[str] = (), remedy: str = REMEDY) -> dict:
+def read_at(path: Path, directory: Path | str, parts: Sequence[str] = (), remedy: str = REMEDY) -> dict:
     """The content of checkpoint.json, which with these `parts` of its directory has the hashes of SHA256SUMS.
 
     path: where the directory is now; directory: what messages call it.

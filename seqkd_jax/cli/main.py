@@ -101,9 +101,8 @@ def _require_lists_once(given: Sequence[str]) -> None:
     names = _names(given)
     for field, hint in get_type_hints(kind, include_extras=True).items() if kind else ():
         option = "--" + field.replace("_", "-")
-        if (
-            get_origin(hint) is tuple and names.count(option) > 1
-        ):  # one that is appended to, or positional, is Annotated
+        # One that is appended to, or positional, is Annotated.
+        if get_origin(hint) is tuple and names.count(option) > 1:
             raise UserError(f"{option} is given twice: name all its values after one, {option} A B")
 
 

@@ -47,7 +47,7 @@ class NBest(NamedTuple):
     def card(self) -> dict:
         """What a card says of them: the teacher, and how it decoded."""
         rules = {key: self.settings[key] for key in ("search", "decoder", "source_buckets", "batch_tokens")}
-        replica = {key: self.settings[key] for key in ("replica",) if key in self.settings}
+        replica = {"replica": self.settings["replica"]} if "replica" in self.settings else {}
         teacher = {**self.teacher, "fingerprint": self.settings["checkpoint"], **replica}
         return {"teacher": teacher, "decoding": rules}
 

@@ -37,25 +37,28 @@ def model_of_run(
     config.validate()
     train_step.devices(config.devices)
     require_teacher(config, teacher is not None)
+    records = {}  # checkpoint.json of the start and of the teacher
     if start is not None:
-        model = _of_start(model, start, named)
+        records[str(start)] = checkpoint.read_record(start)
+        model = _of_start(model, start, records[str(start)], named)
     model = LSTMConfig() if model is None else model
     if start is None and vocabularies is not None:
         one = vocabularies.joint or vocabularies.config.kind == "marian"  # two splitters, but one list of entries
         require_tieable(model, one, named)
     if teacher is not None:
-        replicas = checkpoint.read_record(teacher).get("replicas", 1)
+        record = records[str(teacher)] = checkpoint.read_record(teacher)
+        replicas = record.get("replicas", 1)
         if teachers == "each" and replicas != config.replicas > 1:
             raise UserError(
                 f"{teacher}: holds {replicas} teachers for {config.replicas} students; train as many, or let one "
                 "teach all"
             )
-        require_readable(model, model_of(teacher), teacher)
-    prints = {str(path): checkpoint.read_record(path)["vocabulary"] for path in (teacher, start) if path is not None}
-    for path, found in prints.items():
+        require_readable(model, config_from_json(record["model"], teacher), teacher)
+    for path in dict.fromkeys(str(path) for path in (teacher, start) if path is not None):
+        found = records[path]["vocabulary"]
         if vocabularies is not None:
             vocabulary.require_same(found, vocabularies, path)
-        elif found != prints[str(teacher or start)]:
+        elif found != records[str(teacher or start)]["vocabulary"]:
             raise UserError(f"{path}: has another vocabulary than {teacher}; a student reads what its teacher reads")
     return model
 
@@ -90,10 +93,10 @@ def require_readable(student: ModelConfig, teacher: ModelConfig, where: Path | s
         raise UserError(f"{where}: holds a {theirs}, which cannot teach a {ours}; name one that reads the same")
 
 
-def _of_start(model: ModelConfig | None, start: Path | str, named: Named) -> ModelConfig:
+def _of_start(model: ModelConfig | None, start: Path | str, record: dict, named: Named) -> ModelConfig:
     """The model of a run that has a start; UserError that names all fields in which a given one differs."""
-    theirs = model_of(start)
-    if (replicas := checkpoint.read_record(start).get("replicas", 1)) > 1:
+    theirs = config_from_json(record["model"], start)
+    if (replicas := record.get("replicas", 1)) > 1:
         raise UserError(f"{start}: holds {replicas} seeds, and a run starts from one; extract it with `seqkd select`")
     if model is None:
         return theirs
