@@ -12,6 +12,7 @@ and may move. They are, in the order in which they use each other:
   types         the axes, and the types that models, losses, search and training pass to each other
   config        everything that can be set
   utils         files (atomic, hashed), progress (bars), programs (compiled ones), performance (FLOPs, peak, memory)
+  distributed   several processes that run one command
   data          corpus and readers, vocabulary and tokenizers, examples, shapes and batches, toy (the toy language)
   models        translators, language models, classifiers: pure functions
   losses        written for one position, lifted by vmap; blockwise: head and loss, a block of positions at a time
