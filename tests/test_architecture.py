@@ -211,6 +211,7 @@ WRITERS = {
     "seqkd_jax/utils/files.py",
     "seqkd_jax/utils/temporary.py",
     "seqkd_jax/utils/sums.py",
+    "seqkd_jax/utils/leases.py",  # a lock, which is no result
     "seqkd_jax/utils/program_cache.py",  # a cache, which is no result
     "seqkd_jax/data/readers.py",  # links of its own in a temporary directory, whose names are no patterns
     "seqkd_jax/cli/outputs.py",  # standard output
