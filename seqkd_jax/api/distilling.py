@@ -46,6 +46,7 @@ def distill(
     overlong: Overlong = "fail",
     marian: bool = False,
     overwrite: bool = False,
+    part: tuple[int, int] | None = None,
     described: Mapping[str, Any] | None = None,
 ) -> Distilled:
     """Translate training sources with a teacher and write the corpus of a student to directory `out`.
@@ -72,6 +73,8 @@ def distill(
     recipe = Recipe(languages, selection, references, loaded.vocabularies, filters=filters, marian=marian)
     recipe = _checked(recipe, absolute, sources, metric, loaded)
     require_overlong(overlong)
+    if part:
+        distillation.require_part(part)
     if described is None:
         sizes = {"shard_lines": shard_lines, "batch_tokens": batch_tokens, "overlong": overlong, "marian": marian}
         given = {"out": out, "selection": selection, "search": search, "filters": filters, "metric": metric, **sizes}
@@ -81,16 +84,19 @@ def distill(
     decoding = Decoding(search, batch_tokens=batch_tokens)
     planned = distillation.plan(directory, loaded, sources, decoding, shard_lines=shard_lines)
 
-    def make() -> tuple[distillation.NBest, list[int]]:
+    def claim() -> distillation.NBest:
         if overlong == "fail":
             remedy = "split or drop it, or give --overlong empty for an empty target"
             require_translatable(loaded.vocabularies.source, sources, "source lines", remedy)
-        lists = distillation.claim(planned, overwrite)
-        program_cache.keep()
-        distillation.make(lists, loaded, overlong=overlong, other=directory)
-        return lists, overlong_lines(loaded.vocabularies.source, sources)
+        return distillation.claim(planned, overwrite)
 
-    card = distillation.make_corpus(absolute, planned, make, recipe, overwrite=overwrite, described=described)
+    def make(lists: Any) -> tuple[distillation.NBest, list[int]]:
+        program_cache.keep()
+        made = distillation.make(lists, loaded, part=part or (1, 1), overlong=overlong, other=directory)
+        return made, overlong_lines(loaded.vocabularies.source, sources)
+
+    job = {"overwrite": overwrite, "described": described, "part": part}
+    card = distillation.make_corpus(absolute, planned, claim, make, recipe, **job)
     return Distilled(out / "filtered" if recipe.filtered else out, languages, card)
 
 
@@ -125,8 +131,9 @@ def distill_n_best(
         given = {"n_best": Path(lists), "out": out, "selection": selection, "filters": filters, "metric": metric}
         read = n_best_inputs(lists, sources, references)
         described = run_config.describe("distill", settings.to_json({**given, "marian": marian}), read)
-    done = found, ()  # the lists as they are, and no line that was too long
-    card = distillation.make_corpus(absolute, found, lambda: done, recipe, overwrite=overwrite, described=described)
+    make = lambda lists: (lists, ())  # noqa: E731 - as they are, and no line was too long
+    job = {"overwrite": overwrite, "described": described}
+    card = distillation.make_corpus(absolute, found, lambda: found, make, recipe, **job)
     return Distilled(out / "filtered" if recipe.filtered else out, languages, card)
 
 

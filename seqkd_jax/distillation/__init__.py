@@ -3,7 +3,9 @@
 Sequence-level distillation is another corpus, not another loss: Seq-KD takes the teacher's best translation of every
 training source, Seq-Inter the one of its n-best list nearest to the reference (Kim & Rush 2016, sections 3.2 and 3.3).
 
-  nbest             the teacher's n-best lists, in shards written atomically; complete shards are not made again
+  nbest             the teacher's n-best lists, in shards written atomically
+  ledger            the shards that are missing, made by any number of processes, each once
+  reuse             lines that other lists hold already
   nbest_files       n-best lists of other toolkits
   selection         one hypothesis of a list, under a rule of SELECTIONS
   distilled_corpus  train.<source> and train.<target> line by line beside the original, scores, filters, a card
@@ -15,7 +17,8 @@ training source, Seq-Inter the one of its n-best list nearest to the reference (
 from seqkd_jax.distillation.distilled_corpus import HOLDS, Recipe, write_corpus
 from seqkd_jax.distillation.earlier_results import claim
 from seqkd_jax.distillation.job import make_corpus, require_distillable
-from seqkd_jax.distillation.nbest import Candidate, NBest, make, n_best, plan, read_n_best
+from seqkd_jax.distillation.ledger import make, n_best, require_part
+from seqkd_jax.distillation.nbest import Candidate, NBest, plan, read_n_best
 from seqkd_jax.distillation.nbest_files import open_lists
 from seqkd_jax.distillation.selection import SELECTIONS, Choice, choose, kim_rush, require_rule
 
@@ -36,6 +39,7 @@ __all__ = [
     "plan",
     "read_n_best",
     "require_distillable",
+    "require_part",
     "require_rule",
     "write_corpus",
 ]

@@ -22,19 +22,18 @@ HOLDS_LISTS = ("shard-*", LISTS)
 REMEDY = "name another directory with --out, or replace it with --overwrite"
 # A corpus without these is made again with them: nothing of it is lost.
 ADDED = ("references", "metric.tokenize", "filters", "marian")
+GROWN = {"source lines", "references"}  # what differs where a corpus has other lines and all else is the same
 UNKNOWN = "another teacher, other rules or other source lines"
 
 
-def is_complete(
-    directory: Path, wanted: Mapping[str, Any], overwrite: bool, described: Mapping[str, Any] | None = None
-) -> bool:
-    """Whether just this corpus is there. UserError if that of another job is, or a damaged one, and may not go.
+def is_complete(directory: Path, wanted: Mapping[str, Any], described: Mapping[str, Any] | None = None) -> bool:
+    """Whether just this corpus is there. UserError if that of another job is, or a damaged one.
 
     wanted: its card, as far as that is known beforehand (distilled_corpus.card_of). described: its config.json, which
     tells references apart that a card before 0.3.0 does not.
     """
     found = files.existing(directory)
-    if overwrite or not (found / CARD).exists():
+    if not (found / CARD).exists():
         return False
     verified = files.verify(found, REMEDY)
     card = read_card(found)
@@ -43,7 +42,8 @@ def is_complete(
     different = {name: before.get(name, value) for name, value in now.items() if before.get(name, value) != value}
     replaced = [_told(name, old, now[name]) for name, old in different.items() if old is not None or name not in ADDED]
     if replaced:
-        raise UserError(f"{directory}: holds a corpus with {', '.join(replaced)}; {REMEDY}")
+        only_new = ", which decodes only lines that are new" if different.keys() <= GROWN else ""
+        raise UserError(f"{directory}: holds a corpus with {', '.join(replaced)}; {REMEDY}{only_new}")
     return verified and not different
 
 
@@ -131,8 +131,9 @@ def claim(lists: NBest, overwrite: bool) -> NBest:
         if _difference(lists):
             files.require_replaceable(lists.directory, HOLDS_LISTS)
             files.remove(lists.directory)
-    if not (lists.directory / LISTS).exists() or not _has_shards(lists.directory):
-        files.write_json(lists.directory / LISTS, _description(lists))
+    told = lists.directory / LISTS
+    if not told.exists() or not _has_shards(lists.directory) or "lines" not in files.read_json(told):  # before 0.4.0
+        files.write_json(told, _description(lists))
     return lists
 
 
@@ -146,7 +147,8 @@ def put_in_place(lists: NBest, directory: Path) -> None:
 def _description(lists: NBest) -> dict:
     """The content of lists.json, its own hash included."""
     lines = files.sha256_json([list(shard) for shard in lists.shards])
-    described = {"format": 1, **lists.card, "inputs": {"source lines": lines, "shard_lines": lists.shard_lines}}
+    inputs = {"source lines": lines, "shard_lines": lists.shard_lines}
+    described = {"format": 1, **lists.card, "lines": len(lists.sources), "inputs": inputs}
     return integrity.signed(described)
 
 

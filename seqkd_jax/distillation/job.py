@@ -1,5 +1,6 @@
 """A distilled corpus as a job: what is refused before the first line is decoded, and what need not be made again."""
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from seqkd_jax.distillation.nbest import NBest
 from seqkd_jax.distillation.nbest_files import GivenLists
 from seqkd_jax.distillation.selection import require_rule
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress
+from seqkd_jax.utils import files, leases, progress
 
 Lists = NBest | GivenLists
 
@@ -41,22 +42,57 @@ def require_distillable(out: Path, sources: Sequence[str], recipe: Recipe) -> No
 def make_corpus(
     out: Path,
     lists: Lists,
-    make: Callable[[], tuple[Lists, Sequence[int]]],
+    claim: Callable[[], Lists],
+    make: Callable[[Lists], tuple[Lists, Sequence[int]]],
     recipe: Recipe,
     *,
     overwrite: bool,
     described: Mapping[str, Any],
+    part: tuple[int, int] | None = None,
 ) -> dict:
-    """Write the corpus, unless it is there already and complete; returns its card.
+    """Write the corpus, unless it is there already and complete; returns its card, an empty one of a part.
 
-    make: completes the lists; returns them, and the places of the lines that are too long. described: see
-    `write_corpus`. UserError: `out` holds a corpus of another job, which `overwrite` lets go.
+    Any number of processes may be given the same job: one at a time looks what is there, and of those whose lists are
+    complete one writes the corpus and the others find it. claim: begins the lists; make: completes them; returns them,
+    and the places of the lines that are too long. described: see `write_corpus`. part: only that of the lists is made.
+    UserError: `out` holds a corpus of another job, which `overwrite` lets go.
     """
-    if is_complete(out, card_of(lists, recipe), overwrite, described):
-        progress.log(f"{out}: is complete, nothing is done")
-        return read_card(files.existing(out))
-    made, overlong = make()
-    card = write_corpus(out, made, recipe, described=described, overlong=overlong)
-    if isinstance(lists, NBest) and isinstance(made, NBest):
-        put_in_place(made, lists.directory)
+    before, wanted = _version(out), card_of(lists, recipe)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    alone = functools.partial(leases.waited, out.with_name(f".{out.name}.lock"), f"looks at {out} or writes it")
+
+    def is_done() -> bool:
+        if overwrite and _version(out) == before:
+            return False
+        try:
+            return is_complete(out, wanted, described)
+        except UserError:
+            if not overwrite:
+                raise
+            return False
+
+    with alone():
+        if is_done():
+            progress.log(f"{out}: is complete, nothing is done")
+            return read_card(files.existing(out))
+        claimed = claim()
+    made, overlong = make(claimed)
+    if part:
+        return {}
+    with alone():
+        if is_done():
+            progress.log(f"{out}: another process has written it")
+            return read_card(files.existing(out))
+        card = write_corpus(out, made, recipe, described=described, overlong=overlong)
+        if isinstance(lists, NBest) and isinstance(made, NBest):
+            put_in_place(made, lists.directory)
     return card
+
+
+def _version(directory: Path) -> tuple[int, int, int] | None:
+    """What tells a directory from one that replaces it; None if there is none."""
+    try:
+        status = os.stat(files.existing(directory))
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino, status.st_ctime_ns

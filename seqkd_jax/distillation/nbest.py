@@ -1,9 +1,13 @@
-"""The teacher's n-best lists of a whole corpus, in shards that are written atomically: a killed run resumes."""
+"""The teacher's n-best lists of a whole corpus, in shards that are written atomically and read back only whole.
+
+A shard is a gzipped file of JSON lines, and a file with its hash and its identity, which is a hash of all that decides
+its content: the teacher's weights, the rules, the lines, and the number of the first (samples are drawn by it).
+"""
 
 import contextlib
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +16,10 @@ from seqkd_jax import checkpoint
 from seqkd_jax.config import Overlong
 from seqkd_jax.decoding import Decoding, Translation, translate_lines
 from seqkd_jax.types import Translator, UserError
-from seqkd_jax.utils import files, progress, settings
+from seqkd_jax.utils import files, settings
 
 FORMAT = 1  # of the shards
+SAMPLE = "sample"  # the decoder whose results depend on a line's number
 
 
 class Candidate(NamedTuple):
@@ -56,26 +61,6 @@ class NBest(NamedTuple):
         return read_n_best(self)
 
 
-def n_best(
-    directory: Path | str,
-    teacher: checkpoint.Checkpoint[Translator] | checkpoint.Ensemble,
-    lines: Sequence[str],
-    decoding: Decoding,
-    *,
-    shard_lines: int = 1000,
-    part: tuple[int, int] = (0, 1),
-    name: str = "n-best",
-) -> NBest:
-    """The teacher's n-best lists of source lines, in `directory`; called again, it makes only the missing shards.
-
-    part (i, n): only every n-th shard from the i-th, so that n processes can share the work; the bytes are those of one
-    process.
-    """
-    found = plan(directory, teacher, lines, decoding, shard_lines=shard_lines)
-    make(found, teacher, part=part, name=name)
-    return found
-
-
 def plan(
     directory: Path | str,
     teacher: checkpoint.Checkpoint[Translator] | checkpoint.Ensemble,
@@ -84,7 +69,7 @@ def plan(
     *,
     shard_lines: int = 1000,
 ) -> NBest:
-    """What `make` is to make; nothing is read or written."""
+    """What `ledger.make` is to make; nothing is read or written."""
     decoding = replace(decoding, chunk=shard_lines)
     decoding.validate(lambda name: "shard_lines" if name == "chunk" else name)
     made = {
@@ -105,67 +90,20 @@ def plan(
     return NBest(Path(directory), told, identity, shards, described, decoding, shard_lines)
 
 
-def make(
-    found: NBest,
-    teacher: checkpoint.Checkpoint[Translator] | checkpoint.Ensemble,
-    *,
-    part: tuple[int, int] = (0, 1),
-    name: str = "n-best",
-    overlong: Overlong = "fail",
-    other: Path | None = None,
-) -> None:
-    """Make the shards that are missing. part: see `n_best`. overlong: see `translate_lines`.
-
-    A shard is trusted if its hash is the one written after it and its identity, a hash of the teacher's weights, the
-    rules and the lines, is ours: any other is named and made again. other: a directory whose shards are taken where
-    they are ours. However the work ends before its time, what is kept is said.
-    """
-    mine, todo = range(part[0], len(found.shards), part[1]), []
-    for number in mine:
-        data, reason = _checked(found, number)
-        if data is None and not _taken(found, number, other):
-            todo.append(number)
-            if reason:
-                progress.log(f"{_shard(found, number)}: {reason}; it is made again")
-    if len(todo) < len(mine):
-        progress.log(f"{name}: {len(mine) - len(todo)} of {len(mine)} shards need no decoding")
-    total, left = (sum(len(found.shards[number]) for number in numbers) for numbers in (mine, todo))
-    made = len(mine) - len(todo)
-    try:
-        with progress.counter(total, name, "sentences", done=total - left) as advance:
-            for number in todo:
-                lists = translate_lines(
-                    teacher.system,
-                    found.shards[number],
-                    found.decoding,
-                    progress=advance,
-                    first=found.shard_lines * number,
-                    overlong=overlong,
-                )
-                _write_shard(found, number, lists)
-                made += 1
-    except BaseException:  # whatever ends it: a signal, a full disk, an error
-        kept = (
-            f"{made} of {len(mine)} shards are complete and kept in {found.directory}: the same command continues there"
-        )
-        progress.log(f"{name}: stopped; {kept if made else 'no shard is complete'}")
-        raise
-
-
 def read_n_best(found: NBest) -> Iterator[list[Candidate]]:
     """The list of each line, in order, best first. UserError: a shard is missing, damaged or made otherwise."""
     for number in range(len(found.shards)):
-        data, reason = _checked(found, number)
+        data, reason = checked(found, number)
         if data is None:
-            raise UserError(f"{_shard(found, number)}: {reason or 'missing'}; run `seqkd distill` again")
-        for row in gzip.decompress(data).decode("utf-8").splitlines():
+            raise UserError(f"{shard_file(found, number)}: {reason or 'missing'}; run `seqkd distill` again")
+        for row in rows_of(data):
             yield [Candidate(**hypothesis) for hypothesis in json.loads(row)["hypotheses"]]
 
 
 def foreign(found: NBest) -> bool:
     """Whether there is a shard in the directory that is not of these lists, as far as the files with hashes say."""
     for path in found.directory.glob("shard-[0-9]*.jsonl.json"):
-        number = int(path.name[len("shard-") :].partition(".")[0])
+        number = number_of(path)
         with contextlib.suppress(UserError):  # damaged: it is made again
             checksum = files.read_json(path)
             ours = number < len(found.shards) and isinstance(checksum, dict)
@@ -174,33 +112,88 @@ def foreign(found: NBest) -> bool:
     return False
 
 
-def _shard(found: NBest, number: int) -> Path:
+def shard_file(found: NBest, number: int) -> Path:
+    """Where a shard is, or is to be."""
     return found.directory / f"shard-{number:05d}.jsonl.gz"
 
 
-def _identity(found: NBest, number: int) -> str:
-    first = len(found.shards[0]) * number
-    return files.sha256_json([found.identity, first, list(found.shards[number])])
+def shard_files(directory: Path) -> list[Path]:
+    """The shards in a directory, whole or not, in order."""
+    return sorted(directory.glob("shard-[0-9]*.jsonl.gz"), key=number_of)
 
 
-def _write_shard(found: NBest, number: int, lists: Iterator[Translation]) -> None:
+def number_of(path: Path) -> int:
+    """The number of a shard, by the name of one of its files."""
+    return int(path.name.removeprefix("shard-").partition(".")[0])
+
+
+def rows_of(data: bytes) -> list[str]:
+    """The JSON lines of a shard, without their ends."""
+    return gzip.decompress(data).decode("utf-8").splitlines()
+
+
+def decoded(
+    found: NBest,
+    teacher: checkpoint.Checkpoint[Translator] | checkpoint.Ensemble,
+    number: int,
+    places: Sequence[int],
+    progress: Callable[[float], object],
+    overlong: Overlong,
+) -> Iterator[tuple[int, str]]:
+    """(place, row) of these lines of a shard, as the teacher translates them. progress, overlong: see translate_lines.
+
+    Lines are passed on together, whatever stands between them: nothing but a sample depends on the number of a line.
+    """
+    first = found.shard_lines * number
+    for run in _runs(places) if found.decoding.decoder == SAMPLE else [places] if places else []:
+        lines = [found.shards[number][place] for place in run]
+        lists = translate_lines(
+            teacher.system, lines, found.decoding, progress=progress, first=first + run[0], overlong=overlong
+        )
+        yield from zip(run, map(_row, lists), strict=True)
+
+
+def _runs(places: Sequence[int]) -> list[list[int]]:
+    """Places that follow each other, together."""
+    runs: list[list[int]] = []
+    for place in places:
+        if runs and place == runs[-1][-1] + 1:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    return runs
+
+
+def _row(translation: Translation) -> str:
+    source, hypotheses = translation
+    candidates = [Candidate(files.one_line(h.text), h.score, h.log_prob, h.finished, len(h.tokens)) for h in hypotheses]
+    row = {"source": source, "hypotheses": [candidate._asdict() for candidate in candidates]}
+    return json.dumps(row, ensure_ascii=True, allow_nan=False)  # ASCII: no other line breaks in it
+
+
+def write_shard(found: NBest, number: int, rows: Sequence[str]) -> None:
     """Write the shard, then the file with its hash: a kill between the two leaves a shard that is made again."""
-    rows = []
-    for source, hypotheses in lists:
-        candidates = [
-            Candidate(files.one_line(h.text), h.score, h.log_prob, h.finished, len(h.tokens)) for h in hypotheses
-        ]
-        row = {"source": source, "hypotheses": [candidate._asdict() for candidate in candidates]}
-        rows.append(json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n")  # ASCII: no other line breaks in it
-    data = gzip.compress("".join(rows).encode("utf-8"), mtime=0)
+    data = gzip.compress("".join(f"{row}\n" for row in rows).encode("utf-8"), mtime=0)
     checksum = {"identity": _identity(found, number), "sha256": files.sha256_bytes(data), "lines": len(rows)}
-    files.write_bytes(_shard(found, number), data)
-    files.write_json(_shard(found, number).with_suffix(".json"), checksum)
+    files.write_bytes(shard_file(found, number), data)
+    files.write_json(shard_file(found, number).with_suffix(".json"), checksum)
 
 
-def _checked(found: NBest, number: int) -> tuple[bytes | None, str]:
-    """The content of a shard that can be trusted; or None and why not, "" if it was not made yet."""
-    path = _shard(found, number)
+def checked(found: NBest, number: int) -> tuple[bytes | None, str]:
+    """The content of a shard that can be trusted; or None and why not, "" if it was not made yet.
+
+    It is trusted if its hash is the one written after it and its identity is ours.
+    """
+    data, told = sealed(shard_file(found, number))
+    if isinstance(told, str):
+        return None, told
+    if (told["identity"], told["lines"]) != (_identity(found, number), len(found.shards[number])):
+        return None, "of another teacher, other rules or other source lines"
+    return data, ""
+
+
+def sealed(path: Path) -> tuple[bytes, dict] | tuple[None, str]:
+    """The content of a shard and what its file of hashes says, if they fit; else None and why not, as in `checked`."""
     checksum_file = path.with_suffix(".json")
     files.require_file(path)
     try:
@@ -215,15 +208,13 @@ def _checked(found: NBest, number: int) -> tuple[bytes | None, str]:
     written = {"identity": checksum.get("identity"), "sha256": checksum["sha256"], "lines": checksum.get("lines")}
     if files.read_bytes(checksum_file) != files.json_text(written).encode("utf-8"):
         return None, f"damaged, {checksum_file.name} is not as it was written"
-    if (written["identity"], written["lines"]) != (_identity(found, number), len(found.shards[number])):
-        return None, "of another teacher, other rules or other source lines"
-    return data, ""
+    return data, written
 
 
-def _taken(found: NBest, number: int, other: Path | None) -> bool:
-    """Copy a shard from another directory, if it is there and ours."""
-    if other is None or _checked(found._replace(directory=other), number)[0] is None:
-        return False
-    for path in (_shard(found, number), _shard(found, number).with_suffix(".json")):
-        files.write_bytes(path, (other / path.name).read_bytes())
-    return True
+def identity_of(found: NBest, first: int, lines: Sequence[str]) -> str:
+    """The identity of a shard of these lines, under the teacher and rules of these lists. first: its first's number."""
+    return files.sha256_json([found.identity, first, list(lines)])
+
+
+def _identity(found: NBest, number: int) -> str:
+    return identity_of(found, len(found.shards[0]) * number, found.shards[number])

@@ -16,7 +16,7 @@ from seqkd_jax import checkpoint, models
 from seqkd_jax.cli import main, outputs
 from seqkd_jax.config import LSTMConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary
-from seqkd_jax.distillation import nbest
+from seqkd_jax.distillation import ledger
 from seqkd_jax.utils import exits
 
 CONFIG = LSTMConfig(layers=1, size=8)
@@ -149,19 +149,19 @@ def test_sigterm_ends_a_command_in_one_line_and_143(capfd):
 
 def test_sigterm_to_distill_says_what_was_kept(made, tmp_path, monkeypatch, capfd):
     """Stopped at its second shard; the same command then makes only what is left."""
-    write = nbest._write_shard
+    write = ledger.write_shard
 
-    def stopped(found, number, lists):
+    def stopped(found, number, rows):
         if number == 1:
             os.kill(os.getpid(), signal.SIGTERM)
-        write(found, number, lists)
+        write(found, number, rows)
 
     command = ["distill", "--checkpoint", made / "a", "--source-only", made / "a.en", *SEARCH, "--shard-lines", 3]
-    monkeypatch.setattr(nbest, "_write_shard", stopped)
+    monkeypatch.setattr(ledger, "write_shard", stopped)
     assert seqkd(*command, "--out", tmp_path / "kd") == 143
     said = capfd.readouterr().err
     assert f"1 of 3 shards are complete and kept in {tmp_path / 'kd.n-best'}" in said
     assert said.splitlines()[-1] == "seqkd: error: stopped by SIGTERM"
-    monkeypatch.setattr(nbest, "_write_shard", write)
+    monkeypatch.setattr(ledger, "write_shard", write)
     assert seqkd(*command, "--out", tmp_path / "kd") == 0
     assert "1 of 3 shards need no decoding" in capfd.readouterr().err

@@ -149,7 +149,7 @@ READERS = {
     "metrics.jsonl": lambda path: run_state._cut_back(
         path.parent, run_state.RunState((), 1), {"bytes": 1, "sha256": ""}
     ),
-    "shard-00000.jsonl.gz": lambda path: nbest._checked(nbest.NBest(path.parent, {}, {}, [], {}, Decoding(), 1), 0),
+    "shard-00000.jsonl.gz": lambda path: nbest.checked(nbest.NBest(path.parent, {}, {}, [], {}, Decoding(), 1), 0),
 }
 
 
