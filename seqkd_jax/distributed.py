@@ -3,8 +3,10 @@
 `start` joins them by `jax.distributed`; with one process it does nothing, and nothing here imports jax.
 """
 
+import contextlib
 import itertools
 import json
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from seqkd_jax.types import UserError
@@ -57,6 +59,26 @@ def count() -> int:
 def first() -> bool:
     """Is this process 0, which writes and logs?"""
     return index() == 0
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """What this process does by itself, while the others wait for it: inside, it is the only one."""
+    global _joined
+    joined, _joined = _joined, None
+    try:
+        yield
+    finally:
+        _joined = joined
+
+
+def by_first(work: Callable[[], Any]) -> Any:
+    """The JSON value that `work` returns, of process 0, which does it alone, in every process."""
+    value = None
+    if first():
+        with alone():
+            value = work()
+    return agreed(value)
 
 
 def barrier(name: str, minutes: float = MINUTES) -> None:

@@ -18,7 +18,7 @@ from experiments.abnar_2020 import predictions
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.tasks import first
 from experiments.core.study import Workspace
-from seqkd_jax import checkpoint
+from seqkd_jax import checkpoint, distributed
 from seqkd_jax.config import BatchConfig
 from seqkd_jax.data import batches, vocabulary
 from seqkd_jax.evaluation import representations
@@ -87,23 +87,30 @@ def training(workspace: Workspace, arm: Arm) -> Path:
         inputs["teacher"] = teaching(workspace, Arm(arm.teacher))
 
     def make(directory: Path) -> None:
-        if (directory / "summary.json").exists():  # killed between the end of training and the stage's
-            files.remove(directory / "last")
-            return
-        given = model, task.vocabularies, config, shapes(workspace)
-        try:
-            run = Run(*given, teacher=inputs.get("teacher"), teachers=scale.teachers)
-            summary = train_model(run, task.train, task.valid, directory, arm.key)._asdict()
-            del summary["best"], summary["last"]
-        except loop.Diverged as error:
-            progress.log(f"{error}; no seed of {arm.label} is left, the study goes on without it")
-            summary = {"replicas": error.replicas}
-        summary["replicas"] = [outcome._asdict() for outcome in summary["replicas"]]
-        files.write_json(directory / "summary.json", plain(summary))
-        files.remove(directory / "last")  # the run is over: its optimiser's state is of no use
+        summarised = directory / "summary.json"
+        if not distributed.agreed(summarised.exists()):  # it is if a run was killed at its end
+            summary = _trained(workspace, arm, inputs, directory)
+            distributed.by_first(lambda: files.write_json(summarised, summary))
+        # The run is over: its optimiser's state is of no use.
+        distributed.by_first(lambda: files.remove(directory / "last"))
 
     settings = [scale.setup, task.learned_from, model, config, scale.teachers if arm.teacher else None]
-    return workspace.stage(f"train-{arm.key}", settings, inputs, make, resumable=True)
+    return workspace.stage(f"train-{arm.key}", settings, inputs, make, resumable=True, together=True)
+
+
+def _trained(workspace: Workspace, arm: Arm, inputs: Mapping[str, Path], directory: Path) -> dict:
+    """Train an arm; returns what is known of the run."""
+    scale, task = workspace.scale, workspace.data
+    given = scale.models[arm.student], task.vocabularies, scale.config(arm), shapes(workspace)
+    try:
+        run = Run(*given, teacher=inputs.get("teacher"), teachers=scale.teachers)
+        summary = train_model(run, task.train, task.valid, directory, arm.key)._asdict()
+        del summary["best"], summary["last"]
+    except loop.Diverged as error:
+        progress.log(f"{error}; no seed of {arm.label} is left, the study goes on without it")
+        summary = {"replicas": error.replicas}
+    summary["replicas"] = [outcome._asdict() for outcome in summary["replicas"]]
+    return plain(summary)
 
 
 def teaching(workspace: Workspace, teacher: Arm) -> Path:

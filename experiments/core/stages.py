@@ -5,6 +5,9 @@ contents of its inputs and the format version: arms that need the same thing sha
 directory instead of a stale one. It is filled in `<name>-<identity>.partial` (kept when killed, for stages that can go
 on), gets a manifest with the hash of every file, and then its name. Done means that the manifest is there and its
 hashes verify, not that a file exists.
+
+Of several processes (`distributed`) each asks for the same stages in the same order. Process 0 makes a stage alone
+while the others wait, or, with `together`, all make it: the result of a stage is that of one process.
 """
 
 import contextlib
@@ -19,7 +22,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from seqkd_jax import checkpoint
+from seqkd_jax import checkpoint, distributed
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, locks, progress
 from seqkd_jax.utils.settings import identity
@@ -45,26 +48,35 @@ def stage(
     *,
     resumable: bool = False,
     version: int = 1,
+    together: bool = False,
 ) -> Path:
     """The finished directory of a stage, made now if it is not there yet.
 
     settings: everything that decides the result beside the inputs (dataclass, NamedTuple or JSON values). inputs:
     results of earlier stages, or files. make: fills the directory it is given; with `resumable` it finds there what a
     killed run left, otherwise an empty one. None: only look, and raise NotMade. version: of `make`'s own format. A
-    second process that wants the same stage waits for the first. UserError: a finished stage is damaged, an input is
+    second command that wants the same stage waits for the first. together: of several processes all run `make` at once,
+    in one directory, and each file is written by one of them. UserError: a finished stage is damaged, an input is
     missing.
     """
     root = Path(root).absolute()
     hashes = {input_name: content_hash(path) for input_name, path in sorted(inputs.items())}
     key = {"name": name, "settings": identity(settings), "inputs": hashes, "format": FORMAT, "version": version}
     directory = root / f"{name}-{files.sha256_json(key)[:12]}"
-    if not _done(directory):
+    asked, done = distributed.agreed([directory.name, distributed.first() and _done(directory)])
+    if asked != directory.name:
+        raise UserError(
+            f"{directory.name}: process 0 asks for {asked}; give all processes the same command, code and data"
+        )
+    if not done:
         if make is None:
             raise NotMade(str(directory))
-        with _alone(directory, name), files.naming(directory):
-            if not _done(directory):  # another process may have made it meanwhile
-                _make(directory, key, make, resumable)
-                return directory
+        if together:
+            _make_together(directory, key, make, resumable)
+        else:
+            distributed.by_first(lambda: _make(directory, key, make, resumable))
+        if not (directory / MANIFEST).is_file():
+            raise UserError(f"{directory}: process 0 has made it, and it is not here; all need one shared directory")
     if make is not None and directory not in _told:
         progress.log(f"[{name}] done before ({directory.name})")
         _told.add(directory)
@@ -148,10 +160,39 @@ def _done(directory: Path) -> bool:
     return True
 
 
+def _make_together(directory: Path, key: dict, make: Callable[[Path], object], resumable: bool) -> None:
+    """Make a stage in all processes: process 0 does all but `make` alone, and says when that is to run."""
+    end = f"the end of {directory.name}"
+
+    def make_in_all(work: Path) -> None:
+        distributed.agreed("make")
+        make(work)
+        distributed.barrier(end)
+
+    if distributed.first():
+        _make(directory, key, make_in_all, resumable)
+        distributed.agreed("made")
+    else:
+        while distributed.agreed(None) == "make":
+            make(_unfinished(directory))
+            distributed.barrier(end)
+
+
 def _make(directory: Path, key: dict, make: Callable[[Path], object], resumable: bool) -> None:
+    """Make a stage in this process, unless another command makes it first."""
+    with _alone(directory, key["name"]), files.naming(directory):
+        if not _done(directory):
+            _fill(directory, key, make, resumable)
+
+
+def _unfinished(directory: Path) -> Path:
+    return directory.with_name(f"{directory.name}.partial")
+
+
+def _fill(directory: Path, key: dict, make: Callable[[Path], object], resumable: bool) -> None:
     if directory.exists():
         raise UserError(f"{directory}: not a finished stage, it has no {MANIFEST}; delete it to make it again")
-    name, work = key["name"], directory.with_name(f"{directory.name}.partial")
+    name, work = key["name"], _unfinished(directory)
     resumed = resumable and work.exists()
     if work.exists() and not resumable:
         shutil.rmtree(work)
@@ -199,7 +240,7 @@ def _drop_unfinished(work: Path) -> None:
 
 
 def _alone(directory: Path, name: str) -> contextlib.AbstractContextManager:
-    """One process at a time makes a stage; others wait for it."""
+    """One command at a time makes a stage; others wait for it."""
     path = directory.parent / ".locks" / directory.name
     path.parent.mkdir(parents=True, exist_ok=True)
     told = f"[{name}] waits: another process is making it ({directory.name})"

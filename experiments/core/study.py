@@ -3,9 +3,10 @@
     options -> scales -> for each: its arms, made in stages -> results.json -> claims, table.md, report.html, plots
 
 Options hold --scale, --data, --out, --only, --dry-run and --render; a study may add its own. Stopped and started again,
-a command continues where it was, since stages are files (`stages`). What a study has to say about a results.json
-(`claims`, `sections`, `plots`, `headline`, `findings`) is read off that file alone, so --render and `pages` write it
-anew without a checkpoint.
+a command continues where it was, since stages are files (`stages`). Several processes (--coordinator, --processes,
+--process) train and decode together; all else is process 0's. What a study has to say about a results.json (`claims`,
+`sections`, `plots`, `headline`, `findings`) is read off that file alone, so --render and `pages` write it anew without
+a checkpoint.
 
 A study's scales and arms are of its own types. Of a scale the runner reads
 
@@ -30,6 +31,7 @@ import tyro
 
 from experiments.core import claims, dry_run, report, stages
 from experiments.core.tables import Section
+from seqkd_jax import distributed
 from seqkd_jax.cli.main import errors_in_one_line
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, program_cache, programs, progress
@@ -48,6 +50,12 @@ class Options:
     """Where results go, and stages in OUT/stages (default: runs/STUDY/SCALE)."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ARM ...")] = ()
     """Make only these arms, and those that they learn from; arms that were made before are reported, too."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, of several processes that work together on one directory."""
+    processes: int | None = None
+    """How many there are."""
+    process: int | None = None
+    """The number of this one, from 0."""
     dry_run: bool = False
     """Print parameters, updates, memory and FLOPs; train nothing."""
     render: Path | None = None
@@ -62,12 +70,9 @@ class Workspace(NamedTuple):
     root: Path
     make: bool = True  # False: only look up what is there; NotMade if it is not
 
-    def stage(
-        self, name: str, settings: Any, inputs: Mapping[str, Path], make: Callable, resumable=False, version=1
-    ) -> Path:
+    def stage(self, name: str, settings: Any, inputs: Mapping[str, Path], make: Callable, **options: Any) -> Path:
         """One stage, as `stages.stage` makes it."""
-        make = make if self.make else None
-        return stages.stage(name, settings, inputs, make, self.root, resumable=resumable, version=version)
+        return stages.stage(name, settings, inputs, make if self.make else None, self.root, **options)
 
 
 class Study(NamedTuple):
@@ -116,6 +121,7 @@ def main(study: Study, arguments: Sequence[str] | None = None) -> int:
     def run() -> int:
         if options.render:
             return render(study, options.render)
+        distributed.start(options.coordinator, options.processes, options.process)
         return max([_run(study, options, *named) for named in study.scales(options).items()])
 
     return exit_status(run, interrupted="interrupted; the same command continues from here")
@@ -125,7 +131,7 @@ def _run(study: Study, options: Options, name: str, scale: Any) -> int:
     arms = study.arms(scale)
     asked = _needed(study, scale, select(arms, options.only))
     if options.dry_run:
-        print(describe(study, scale, asked))
+        distributed.by_first(lambda: print(describe(study, scale, asked)))
         return 0
     _check_data(scale, options.data)
     programs.count()
@@ -136,7 +142,17 @@ def _run(study: Study, options: Options, name: str, scale: Any) -> int:
     workspace = Workspace(scale, study.load(scale, options.data), out / "stages")
     progress.log(f"corpus {options.data or 'toy data'}: {study.size(workspace)}")
     evaluated = evaluate_arms(study, workspace, arms, asked)
-    collected = study.collect(workspace, evaluated, out)
+
+    def finish() -> int:
+        _report(study, workspace, evaluated, out)
+        return _count(scale.max_compilations, time.monotonic() - started, programs.built()[before:])
+
+    return distributed.by_first(finish)
+
+
+def _report(study: Study, workspace: Workspace, evaluated: Mapping[Any, Any], out: Path) -> None:
+    """Write what the study came to, and print it."""
+    scale, collected = workspace.scale, study.collect(workspace, evaluated, out)
     results = {"study": study.name, "scale": scale.name, **report.what_ran(collected.pop("data")), **collected}
     results["deviations"] = list(scale.deviations)
     table = _write(study, out, results)
@@ -147,7 +163,6 @@ def _run(study: Study, options: Options, name: str, scale: Any) -> int:
     if failed:
         print(f"warning: {failed} claim(s) of the paper did not hold in this run", file=sys.stderr)
     print(f"\nresults, table and plots: {out}")
-    return _count(scale.max_compilations, time.monotonic() - started, programs.built()[before:])
 
 
 def describe(study: Study, scale: Any, arms: Sequence[Any]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from experiments.core.study import Workspace
 from experiments.kim_rush_2016.arms import ARMS, COMPARED, TEACHER, Arm, against
 from experiments.kim_rush_2016.scales import Row, Scale, start_of
-from seqkd_jax import checkpoint, distillation, models
+from seqkd_jax import checkpoint, distillation, distributed, models
 from seqkd_jax.config import CorpusConfig, SearchConfig, TrainConfig
 from seqkd_jax.data import batches, corpus, toy, vocabulary
 from seqkd_jax.decoding import Decoding
@@ -103,7 +103,7 @@ def n_best(workspace: Workspace, search: SearchConfig, share: float) -> tuple[Pa
     made_by = [decoding(scale, search).decoder, nbest.FORMAT]
     settings = [search, share, scale.seed, scale.source_buckets, scale.decode_tokens, *made_by]
     inputs = {"data": given, "teacher": teacher}
-    return workspace.stage(f"n-best-{search.beam}", settings, inputs, make, resumable=True), chosen
+    return workspace.stage(f"n-best-{search.beam}", settings, inputs, make, resumable=True, together=True), chosen
 
 
 def _lists(workspace: Workspace, directory: Path, teacher: Path, lines: list[str], search: SearchConfig):
@@ -186,9 +186,9 @@ def training(workspace: Workspace, row: Row) -> Path:
         outcome = train_translator(run, train, valid, directory, row.key)
         summary = outcome.replicas[0]._asdict() | outcome._asdict()
         del summary["best"], summary["last"], summary["replicas"]
-        files.write_json(directory / "summary.json", summary)
+        distributed.by_first(lambda: files.write_json(directory / "summary.json", summary))
 
-    return workspace.stage(f"train-{row.key}", [row.model, config], inputs, make, resumable=True)
+    return workspace.stage(f"train-{row.key}", [row.model, config], inputs, make, resumable=True, together=True)
 
 
 def trained(workspace: Workspace, row: Row) -> Path:
