@@ -28,7 +28,7 @@ from seqkd_jax.models.lstm import build_lstm
 from seqkd_jax.models.sequence_lstm import build_sequence_lstm
 from seqkd_jax.models.sequence_transformer import build_sequence_transformer
 from seqkd_jax.models.transformer import build_transformer
-from seqkd_jax.types import Model, Translator
+from seqkd_jax.types import Model, Translator, UserError
 
 __all__ = ["MODELS", "READERS", "TRANSLATORS", "Entry", "build", "ensemble", "kind_of", "parameter_count"]
 
@@ -66,6 +66,8 @@ def kind_of(config: ModelConfig) -> str:
 @functools.cache
 def build(config: ModelConfig, source_size: int, target_size: int) -> Translator | Model:
     """The model of a configuration; equal ones share it and its compiled functions. UserError if it is not valid."""
+    if jax.dtypes.canonicalize_dtype(np.float64) == np.float64:
+        raise UserError("JAX_ENABLE_X64 is on, but models and searches are of 32-bit numbers: turn it off")
     kind = kind_of(config)
     config.validate(lambda name: f"{kind}.{name}")
     return MODELS[kind].build(config, source_size, target_size)

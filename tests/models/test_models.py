@@ -318,3 +318,8 @@ def test_dropout_without_keys_or_rate_is_the_identity():
 def test_numbers_that_are_no_model_are_said(config, said):
     with pytest.raises(UserError, match=said):
         build(config, 11, 11)
+
+
+def test_programs_of_64_bits_are_refused_by_name():
+    with jax.enable_x64(True), pytest.raises(UserError, match="JAX_ENABLE_X64 is on"):
+        build(LSTMConfig(layers=3, size=5), 11, 11)
