@@ -51,9 +51,10 @@ class Options:
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ARM ...")] = ()
     """Make only these arms, and those that they learn from; arms that were made before are reported, too."""
     coordinator: str | None = None
-    """HOST:PORT of process 0, of several processes that work together on one directory."""
+    """HOST:PORT of process 0, of several processes that work together on one directory; None: found under SLURM (srun),
+    Open MPI and on TPU pods, else this process is alone."""
     processes: int | None = None
-    """How many there are."""
+    """How many there are; 1: this process is alone, whatever started it."""
     process: int | None = None
     """The number of this one, from 0."""
     dry_run: bool = False
@@ -121,10 +122,14 @@ def main(study: Study, arguments: Sequence[str] | None = None) -> int:
     def run() -> int:
         if options.render:
             return render(study, options.render)
-        distributed.start(options.coordinator, options.processes, options.process)
-        return max([_run(study, options, *named) for named in study.scales(options).items()])
+        several = {name: getattr(options, name) for name in ("coordinator", "processes", "process")}
+        same = {name: str(value) for name, value in vars(options).items() if name not in several}
+        with distributed.joined(**several, command=same):
+            return max([_run(study, options, *named) for named in study.scales(options).items()])
 
-    return exit_status(run, interrupted="interrupted; the same command continues from here")
+    status = exit_status(run, interrupted="interrupted; the same command continues from here")
+    distributed.leave(status)
+    return status
 
 
 def _run(study: Study, options: Options, name: str, scale: Any) -> int:

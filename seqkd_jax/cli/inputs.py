@@ -79,7 +79,7 @@ def describe(name: str, command: Repeatable, read: Mapping[str, Any]) -> dict:
     """
     from seqkd_jax.checkpoint import run_config
 
-    left_out = ("config_file", "given", "rules", "overwrite")  # the rules are spelled out in `search`
+    left_out = ("config_file", "given", "rules", "overwrite", "several")  # the rules are spelled out in `search`
     options = {key: value for key, value in settings.to_json(command).items() if key not in left_out}
     described = run_config.describe(name, options, read)
     if command.config_file:

@@ -1,8 +1,9 @@
 """The command `seqkd`: reads the arguments, runs the command, sets the exit code.
 
 COMMANDS names for each command the dataclass of its arguments and the function that runs it. Exit codes: 0 done; 2 an
-error that the user can correct, described in one line; 130 interrupted; 141 the reader of the output is gone; 143
-stopped by SIGTERM, of training after a checkpoint was saved.
+error that the user can correct, described in one line; 75 one of several processes is gone, was stopped by SIGTERM or
+did not come, so the same command goes on; 130 interrupted; 141 the reader of the output is gone; 143 stopped by
+SIGTERM, of training after a checkpoint was saved.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from typing import Any, get_origin, get_type_hints
 
 import tyro
 
-from seqkd_jax import __version__
+from seqkd_jax import __version__, distributed
 from seqkd_jax.cli import checks, commands, options
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import exits, files, program_cache, programs, progress, settings
@@ -59,12 +60,21 @@ def main(arguments: Sequence[str] | None = None, program: str = "seqkd") -> None
         return 0
 
     smaller = {"smaller": SMALLER[given[0]]} if given and given[0] in SMALLER else {}
-    sys.exit(exits.exit_status(run, program=program, **smaller))
+    status = exits.exit_status(run, program=program, **smaller)
+    distributed.leave(status)
+    sys.exit(status)
 
 
 def _run(command: Any) -> None:
     settings.check(command, checks.option)
-    next(run for arguments_type, run in COMMANDS.values() if type(command) is arguments_type)(command)
+    run = next(run for arguments_type, run in COMMANDS.values() if type(command) is arguments_type)
+    if not hasattr(command, "several"):
+        run(command)
+        return
+    same = {name: value for name, value in settings.to_json(command).items() if name not in ("several", "given")}
+    same["version"] = __version__
+    with distributed.joined(**vars(command.several), command=same):
+        run(command)
 
 
 def _parse(given: list[str], program: str) -> Any:

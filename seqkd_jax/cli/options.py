@@ -58,6 +58,19 @@ class Repeatable:
 
 
 @dataclass(frozen=True)
+class Processes:
+    """Which of several processes this is, of one command that is started on several hosts."""
+
+    coordinator: str | None = None
+    """HOST:PORT of process 0, of a command that several processes run; each has the same command but for --process.
+    None: found under SLURM (srun), Open MPI and on TPU pods; else this process is alone."""
+    processes: Annotated[int, Range(1, 65536)] | None = None
+    """How many there are; 1: this process is alone, whatever started it."""
+    process: Annotated[int, Range(0, 65535)] | None = None
+    """The number of this one, from 0."""
+
+
+@dataclass(frozen=True)
 class Train(Repeatable):
     """Train a teacher or a student. Called again with the same arguments, it resumes.
 
@@ -94,6 +107,7 @@ class Train(Repeatable):
     log: Annotated[tuple[Literal["csv", "tensorboard", "wandb"], ...], tyro.conf.UseAppendAction] = ()
     """Also write the metrics as metrics.csv, tensorboard/, or to Weights & Biases; several, each after --log."""
     config: Annotated[TrainConfig, Flat] = TrainConfig()
+    several: Annotated[Processes, Flat] = Processes()
 
 
 @dataclass(frozen=True)
@@ -182,6 +196,7 @@ class Distill(Repeatable):
     write_n_best: bool = False
     """Also write the n-best lists to n-best.txt in the directory, as Marian does, for other toolkits and --n-best."""
     overwrite: Overwrite = False
+    several: Annotated[Processes, Flat] = Processes()
 
 
 @dataclass(frozen=True)
@@ -212,6 +227,7 @@ class Evaluate(Repeatable):
     batch_tokens: Tokens = 1024
     """Source positions in a batch, padding included."""
     overwrite: Overwrite = False
+    several: Annotated[Processes, Flat] = Processes()
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ from seqkd_jax.utils import files, progress
 from seqkd_jax.utils.untrusted import printable
 
 OUTPUT = "standard output"  # as errors name it
+BUG = 1  # exit status of Python for an exception that nobody expected
+started = ""  # the program that runs, as errors name it
+SMALLER = "free some memory and give the same command again"
 
 
 def exit_status(
@@ -22,14 +25,16 @@ def exit_status(
     *,
     program: str = "",
     interrupted: str = "interrupted",
-    smaller: str = "free some memory and give the same command again",
+    smaller: str = SMALLER,
 ) -> int:
     """The result of `run`; 2 after a UserError, an OSError or when memory is short, 130 when interrupted, 143 after
-    SIGTERM, each with one line on standard error; 141 when the reader of standard output is gone. Other exceptions are
-    our bugs and pass.
+    SIGTERM, that of an Ended, each with one line on standard error; 141 when the reader of standard output is gone.
+    Other exceptions are our bugs and pass.
 
     smaller: what to do when memory is short.
     """
+    global started
+    started = program
     try:
         with _terminable():
             status = run()
@@ -37,24 +42,42 @@ def exit_status(
             with files.naming(OUTPUT):
                 sys.stdout.flush()
         return status
-    except UserError as error:
-        return report(program, str(error), 2)
-    except KeyboardInterrupt:
-        return report(program, interrupted, 130)
-    except Terminated:
-        return report(program, f"stopped by SIGTERM{interrupted.removeprefix('interrupted')}", 143)
     except BrokenPipeError:  # as in `| head`: not an error
         drop(sys.stdout)
         return 141
-    except Exception as error:
-        if out_of_memory(error):
-            reason = (str(error).splitlines() or [""])[0][:200]
-            return report(program, f"out of memory{reason and f' ({reason})'}; {smaller}", 2)
-        if isinstance(error, OSError):
-            return report(program, files.describe_error(error), 2)
-        raise
+    except (Exception, KeyboardInterrupt, Terminated) as error:
+        status, line = outcome(error, interrupted, smaller)
+        if status == BUG:
+            raise
+        return report(program, line, status)
     finally:
         _drop_what_cannot_be_written()
+
+
+def outcome(error: BaseException, interrupted: str = "interrupted", smaller: str = SMALLER) -> tuple[int, str]:
+    """The exit status after an error, and the line for it; BUG for an exception that is no error of the user."""
+    if isinstance(error, Ended):
+        return error.status, str(error)
+    if isinstance(error, UserError):
+        return 2, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return 130, interrupted
+    if isinstance(error, Terminated):
+        return 143, f"stopped by SIGTERM{interrupted.removeprefix('interrupted')}"
+    if out_of_memory(error):
+        reason = (str(error).splitlines() or [""])[0][:200]
+        return 2, f"out of memory{reason and f' ({reason})'}; {smaller}"
+    if isinstance(error, OSError):
+        return 2, files.describe_error(error)
+    return BUG, f"{type(error).__name__}: {error}"
+
+
+class Ended(Exception):
+    """The command ends before its work is done, with a status of its own."""
+
+    def __init__(self, line: str, status: int):
+        super().__init__(line)
+        self.status = status
 
 
 class Terminated(BaseException):
@@ -115,15 +138,16 @@ def require_address_space() -> None:
 
 
 def say(result: object) -> None:
-    """Print a line on standard output; an error of writing names that."""
-    with files.naming(OUTPUT):
-        print(result)
+    """Print a line on standard output, of several processes once; an error of writing names that."""
+    if progress.is_first():
+        with files.naming(OUTPUT):
+            print(result)
 
 
 def report(program: str, message: str, status: int) -> int:
     """Print an error as one line, if standard error is open; returns the status."""
     if sys.stderr is not None:  # print would take standard output, where the data go
-        line = f"{program}{': ' if program else ''}error: {printable(' '.join(message.split()))}"
+        line = f"{program}{': ' if program else ''}error: {progress.of_process()}{printable(' '.join(message.split()))}"
         try:
             print(line, file=sys.stderr, flush=True)
         except OSError:  # its disk is full

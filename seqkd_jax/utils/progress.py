@@ -1,7 +1,7 @@
 """Progress on standard error: a bar with rate and time left, or a quiet log if it is not a terminal.
 
 Rate and time left are those of the units themselves. What stands between them (compiling, validating, saving) is a
-`phase`: it is named while it lasts, and its time is in no rate.
+`phase`: it is named while it lasts, and its time is in no rate. Of several processes of a command only the first logs.
 """
 
 import contextlib
@@ -22,9 +22,28 @@ SAID_AFTER = 2.0  # seconds of compiling until the quiet log says so: lines for 
 WINDOW = 60.0  # seconds of work that a rate follows
 
 
+_process = 0
+
+
+def be_process(number: int) -> None:
+    """This is one of several processes of a command: those after the first do not log."""
+    global _process
+    _process = number
+
+
+def is_first() -> bool:
+    """Is this the process that logs?"""
+    return not _process
+
+
+def of_process() -> str:
+    """What stands before an error of a process that does not log."""
+    return f"process {_process}: " if _process else ""
+
+
 def log(message: str) -> None:
     """One line on stderr, if that is open; above a bar that is running. A job goes on though nobody can read it."""
-    if sys.stderr is None:  # print would take standard output, where the data go
+    if sys.stderr is None or _process:  # None: print would take standard output, where the data go
         return
     message = printable(message)
     try:
@@ -53,7 +72,7 @@ def counter(
     done: units of the total that were done before, by a process that this one resumes; they are in no rate.
     """
     work = _Work(total, description, unit, done)
-    show = _bar if sys.stderr is not None and sys.stderr.isatty() and not _bars else _quiet
+    show = _bar if sys.stderr is not None and sys.stderr.isatty() and not _bars and not _process else _quiet
     with _inside(description), show(work):
         _running.append(work)
         try:
@@ -79,6 +98,12 @@ def phase(what: str, compiling: bool = False) -> Iterator[None]:
         cancel()
         if work:
             work.leave()
+
+
+def stop_bars() -> None:
+    """End what is drawn at a terminal, before this process ends at once."""
+    for bar in _bars:
+        bar.stop()
 
 
 _running: list["_Work"] = []  # counters, the innermost last
