@@ -46,15 +46,20 @@ class Options(benchmark.Options):
 def measure_all(options: Options) -> dict:
     """Every model of the small study; a smoke run has the first classifier alone."""
     found = []
-    for scale in SCALED[:1] if options.smoke else SCALED:
-        for name in list(scale.models)[:1] if options.smoke else scale.models:
-            progress.log(f"{scale.setup}: {name}")
-            found.append({"setup": scale.setup, "model": name, "seconds": _time(scale, name, options)})
-            jax.clear_caches()
+    for scale, name in subjects(options):
+        progress.log(f"{scale.setup}: {name}")
+        found.append({"setup": scale.setup, "model": name, "seconds": seconds_of(scale, name, options)})
+        jax.clear_caches()
     return {"replicas": options.replicas, "models": found}
 
 
-def _time(scale: Scale, name: str, options: Options) -> dict[str, float]:
+def subjects(options: Options) -> list[tuple[Scale, str]]:
+    """The scales and the names of their models that are timed."""
+    every = [(scale, name) for scale in SCALED for name in scale.models]
+    return every[:1] if options.smoke else every
+
+
+def seconds_of(scale: Scale, name: str, options: Options) -> dict[str, float]:
     """Median seconds of an update of all replicas, by way."""
     config = replace(scale.training[name], devices=1)
     many = replace(config, replicas=options.replicas)

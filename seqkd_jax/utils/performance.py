@@ -19,14 +19,14 @@ CHAIN = 4  # products in a timed program
 
 
 @functools.cache
-def matrix_peak(size: int = 0, repeats: int = 7) -> float:
-    """FLOP/s of one device on float32 matrix products of size x size: the median over repeats; measured once a process.
+def matrix_peak(size: int = 0, repeats: int = 7, dtype: str = "float32") -> float:
+    """FLOP/s of one device on matrix products of size x size: the median over repeats; measured once a process.
 
-    size 0: 1024 on a CPU, 8192 elsewhere. The default precision counts, as it does in training.
+    size 0: 1024 on a CPU, 8192 elsewhere. The default precision of `dtype` counts, as it does in training.
     """
     size = size or (1024 if jax.default_backend() == "cpu" else 8192)
     factors = (np.random.default_rng(0).normal(size=(2, size, size)) / math.sqrt(size)).astype(np.float32)
-    left, right = jax.device_put((factors[0], factors[1]), jax.local_devices()[0])
+    left, right = jax.device_put((factors[0].astype(dtype), factors[1].astype(dtype)), jax.local_devices()[0])
 
     @jax.jit
     def matrix_chain(left, right):

@@ -1,7 +1,8 @@
-"""The same update in PyTorch, as its users write it: modules of torch.nn, eager."""
+"""The same update in PyTorch, as its users write it: modules of torch.nn, eager or compiled, where ours is computed."""
 
 import math
 
+import jax
 import numpy as np
 import torch
 from torch import nn
@@ -32,7 +33,7 @@ class Transformer(nn.Module):
 
     def forward(self, inputs):
         source, target = (self._embedded(ids) for ids in inputs)
-        causal = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
+        causal = nn.Transformer.generate_square_subsequent_mask(target.shape[1], target.device)
         return self.layers(source, target, tgt_mask=causal, tgt_is_causal=True) @ self.embedding.weight.T
 
     def _embedded(self, ids):
@@ -56,7 +57,7 @@ class LanguageModel(nn.Module):
 
     def forward(self, ids):
         x = self.embedding(ids) + self.positions[: ids.shape[1]]
-        causal = nn.Transformer.generate_square_subsequent_mask(ids.shape[1])
+        causal = nn.Transformer.generate_square_subsequent_mask(ids.shape[1], ids.device)
         return self.layers(x, causal, is_causal=True) @ self.embedding.weight.T + self.bias
 
 
@@ -67,25 +68,31 @@ MODELS = {
 }
 
 
-def update(subject: Subject, seed: int) -> Update:
-    """The update of a random start."""
+def update(subject: Subject, seed: int, compiled: bool = False) -> Update:
+    """The update of a random start; compiled: by torch.compile. bfloat16 as PyTorch has it, by autocast."""
     torch.set_num_threads(cores())
     torch.manual_seed(seed)
-    model = MODELS[type(subject.model)](subject.model, subject.entries)
+    device = torch.device("cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu")
+    model = MODELS[type(subject.model)](subject.model, subject.entries).to(device)
+    mixed = torch.autocast(device.type, torch.bfloat16, enabled=subject.model.compute == "bfloat16")
+    forward = torch.compile(model) if compiled else model
     optimiser = torch.optim.Adam(model.parameters(), 1e-3, (0.9, 0.98), 1e-9)
     made = batch(subject, seed)
-    ids = lambda array: torch.from_numpy(array).long()  # noqa: E731
+    ids = lambda array: torch.from_numpy(array).long().to(device)  # noqa: E731
     inputs = tuple(map(ids, made.inputs)) if subject.translates else ids(made.inputs)
     labels, features, kernel = ids(made.labels).flatten(), None, None
     if subject.teacher:
-        features, kernel = torch.from_numpy(made.teacher_features), torch.from_numpy(teacher_kernel(subject, seed))
+        features, kernel = made.teacher_features, teacher_kernel(subject, seed)
+        features, kernel = (torch.from_numpy(array).to(device) for array in (features, kernel))
 
     def run() -> float:
         wanted = labels
         if features is not None:
             with torch.no_grad():
                 wanted = torch.softmax(features @ kernel.T, -1).flatten(0, 1)
-        loss = functional.cross_entropy(model(inputs).flatten(0, 1), wanted)
+        with mixed:
+            logits = forward(inputs)
+        loss = functional.cross_entropy(logits.float().flatten(0, 1), wanted)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
