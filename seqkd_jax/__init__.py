@@ -6,8 +6,8 @@ The public API is what `__all__` names:
   student = kd.load("student/best")
   student.translate(["Two dogs are playing."], beam=5)
 
-`kd.train`, `kd.distill` and `kd.evaluate` are the commands of the same names. All other modules and names are internal
-and may move. They are, in the order in which they use each other:
+`kd.train`, `kd.distill`, `kd.evaluate` and `kd.verify` are the commands of the same names. All other modules and names
+are internal and may move. They are, in the order in which they use each other:
 
   types         the axes, and the types that models, losses, search and training pass to each other
   config        everything that can be set
@@ -21,6 +21,7 @@ and may move. They are, in the order in which they use each other:
   evaluation    BLEU, p(t = mode), significance, perplexity, calibration, representations
   training      train_step (one update: the only pmap), loop, run_state, teacher_cache, trainer
   distillation  hypotheses -> a distilled corpus; minimum Bayes risk
+  verification  is a directory just what was written there?
   marian        Hugging Face's Marian directories, in and out
   api           the public functions
   cli           the command `seqkd`
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
         Translation,
         Translator,
         UserError,
+        Verification,
+        Verified,
         Vocabularies,
         VocabularyConfig,
         distill,
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
         load_vocabulary,
         named_rules,
         train,
+        verify,
     )
 
 __version__ = "0.3.0"
@@ -99,6 +103,8 @@ __all__ = [
     "Translation",
     "Translator",
     "UserError",
+    "Verification",
+    "Verified",
     "Vocabularies",
     "VocabularyConfig",
     "distill",
@@ -111,6 +117,7 @@ __all__ = [
     "load_vocabulary",
     "named_rules",
     "train",
+    "verify",
 ]
 
 

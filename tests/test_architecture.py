@@ -33,11 +33,13 @@ ALLOWED = {
     "training": MODEL | {"distributed", "checkpoint", "decoding", "evaluation"},
     "distillation": BOTTOM | {"distributed", "data", "checkpoint", "decoding", "evaluation"},
     "marian": BOTTOM | {"data", "models", "checkpoint"},
-    "api": MODEL | {"distributed", "checkpoint", "decoding", "evaluation", "training", "distillation"},
+    "verification": MODEL | {"checkpoint", "decoding", "training", "distillation"},
+    "api": MODEL
+    | {*("distributed", "checkpoint", "decoding", "evaluation", "training", "distillation", "verification")},
     "__main__": {"cli"},
     "cli": {
         *(MODEL | {"distributed", "checkpoint", "decoding", "evaluation", "training", "distillation", "marian"}),
-        *("api", "__init__"),
+        *("verification", "api", "__init__"),
     },
 }
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from seqkd_jax import checkpoint, distributed
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, locks, progress
+from seqkd_jax.utils import files, integrity, locks, progress
 from seqkd_jax.utils.settings import identity
 from seqkd_jax.utils.untrusted import require_form
 
@@ -100,8 +100,11 @@ def content_hash(path: Path | str) -> str:
 
 def read_manifest(directory: Path | str) -> dict:
     """The manifest of a finished stage. UserError if it is damaged."""
-    path = Path(directory) / MANIFEST
-    return require_form(files.read_json(path), MANIFEST_FORM, path, f"delete {directory} to make it again")
+    path, remedy = Path(directory) / MANIFEST, f"delete {directory} to make it again"
+    manifest = require_form(files.read_json(path), MANIFEST_FORM, path, remedy)
+    if integrity.SIGNATURE in manifest and not integrity.unchanged(path, manifest):
+        raise UserError(f"{path}: damaged, it does not have its sha256; {remedy}")
+    return manifest
 
 
 def verify(directory: Path) -> None:
@@ -209,7 +212,7 @@ def _fill(directory: Path, key: dict, make: Callable[[Path], object], resumable:
     hashes = {file: files.sha256_file(work / file) for file in files.tree(work)}
     commits = list(dict.fromkeys([*(part["commit"] for part in before), commit()]))
     how = {**provenance(), "commits": commits, "seconds": round(seconds, 3), "resumed": resumed}
-    files.write_json(work / MANIFEST, {**key, "files": hashes, **how})
+    files.write_json(work / MANIFEST, integrity.signed({**key, "files": hashes, **how}))
     files.fsync_tree(work)
     os.rename(work, directory)
     files.fsync(directory.parent)

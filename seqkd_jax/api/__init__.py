@@ -1,15 +1,17 @@
-"""The public functions: load, train, distill, evaluate. The command line is a layer over them.
+"""The public functions: load, train, distill, evaluate, verify. The command line is a layer over them.
 
 `import seqkd_jax as kd` exports what `__all__` names here. An error that the user can correct is a UserError.
 
   translating  `load`, and a model that translates        training    vocabularies, `train`
   distilling   `distill`, `distill_n_best`                evaluating  `evaluate`
+  verifying    `verify`
 """
 
 from seqkd_jax.api.distilling import Distilled, distill, distill_n_best
 from seqkd_jax.api.evaluating import evaluate
 from seqkd_jax.api.training import learn_vocabulary, load_vocabulary, train
 from seqkd_jax.api.translating import LoadedTranslator, load
+from seqkd_jax.api.verifying import Verification, verify
 from seqkd_jax.checkpoint import Checkpoint, Ensemble
 from seqkd_jax.config import (
     BatchConfig,
@@ -32,6 +34,7 @@ from seqkd_jax.decoding.search import named_rules
 from seqkd_jax.evaluation.evaluation import Evaluation
 from seqkd_jax.training.loop import Summary
 from seqkd_jax.types import Batch, Hypotheses, Model, System, Translator, UserError
+from seqkd_jax.verification import Verified
 
 __all__ = [
     "Batch",
@@ -59,6 +62,8 @@ __all__ = [
     "Translation",
     "Translator",
     "UserError",
+    "Verification",
+    "Verified",
     "Vocabularies",
     "VocabularyConfig",
     "distill",
@@ -71,4 +76,5 @@ __all__ = [
     "load_vocabulary",
     "named_rules",
     "train",
+    "verify",
 ]

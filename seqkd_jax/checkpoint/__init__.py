@@ -30,7 +30,7 @@ import numpy as np
 
 from seqkd_jax import models
 from seqkd_jax.checkpoint import arrays
-from seqkd_jax.checkpoint.loaded import Checkpoint, Ensemble, metric_of
+from seqkd_jax.checkpoint.loaded import Checkpoint, Ensemble, fingerprint_of_ensemble, metric_of
 from seqkd_jax.checkpoint.metadata import OF_RUN, defect, inputs_of, run_of
 from seqkd_jax.checkpoint.record import FORMAT, RECORD, REMEDY, config_from_json, config_to_json, read_at, versions
 from seqkd_jax.config import ModelConfig
@@ -46,6 +46,7 @@ __all__ = [
     "config_to_json",
     "defect",
     "fingerprint",
+    "fingerprint_of_ensemble",
     "inputs_of",
     "load",
     "load_all",
@@ -59,6 +60,7 @@ __all__ = [
     "read_record",
     "save",
     "select",
+    "verify_at",
     "arrays",
     "versions",
 ]
@@ -169,11 +171,26 @@ def _read_at(
         read = config, vocabularies, record["metadata"], Path(directory)
         return Checkpoint(model, own, *read, place, _fingerprint(record))
 
-    for name, leaf in arrays.named_leaves(host).items():
-        if not np.isfinite(leaf).all():
-            progress.log(f"{directory}: {name} has values that are not finite: its training diverged; train again")
-            break
+    if name := _not_finite(host):
+        progress.log(f"{directory}: {name} has values that are not finite: its training diverged; train again")
     return [checkpoint_of(place) for place in chosen]
+
+
+def verify_at(path: Path, directory: Path | str) -> tuple[dict, str | None]:
+    """The content of checkpoint.json, after all of the checkpoint at `path` was compared with it and with its hashes;
+    and the name of an array that has values that are not finite.
+    """
+    record = read_at(path, directory, ("*",))
+    _vocabularies(path, directory, record)
+    config, sizes = config_from_json(record["model"], path / RECORD), (record["source_size"], record["target_size"])
+    shapes, device = param_shapes(config, sizes, record.get("replicas", 1)), jax.local_devices()[0]
+    _, host = _weights(path, directory, record, shapes, jax.sharding.SingleDeviceSharding(device))
+    return record, _not_finite(host)
+
+
+def _not_finite(params: Any) -> str | None:
+    """The name of an array with values that are not finite."""
+    return next((name for name, leaf in arrays.named_leaves(params).items() if not np.isfinite(leaf).all()), None)
 
 
 def _vocabularies(path: Path, directory: Path | str, record: dict) -> vocabulary.Vocabularies:

@@ -1,5 +1,6 @@
 """What was loaded: a Checkpoint is one model with its weights and vocabularies, an Ensemble decodes as one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -71,7 +72,7 @@ class Ensemble(NamedTuple):
     @property
     def fingerprint(self) -> str:
         """Differs from those of its members."""
-        return files.sha256_json(["ensemble", *(member.fingerprint for member in self.members)])
+        return fingerprint_of_ensemble([member.fingerprint for member in self.members])
 
     @property
     def replica(self) -> None:
@@ -99,6 +100,11 @@ class Ensemble(NamedTuple):
         """What the decoding functions take."""
         translator = models.ensemble(tuple(member.model for member in self.members))
         return System(translator, tuple(member.params for member in self.members), self.vocabularies)
+
+
+def fingerprint_of_ensemble(fingerprints: Sequence[str]) -> str:
+    """That of an ensemble whose members have these fingerprints."""
+    return files.sha256_json(["ensemble", *fingerprints])
 
 
 def metric_of(metadata: dict, directory: Path | str) -> MetricConfig:

@@ -62,7 +62,7 @@ def require_replaceable(path: Path) -> None:
     """UserError if a file is there that is no config.json as it was written; asked early, nothing is made in vain."""
     if os.path.lexists(path):
         try:
-            _content(path)
+            content(path)
         except UserError:
             raise UserError(
                 f"{path}: is not the settings of a run, or not as they were written, and writing would replace it; "
@@ -72,10 +72,10 @@ def require_replaceable(path: Path) -> None:
 
 def read(path: Path | str, command: str, kind: type[T]) -> T:
     """The settings in a config.json of a command, as its dataclass. UserError names file, key and remedy."""
-    content = _content(path)
-    if content["command"] != command:
-        raise UserError(f"{path}: is of `seqkd {content['command']}`, not of {command}; name one that {command} wrote")
-    return settings.from_json(kind, content["settings"], lambda key: f"{path}: settings.{key}")
+    found = content(path)
+    if found["command"] != command:
+        raise UserError(f"{path}: is of `seqkd {found['command']}`, not of {command}; name one that {command} wrote")
+    return settings.from_json(kind, found["settings"], lambda key: f"{path}: settings.{key}")
 
 
 def require_same_inputs(path: Path | str, described: Mapping[str, Any], options: Collection[str]) -> None:
@@ -83,7 +83,7 @@ def require_same_inputs(path: Path | str, described: Mapping[str, Any], options:
 
     described: of the run; options: those given beside the file.
     """
-    before = _content(path)["inputs"]
+    before = content(path)["inputs"]
     for name, found in described["inputs"].items():
         named_by = NAMED_BY[name]
         named = any(option == by or option.startswith(by) and by[-1] == "." for option in options for by in named_by)
@@ -101,7 +101,7 @@ def require_same_inputs(path: Path | str, described: Mapping[str, Any], options:
 def find(path: Path) -> dict:
     """The content of a config.json that an earlier job may have left; empty where there is none as it was written."""
     try:
-        return _content(path)
+        return content(path)
     except UserError:
         return {}
 
@@ -118,17 +118,18 @@ def _agree(before: Any, now: Any) -> bool:
     return before == now
 
 
-def _content(path: Path | str) -> dict:
+def content(path: Path | str) -> dict:
+    """The content of a config.json that is as it was written, or was edited and has no hash. UserError for others."""
     remedy = "name a config.json that a run wrote"
     if Path(path).is_dir():
         raise UserError(f"{path}: is a directory; {remedy}, such as {Path(path) / 'config.json'}")
-    content = integrity.read_object(Path(path), FORMAT, FORM, remedy)
-    unknown = sorted(content.keys() - {"format", *(key.removesuffix("?") for key in FORM)})
+    found = integrity.read_object(Path(path), FORMAT, FORM, remedy)
+    unknown = sorted(found.keys() - {"format", *(key.removesuffix("?") for key in FORM)})
     if unknown:
         raise UserError(f"{path}: {unknown[0]!r:.60}: there is no such key; a newer version wrote it, or a slip")
-    if integrity.SIGNATURE in content and not integrity.unchanged(Path(path), content):
+    if integrity.SIGNATURE in found and not integrity.unchanged(Path(path), found):
         raise UserError(
             f"{path}: does not have its sha256: it was edited, or is damaged; remove the key sha256 if the edit is "
             "meant, else bring back a copy"
         )
-    return content
+    return found

@@ -21,6 +21,7 @@ from seqkd_jax.cli.options import (
     Select,
     Train,
     Translate,
+    Verify,
     Vocab,
 )
 from seqkd_jax.types import UserError
@@ -277,3 +278,20 @@ def vocab(command: Vocab) -> None:
     sizes = f"{learned.source.size:,}" + ("" if learned.joint else f" and {learned.target.size:,}")
     progress.log(f"{pairs.name}: {sizes} entries, fingerprint {learned.fingerprint[:12]}")
     exits.say(command.out)
+
+
+def verify(command: Verify) -> None:
+    """Compare directories with what was written there; prints a table or JSON. UserError if anything is damaged."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # a training may hold the accelerator, and none is needed
+    from seqkd_jax import api
+
+    found = api.verify(*command.directories, checkpoints=command.checkpoint, complete=command.complete)
+    person = sys.stdout is not None and sys.stdout.isatty()
+    with outputs.stream(None) as stream:
+        verified = {"objects": [one._asdict() for one in found.objects], "damages": len(found.damages)}
+        stream.write(table.of_verified(found.objects) if person else files.json_text(verified))
+    if found.damages:
+        count, first = len(found.damages), found.damages[0]
+        raise UserError(f"{count:,} damage{'s' * (count > 1)}, the first: {first}")

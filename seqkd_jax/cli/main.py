@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "import": (options.Import, commands.import_model),
     "export": (options.Export, commands.export_model),
     "vocab": (options.Vocab, commands.vocab),
+    "verify": (options.Verify, commands.verify),
 }
 SMALLER = {  # what to do where memory is short
     "train": "lower --batch.tokens (--accumulate keeps the size of an update) or choose a smaller model",

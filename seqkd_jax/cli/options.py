@@ -308,6 +308,24 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Verify:
+    """Check what stands in directories: hashes, counts, order, completeness. Reads only, also beside a running job.
+
+    seqkd verify teacher seq_kd --checkpoint teacher/best
+
+    Prints a table at a terminal, and JSON into a pipe or a file; the exit status is 2 if anything is damaged.
+    """
+
+    directories: tyro.conf.Positional[tuple[Path, ...]]
+    """Training runs, checkpoints, distilled corpora, n-best lists, vocabularies, results of seqkd evaluate, exported
+    models, studies; or a directory of such."""
+    checkpoint: Checkpoints = ()
+    """Checkpoint of the teacher that corpora and n-best lists must be of. Given several times: the ensemble."""
+    complete: bool = False
+    """What is not finished, such as a training run or n-best lists without all shards, counts as damaged."""
+
+
+@dataclass(frozen=True)
 class Vocab:
     """Learn vocabularies from the training split of a corpus and save them, for `seqkd train --vocabulary`."""
 

@@ -1,4 +1,4 @@
-"""Results of `seqkd evaluate` as a table for a person; in a pipe or a file they are JSON."""
+"""Results of `seqkd evaluate` and `verify` as tables for a person; in a pipe or a file they are JSON."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,6 +42,15 @@ def of_results(results: Mapping[str, Any]) -> str:
         ]
         parts.append(_aligned([["compared with", "BLEU", "difference (95%)", "p"], *compared]))
     parts.append(f"BLEU {results['signature']}\nchrF {results['chrf_signature']}")
+    return "\n\n".join(parts) + "\n"
+
+
+def of_verified(objects: Sequence[Any]) -> str:
+    """A row for each directory that was verified, and under the table a line for each damage."""
+    rows = [[one.object, one.kind, f"{one.files:,}", f"{one.bytes:,}", one.result] for one in objects]
+    parts = [_aligned([["", "kind", "files", "bytes", "result"], *rows])]
+    if damages := [damage for one in objects for damage in one.damages]:
+        parts.append("\n".join(damages))
     return "\n\n".join(parts) + "\n"
 
 

@@ -29,7 +29,7 @@ from seqkd_jax.training.run_state import (
 )
 from seqkd_jax.training.train_step import Metrics, TrainState
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress
+from seqkd_jax.utils import files, progress, settings
 
 
 class Context(NamedTuple):
@@ -276,4 +276,5 @@ def _save(context: Context, run: RunState, name: str, params: Any, state: TrainS
     about = metadata(context.config, context.inputs, run)
     if state is not None:
         about["metrics"] = metrics_mark(context.directory)
+        about["described"] = (context.directory / settings.CONFIG_FILE).exists()
     context.save(context.directory / name, params, metadata=about, state=state, **several)

@@ -148,7 +148,7 @@ def resume(directory: Path, config: TrainConfig, inputs: Mapping[str, str]) -> R
         _truncate(directory, 0)
         return RunState(tuple(Replica(config.seed + place) for place in range(config.replicas)))
     record = checkpoint.read_record(last)
-    run = _read_run(record["metadata"].get("run"), last / "checkpoint.json")
+    run = read_run(record["metadata"].get("run"), last / "checkpoint.json")
     _require_whole(directory, run, record)
     _cut_back(directory, run, record["metadata"].get("metrics"))
     return run
@@ -206,7 +206,7 @@ def _require_same(directory: Path, stored: dict, config: TrainConfig, inputs: Ma
             )
 
 
-def _read_run(stored: Any, path: Path) -> RunState:
+def read_run(stored: Any, path: Path) -> RunState:
     """The run state in checkpoint.json. UserError if it is not of the form that `metadata` gives it."""
     stored = _fields(RunState, stored, path, "metadata.run")
     replicas = []
@@ -261,19 +261,28 @@ MARK = {"bytes": int, "sha256": str}
 
 
 def _cut_back(directory: Path, run: RunState, mark: dict | None) -> None:
-    """Cut from metrics.jsonl what came after last/ was saved: those updates are made again.
-
-    UserError if what was there then is not there now. mark: see `metrics_mark`; None in one of before 0.3.0.
-    """
-    path, last = directory / METRICS, directory / "last"
+    """Cut from metrics.jsonl what came after last/ was saved: those updates are made again; see `read_metrics`."""
+    path = directory / METRICS
     if mark is None:
         return _truncate(directory, run.step)
+    data, count = read_metrics(directory, run.finished, mark), mark["bytes"]
+    if data is None and count:
+        progress.log(f"{path}: is gone; the run goes on without the lines of its first {run.step:,} updates")
+    if data is not None and len(data) > count:
+        progress.log(f"{path}: {len(data) - count:,} bytes are cut: their updates, after {run.step:,}, are made again")
+        files.write_bytes(path, data[:count])
+
+
+def read_metrics(directory: Path, finished: bool, mark: dict) -> bytes | None:
+    """The content of metrics.jsonl; None if it is gone. UserError if what was there when last/ was saved is not now.
+
+    mark: what `metrics_mark` gave then. finished: nothing may have been added since.
+    """
+    path, last = directory / METRICS, directory / "last"
     require_form(mark, MARK, f"{last / 'checkpoint.json'}, metadata.metrics", "bring back a copy")
     count = mark["bytes"]
     if not path.exists():
-        if count:
-            progress.log(f"{path}: is gone; the run goes on without the lines of its first {run.step:,} updates")
-        return
+        return None
     files.require_file(path)
     data = path.read_bytes()
     if files.sha256_bytes(data[:count]) != mark["sha256"]:
@@ -281,13 +290,11 @@ def _cut_back(directory: Path, run: RunState, mark: dict | None) -> None:
             f"{path}: damaged, its first {count:,} bytes are not those it had when {last} was saved; bring back a "
             "copy, or delete it to go on without"
         )
-    if len(data) > count and run.finished:
+    if len(data) > count and finished:
         raise UserError(
             f"{path}: damaged, {len(data) - count:,} bytes came after the end of the run; cut it to {count:,} bytes"
         )
-    if len(data) > count:
-        progress.log(f"{path}: {len(data) - count:,} bytes are cut: their updates, after {run.step:,}, are made again")
-        files.write_bytes(path, data[:count])
+    return data
 
 
 def _truncate(directory: Path, step: int) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from seqkd_jax.types import UserError
@@ -47,36 +47,43 @@ def verify(directory: Path | str, remedy: str, only: Sequence[str] = ("*",)) -> 
     directory = Path(directory)
     if not os.path.lexists(directory / SUMS):
         return False
+    for name, reason in defects(directory, only):
+        raise UserError(f"{directory / name}: damaged, {reason}; {remedy}")
+    return True
 
-    def damaged(name: str, reason: str) -> UserError:
-        return UserError(f"{directory / name}: damaged, {reason}; {remedy}")
+
+def defects(directory: Path, only: Sequence[str] = ("*",)) -> Iterator[tuple[str, str]]:
+    """The name of each file of a directory that is not just what its SHA256SUMS says, and why; see `verify`."""
 
     def wanted(name: str) -> bool:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in only)
 
     found, others = _entries(directory)
-    for name in sorted(others | {SUMS} - found):
-        if name == SUMS or wanted(name) and not _hidden(name):
-            raise damaged(name, "it is no file, and no folder that is not a link")
+    no_files = [name for name in sorted(others | {SUMS} - found) if name == SUMS or wanted(name) and not _hidden(name)]
+    yield from ((name, "it is no file, and no folder that is not a link") for name in no_files)
+    if SUMS in no_files:
+        return
     try:
         listed = _parse((directory / SUMS).read_bytes())
     except ValueError as error:
-        raise damaged(SUMS, str(error)) from None
+        yield SUMS, str(error)
+        return
     except FileNotFoundError:
-        raise damaged(SUMS, "it is missing") from None
+        yield SUMS, "it is missing"
+        return
     for name in filter(wanted, sorted(found ^ {*listed, SUMS})):
-        if name in listed:
-            raise damaged(name, f"it is missing, and {SUMS} lists it")
-        if not _hidden(name):
-            raise damaged(name, f"{SUMS} does not list it (if you put it there, move it elsewhere)")
-    for name in filter(wanted, listed):
+        if name in listed and name not in no_files:
+            yield name, f"it is missing, and {SUMS} lists it"
+        if name not in listed and not _hidden(name):
+            yield name, f"{SUMS} does not list it (if you put it there, move it elsewhere)"
+    for name in filter(wanted, sorted(found & listed.keys())):
         try:
             same = sha256_file(directory / name) == listed[name]
         except FileNotFoundError:  # the directory is being replaced or removed
-            raise damaged(name, "it is missing") from None
+            yield name, "it is missing"
+            continue
         if not same:
-            raise damaged(name, f"it does not have the hash in {SUMS}")
-    return True
+            yield name, f"it does not have the hash in {SUMS}"
 
 
 def _entries(directory: Path) -> tuple[set[str], set[str]]:

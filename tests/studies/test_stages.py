@@ -185,6 +185,7 @@ def test_a_manifest_names_no_paths(tmp_path, files_of_it):
     """What it lists is compared with what is there, before anything of that name is read."""
     directory = stages.stage("s", {}, {}, lambda path: (path / "whole").write_text("x"), tmp_path)
     manifest = {**stages.read_manifest(directory), "files": files_of_it}
+    del manifest["sha256"]  # as of a version before 0.4.0
     (directory / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=r"^[^\n]*(damaged|never paths)[^\n]*delete [^\n]*to make it again$"):
         stages.verify(directory)
