@@ -26,7 +26,7 @@ COUNT |= {"filters?": {"kept?": int}, "selection": str}
 ROW = {"source": str, "hypotheses": [{"text": str, "score": float}]}
 SHARD = r"shard-([0-9]{5,})\.jsonl\.(gz|json)"
 RULES = {"search": dict, "decoder": str, "source_buckets": [int], "batch_tokens": int}
-LISTED = {"teacher": {"fingerprint": str}, "decoding": RULES, "inputs": {"source lines": str, "shard_lines": int}}
+LISTED = {"teacher": {"fingerprint": str}, "decoding": RULES, "lines?": int, "inputs": {"source lines": str, "shard_lines": int}}
 CHECKSUM = {"identity": str, "sha256": str, "lines": int}
 
 
@@ -118,7 +118,8 @@ def _lists(path: Path, teacher: str | None) -> Outcome:
             absent.append(number)
         except UserError as error:
             damages.append(str(error))
-    absent += set(range(len(numbers))) - set(numbers)
+    count = -(-described["lines"] // size) if "lines" in described else len(numbers)  # not before 0.4.0
+    absent += set(range(count)) - set(numbers)
     short = next((place for place, lines in enumerate(shards[:-1]) if len(lines) != size), None)
     if not absent and not damages and short is not None:
         damages.append(f"{path}: shard {short} has {len(shards[short]):,} lines, and others {size:,}")
