@@ -26,7 +26,12 @@ COUNT |= {"filters?": {"kept?": int}, "selection": str}
 ROW = {"source": str, "hypotheses": [{"text": str, "score": float}]}
 SHARD = r"shard-([0-9]{5,})\.jsonl\.(gz|json)"
 RULES = {"search": dict, "decoder": str, "source_buckets": [int], "batch_tokens": int}
-LISTED = {"teacher": {"fingerprint": str}, "decoding": RULES, "lines?": int, "inputs": {"source lines": str, "shard_lines": int}}
+LISTED = {
+    "teacher": {"fingerprint": str},
+    "decoding": RULES,
+    "lines?": int,
+    "inputs": {"source lines": str, "shard_lines": int},
+}
 CHECKSUM = {"identity": str, "sha256": str, "lines": int}
 
 
@@ -108,29 +113,30 @@ def _lists(path: Path, teacher: str | None) -> Outcome:
     require(integrity.unchanged(path / LISTS, described), path / LISTS, "does not have its sha256")
     _require_teacher(path / LISTS, described["teacher"], teacher)
     size, wanted = described["inputs"]["shard_lines"], described["inputs"]["source lines"]
+    require(size > 0, path / LISTS, f"shard_lines is {size}")
     identity = _identity(described, path / LISTS)
     numbers = sorted({int(name[1]) for one in path.iterdir() if (name := re.fullmatch(SHARD, one.name))})
-    shards, damages, absent = [], [], []
+    shards, damages = {}, []
     for number in numbers:
         try:
-            shards.append(_shard(path, number, size, identity))
+            shards[number] = _shard(path, number, size, identity)
         except FileNotFoundError:  # it is being written, or its writer was killed
-            absent.append(number)
+            continue
         except UserError as error:
             damages.append(str(error))
-    count = -(-described["lines"] // size) if "lines" in described else len(numbers)  # not before 0.4.0
-    absent += set(range(count)) - set(numbers)
-    short = next((place for place, lines in enumerate(shards[:-1]) if len(lines) != size), None)
-    if not absent and not damages and short is not None:
-        damages.append(f"{path}: shard {short} has {len(shards[short]):,} lines, and others {size:,}")
     if damages:
         raise Damaged(damages)
-    lines = f"{sum(map(len, shards)):,} lines in {len(shards):,} shards"
-    if not absent and files.sha256_json(shards) == wanted:
-        return Outcome("whole", lines)
-    if not absent and shards and len(shards[-1]) < size:
-        raise UserError(f"{path / LISTS}: is of other source lines than the shards, or these are not in their order")
-    return Outcome("incomplete", f"incomplete, {lines}" + (f"; shard {min(absent)} is missing" if absent else ""))
+    told = f"{sum(map(len, shards.values())):,} lines in {len(shards):,} shards"
+    first = next(number for number in itertools.count() if number not in shards)
+    if first * size < described.get(
+        "lines", 1 + max(shards, default=0) * size
+    ):  # before 0.4.0 their number is not told
+        return Outcome("incomplete", f"incomplete, {told}; shard {first} is missing")
+    if files.sha256_json(list(shards.values())) == wanted:
+        return Outcome("whole", told)
+    if "lines" not in described and len(shards[first - 1]) == size:
+        return Outcome("incomplete", f"incomplete, {told}")
+    raise UserError(f"{path / LISTS}: is of other source lines than the shards")
 
 
 def _identity(described: dict, path: Path) -> dict:

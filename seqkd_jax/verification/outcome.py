@@ -46,17 +46,17 @@ def examine(
     within: whether a name at its top belongs to it; what others check is not counted.
     """
 
-    def examined(path: Path) -> tuple[Outcome, list[int]]:
+    def examined(path: Path) -> tuple[Outcome, tuple[int, int]]:
         names = [name for name in files.tree(path) if within(name.partition("/")[0])]
         if away := [name for name in names if leads_out(path, name)]:
             lines = (
                 f"{directory / name}: is a link that leads out of {directory}; it is not followed" for name in away
             )
-            return Outcome("damaged", "links lead out of it", tuple(lines)), [len(names), 0]
-        return _checked(check, path), [len(names), sum(_size(path / name) for name in names)]
+            return Outcome("damaged", "links lead out of it", tuple(lines)), (len(names), 0)
+        return _checked(check, path), (len(names), sum(_size(path / name) for name in names))
 
     outcome, size = integrity.whole(directory, examined)
-    return Verified(str(directory), kind, *size, *outcome)
+    return Verified(str(directory), kind, size[0], size[1], *outcome)
 
 
 def _checked(check: Callable[[Path], Outcome], path: Path) -> Outcome:
