@@ -220,6 +220,7 @@ WRITERS = {
     "seqkd_jax/training/records.py",  # what another package wrote is removed
     "seqkd_jax/distillation/earlier_results.py",  # complete lists get their name
     "experiments/core/stages.py",  # a complete stage gets its name
+    "experiments/chaos/lives.py",  # a life that went wrong is kept
     "experiments/core/plots.py",  # a plot that is out of date goes, and one is drawn in memory
     "experiments/benchmarks/decoding/worker.py",  # a counter of the kernel
 }

@@ -82,7 +82,7 @@ def kill(options: Options, chosen: Sequence[Experiment], asked: int) -> int:
     work = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     with files.locked(work):
-        plan = {"commit": stages.commit(), "seed": options.seed, "kills": options.kills}
+        plan = {"commit": stages.commit(), "seed": options.seed}
         _require_same(work, plan)
         data = runs.write_inputs(work)
         _teach(work)
