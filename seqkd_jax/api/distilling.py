@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqkd_jax import distillation
+from seqkd_jax import distillation, distributed
 from seqkd_jax.api.translating import AnyTranslator, LoadedTranslator, bleu_tokenizer, require_reusable, with_beam
 from seqkd_jax.checkpoint import run_config
 from seqkd_jax.config import CorpusConfig, FilterConfig, MetricConfig, Overlong, SearchConfig
@@ -67,6 +67,7 @@ def distill(
         distilled = kd.distill(kd.load("teacher/best"), corpus.sources, "seq_kd", references=corpus.targets)
         kd.train(distilled.corpus, valid, "student", vocabularies=kd.load_vocabulary("teacher/best"))
     """
+    distributed.start()
     out, absolute, search = Path(out), Path(os.path.abspath(out)), with_beam(search, beam)
     loaded = teacher.checkpoint
     languages = languages or loaded.languages or ("source", "target")

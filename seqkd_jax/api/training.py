@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from seqkd_jax import checkpoint, models
+from seqkd_jax import checkpoint, distributed, models
 from seqkd_jax.api.translating import require_list
 from seqkd_jax.checkpoint import run_config
 from seqkd_jax.config import ModelConfig, TrainConfig, VocabularyConfig
@@ -70,6 +70,7 @@ def train(
         word_kd = kd.TrainConfig(kd.LossConfig("word_kd"))
         student = kd.train(corpus, valid, "student", config=word_kd, teacher=teacher.best)
     """
+    distributed.start()
     for split in (corpus, valid):
         require_pairs(split)
     if teachers not in ("one", "each"):

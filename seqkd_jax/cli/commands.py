@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from seqkd_jax import distributed
 from seqkd_jax.cli import checks, inputs, outputs, table
 from seqkd_jax.cli.options import (
     Average,
@@ -171,6 +172,8 @@ def evaluate(command: Evaluate) -> None:
     from seqkd_jax.checkpoint import run_config
 
     checks.evaluate(command)
+    if not distributed.first():  # process 0 evaluates, and this one ends with it
+        return
     if command.out:
         files.require_replaceable(command.out, RESULTS)
     translator = api.load(*command.checkpoint)

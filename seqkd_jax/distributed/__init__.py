@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # it imports asyncio, which one process does not need
 MINUTES = 60.0  # that process 0 waits for the others at a barrier
 START = 300.0  # seconds that all must start in
 LONG = 10**6  # seconds, for JAX's own timeouts: a process that is gone is noticed here
-NOTICED = 10.0  # seconds in which that happens, at the latest, after it shows elsewhere
+NOTICED = 3.0  # seconds in which that happens after it shows elsewhere
 LAST = 3.0  # seconds for a last word
 AGAIN, GOES_ON = 75, "the same command goes on"  # exit status EX_TEMPFAIL, and what it means
 
@@ -155,6 +155,8 @@ def joined(
         raise
     except BaseException as error:
         _fail(error)
+        if exits.outcome(error)[0] == exits.BUG:  # a traceback follows, which has no number
+            print(progress.of_process(), end="", file=sys.stderr)
         raise
     _bye(0)
 
@@ -298,12 +300,11 @@ def _join_known(client: Any, number: int, processes: int, address: str) -> None:
 
 def _at_exit() -> None:
     """End of a Python program that joined its processes itself; an error has been printed by now."""
+    assert _member
     if (error := getattr(sys, "last_value", None)) is not None:
         _fail(error)
-        leave(1)
-    else:
-        assert _member
-        _member.bye(0)
+        leave(exits.BUG)
+    _member.bye(0)
 
 
 def _bye(status: int) -> None:
@@ -336,8 +337,6 @@ def _fail(error: BaseException) -> None:
     _member.fail(status, f"{_member.place}: {line}")
     if isinstance(error, exits.Terminated):
         raise exits.Ended(line, status) from None
-    if status == exits.BUG and _member.place.index:
-        print(f"process {_member.place.index}:", file=sys.stderr)  # a traceback follows
 
 
 def _end(status: int, line: str) -> None:

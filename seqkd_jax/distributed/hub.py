@@ -123,7 +123,7 @@ class Hub:
 
     def _not_all(self, seconds: float) -> None:
         missing = listed(set(range(self.count)) - self.members.keys())
-        told = f"{missing} of {self.count} did not come to {self.address} within {seconds:.0f} seconds"
+        told = f"{missing} of {self.count} did not come to {self.address} within {seconds:g} seconds"
         self.end(0, AGAIN, f"{told}; start each with the same command and its own --process")
 
     def _take(self, index: int, message: dict) -> None:
@@ -165,7 +165,8 @@ class Hub:
     def _late(self, number: int, message: dict) -> None:
         missing = set(range(self.count)) - self.meetings[number].keys()
         places = ", ".join(str(self.members[index].place) for index in sorted(missing))
-        self.end(0, AGAIN, f"{places} did not come to {message['name']!r} within {message['minutes']:g} minutes")
+        told = f"{places} did not come to {message['name']!r} within {message['minutes']:g} minutes"
+        self.end(0, AGAIN, f"{told}; {GOES_ON}")
 
     def _require_present(self, there: dict[int, dict]) -> None:
         gone = self.done.keys() - there.keys()

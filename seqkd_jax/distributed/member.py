@@ -75,7 +75,7 @@ class Member:
                     if isinstance(error, socket.gaierror):
                         raise UserError(f"--coordinator {address}: there is no host of that name") from None
                     why = getattr(error, "strerror", None) or "no answer"
-                    raise Late(f"process 0 is not at {address} within {seconds:.0f} seconds ({why})") from None
+                    raise Late(f"process 0 is not at {address} within {seconds:g} seconds ({why})") from None
             await asyncio.sleep(0.1)
         wire.watch(writer)
         self._at, self._writer = (host, port), writer
