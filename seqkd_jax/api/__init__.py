@@ -3,11 +3,11 @@
 `import seqkd_jax as kd` exports what `__all__` names here. An error that the user can correct is a UserError.
 
   translating  `load`, and a model that translates        training    vocabularies, `train`
-  distilling   `distill`, `distill_n_best`                evaluating  `evaluate`
-  verifying    `verify`
+  distilling   `distill`, `distill_n_best`,               evaluating  `evaluate`
+               `distill_status`                           verifying   `verify`
 """
 
-from seqkd_jax.api.distilling import Distilled, distill, distill_n_best
+from seqkd_jax.api.distilling import Distilled, distill, distill_n_best, distill_status
 from seqkd_jax.api.evaluating import evaluate
 from seqkd_jax.api.training import learn_vocabulary, load_vocabulary, train
 from seqkd_jax.api.translating import LoadedTranslator, load
@@ -68,6 +68,7 @@ __all__ = [
     "VocabularyConfig",
     "distill",
     "distill_n_best",
+    "distill_status",
     "evaluate",
     "hold_out",
     "learn_vocabulary",

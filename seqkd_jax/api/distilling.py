@@ -59,7 +59,11 @@ def distill(
     metric: the tokenizer of the selection and of the card's BLEU.
     overlong: a source of more than 4,096 tokens is an error before anything is decoded, or it gets an empty target.
     marian: also write the lists to n-best.txt, in the form of Marian. overwrite: whether a corpus and n-best lists of
-    another job may be replaced, once the new ones are complete. described: as in `train`.
+    another job may be replaced, once the new ones are complete; lines that are the same are not decoded again.
+    described: as in `train`.
+    Any number of processes on any machines with this file system may be given the same call: they share the shards, and
+    all return the same corpus. part (i, n), i from 1 to n: only every n-th shard is made, from the i-th, and no corpus;
+    where all shards lie together the same call without part writes it.
     UserError: an unknown selection, references missing or of another number, no sources, an `out` with other files or
     of another job.
 
@@ -136,6 +140,16 @@ def distill_n_best(
     job = {"overwrite": overwrite, "described": described}
     card = distillation.make_corpus(absolute, found, lambda: found, make, recipe, **job)
     return Distilled(out / "filtered" if recipe.filtered else out, languages, card)
+
+
+def distill_status(out: Path | str) -> dict:
+    """How far the job of the corpus at `out` is: JSON values; see distillation.status. Nothing is changed.
+
+    shards and complete: how many there are, and how many are whole; held: who makes which; damaged: what is.
+
+        if kd.distill_status("seq_kd")["corpus"] == "complete": ...
+    """
+    return distillation.status(Path(out))
 
 
 def _checked(

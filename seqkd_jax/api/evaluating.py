@@ -1,5 +1,6 @@
 """The measures of a translation model, and its comparison with other systems."""
 
+import functools
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -109,10 +110,10 @@ def _outputs_of(
         return metrics.metric_references(loaded.vocabularies, read_lines(other), tokenize)
     search = decoding.search if decoding.search.beam > 1 else greedy_rules(decoding.search)
     with progress.counter(len(corpus.sources), f"translate with {other}", "sentences") as advance:
-        translations = load(other).stream(
-            corpus.sources, search=search, n_best=1, batch_tokens=decoding.batch_tokens, progress=advance
+        decode = functools.partial(
+            load(other).stream, search=search, n_best=1, batch_tokens=decoding.batch_tokens, progress=advance
         )
-        return [translation.text for translation in translations]
+        return [translation.text for translation in evaluation.by_all_processes(decode, corpus.sources)]
 
 
 def _word_splitter(vocabularies: Vocabularies) -> str:

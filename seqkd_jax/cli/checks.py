@@ -6,8 +6,10 @@ name. UserError names the option and the remedy.
 """
 
 import os
+import re
 from typing import Any, get_args, get_type_hints
 
+from seqkd_jax import distributed
 from seqkd_jax.cli.options import Distill, Evaluate, Pairs, Repeatable, Train, Translate, Vocab
 from seqkd_jax.config import LossConfig, MetricConfig, SearchConfig, VocabularyConfig
 from seqkd_jax.types import UserError
@@ -85,10 +87,28 @@ def translate(command: Translate) -> None:
         raise UserError("--attention-layer and --attention-head need --attention FILE: add that, or omit them")
 
 
+def part(command: Distill) -> tuple[int, int] | None:
+    """The part of the work that --part names."""
+    from seqkd_jax.distillation import require_part
+
+    if command.part is None:
+        return None
+    if not re.fullmatch("[0-9]{1,9}/[0-9]{1,9}", command.part):
+        raise UserError(f"--part {command.part}: is not I/N, such as 1/8")
+    number, count = map(int, command.part.split("/"))
+    require_part((number, count), "--part")
+    return number, count
+
+
 def distill(command: Distill) -> None:
     """A selection that the sources allow, and one corpus, named."""
     from seqkd_jax.distillation import SELECTIONS
 
+    part(command)
+    if command.part and command.n_best:
+        raise UserError("--part has no effect with --n-best: nothing is decoded; omit it")
+    if command.part and distributed.count() > 1:
+        raise UserError("--part is for commands that know nothing of each other: omit it, the processes share the work")
     if command.selection not in SELECTIONS:
         raise UserError(f"--selection is {command.selection!r}: it must be one of {', '.join(SELECTIONS)}")
     if command.source_only and SELECTIONS[command.selection] is not None:

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,9 @@ def distill(command: Distill) -> None:
     from seqkd_jax.api import distilling
     from seqkd_jax.data.corpus import read_lines
 
+    if command.status:
+        _print(api.distill_status(command.out), table.of_status)
+        return
     checks.distill(command)
     teacher = api.load(*command.checkpoint) if command.checkpoint else None
     if command.source_only:
@@ -159,9 +163,12 @@ def distill(command: Distill) -> None:
             shard_lines=command.shard_lines,
             batch_tokens=command.batch_tokens,
             overlong=command.overlong,
+            part=checks.part(command),
             described=inputs.describe("distill", command, read),
             **options,
         )
+    if command.part and not distilled.card:  # no corpus yet
+        return
     progress.log((command.out / "README.md").read_text(encoding="utf-8").rstrip())
     exits.say(distilled.directory)
 
@@ -191,15 +198,22 @@ def evaluate(command: Evaluate) -> None:
         repetitions=command.repetitions,
         batch_tokens=command.batch_tokens,
     )
-    if command.out:
+    if command.out and distributed.first():
         with files.new_directory(command.out, RESULTS) as directory:
             for name, lines in found.outputs.items():
                 files.write_lines(directory / f"{name}.txt", lines)
             files.write_json(directory / RESULTS[0], found.results)
             run_config.write(directory / settings.CONFIG_FILE, described)
+    _print(found.results, table.of_results)
+
+
+def _print(results: dict, as_table: Callable[[dict], str]) -> None:
+    """Results on standard output, of several processes once: a table for a person, JSON into a pipe or a file."""
+    if not distributed.first():
+        return
     person = sys.stdout is not None and sys.stdout.isatty()
     with outputs.stream(None) as stream:
-        stream.write(table.of_results(found.results) if person else files.json_text(found.results))
+        stream.write(as_table(results) if person else files.json_text(results))
 
 
 def score(command: Score) -> None:

@@ -165,11 +165,17 @@ class Distill(Repeatable):
 
     Seq-Inter: the same with --selection kim_rush --beam 35
 
-    Called again with the same arguments, it resumes. README.md beside the corpus describes the result.
+    Called again with the same arguments, it resumes. Called several times at once, by processes of any machines with
+    this file system, they share the work. README.md beside the corpus describes the result.
     """
 
     out: Path
     """Directory to write the corpus and config.json to; the n-best lists go to <out>.n-best beside it."""
+    status: bool = False
+    """Only say how far the job of --out is, and who makes which shard; a table at a terminal, JSON into a pipe."""
+    part: str | None = None
+    """For array jobs: I/N, from 1/N to N/N. Makes only every N-th shard, and no corpus; the command without --part
+    writes it, where all shards lie together. In SLURM: --array=1-8 and --part $SLURM_ARRAY_TASK_ID/8."""
     checkpoint: Checkpoints = ()
     """Checkpoint of the teacher. Given several times, each after --checkpoint: an ensemble."""
     n_best: Path | None = None

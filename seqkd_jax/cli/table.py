@@ -1,7 +1,9 @@
-"""Results of `seqkd evaluate` and `verify` as tables for a person; in a pipe or a file they are JSON."""
+"""Results of `seqkd evaluate`, `verify` and `distill --status` as tables for a person; into a pipe they are JSON."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from seqkd_jax.utils import progress
 
 
 def of_results(results: Mapping[str, Any]) -> str:
@@ -51,6 +53,31 @@ def of_verified(objects: Sequence[Any]) -> str:
     parts = [_aligned([["", "kind", "files", "bytes", "result"], *rows])]
     if damages := [damage for one in objects for damage in one.damages]:
         parts.append("\n".join(damages))
+    return "\n\n".join(parts) + "\n"
+
+
+def of_status(status: Mapping[str, Any]) -> str:
+    """Plain text: how many shards are complete, who makes which, what is damaged, whether the corpus is written."""
+    total, lines = (f" of {status[name]:,}" if status[name] is not None else "" for name in ("shards", "lines"))
+    parts = [
+        f"{status['out']}: the corpus is {status['corpus']}",
+        f"{status['lists']}: {status['complete']:,}{total} shards are complete, {status['lines_complete']:,}{lines} "
+        "sentences",
+    ]
+    held = [
+        [
+            "corpus" if one["shard"] is None else f"{one['shard']:05d}",
+            f"process {one['pid']} of {one['host']}" if one["host"] else "not known",
+            one["since"],
+            progress.duration(one["heartbeat_seconds"]),
+            "" if one["alive"] else "dead",
+        ]
+        for one in status["held"]
+    ]
+    if held:
+        parts.append(_aligned([["shard", "owner", "since", "heartbeat", ""], *held]))
+    if status["damaged"]:
+        parts.append("\n".join(f"{one['path']}: {one['reason']}" for one in status["damaged"]))
     return "\n\n".join(parts) + "\n"
 
 

@@ -11,6 +11,7 @@ training source, Seq-Inter the one of its n-best list nearest to the reference (
   distilled_corpus  train.<source> and train.<target> line by line beside the original, scores, filters, a card
   earlier_results   what stands there already: the same result is kept, that of another job is refused
   job               `make_corpus`, the way through all of these
+  status            how far such a job is
   mbr               hypotheses in the order of their expected similarity
 """
 
@@ -21,6 +22,7 @@ from seqkd_jax.distillation.ledger import make, n_best, require_part
 from seqkd_jax.distillation.nbest import Candidate, NBest, plan, read_n_best
 from seqkd_jax.distillation.nbest_files import open_lists
 from seqkd_jax.distillation.selection import SELECTIONS, Choice, choose, kim_rush, require_rule
+from seqkd_jax.distillation.status import status
 
 __all__ = [
     "HOLDS",
@@ -41,5 +43,6 @@ __all__ = [
     "require_distillable",
     "require_part",
     "require_rule",
+    "status",
     "write_corpus",
 ]

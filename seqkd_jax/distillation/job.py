@@ -2,15 +2,17 @@
 
 import functools
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seqkd_jax import distributed
 from seqkd_jax.config import CorpusConfig
 from seqkd_jax.data.corpus import Corpus, require_pairs
 from seqkd_jax.distillation.distilled_corpus import HOLDS, Recipe, card_of, write_corpus
 from seqkd_jax.distillation.earlier_results import is_complete, put_in_place, read_card
-from seqkd_jax.distillation.nbest import NBest
+from seqkd_jax.distillation.nbest import NBest, shard_file
 from seqkd_jax.distillation.nbest_files import GivenLists
 from seqkd_jax.distillation.selection import require_rule
 from seqkd_jax.types import UserError
@@ -52,13 +54,16 @@ def make_corpus(
 ) -> dict:
     """Write the corpus, unless it is there already and complete; returns its card, an empty one of a part.
 
-    Any number of processes may be given the same job: one at a time looks what is there, and of those whose lists are
-    complete one writes the corpus and the others find it. claim: begins the lists; make: completes them; returns them,
-    and the places of the lines that are too long. described: see `write_corpus`. part: only that of the lists is made.
+    Any number of processes may be given the same job, those of one command (`distributed`) or others: one at a time
+    looks what is there, and of those whose lists are complete one writes the corpus and the others find it. claim:
+    begins the lists; make: completes them; returns them, and the places of the lines that are too long. described: see
+    `write_corpus`. part: only that of the lists is made.
     UserError: `out` holds a corpus of another job, which `overwrite` lets go.
     """
     before, wanted = _version(out), card_of(lists, recipe)
     out.parent.mkdir(parents=True, exist_ok=True)
+    if distributed.count() > 1:
+        _require_one_directory(out.parent)
     alone = functools.partial(leases.waited, out.with_name(f".{out.name}.lock"), f"looks at {out} or writes it")
 
     def is_done() -> bool:
@@ -78,6 +83,7 @@ def make_corpus(
         claimed = claim()
     made, overlong = make(claimed)
     if part:
+        progress.log(_left(made, part))
         return {}
     with alone():
         if is_done():
@@ -87,6 +93,37 @@ def make_corpus(
         if isinstance(lists, NBest) and isinstance(made, NBest):
             put_in_place(made, lists.directory)
     return card
+
+
+def _require_one_directory(directory: Path) -> None:
+    """UserError unless all processes of this command have the same directory: they share work by its files."""
+    name = distributed.agreed(f".{secrets.token_hex(8)}.token")
+    if distributed.first():
+        files.write_text(directory / name, "is the directory shared?")
+    distributed.barrier("a file that shows whether the directory is shared")
+    seen = distributed.gathered((directory / name).exists())
+    if distributed.first():
+        files.remove(directory / name)
+    if not all(seen):
+        who = ", ".join(str(number) for number, sees in enumerate(seen) if not sees)
+        raise UserError(
+            f"{directory}: is not the same directory for all processes, process {who} has another; name one that all "
+            "share, or use --part"
+        )
+
+
+def _left(lists: Lists, part: tuple[int, int]) -> str:
+    """What is left after a part of the lists was made."""
+    assert isinstance(lists, NBest)  # no others have parts
+    numbers = range(len(lists.shards))
+    missing = sum(not shard_file(lists, number).with_suffix(".json").exists() for number in numbers)
+    rest = (
+        f"{missing} of all {len(numbers)} are not there yet; when they are" if missing else "all others are there too"
+    )
+    return (
+        f"{lists.directory}: the shards of part {part[0]}/{part[1]} are complete; {rest}: the same command without "
+        "--part writes the corpus"
+    )
 
 
 def _version(directory: Path) -> tuple[int, int, int] | None:

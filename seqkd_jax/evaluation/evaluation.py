@@ -10,11 +10,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seqkd_jax import distributed
 from seqkd_jax.config import BatchConfig
 from seqkd_jax.data import scripts
 from seqkd_jax.data.batches import Shape
 from seqkd_jax.data.corpus import Corpus
-from seqkd_jax.decoding import Decoding, Translation, compile_searches, prepare, require_length, translate_lines
+from seqkd_jax.decoding import (
+    Decoding,
+    Hypothesis,
+    Translation,
+    compile_searches,
+    prepare,
+    require_length,
+    translate_lines,
+)
 from seqkd_jax.decoding.search import greedy_rules
 from seqkd_jax.evaluation import likelihood
 from seqkd_jax.evaluation.metrics import confidence_interval, metric_references, score, signatures
@@ -47,7 +56,8 @@ def evaluate(
     Results, each with _beam1 and _beamK: bleu (bleu_low, bleu_high: 95%), chrf, length_ratio, unfinished,
     mode_probability, source_words_per_second (median of `repetitions` passes over `timed_sentences` lines, None: all),
     compile_seconds (of loading, where the programs had been kept); once: perplexity, mode_probability (of the greedy
-    output), signature. batch, shapes: of the batches for perplexity, as in training. tokenize: BLEU's.
+    output), signature. batch, shapes: of the batches for perplexity, as in training. tokenize: BLEU's. Several
+    processes (`distributed`) share the translations, which are those of one; speed is that of process 0 alone.
     """
     vocabularies = system.vocabularies
     references = metric_references(vocabularies, corpus.targets, tokenize)
@@ -63,21 +73,34 @@ def evaluate(
     if decoding.search.beam != 1:
         runs[f"beam{decoding.search.beam}"] = decoding
     ready = system._replace(params=prepare(system.translator, system.params))
-    with progress.counter(len(runs) * (len(ids) + repetitions * len(timed)), name, "sentences") as advance:
+    own = len(ids[distributed.index() :: distributed.count()])
+    with progress.counter(len(runs) * (own + repetitions * len(timed)), name, "sentences") as advance:
         for key, run in runs.items():
             compiling = compile_searches(ready.translator, ready.params, ids, run)
             decode = functools.partial(translate_lines, ready, decoding=run, n_best=1, progress=advance)
-            translations = list(decode(corpus.sources))
+            translations = by_all_processes(decode, corpus.sources)
             outputs[key] = [translation.text for translation in translations]
             measures = _of_outputs(outputs[key], references, tokenize) | _of_search(translations)
-            measures["source_words_per_second"] = words_per_second(decode, timed, repetitions)
+            speed = functools.partial(words_per_second, decode, timed, repetitions)
+            measures["source_words_per_second"] = distributed.by_first(speed)
             measures["compile_seconds"] = compiling
             results |= {f"{measure}_{key}": value for measure, value in measures.items()}
     found = likelihood.of_references(system, corpus, batch, shapes)
     results |= {"perplexity": found.perplexity, "reference_tokens": found.tokens}
     results["mode_probability"] = results["mode_probability_beam1"]
     results["signature"], results["chrf_signature"] = signatures(tokenize)
-    return Evaluation(results, outputs, references)
+    return Evaluation(distributed.agreed(results), outputs, references)
+
+
+def by_all_processes(decode: Callable[[Sequence[str]], Iterable[Translation]], lines: Sequence[str]) -> list:
+    """The translation of each line, in order; each of several processes (`distributed`) decodes its part of them."""
+    index, count = distributed.index(), distributed.count()
+    if count == 1:
+        return list(decode(lines))
+    own = [[source, [list(hypothesis) for hypothesis in found]] for source, found in decode(lines[index::count])]
+    parts = [iter(part) for part in distributed.gathered(own, name="the translations of all processes")]
+    in_order = (next(parts[place % count]) for place in range(len(lines)))
+    return [Translation(source, [Hypothesis(*hypothesis) for hypothesis in found]) for source, found in in_order]
 
 
 def _of_outputs(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> dict:

@@ -60,11 +60,11 @@ class Holder(NamedTuple):
     free: bool  # no living process has its flock
     number: tuple[int, int]  # device and inode of the file
 
-    def is_dead(self) -> bool:
-        """Whether the lock may be taken over."""
+    def is_dead(self, now: float | None = None) -> bool:
+        """Whether the lock may be taken over. now: by the clock of the file system; None: it is asked, by a file."""
         if self.free and self.owner.machine == machine():
             return True
-        return _now(self.file) - self.beat > STALE
+        return (_now(self.file) if now is None else now) - self.beat > STALE
 
 
 class Lease(NamedTuple):
