@@ -111,11 +111,13 @@ def commands(name):
 
 
 def parsed(line):
-    """What a line runs, without a comment, an environment or what is fed to it; None for what is not a command."""
+    """What a line runs, without a comment, an environment, what is fed to it, or what starts it on other hosts."""
     line = re.sub(r"^.*\| *(?=seqkd )", "", line.strip())
     words = shlex.split(line, comments=True)
-    while words and (re.fullmatch(r"\w+=\S*", words[0]) or words[0] == "&&"):
+    while words and (re.fullmatch(r"\w+=\S*", words[0]) or words[0] in ("&&", "srun")):
         words.pop(0)
+    if words[:1] == ["gcloud"]:
+        return parsed(next(word for word in words if word.startswith("--command=")).removeprefix("--command="))
     return words[: words.index("&&")] if "&&" in words else words
 
 
