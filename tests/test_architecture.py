@@ -56,6 +56,7 @@ DOORS = {
     "sentencepiece": {"data/tokenizers.py"},
     "tyro": {"cli/options.py", "cli/main.py"},
     "rich": {"utils/progress.py"},
+    "fsspec": {"utils/remote.py"},
     "jax._src": {"utils/program_cache.py", "distributed"},
     "tensorboardX": {"training/records.py"},
     "wandb": {"training/records.py"},
@@ -215,6 +216,7 @@ WRITERS = {
     "seqkd_jax/utils/sums.py",
     "seqkd_jax/utils/leases.py",  # a lock, which is no result
     "seqkd_jax/utils/program_cache.py",  # a cache, which is no result
+    "seqkd_jax/utils/remote.py",  # what is fetched, which is complete, gets its name
     "seqkd_jax/data/readers.py",  # links of its own in a temporary directory, whose names are no patterns
     "seqkd_jax/cli/outputs.py",  # standard output
     "seqkd_jax/training/records.py",  # what another package wrote is removed

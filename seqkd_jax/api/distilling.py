@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seqkd_jax import distillation, distributed
+from seqkd_jax.api.places import publishing
 from seqkd_jax.api.translating import AnyTranslator, LoadedTranslator, bleu_tokenizer, require_reusable, with_beam
 from seqkd_jax.checkpoint import run_config
 from seqkd_jax.config import CorpusConfig, FilterConfig, MetricConfig, Overlong, SearchConfig
@@ -13,7 +14,7 @@ from seqkd_jax.data.corpus import Corpus, load_split
 from seqkd_jax.decoding import Decoding, overlong_lines, require_overlong, require_translatable
 from seqkd_jax.distillation import Recipe
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, program_cache, settings
+from seqkd_jax.utils import files, program_cache, remote, settings
 
 
 class Distilled(NamedTuple):
@@ -29,6 +30,7 @@ class Distilled(NamedTuple):
         return load_split(CorpusConfig(str(self.directory), *self.languages), "train")
 
 
+@publishing
 def distill(
     teacher: LoadedTranslator,
     sources: Sequence[str],
@@ -82,7 +84,14 @@ def distill(
         distillation.require_part(part)
     if described is None:
         sizes = {"shard_lines": shard_lines, "batch_tokens": batch_tokens, "overlong": overlong, "marian": marian}
-        given = {"out": out, "selection": selection, "search": search, "filters": filters, "metric": metric, **sizes}
+        given = {
+            "out": remote.given(out),
+            "selection": selection,
+            "search": search,
+            "filters": filters,
+            "metric": metric,
+            **sizes,
+        }
         read = distilling_inputs(teacher, sources, references)
         described = run_config.describe("distill", settings.to_json({**given, "checkpoint": [loaded.name]}), read)
     directory = absolute.with_name(f"{absolute.name}.n-best")
@@ -105,6 +114,7 @@ def distill(
     return Distilled(out / "filtered" if recipe.filtered else out, languages, card)
 
 
+@publishing
 def distill_n_best(
     lists: Path | str,
     sources: Sequence[str],
@@ -133,7 +143,13 @@ def distill_n_best(
     recipe = _checked(recipe, absolute, sources, metric)
     found = distillation.open_lists(lists, list(sources))
     if described is None:
-        given = {"n_best": Path(lists), "out": out, "selection": selection, "filters": filters, "metric": metric}
+        given = {
+            "n_best": Path(lists),
+            "out": remote.given(out),
+            "selection": selection,
+            "filters": filters,
+            "metric": metric,
+        }
         read = n_best_inputs(lists, sources, references)
         described = run_config.describe("distill", settings.to_json({**given, "marian": marian}), read)
     make = lambda lists: (lists, ())  # noqa: E731 - as they are, and no line was too long

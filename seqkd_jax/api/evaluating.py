@@ -16,7 +16,7 @@ from seqkd_jax.decoding.search import greedy_rules
 from seqkd_jax.evaluation import evaluation, metrics
 from seqkd_jax.evaluation.evaluation import Evaluation
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import program_cache, progress
+from seqkd_jax.utils import program_cache, progress, remote
 
 
 def evaluate(
@@ -51,7 +51,8 @@ def evaluate(
     if not repetitions >= 0:
         raise UserError(f"repetitions is {repetitions}: it must be a whole number from 0")
     tokenize = bleu_tokenizer(metric, loaded, corpus.targets, corpus.languages and corpus.languages[1])
-    for other in require_list("compare", compare):
+    names, compare = _distinct(map(str, require_list("compare", compare))), list(map(remote.local, compare))
+    for other in compare:
         _require_comparable(other, corpus, loaded)
     program_cache.keep()
     found = evaluation.evaluate(
@@ -73,7 +74,7 @@ def evaluate(
     if compare:
         others = {
             name: _outputs_of(other, decoding, corpus, loaded, tokenize)
-            for name, other in zip(_distinct(map(str, compare)), compare, strict=True)
+            for name, other in zip(names, compare, strict=True)
         }
         own = found.outputs[f"beam{search.beam}"]
         results["compared"] = metrics.paired_bootstrap(own, others, found.references, tokenize)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seqkd_jax import checkpoint, distributed, models
+from seqkd_jax.api.places import publishing
 from seqkd_jax.api.translating import require_list
 from seqkd_jax.checkpoint import run_config
 from seqkd_jax.config import ModelConfig, TrainConfig, VocabularyConfig
@@ -17,7 +18,7 @@ from seqkd_jax.training.compatibility import model_of_run
 from seqkd_jax.training.loop import Summary
 from seqkd_jax.training.trainer import Run, train_translator
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import program_cache, progress, settings
+from seqkd_jax.utils import program_cache, progress, remote, settings
 
 
 def load_vocabulary(path: Path | str) -> Vocabularies:
@@ -38,6 +39,7 @@ def learn_vocabulary(corpus: Corpus, config: VocabularyConfig = VocabularyConfig
     return vocabulary.learn(corpus.sources, corpus.targets, config)
 
 
+@publishing
 def train(
     corpus: Corpus,
     valid: Corpus,
@@ -54,6 +56,8 @@ def train(
     described: Mapping[str, Any] | None = None,
 ) -> Summary:
     """Train a teacher or a student in directory `out`; called again with the same arguments, it resumes.
+
+    out: a URL such as gs://bucket/run is published to at each save; see docs/devices-and-hosts.md.
 
     model: None for that of the start, else LSTMConfig(). vocabularies: None for those of the teacher, else of the
     start, else learned from the corpus. start: checkpoint of the same model to start from; None: random parameters.
@@ -93,7 +97,7 @@ def train(
         sources = {"start": start, "teacher": teacher, "teachers": teachers, "teacher_cache_gib": teacher_cache_gib}
         sources["log"] = list(log)
         kind = models.kind_of(model)
-        given = {"out": out, "model": kind, kind: model, "config": config, **sources}
+        given = {"out": remote.given(out), "model": kind, kind: model, "config": config, **sources}
         read = training_inputs(corpus, valid, vocabularies, start, teacher)
         described = run_config.describe("train", settings.to_json(given), read)
     run = Run(

@@ -10,15 +10,34 @@ import re
 from typing import Any, get_args, get_type_hints
 
 from seqkd_jax import distributed
-from seqkd_jax.cli.options import Distill, Evaluate, Pairs, Repeatable, Train, Translate, Vocab
+from seqkd_jax.cli.options import Distill, Evaluate, Pairs, Repeatable, Score, Train, Translate, Verify, Vocab
 from seqkd_jax.config import LossConfig, MetricConfig, SearchConfig, VocabularyConfig
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import settings
+from seqkd_jax.utils import remote, settings, urls
 
 
 def option(name: str) -> str:
     """The option that sets a field: --optimiser.clip-norm for optimiser.clip_norm."""
     return f"--{name.replace('_', '-')}"
+
+
+# What must be local; elsewhere a URL is fetched, or published to.
+LOCAL = {Translate: ("out", "attention"), Score: ("out",), Distill: ("n_best",), Verify: ("directories",)}
+
+
+def local(command: Any) -> None:
+    """No URL for what must be local, and none whose scheme or package is not there."""
+    for name in LOCAL.get(type(command), ()):
+        value = getattr(command, name)
+        for path in value if isinstance(value, tuple) else (value,):
+            urls.require_local(path, "what is verified" if name == "directories" else option(name))
+    todo = [settings.to_json(command)]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict | list):
+            todo += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, str) and urls.is_url(value):
+            remote.require_known(value.rpartition("=")[0] or value)  # PATH=WEIGHT
 
 
 def train(command: Train) -> None:

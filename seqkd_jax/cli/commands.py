@@ -27,7 +27,7 @@ from seqkd_jax.cli.options import (
     Vocab,
 )
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import exits, files, progress, settings
+from seqkd_jax.utils import exits, files, progress, remote, settings
 
 RESULTS = ("results.json", settings.CONFIG_FILE, "*.txt")  # of `seqkd evaluate`
 
@@ -60,7 +60,7 @@ def train(command: Train) -> None:
         log=command.log,
         described=inputs.describe("train", command, read),
     )
-    exits.say(done.best)
+    exits.say(remote.given(done.best))
 
 
 def translate(command: Translate) -> None:
@@ -170,7 +170,7 @@ def distill(command: Distill) -> None:
     if command.part and not distilled.card:  # no corpus yet
         return
     progress.log((command.out / "README.md").read_text(encoding="utf-8").rstrip())
-    exits.say(distilled.directory)
+    exits.say(remote.given(distilled.directory))
 
 
 def evaluate(command: Evaluate) -> None:
@@ -244,7 +244,8 @@ def average(command: Average) -> None:
     averaged = checkpoint.average(list(command.checkpoints))
     parts = {"vocabularies": averaged.vocabularies, "metadata": averaged.metadata}
     save = functools.partial(checkpoint.save, params=averaged.params, model_config=averaged.model_config, **parts)
-    exits.say(outputs.write_directory(command.out, command.overwrite, checkpoint.HOLDS, save, checkpoint.fingerprint))
+    written = outputs.write_directory(command.out, command.overwrite, checkpoint.HOLDS, save, checkpoint.fingerprint)
+    exits.say(remote.given(written))
 
 
 def select(command: Select) -> None:
@@ -252,7 +253,8 @@ def select(command: Select) -> None:
     from seqkd_jax import checkpoint
 
     select = functools.partial(checkpoint.select, command.checkpoint, command.replica)
-    exits.say(outputs.write_directory(command.out, command.overwrite, checkpoint.HOLDS, select, checkpoint.fingerprint))
+    written = outputs.write_directory(command.out, command.overwrite, checkpoint.HOLDS, select, checkpoint.fingerprint)
+    exits.say(remote.given(written))
 
 
 def import_model(command: Import) -> None:
@@ -261,8 +263,10 @@ def import_model(command: Import) -> None:
     from seqkd_jax.checkpoint.interchange import import_tensors
     from seqkd_jax.marian import import_marian
 
-    read = functools.partial({"hf": import_marian, "safetensors": import_tensors}[command.form], command.directory)
-    exits.say(outputs.write_directory(command.out, command.overwrite, checkpoint.HOLDS, read, checkpoint.fingerprint))
+    read = {"hf": import_marian, "safetensors": import_tensors}[command.form]
+    read = functools.partial(read, remote.local(command.directory))
+    written = outputs.write_directory(command.out, command.overwrite, checkpoint.HOLDS, read, checkpoint.fingerprint)
+    exits.say(remote.given(written))
 
 
 def export_model(command: Export) -> None:
@@ -278,7 +282,7 @@ def export_model(command: Export) -> None:
         else:
             interchange.export_tensors(command.checkpoint, out)
 
-    exits.say(outputs.write_directory(command.out, command.overwrite, holds, write, files.sha256_tree))
+    exits.say(remote.given(outputs.write_directory(command.out, command.overwrite, holds, write, files.sha256_tree)))
 
 
 def vocab(command: Vocab) -> None:
@@ -294,7 +298,7 @@ def vocab(command: Vocab) -> None:
     outputs.write_directory(command.out, command.overwrite, vocabulary.HOLDS, write, files.sha256_tree)
     sizes = f"{learned.source.size:,}" + ("" if learned.joint else f" and {learned.target.size:,}")
     progress.log(f"{pairs.name}: {sizes} entries, fingerprint {learned.fingerprint[:12]}")
-    exits.say(command.out)
+    exits.say(remote.given(command.out))
 
 
 def verify(command: Verify) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from seqkd_jax.cli.options import Distill, Pairs, Repeatable, Train
 from seqkd_jax.config import CorpusConfig
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress, settings
+from seqkd_jax.utils import files, progress, remote, settings
 
 Split = Literal["train", "valid", "test"]
 
@@ -81,6 +81,8 @@ def describe(name: str, command: Repeatable, read: Mapping[str, Any]) -> dict:
 
     left_out = ("config_file", "given", "rules", "overwrite", "several")  # the rules are spelled out in `search`
     options = {key: value for key, value in settings.to_json(command).items() if key not in left_out}
+    if options.get("out"):
+        options["out"] = remote.given(options["out"])
     described = run_config.describe(name, options, read)
     if command.config_file:
         run_config.require_same_inputs(command.config_file, described, command.given)
@@ -128,7 +130,7 @@ def _part(command: Train, name: str, gold: Callable[[], Any]):
 
     if name == "gold":
         return gold()
-    path = files.existing(name)
+    path = files.existing(remote.local(name))
     if not path.exists():
         raise UserError(f"--train-on {name}: no such file or directory; name one that `seqkd distill` wrote, or `gold`")
     own, wanted = distilled.languages(path), languages.of(command.pairs.corpus)

@@ -8,6 +8,7 @@ SIGTERM, of training after a checkpoint was saved.
 
 import contextlib
 import dataclasses
+import functools
 import io
 import itertools
 import re
@@ -21,7 +22,7 @@ import tyro
 from seqkd_jax import __version__, distributed
 from seqkd_jax.cli import checks, commands, options
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import exits, files, program_cache, programs, progress, settings
+from seqkd_jax.utils import exits, files, program_cache, programs, progress, settings, urls
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "train": (options.Train, commands.train),
@@ -68,7 +69,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "seqkd") -> None
 
 def _run(command: Any) -> None:
     settings.check(command, checks.option)
+    checks.local(command)
     run = next(run for arguments_type, run in COMMANDS.values() if type(command) is arguments_type)
+    run = functools.partial(_published, run)
     if not hasattr(command, "several"):
         run(command)
         return
@@ -76,6 +79,16 @@ def _run(command: Any) -> None:
     same["version"] = __version__
     with distributed.joined(**vars(command.several), command=same):
         run(command)
+
+
+def _published(run: Callable[[Any], None], command: Any) -> None:
+    """Run a command; its results are published where --out is a URL."""
+    if not urls.is_url(getattr(command, "out", None)):
+        return run(command)
+    from seqkd_jax.api.places import working_directory
+
+    with working_directory(command.out) as directory:
+        run(dataclasses.replace(command, out=directory))
 
 
 def _parse(given: list[str], program: str) -> Any:

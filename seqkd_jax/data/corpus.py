@@ -19,7 +19,7 @@ from seqkd_jax.config import CorpusConfig
 from seqkd_jax.data import distilled, languages, readers
 from seqkd_jax.data.readers import Split, read_lines
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, integrity
+from seqkd_jax.utils import files, integrity, remote, urls
 from seqkd_jax.utils.settings import Range
 
 __all__ = [
@@ -60,17 +60,18 @@ def load_split(config: CorpusConfig, split: Split) -> Corpus:
     config.require_named()
     if split not in readers.SPLITS:
         raise UserError(f"split is {split!r}: it must be one of {', '.join(readers.SPLITS)}")
-    path = Path(config.path)
+    path = remote.local(config.path)
+    called = config.path if urls.is_url(config.path) else path
     if config.source_file:
         name = f"{config.source_file} and {config.target_file}"
         _only_train(name, split)
-        pairs = readers.parallel(Path(config.source_file), Path(config.target_file))
+        pairs = readers.parallel(remote.local(config.source_file), remote.local(config.target_file))
         return _corpus(pairs, config, name)._replace(languages=languages.of(config))
     if files.existing(path).is_dir():
-        return _corpus(integrity.whole(path, partial(_directory, split, config)), config, f"{path}, split {split}")
+        return _corpus(integrity.whole(path, partial(_directory, split, config)), config, f"{called}, split {split}")
     if path.exists():  # a file, or a pipe
         _only_train(str(path), split)
-        return _corpus(readers.file(path, config), config, str(path))
+        return _corpus(readers.file(path, config), config, str(called))
     if config.path == readers.TOY:
         toy = toy_pairs(TOY_PAIRS[split], split)
         if (config.source, config.target) != toy.languages:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seqkd_jax.types import UserError
+from seqkd_jax.utils import remote
 
 STDIN = "standard input"
 LONGEST = 1 << 24  # bytes of a line; a longer one is no sentence, and would fill the memory
@@ -165,7 +166,7 @@ def _opened(path: Path | str) -> Iterator[io.BufferedReader]:
     if "\0" in str(path):
         raise UserError(f"{str(path)!r}: no name of a file, it holds a NUL")
     if str(path) != "-":
-        with open(path, "rb") as stream:
+        with open(remote.local(path), "rb") as stream:
             yield stream
         return
     if sys.stdin is None:

@@ -21,7 +21,7 @@ from seqkd_jax.decoding import Decoding, require_length, translate_lines
 from seqkd_jax.evaluation import likelihood, metrics, tokenization
 from seqkd_jax.training import best, compatibility, loop, teacher_cache, train_step
 from seqkd_jax.types import System, UserError
-from seqkd_jax.utils import files, programs, progress, settings
+from seqkd_jax.utils import files, programs, progress, remote, settings
 
 HUGE = -6e4  # a bar is a parameter below this: float16 holds no number that is much less
 
@@ -155,7 +155,10 @@ def _save(run: Run, directory: Path, params: Any, *, metadata: dict, **options: 
     if run.languages:
         metadata = {**metadata, "languages": list(run.languages)}
     described = {"model_config": run.model, "vocabularies": run.vocabularies, "metadata": metadata}
-    return checkpoint.save(directory, params, **described, **options)
+    saved = checkpoint.save(directory, params, **described, **options)
+    if directory.name == "last":  # it comes after all else that belongs to it
+        remote.saved(directory.parent)
+    return saved
 
 
 def _greedy_bleu(

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import locks, sums, temporary
+from seqkd_jax.utils import locks, sums, temporary, urls
 from seqkd_jax.utils.sums import SUMS, is_sums, sha256_file, tree
 from seqkd_jax.utils.sums import verify as verify  # readers have it from here
 from seqkd_jax.utils.untrusted import MOST_BYTES, parse_json
@@ -74,6 +74,7 @@ def json_text(value: Any) -> str:
 
 def read_bytes(path: Path | str, most: int = MOST_BYTES) -> bytes:
     """The content of a file. UserError: it is missing, no file, cannot be read, or has more than `most` bytes."""
+    urls.require_local(path, "what is read here")
     try:
         require_file(path)
         with open(path, "rb") as file:
@@ -220,7 +221,11 @@ def _take_place(filled: Path, directory: Path) -> None:
 
 @contextlib.contextmanager
 def naming(path: Path | str) -> Iterator[None]:
-    """Have an error of writing name the file that a person knows, where it names a temporary one or none."""
+    """Have an error of writing name the file that a person knows, where it names a temporary one or none.
+
+    UserError for a URL.
+    """
+    urls.require_local(path, "what is written here")
     try:
         yield
     except UserError as error:
@@ -254,6 +259,7 @@ def require_replaceable(directory: Path | str, holds: Sequence[str]) -> None:
     where the process works, may not. It must be a place that the process may write to. Asked early, nothing is computed
     in vain.
     """
+    urls.require_local(directory, "what is written here")
     directory = Path(directory)
     if directory.is_file():
         raise UserError(f"{directory}: is a file; name a new directory")
@@ -302,6 +308,7 @@ def existing(directory: Path | str) -> Path:
     directory = Path(directory)
     if directory.exists():
         return directory
+    urls.require_local(directory, "what is read here")
     leads_to = Path(os.path.realpath(directory))
     before = leads_to.with_name(f".{leads_to.name}.old")
     places = [*temporary.aside(leads_to), *([before] if before.is_dir() and not before.is_symlink() else [])]

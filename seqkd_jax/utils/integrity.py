@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files
+from seqkd_jax.utils import files, remote
 from seqkd_jax.utils.untrusted import require_form
 
 T = TypeVar("T")
@@ -54,8 +54,10 @@ def whole(directory: Path | str, read: Callable[[Path], T]) -> T:
     """The result of `read`, which has read one version of a directory, though a writer may put new ones in its place.
 
     read: called with the path of the directory (see `files.existing`), and again if another one came into its place
-    before it ended: what it returned or raised then is dropped. UserError: that goes on for a minute.
+    before it ended: what it returned or raised then is dropped. Of a URL a local copy is read. UserError: that goes on
+    for a minute.
     """
+    directory = remote.local(directory)
     end, looks = time.monotonic() + PATIENCE, 0
     while True:
         path = files.existing(directory)

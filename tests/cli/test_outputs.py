@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
 
+import fsspec
 import jax
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from seqkd_jax.cli import main, outputs
 from seqkd_jax.config import LSTMConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.distillation import ledger
-from seqkd_jax.utils import exits
+from seqkd_jax.utils import exits, remote
 
 CONFIG = LSTMConfig(layers=1, size=8)
 
@@ -165,3 +167,19 @@ def test_sigterm_to_distill_says_what_was_kept(made, tmp_path, monkeypatch, capf
     monkeypatch.setattr(ledger, "write_shard", write)
     assert seqkd(*command, "--out", tmp_path / "kd") == 0
     assert "1 of 3 shards need no decoding" in capfd.readouterr().err
+
+
+def test_results_are_published_and_read_from_there(made, tmp_path, capfd, monkeypatch):
+    """A checkpoint that is published is the teacher of a corpus that is; the same command finds it complete."""
+    monkeypatch.setenv(remote.SETTING, str(tmp_path / "cache"))
+    fsspec.filesystem("memory").store.clear()
+    assert seqkd("average", made / "a", "--out", "memory://b/averaged") == 0
+    assert capfd.readouterr().out.splitlines() == ["memory://b/averaged"]
+    distill = ["distill", "--checkpoint", "memory://b/averaged", "--source-only", made / "a.en", *SEARCH]
+    assert seqkd(*distill, "--out", "memory://b/kd") == 0 and seqkd(*distill, "--out", tmp_path / "kd") == 0
+    shutil.rmtree(tmp_path / "cache")  # as on another machine
+    assert seqkd(*distill, "--out", "memory://b/kd") == 0
+    assert "is complete, nothing is done" in capfd.readouterr().err
+    published = remote.local("memory://b/kd")
+    assert (published / "train.target").read_bytes() == (tmp_path / "kd" / "train.target").read_bytes()
+    assert json.loads((published / "config.json").read_text())["settings"]["out"] == "memory://b/kd"
