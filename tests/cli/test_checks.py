@@ -94,6 +94,15 @@ def test_what_an_option_is_for_lets_it_pass():
             "needs references",
         ),
         (["distill", "--out", "o", "--corpus.path", "toy"], "--checkpoint and --n-best: give one of them"),
+        (["distill", "--checkpoint", "c", "--out", "o", "--corpus.path", "toy", "--part", "3"], "--part 3: is not I/N"),
+        (
+            ["distill", "--checkpoint", "c", "--out", "o", "--corpus.path", "toy", "--part", "0/8"],
+            "--part 0/8: there is no such part; they are 1/8 to 8/8",
+        ),
+        (
+            ["distill", "--n-best", "l", "--out", "o", "--corpus.path", "toy", "--part", "1/8"],
+            "--part has no effect with --n-best",
+        ),
         (
             ["distill", "--checkpoint", "c", "--n-best", "l", "--out", "o", "--corpus.path", "toy"],
             "--checkpoint and --n-best: give one of them",

@@ -85,3 +85,26 @@ def test_what_was_not_measured_has_no_row():
     shown = table.of_results(one | {"source_words_per_second_beam1": None})
     assert "beam 5" not in shown and "words/s" not in shown and "compared" not in shown
     assert "source characters/s" in table.of_results(RESULTS | {"source_unit": "characters"})
+
+
+def test_the_status_of_distilling(tmp_path, capfd):
+    """JSON in a pipe, of --out alone; for a person who makes which shard."""
+    commands.distill(options.Distill(tmp_path / "kd", status=True))
+    told = json.loads(capfd.readouterr().out)
+    assert told["corpus"] == "missing" and told["complete"] == 0
+    held = {"shard": 3, "host": "node7", "pid": 12, "since": "2026-01-01", "heartbeat_seconds": 75.0, "alive": False}
+    told |= {"shards": 6, "lines": 5500, "complete": 2, "lines_complete": 2000, "held": [held]}
+    told |= {"damaged": [{"path": "shard-00001.jsonl.gz", "reason": "damaged"}]}
+    assert (
+        table.of_status(told)
+        == f"""\
+{tmp_path}/kd: the corpus is missing
+
+{tmp_path}/kd.n-best: 2 of 6 shards are complete, 2,000 of 5,500 sentences
+
+shard  owner                since       heartbeat
+00003  process 12 of node7  2026-01-01  1m15s      dead
+
+shard-00001.jsonl.gz: damaged
+"""
+    )
