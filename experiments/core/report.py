@@ -17,11 +17,12 @@ def what_ran(data: Mapping[str, str]) -> dict:
     """The top of results.json. data: what it is -> SHA-256."""
     import jax
 
-    devices = [f"{device.platform} {device.device_kind}" for device in jax.local_devices()]
+    devices = [f"{device.platform} {device.device_kind}" for device in jax.devices()]
     return {
         **stages.provenance(),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "devices": devices,
+        "processes": jax.process_count(),
         "host_cpu": host_cpu(),
         "data": dict(data),
     }

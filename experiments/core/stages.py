@@ -63,11 +63,13 @@ def stage(
     hashes = {input_name: content_hash(path) for input_name, path in sorted(inputs.items())}
     key = {"name": name, "settings": identity(settings), "inputs": hashes, "format": FORMAT, "version": version}
     directory = root / f"{name}-{files.sha256_json(key)[:12]}"
-    asked, done = distributed.agreed([directory.name, distributed.first() and _done(directory)])
-    if asked != directory.name:
+    asked = distributed.gathered([directory.name, distributed.first() and _done(directory)])
+    if other := [name for name, _ in asked if name != directory.name]:
         raise UserError(
-            f"{directory.name}: process 0 asks for {asked}; give all processes the same command, code and data"
+            f"another process asks for stage {other[0]}, not {directory.name}: give all processes the same command, "
+            "code and data"
         )
+    done = asked[0][1]
     if not done:
         if make is None:
             raise NotMade(str(directory))

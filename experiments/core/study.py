@@ -33,6 +33,7 @@ from experiments.core import claims, dry_run, report, stages
 from experiments.core.tables import Section
 from seqkd_jax import distributed
 from seqkd_jax.cli.main import errors_in_one_line
+from seqkd_jax.cli.options import Flat, Processes
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, program_cache, programs, progress
 from seqkd_jax.utils.exits import exit_status
@@ -50,13 +51,7 @@ class Options:
     """Where results go, and stages in OUT/stages (default: runs/STUDY/SCALE)."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ARM ...")] = ()
     """Make only these arms, and those that they learn from; arms that were made before are reported, too."""
-    coordinator: str | None = None
-    """HOST:PORT of process 0, of several processes that work together on one directory; None: found under SLURM (srun),
-    Open MPI and on TPU pods, else this process is alone."""
-    processes: int | None = None
-    """How many there are; 1: this process is alone, whatever started it."""
-    process: int | None = None
-    """The number of this one, from 0."""
+    several: Annotated[Processes, Flat] = Processes()
     dry_run: bool = False
     """Print parameters, updates, memory and FLOPs; train nothing."""
     render: Path | None = None
@@ -122,9 +117,8 @@ def main(study: Study, arguments: Sequence[str] | None = None) -> int:
     def run() -> int:
         if options.render:
             return render(study, options.render)
-        several = {name: getattr(options, name) for name in ("coordinator", "processes", "process")}
-        same = {name: str(value) for name, value in vars(options).items() if name not in several}
-        with distributed.joined(**several, command=same):
+        same = {name: str(value) for name, value in vars(options).items() if name != "several"}
+        with distributed.joined(**vars(options.several), command=same):
             return max([_run(study, options, *named) for named in study.scales(options).items()])
 
     status = exit_status(run, interrupted="interrupted; the same command continues from here")

@@ -7,6 +7,7 @@ import pytest
 
 from experiments.benchmarks import benchmark, replicas
 from experiments.benchmarks.decoding import __main__ as decoding
+from experiments.benchmarks.devices import training as devices
 from experiments.benchmarks.training import __main__ as command
 from experiments.benchmarks.training.subjects import SUBJECTS, tiny
 
@@ -33,9 +34,23 @@ def test_replicas_at_tiny_sizes(tmp_path):
     assert set(found["seconds"]) == set(replicas.WAYS) and min(found["seconds"].values()) > 0
 
 
+@pytest.mark.slow
+def test_devices_at_tiny_sizes(tmp_path):
+    assert devices.main(["--smoke", "--rounds", "2", "--updates", "1", "--out", str(tmp_path)]) == 0
+    (found,) = json.loads((tmp_path / "results.json").read_text("utf-8"))["subjects"].values()
+    losses = found["losses"]
+    assert losses == pytest.approx(dict.fromkeys(devices.WAYS, losses[devices.BASE]))
+
+
 @pytest.mark.parametrize(
     ("module", "option", "least"),
-    [(command, "rounds", 1), (command, "seed", 0), (command, "updates", 1), (replicas, "replicas", 2)],
+    [
+        (command, "rounds", 1),
+        (command, "seed", 0),
+        (command, "updates", 1),
+        (devices, "updates", 1),
+        (replicas, "replicas", 2),
+    ],
 )
 def test_what_cannot_be_timed(tmp_path, capsys, module, option, least):
     status = module.main([f"--{option}", str(least - 1), "--out", str(tmp_path / "none")])
@@ -50,7 +65,7 @@ COMMITTED = sorted(RESULTS.rglob("results.json"))
 @pytest.mark.parametrize("path", COMMITTED, ids=[str(path.parent.relative_to(RESULTS)) for path in COMMITTED])
 def test_committed_tables_are_those_of_their_results(path):
     results = json.loads(path.read_text("utf-8"))
-    (module,) = [one for one in (decoding, command, replicas) if one.BENCHMARK.name == results["study"]]
+    (module,) = [one for one in (decoding, command, replicas, devices) if one.BENCHMARK.name == results["study"]]
     name = module.__name__.removesuffix(".__main__")
     assert benchmark.table(module.BENCHMARK, results) == path.with_name("table.md").read_text("utf-8"), (
         f"write it anew: python -m {name} --render {path.parent.relative_to(RESULTS.parents[2])}"

@@ -9,6 +9,7 @@ import threading
 import time
 from typing import Annotated
 
+import processes
 import pytest
 
 from experiments.core import stages
@@ -236,6 +237,42 @@ def _make_and_die(root):
         os._exit(9)
 
     stages.stage("s", {}, {}, make, root, resumable=True)
+
+
+TWO = """
+from experiments.core import stages
+from seqkd_jax.types import UserError
+
+def alone(directory):  # a stage that is asked for inside is process 0's, too
+    inner = stages.stage("inner", {}, {}, lambda to: (to / "by.txt").write_text(str(count)), ROOT)
+    (directory / "by.txt").write_text(f"{index} of {distributed.count()}")
+
+def together(directory):
+    (directory / f"{index}.txt").write_text(f"{index} of {distributed.count()}")
+
+above = stages.stage("alone", {}, {}, alone, ROOT)
+made = stages.stage("together", {}, {"above": above}, together, ROOT, together=True)
+again = stages.stage("together", {}, {"above": above}, None, ROOT, together=True)
+names = {file.name: file.read_text() for file in (*above.glob("*.txt"), *made.glob("*.txt"))}
+assert names == {"by.txt": "0 of 1", "0.txt": "0 of 2", "1.txt": "1 of 2"}, names
+assert again == made and set(stages.read_manifest(made)["files"]) == {"0.txt", "1.txt"}
+try:
+    stages.stage("none", {}, {}, None, ROOT)
+except stages.NotMade:
+    pass
+else:
+    raise AssertionError("process 0 decides that a stage is not there")
+stages.stage("other", {"index": index}, {}, together, ROOT)
+"""
+
+
+def test_of_two_processes_one_makes_a_stage_or_both_together(tmp_path):
+    code = f"from pathlib import Path\nROOT = Path({str(tmp_path)!r})\n{TWO}"
+    with processes.python(2, code) as started:
+        first, second = processes.results(started)
+    assert (first.status, second.status) == (2, 2), first.err + second.err
+    assert "give all processes the same command, code and data" in second.err
+    assert not list(tmp_path.glob("other-*"))
 
 
 def test_the_lock_goes_with_its_process(tmp_path):
