@@ -66,6 +66,7 @@ def train(
     teacher_cache_gib: keep the teacher's features of the corpus in memory if they need no more (GiB); 0: never.
     log: records of the metrics beside metrics.jsonl: csv, tensorboard, wandb (if their packages are installed).
     described: the content of config.json, which the command line gives; None: these arguments.
+    Several processes call it alike, after seqkd_jax.distributed has joined them: process 0 alone writes.
     Returns the paths of the best and the last checkpoint, the validations and the speed (target tokens/s).
     UserError: an invalid setting, another run in `out`, a start or teacher that does not fit, a loss not finite.
 

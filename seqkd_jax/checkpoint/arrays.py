@@ -76,7 +76,7 @@ def write(path: Path, tree: Any) -> None:
     _require_arrays(tree)
 
     def save() -> None:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save(path.absolute(), tree)
             checkpointer.wait_until_finished()  # saves are asynchronous
 
@@ -95,10 +95,17 @@ def restore(path: Path, targets: Any) -> Any:
     _require_arrays(targets)
 
     def load() -> Any:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             return checkpointer.restore(path.absolute(), targets)
 
     return _call(load, path, lambda reason: f"{path}: damaged, cannot be restored ({reason}); train again")
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """One of this process alone: what is saved is whole in each of several processes, and only one calls this."""
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 def _require_arrays(tree: Any) -> None:

@@ -2,6 +2,7 @@
 
 compatibility   what is known before anything is read: the model of a run, and what does not fit together
 optimizer       one optax chain from a gradient to an update; learning rates
+processes       several processes of one run: sums over the devices of all, what process 0 has, the same run in each
 train_step      one update of one or more seeds on any number of devices: the only pmap
 run_state       what a run carries from update to update beside its TrainState; how it is resumed
 best            which validation is the best

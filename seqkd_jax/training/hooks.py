@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from seqkd_jax import checkpoint
+from seqkd_jax import checkpoint, distributed
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.training import best
 from seqkd_jax.training.optimizer import after_epoch
@@ -108,8 +108,9 @@ def count_time(context: Context, run: RunState, update: Pending, metrics: Metric
 
 
 def _log(context: Context, line: dict) -> None:
-    append_metrics(context.directory, line)
-    context.record(line)
+    if distributed.first():
+        append_metrics(context.directory, line)
+        context.record(line)
 
 
 AFTER_UPDATE = (stop_diverged, log_metrics, count_time)
@@ -171,15 +172,17 @@ def validation_due(context: Context, moment: Moment) -> bool:
 def validate(context: Context, moment: Moment) -> Moment:
     """Score the weights of each replica, save the best, decay the rate (`paper`) at the end of an epoch."""
     run, better, params = moment.run, [], _weights(context, moment.state)
+    first = distributed.first()
     for place, replica in enumerate(run.replicas):
         improved = False
         if replica.active:
-            replica, improved = _validated(context, run, replica, _select(params, place, len(run.replicas)))
+            found = context.validate(_select(params, place, len(run.replicas))) if first else None
+            replica, improved = _validated(context, run, replica, distributed.agreed(found))
         better.append(improved)
         run = run.with_replica(place, replica)
         if moment.run.replicas[place].active and not math.isfinite(loss := replica.history[-1]["loss"]):
             run = _diverge(context, run, place, run.step, f"validation loss {loss} after update {run.step}")
-    if any(better):
+    if any(better) and first:
         _save(context, run, "best", params if all(better) else _with_best(context, params, better))
     return moment._replace(run=run._replace(finished=_at_end(context, run)))
 
@@ -221,13 +224,19 @@ def save_last(context: Context, moment: Moment) -> Moment:
 
 
 PATH = Hook(path_due, keep_path, "saving")
+VALIDATION = Hook(validation_due, validate, "validating")
 PERIODIC = (
     PATH,
-    Hook(validation_due, validate, "validating"),
+    VALIDATION,
     Hook(steps_due, keep_steps, "saving"),
     Hook(end_due, keep_end, "saving"),
     Hook(save_due, save_last, "saving"),
 )
+
+
+def periodic() -> tuple[Hook, ...]:
+    """Those of this process. Process 0 alone validates and writes; the others learn what it measured."""
+    return PERIODIC if distributed.first() else (VALIDATION,)
 
 
 def _at_end(context: Context, run: RunState) -> bool:
@@ -254,10 +263,10 @@ def _with_best(context: Context, params: Any, better: list[bool]) -> Any:
     return jax.tree.map(lambda new, old: np.stack([np.asarray(new), old])[chosen], params, before)
 
 
-def _validated(context: Context, run: RunState, replica: Replica, params: Any) -> tuple[Replica, bool]:
-    """A replica after its validation, and whether it is better than before."""
+def _validated(context: Context, run: RunState, replica: Replica, found: dict) -> tuple[Replica, bool]:
+    """A replica after a validation that found these measures, and whether it is better than before."""
     config = context.config
-    entry = {"step": run.step, **context.validate(params)}
+    entry = {"step": run.step, **found}
     decay = replica.decay
     if run.epoch_ends:
         decay = after_epoch(config.optimiser, decay, run.position.epoch, entry["loss"])

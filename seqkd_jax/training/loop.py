@@ -4,6 +4,7 @@
 ahead of the results it looks at. All that a run does beside its updates is in `hooks`.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,15 +14,24 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from seqkd_jax import distributed
 from seqkd_jax.checkpoint import run_config
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.data.batches import Position
-from seqkd_jax.training import hooks, records, train_step
+from seqkd_jax.training import hooks, processes, records, train_step
 from seqkd_jax.training.compatibility import require_teacher
 from seqkd_jax.training.hooks import Context, Diverged, Moment, Pending
 from seqkd_jax.training.optimizer import learning_rate
 from seqkd_jax.training.preemption import stop_signal
-from seqkd_jax.training.run_state import Outcome, RunState, load_state, outcomes, resume, with_warmup_of_run
+from seqkd_jax.training.run_state import (
+    Outcome,
+    RunState,
+    load_state,
+    of_first,
+    outcomes,
+    resume,
+    with_warmup_of_run,
+)
 from seqkd_jax.training.train_step import Metrics, Teacher
 from seqkd_jax.training.without_effect import Length, without_effect
 from seqkd_jax.types import Batch
@@ -74,6 +84,8 @@ def fit(
     that. described: the content of config.json; None: no such file. log: records beside metrics.jsonl, names of
     records.WRITERS. Writes last/ (everything needed to resume), best/, step-<n>/ (config.keep of them), epoch-<n>/ and
     end/ (config.keep_path) and metrics.jsonl. SIGTERM saves and exits with 143.
+    Several processes call it alike: each feeds its devices, process 0 alone validates, writes and needs the directory.
+    SIGTERM to one of them saves once and exits from all with 75.
     Diverged: a loss that is not finite, with the step named and the checkpoints left as they are. Of several replicas
     the training of such a one stops (an update that had been started may still be made), the others continue, and it is
     an error once none is left. UserError: a setting out of its range; a directory that holds another run, by its
@@ -86,31 +98,48 @@ def fit(
     total = config.epochs * data.batches_per_epoch
     total = min(total, config.max_steps or total)
     records.require(log)
-    if described is not None:
+    processes.require_same_run(config, inputs)
+    first = distributed.first()
+    if first and described is not None:
         run_config.require_replaceable(directory / settings.CONFIG_FILE)
     idle = without_effect(config, Length(total, data.batches_per_epoch))
     config = with_warmup_of_run(directory, config, total)
-    directory.mkdir(parents=True, exist_ok=True)
-    with files.locked(directory):
-        run = resume(directory, config, inputs)
+    with _held(directory) if first else contextlib.nullcontext():
+        run = of_first(resume(directory, config, inputs) if first else None)
         if not run.finished:
             for line in idle:
                 progress.log(f"{name}: {line}")
-            with progress.phase("compiling the initial state", compiling=True):
-                state = train_step.replicate(train_step.start_state(model, config, params), devices)
-            state = load_state(directory, state) if run.step else state
-        if described is not None:
+            state = _state(model, config, params, devices, directory if run.step else None)
+        if first and described is not None:
             run_config.write(directory / settings.CONFIG_FILE, described)
-        with records.kept(directory, log, config.seed) as record:
+        with records.kept(directory, log if first else (), config.seed) as record:
             if not run.finished:
                 context = Context(config, inputs, directory, name, total, validate, save, record)
                 step = _Step(update, devices, train_step.replicate(teacher.params, devices) if teacher else None, {})
                 now = time.monotonic()
                 with stop_signal(instead_of=Diverged) as stopped:
                     run = _train(context, step, data, Moment(run, state, since=now, saved=now), stopped)
+    distributed.barrier(f"the end of {name}")  # what process 0 has written is there
     rate = run.tokens / run.seconds if run.seconds else 0.0
     fraction = run.flops / run.seconds / performance.matrix_peak() / len(devices) if run.seconds else 0.0
     return Summary(directory / "best", directory / "last", run.step, outcomes(run, config), rate, fraction)
+
+
+def _state(model: train_step.AnyModel, config: TrainConfig, params: Any, devices: tuple, left: Path | None) -> Any:
+    """The TrainState of a run on all devices: of a new one, or of that which `left` holds, as process 0 reads it."""
+    with progress.phase("compiling the initial state", compiling=True):
+        state = train_step.start_state(model, config, params)
+    if left and distributed.first():
+        state = load_state(left, state)
+    return train_step.replicate(state, devices)
+
+
+@contextlib.contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """The directory of a run, made if it is missing, held while the run writes there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with files.locked(directory):
+        yield
 
 
 class _Step(NamedTuple):
@@ -124,7 +153,8 @@ class _Step(NamedTuple):
 
 def _train(context: Context, step: _Step, data: Data, moment: Moment, stopped: Callable[[], bool]) -> RunState:
     """Updates, and between them the periodic hooks that are due, until the end or SIGTERM."""
-    if moment.run.step == 0 and hooks.PATH.due(context, moment):
+    periodic = hooks.periodic()
+    if moment.run.step == 0 and hooks.PATH in periodic and hooks.PATH.due(context, moment):
         moment = hooks.PATH.act(context, moment)
     shown = moment.run.step
     with progress.counter(context.total, context.name, "updates", done=shown) as advance:
@@ -133,11 +163,11 @@ def _train(context: Context, step: _Step, data: Data, moment: Moment, stopped: C
             advance(moment.run.step - 1 - shown)  # the update that was started is not done
             shown = moment.run.step - 1
             moment = moment._replace(stopping=stopped())
-            if any(hook.due(context, moment) for hook in hooks.PERIODIC):
+            if any(hook.due(context, moment) for hook in periodic):
                 moment = _wait(context, moment)
                 advance(1)
                 shown += 1
-                for hook in hooks.PERIODIC:
+                for hook in periodic:
                     if hook.due(context, moment):
                         with progress.phase(hook.doing):
                             moment = hook.act(context, moment)
@@ -158,8 +188,9 @@ def _start(context: Context, step: _Step, moment: Moment, position: Position, ba
         moment = _wait(context, moment)  # what is compiled now is no part of the update before
     run = moment.run
     rates = [learning_rate(config.optimiser, run.step + 1, context.total, r.decay) for r in run.replicas]
+    arranged = train_step.arrange(batch, len(step.devices), config.accumulate)
     arguments = (
-        *train_step.arrange(batch, len(step.devices), config.accumulate),
+        *processes.own_part(arranged, step.devices),
         train_step.settings(config, rates, [replica.active for replica in run.replicas]),
         step.teacher,
     )
@@ -167,7 +198,8 @@ def _start(context: Context, step: _Step, moment: Moment, position: Position, ba
         state, metrics = step.update(moment.state, *arguments)
     else:
         with progress.phase(f"compiling the training step for {programs.shapes(batch.labels)}", compiling=True):
-            step.flops[shape] = performance.count_flops(step.update, moment.state, *arguments)
+            own = performance.count_flops(step.update, moment.state, *arguments)  # of the devices of this process
+            step.flops[shape] = own * distributed.count()
             state, metrics = step.update(moment.state, *arguments)
     moment = _wait(context, moment)
     run, tokens = moment.run, int(np.count_nonzero(batch.weights))

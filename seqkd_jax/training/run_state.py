@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
-from seqkd_jax import checkpoint
+from seqkd_jax import checkpoint, distributed
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.data.batches import Position
 from seqkd_jax.training.optimizer import WARMUP, Decay, with_warmup
@@ -91,9 +91,18 @@ def outcomes(run: RunState, config: TrainConfig) -> list[Outcome]:
 
 def metadata(config: TrainConfig, inputs: Mapping[str, str], run: RunState) -> dict:
     """What the checkpoints of a run hold beside its weights."""
+    return {"config": settings.to_json(config), "inputs": dict(inputs), "step": run.step, "run": _to_json(run)}
+
+
+def _to_json(run: RunState) -> dict:
+    """What `read_run` reads."""
     replicas = [{**replica._asdict(), "decay": replica.decay._asdict()} for replica in run.replicas]
-    state = plain({**run._asdict(), "replicas": replicas})
-    return {"config": settings.to_json(config), "inputs": dict(inputs), "step": run.step, "run": state}
+    return plain({**run._asdict(), "replicas": replicas})
+
+
+def of_first(run: RunState | None) -> RunState:
+    """The run state of process 0, in every process; None: of another process."""
+    return read_run(distributed.agreed(None if run is None else _to_json(run)), Path("process 0"))
 
 
 def plain(value: Any) -> Any:
@@ -116,11 +125,16 @@ def with_warmup_of_run(directory: Path, config: TrainConfig, total: int) -> Trai
     if config.optimiser.warmup_steps is not None:
         return config
     optimiser = with_warmup(config.optimiser, total)
-    existing = _existing(directory)
-    stored = {} if existing is None else _metadata(existing).get("config", {})
-    if stored.get("optimiser", {}).get("warmup_steps") == WARMUP:
+    if distributed.agreed(distributed.first() and _warmup_of_run(directory) == WARMUP):
         optimiser = dataclasses.replace(optimiser, warmup_steps=WARMUP)
     return dataclasses.replace(config, optimiser=optimiser)
+
+
+def _warmup_of_run(directory: Path) -> int | None:
+    """That of the run in `directory`; None if there is none, or it was not settled."""
+    existing = _existing(directory)
+    stored = {} if existing is None else _metadata(existing).get("config", {})
+    return stored.get("optimiser", {}).get("warmup_steps")
 
 
 def _existing(directory: Path) -> Path | None:
@@ -174,7 +188,7 @@ def _require_whole(directory: Path, run: RunState, record: dict) -> None:
 
 
 def load_state(directory: Path, start: TrainState) -> TrainState:
-    """The TrainState of last/, in the structure and on the devices of `start`."""
+    """The TrainState of last/, in the structure and on the device of `start`."""
     last = directory / "last"
     stored, expected = checkpoint.read_record(last)["state"], checkpoint.arrays.describe(start)
     if stored is not None and stored.keys() != expected.keys():

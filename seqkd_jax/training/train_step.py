@@ -1,4 +1,4 @@
-"""One update, on any number of devices; the only module that uses pmap. `loop.fit` makes a training run of it.
+"""One update, on any number of devices and processes; the only module that uses pmap. `loop.fit` makes a run of it.
 
 `make_update` is the whole algorithm: every device sums loss, weight and gradient over its microbatches, `psum` adds the
 devices up, and the sum is divided once, clipped, and applied. So the objective does not depend on how many
@@ -20,6 +20,7 @@ import optax
 
 from seqkd_jax.config import OptimiserConfig, TrainConfig
 from seqkd_jax.losses import LOSSES, LossArguments, arguments_from, blockwise, over_positions
+from seqkd_jax.training import processes
 from seqkd_jax.training.optimizer import gradient_norm, moving_average, optimiser, static_rule
 from seqkd_jax.types import Batch, Model, Translator, UserError
 
@@ -157,7 +158,7 @@ def make_update(
         zero = jnp.zeros(jnp.shape(settings.learning_rate))
         nothing = (zero, zero, zero, jax.tree.map(jnp.zeros_like, state.params))
         total, _ = jax.lax.scan(microbatch, nothing, (batch, rows))
-        return apply(state, settings, jax.lax.psum(total, "devices"))
+        return apply(state, settings, processes.over_devices(total, devices))
 
     return data_parallel(update, devices)
 
@@ -248,9 +249,12 @@ def data_parallel(update: Callable, devices: tuple) -> Callable:
 
 
 def replicate(tree: Any, devices: tuple) -> Any:
-    """Put host arrays on every device, as the update returns them; otherwise its second call would compile again."""
-    mesh = jax.sharding.Mesh(np.array(devices), ("devices",))
-    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    """Put arrays on every device of this process, as the update returns them; else its second call would compile again.
+
+    Of several processes all get what process 0 has.
+    """
+    mesh = jax.sharding.Mesh(np.array(processes.own(devices)), ("devices",))
+    return jax.device_put(processes.broadcast(tree), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
 def arrange(batch: Batch, devices: int, accumulate: int) -> tuple[Batch, np.ndarray]:
@@ -310,8 +314,9 @@ def settings(config: TrainConfig, rate: float | Sequence[float], active: bool | 
 
 
 def devices(count: int) -> tuple:
-    """The first `count` devices of this host, 0: all. UserError if there are fewer."""
+    """The first `count` devices of each process, 0: all; those of process 0 first. UserError if this one has fewer."""
     available = jax.local_devices()
     if count > len(available):
         raise UserError(f"devices={count}, but this machine has {len(available)}; use at most that, or 0 for all")
-    return tuple(available[: count or None])
+    numbers = range(jax.process_count())
+    return tuple(device for number in numbers for device in jax.local_devices(number)[: count or None])

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from seqkd_jax import checkpoint, losses, models
+from seqkd_jax import checkpoint, distributed, losses, models
 from seqkd_jax.config import ModelConfig, SearchConfig, TrainConfig
 from seqkd_jax.data import batches, vocabulary
 from seqkd_jax.data.corpus import Corpus
@@ -140,12 +140,16 @@ def _came_to(summary: loop.Summary, config: TrainConfig, unit: str) -> str:
 
 def _tokenizer(run: Run, valid: Corpus, directory: Path) -> str:
     """The metric's tokenizer: a resumed run keeps its own, whatever has been installed since."""
-    last, stored = directory / "last", tokenization.AUTO
-    if files.existing(last).exists():
-        stored = checkpoint.metric_of(checkpoint.read_record(last)["metadata"], last).tokenize
-    language = valid.languages and valid.languages[1]
-    asked = run.config.metric.tokenize
-    return tokenization.resolve(asked, run.vocabularies, valid.targets, stored=stored, language=language)
+
+    def resolved() -> str:
+        last, stored = directory / "last", tokenization.AUTO
+        if files.existing(last).exists():
+            stored = checkpoint.metric_of(checkpoint.read_record(last)["metadata"], last).tokenize
+        language = valid.languages and valid.languages[1]
+        asked = run.config.metric.tokenize
+        return tokenization.resolve(asked, run.vocabularies, valid.targets, stored=stored, language=language)
+
+    return distributed.agreed(resolved() if distributed.first() else None)
 
 
 def _save(run: Run, directory: Path, params: Any, *, metadata: dict, **options: Any) -> Path:
