@@ -12,8 +12,9 @@ import fsspec
 import jax
 import numpy as np
 import pytest
-from commands import SEARCH, WORDS, fails, seqkd, write_corpus
+from commands import SEARCH, SMALL_MODEL, SMALL_RUN, WORD_VOCABULARY, WORDS, fails, seqkd, write_corpus
 
+import seqkd_jax as kd
 from seqkd_jax import checkpoint, models
 from seqkd_jax.cli import main, outputs
 from seqkd_jax.config import LSTMConfig, VocabularyConfig
@@ -183,3 +184,28 @@ def test_results_are_published_and_read_from_there(made, tmp_path, capfd, monkey
     published = remote.local("memory://b/kd")
     assert (published / "train.target").read_bytes() == (tmp_path / "kd" / "train.target").read_bytes()
     assert json.loads((published / "config.json").read_text())["settings"]["out"] == "memory://b/kd"
+
+
+def test_a_run_is_published_at_each_save_and_goes_on_elsewhere(tmp_path, capfd, monkeypatch):
+    """What is published in the middle of a run is what `verify` calls not finished; another machine resumes it."""
+    monkeypatch.setenv(remote.SETTING, str(tmp_path / "cache"))
+    fsspec.filesystem("memory").store.clear()
+    saved, states = remote.saved, []
+
+    def save(directory):
+        saved(directory)
+        states.append(kd.verify(remote.local("memory://b/run")).objects[0].result)
+        if len(states) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(remote, "saved", save)
+    data = write_corpus(tmp_path)
+    words = [*WORD_VOCABULARY, "--vocab.size", 9, *SMALL_MODEL, *SMALL_RUN]
+    run = ["train", "--corpus.path", data, *words, "--out", "memory://b/run"]
+    assert seqkd(*run) == 130
+    shutil.rmtree(tmp_path / "cache")  # as on another machine
+    assert seqkd(*run) == 0
+    assert "memory://b/run/best" in capfd.readouterr().out
+    assert states[0].startswith("not finished, update 2 of ") and states[-1] == "finished, 4 updates"
+    published = kd.verify(remote.local("memory://b/run"), complete=True)
+    assert published.damages == [] and [one.kind for one in published.objects] == ["training run", *["checkpoint"] * 2]
