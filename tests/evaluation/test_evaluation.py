@@ -10,10 +10,11 @@ import sacrebleu
 from sacrebleu.metrics import BLEU
 from tiny import TINY, log_prob, next_log_probs, parameters
 
+from seqkd_jax import distributed
 from seqkd_jax.config import BatchConfig, SearchConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.data.corpus import Corpus
-from seqkd_jax.decoding import Decoding, compiled_searches
+from seqkd_jax.decoding import Decoding, Hypothesis, Translation, compiled_searches
 from seqkd_jax.evaluation import evaluation, metrics
 from seqkd_jax.types import BOS, EOS, PAD, System, UserError
 from seqkd_jax.utils import programs
@@ -207,3 +208,24 @@ def test_what_no_resample_tells_apart_is_no_difference():
     one, two = ["a b c d", "e f g x"], ["a  b c d", "e f g x "]
     found = metrics.paired_bootstrap(one, {"two": two}, references, "none")["two"]
     assert (found["delta"], found["p_value"], found["delta_low"], found["delta_high"]) == (0, 1, 0, 0)
+
+
+@pytest.mark.parametrize("lines", [0, 1, 5, 6])
+def test_several_processes_share_the_lines_and_all_have_all_translations(monkeypatch, lines):
+    def decode(given):
+        return [Translation(line, [Hypothesis([5], line[::-1], -0.1, -1 / 3, True)]) for line in given]
+
+    def say(own, **_):
+        said.append(own)
+        raise KeyboardInterrupt  # until all have said what is theirs
+
+    sources, said = [f"line {number}" for number in range(lines)], []
+    monkeypatch.setattr(distributed, "count", lambda: 3)
+    monkeypatch.setattr(distributed, "gathered", say)
+    for index in range(3):
+        monkeypatch.setattr(distributed, "index", lambda index=index: index)
+        with pytest.raises(KeyboardInterrupt):
+            evaluation.by_all_processes(decode, sources)
+    monkeypatch.setattr(distributed, "gathered", lambda own, **_: json.loads(json.dumps(said)))
+    assert evaluation.by_all_processes(decode, sources) == decode(sources)
+    assert sum(map(len, said)) == lines
