@@ -25,7 +25,8 @@ HEAD = """# Command line
 <!-- Written by docs/command_line.py from the options' dataclasses: change those, and run it again. -->
 
 `seqkd COMMAND --help` says the same. Results go to standard output or to files, everything else to standard error. The
-exit status is 0; 2 for an error that you can correct, which is one line; 130 after an interruption, 143 after SIGTERM.
+exit status is 0; 2 for an error that you can correct, which is one line; 130 after an interruption, 143 after SIGTERM;
+75 where one of several processes is gone, was stopped or did not come: the same command goes on.
 
 A boolean option is switched off by `--no-NAME`. *None* as a default means that nothing is given.
 """
@@ -41,6 +42,7 @@ GROUPS = {
     "OptimiserConfig": "The optimiser",
     "BatchConfig": "Batches",
     "FilterConfig": "Filters",
+    "Processes": "Several processes",
 }
 
 

@@ -7,14 +7,17 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import processes
 import pytest
 
 from seqkd_jax import distributed
+from seqkd_jax.cli import options
+from seqkd_jax.config import SearchConfig
 from seqkd_jax.distributed import clusters, hub, member
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import exits, progress
+from seqkd_jax.utils import exits, progress, settings
 
 READY = 'print("ready", flush=True)\n'
 REDUCE = """
@@ -275,14 +278,14 @@ def test_a_port_that_is_taken_is_one_line():
 
 
 def test_processes_of_another_command_are_told_what_differs(monkeypatch):
-    commands = [{"search": {"beam": 5}, "out": "a"}, {"search": {"beam": 4}, "out": "a"}]
-    monkeypatch.setattr(distributed, "gathered", lambda *_, **__: [dict(distributed._leaves(one)) for one in commands])
-    with pytest.raises(UserError, match="process 0 has --search.beam 5, process 1 --search.beam 4: give every"):
+    commands = [settings.flat(options.Evaluate((Path("a"),), search=SearchConfig(beam=beam))) for beam in (5, 4)]
+    monkeypatch.setattr(distributed, "gathered", lambda *_, **__: commands)
+    with pytest.raises(UserError, match="^process 0 has --beam 5, process 1 --beam 4: give every process the same"):
         distributed.require_same(commands[0])
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("given", "message"),
     [
         (("host:1", None, None), "--coordinator without --processes and --process: give all three"),
         ((None, 2, 0), "--processes and --process without --coordinator"),
@@ -292,9 +295,9 @@ def test_processes_of_another_command_are_told_what_differs(monkeypatch):
         (("host:70000", 2, 1), "must be HOST:PORT"),
     ],
 )
-def test_options_that_do_not_go_together(options, message):
+def test_options_that_do_not_go_together(given, message):
     with pytest.raises(UserError, match=message):
-        distributed.start(*options)
+        distributed.start(*given)
 
 
 def test_one_process_does_nothing():

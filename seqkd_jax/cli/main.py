@@ -75,9 +75,9 @@ def _run(command: Any) -> None:
     if not hasattr(command, "several"):
         run(command)
         return
-    same = {name: value for name, value in settings.to_json(command).items() if name not in ("several", "given")}
-    same["version"] = __version__
-    with distributed.joined(**vars(command.several), command=same):
+    own = ("given", *vars(command.several))  # what may differ: a host has several names
+    same = {name: value for name, value in settings.flat(command).items() if name not in own}
+    with distributed.joined(**vars(command.several), command={**same, "version": __version__}):
         run(command)
 
 

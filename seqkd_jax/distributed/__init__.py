@@ -138,7 +138,7 @@ def joined(
     """A command that several processes run: they start, must have been given the same, and end together.
 
     Without options they are found by what started them: SLURM, Open MPI, TPU pods; processes 1: this one is for itself.
-    command: its settings, JSON values.
+    command: its settings, JSON values by the names of the options.
     """
     place = clusters.given(coordinator, processes, process)
     if coordinator is None and processes is None and process is None:
@@ -172,7 +172,7 @@ def leave(status: int) -> None:
 
 def require_same(command: Mapping[str, Any]) -> None:
     """UserError in every process unless all have the same settings."""
-    commands = gathered(dict(_leaves(command)), name="the command")
+    commands = gathered(dict(command), name="the command")
     for number, other in enumerate(commands):
         for name in [*commands[0], *other]:
             values = [repr(one.get(name, "not there")) for one in (commands[0], other)]
@@ -182,15 +182,6 @@ def require_same(command: Mapping[str, Any]) -> None:
                     f"process 0 has {option} {values[0]}, process {number} {option} {values[1]}: give every process "
                     "the same command, but for --process"
                 )
-
-
-def _leaves(value: Any, inside: str = "") -> Iterator[tuple[str, Any]]:
-    """The values in nested mappings, with the keys that lead to them: optimiser.rate."""
-    if not isinstance(value, Mapping):
-        yield inside, value
-        return
-    for name, inner in value.items():
-        yield from _leaves(inner, f"{inside}.{name}" if inside else str(name))
 
 
 def _join(found: clusters.Found) -> None:

@@ -201,6 +201,18 @@ def to_json(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def flat(value: Any, inside: str = "") -> dict[str, Any]:
+    """Settings and those inside them as JSON values, by the names that their options have: optimiser.clip_norm."""
+    found = {}
+    for field in fields(type(value)):
+        inner, name = getattr(value, field.name), f"{inside}{field.shown}"
+        if dataclasses.is_dataclass(inner):
+            found |= flat(inner, f"{name}." if field.shown else inside)
+        else:
+            found[name] = to_json(inner)
+    return found
+
+
 def from_json(kind: type[T], value: Any, named: Named = str, inside: str = "") -> T:
     """The settings that `to_json` wrote; a field added since then takes its default.
 
