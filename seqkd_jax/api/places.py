@@ -11,7 +11,8 @@ from seqkd_jax import distributed
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import remote, urls
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
