@@ -46,11 +46,13 @@ def distil(corpus, directory, devices=0):
     kd.train(text, valid, directory / "student", config=taught, teacher=teacher, **options)
 
 
-def train_all(directory, devices=0):
-    """Every case, in `directory`; the corpus is in it."""
-    for case in CASES:
-        train(case, directory, devices)
-    distil(directory, directory, devices)
+def train_all(cases, directory, devices=0):
+    """These of CASES, and "text" for `distil`, in `directory`; a corpus is in it."""
+    for case in cases:
+        if case == "text":
+            distil(directory, directory, devices)
+        else:
+            train(case, directory, devices)
 
 
 def left(directory):

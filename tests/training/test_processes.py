@@ -30,20 +30,21 @@ def by_processes(count, devices, code):
         return processes.results(started, 600)
 
 
-@pytest.mark.parametrize(
-    ("count", "devices"),
-    [(2, 1), pytest.param(2, 2, marks=pytest.mark.slow), pytest.param(4, 1, marks=pytest.mark.slow)],
-)
-def test_the_same_devices_give_the_same_bits_in_any_number_of_processes(tmp_path, count, devices):
+SHAPES = [(2, 1), (2, 2), (4, 1)]  # processes, devices of each
+SLOW = [pytest.param(*shape, [*training_runs.CASES, "text"], marks=pytest.mark.slow) for shape in SHAPES]
+
+
+@pytest.mark.parametrize(("count", "devices", "cases"), [(2, 1, ["dropout and accumulation"]), *SLOW])
+def test_the_same_devices_give_the_same_bits_in_any_number_of_processes(tmp_path, count, devices, cases):
     """Dropout, accumulation, averages, replicas, Word-KD with and without recorded features, validation by BLEU."""
     several, one = tmp_path / "several", tmp_path / "one"
     for directory in (several, one):
         directory.mkdir()
         write_corpus(directory)
-    ended = by_processes(count, devices, f"training_runs.train_all(Path({str(several)!r}))")
+    ended = by_processes(count, devices, f"training_runs.train_all({cases}, Path({str(several)!r}))")
     assert [result.status for result in ended] == [0] * count, ended
-    training_runs.train_all(one, count * devices)
-    assert training_runs.left(several) == training_runs.left(one)
+    training_runs.train_all(cases, one, count * devices)
+    assert training_runs.left(several) == training_runs.left(one) != {}
 
 
 KILLS = [("update", 1), ("update", 0), ("validation", 0), ("save", 0)]
