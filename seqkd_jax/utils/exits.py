@@ -7,7 +7,9 @@ import resource
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import TextIO
 
 from seqkd_jax.types import UserError
@@ -34,9 +36,9 @@ def exit_status(
     smaller: what to do when memory is short.
     """
     global started
-    started = program
+    started, stops = program, []
     try:
-        with _terminable():
+        with _stoppable() as stops:
             status = run()
         if sys.stdout is not None:  # None: it was closed before the start
             with files.naming(OUTPUT):
@@ -47,6 +49,8 @@ def exit_status(
         return 141
     except (Exception, KeyboardInterrupt, Terminated) as error:
         status, line = outcome(error, interrupted, smaller)
+        if status == BUG and stops:
+            status, line = outcome(stops[0](), interrupted, smaller)
         if status == BUG:
             raise
         return report(program, line, status)
@@ -84,26 +88,56 @@ class Terminated(BaseException):
     """SIGTERM came: what is half done is cleaned up and what is kept is said, as after an interrupt."""
 
 
+SOON, LATE = 0.01, 10.0  # seconds after which a signal is looked at again, and raised whatever is done
+
+
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM raises Terminated in the main thread, once; training asks for it in its own way (training.preemption)."""
+def _stoppable() -> Iterator[list[type[BaseException]]]:
+    """SIGTERM raises Terminated in the main thread, once; training asks for it in its own way (training.preemption).
 
-    def terminate(*_) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise Terminated
+    Yields what was raised so, or by an interrupt: code of others may make an error of its own of it. While modules are
+    imported neither is raised, but soon after: an extension module that is stopped so prints a traceback.
+    """
+    raised: list[type[BaseException]] = []
+    came: dict[int, float] = {}  # signal -> when
 
-    if threading.current_thread() is not threading.main_thread():  # Python delivers signals to that one only
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    if before is not signal.SIG_DFL:  # it is ignored, or who called knows better
-        yield
-        return
-    signal.signal(signal.SIGTERM, terminate)
+    def stop(number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if _importing(frame) and now - came.setdefault(number, now) < LATE:
+            again = threading.Timer(SOON, signal.pthread_kill, (threading.main_thread().ident, number))
+            again.daemon = True
+            again.start()
+            return
+        default, kind = STOPS[signal.Signals(number)]
+        signal.signal(number, default)
+        raised.append(kind)
+        raise kind
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # Python delivers signals to that one only
+        before = {number: signal.getsignal(number) for number in STOPS}
+    ours = [number for number in before if before[number] is STOPS[number][0]]  # else who called knows better
+    for number in ours:
+        signal.signal(number, stop)
     try:
-        yield
+        yield raised
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in ours:
+            signal.signal(number, before[number])
+
+
+STOPS = {  # signal -> what Python does by itself, what is raised
+    signal.SIGTERM: (signal.SIG_DFL, Terminated),
+    signal.SIGINT: (signal.default_int_handler, KeyboardInterrupt),
+}
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -123,3 +123,37 @@ def test_more_address_space_is_a_warning_or_nothing(monkeypatch, capfd, gib, war
     if gib == 2.5:
         with pytest.raises(UserError, match="JAX takes 17.2 GiB"):
             exits.require_address_space()
+
+
+STOPPED = """
+import signal, sys, time
+from seqkd_jax.utils import exits
+
+def replaced():
+    try:
+        signal.raise_signal(signal.NUMBER)
+    except BaseException:
+        raise RuntimeError("of a package") from None
+
+def imported():
+    import stopped_inside
+    time.sleep(10)
+
+sys.exit(exits.exit_status(WHERE))
+"""
+# An extension module prints a traceback and makes an ImportError of it.
+INSIDE = "import signal\ntry: signal.raise_signal(signal.NUMBER)\nexcept BaseException: print('traceback')\n"
+
+
+@pytest.mark.parametrize("where", ["replaced", "imported"])
+@pytest.mark.parametrize(
+    "number, status, line", [("SIGTERM", 143, "stopped by SIGTERM"), ("SIGINT", 130, "interrupted")]
+)
+def test_a_signal_is_one_line_whatever_a_package_makes_of_it(tmp_path, number, status, line, where):
+    (tmp_path / "stopped_inside.py").write_text(INSIDE.replace("NUMBER", number))
+    code = STOPPED.replace("NUMBER", number).replace("WHERE", where)
+    paths = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths}
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", f"error: {line}\n")
