@@ -90,6 +90,9 @@ def _training(loaded: Checkpoint) -> Iterator[str]:
     step = metadata.get("step")
     if isinstance(step, int):
         yield f"updates of its run: {step:,}"
+    if isinstance(ran_on := metadata.get("ran_on"), Mapping):
+        counts = " and ".join(f"{what} {_word(ran_on.get(what))}" for what in ("devices", "processes"))
+        yield f"trained on {_word(ran_on.get('platform'))}, {counts}"
     loss = _at(metadata, "config", "loss")
     if isinstance(loss, Mapping):
         taught = loss.get("name") != "nll"  # else the other settings have no effect

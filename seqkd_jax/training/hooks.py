@@ -43,6 +43,7 @@ class Context(NamedTuple):
     validate: Callable[[Any], dict]
     save: Callable[..., Path]
     record: Callable[[dict], object]  # adds a line of metrics.jsonl to the other records
+    ran_on: Mapping[str, Any]  # for the checkpoints to say
 
 
 class Pending(NamedTuple):
@@ -282,7 +283,7 @@ def _validated(context: Context, run: RunState, replica: Replica, found: dict) -
 
 def _save(context: Context, run: RunState, name: str, params: Any, state: TrainState | None = None) -> None:
     several = {"replicas": len(run.replicas)} if len(run.replicas) > 1 else {}
-    about = metadata(context.config, context.inputs, run)
+    about = metadata(context.config, context.inputs, run) | {"ran_on": dict(context.ran_on)}
     if state is not None:
         about["metrics"] = metrics_mark(context.directory)
         about["described"] = (context.directory / settings.CONFIG_FILE).exists()

@@ -114,7 +114,8 @@ def fit(
             run_config.write(directory / settings.CONFIG_FILE, described)
         with records.kept(directory, log if first else (), config.seed) as record:
             if not run.finished:
-                context = Context(config, inputs, directory, name, total, validate, save, record)
+                ran_on = train_step.ran_on(devices)
+                context = Context(config, inputs, directory, name, total, validate, save, record, ran_on)
                 step = _Step(update, devices, train_step.replicate(teacher.params, devices) if teacher else None, {})
                 now = time.monotonic()
                 with stop_signal(instead_of=Diverged) as stopped:

@@ -320,3 +320,9 @@ def devices(count: int) -> tuple:
         raise UserError(f"devices={count}, but this machine has {len(available)}; use at most that, or 0 for all")
     numbers = range(jax.process_count())
     return tuple(device for number in numbers for device in jax.local_devices(number)[: count or None])
+
+
+def ran_on(devices: tuple) -> dict:
+    """What the checkpoints of a run say of its devices: for people, and no part of what a run is."""
+    processes = {device.process_index for device in devices}
+    return {"platform": devices[0].platform, "devices": len(devices), "processes": len(processes)}

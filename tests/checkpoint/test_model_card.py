@@ -46,11 +46,13 @@ def header(text):
 
 
 def test_a_trained_model(tmp_path):
-    text = card(tmp_path / "best", METADATA)
+    ran_on = {"platform": "cpu", "devices": 4, "processes": 2}
+    text = card(tmp_path / "best", METADATA | {"ran_on": ran_on})
     assert header(text) == {"library_name": "transformers", "tags": ["translation"]}
     for said in (
         "# student\n",
         "updates of its run: 10",
+        "trained on cpu, devices 4 and processes 2",
         "loss: word_kd (alpha 0.5)",
         "teacher of the loss: checkpoint `abcdef0123456789`",
         "seed: 7",

@@ -57,7 +57,8 @@ def test_sigterm_saves_and_exits(tmp_path):
     with pytest.raises(SystemExit) as stopped:
         fit(tmp_path, data=preempted)
     assert stopped.value.code == 143
-    assert checkpoint.read_record(tmp_path / "last")["metadata"]["step"] == 2
+    metadata = checkpoint.read_record(tmp_path / "last")["metadata"]
+    assert metadata["step"] == 2 and metadata["ran_on"] == {"platform": "cpu", "devices": 1, "processes": 1}
     assert fit(tmp_path).steps == 6
 
 
