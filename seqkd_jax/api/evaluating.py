@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from seqkd_jax import checkpoint
+from seqkd_jax import checkpoint, distributed
 from seqkd_jax.api.translating import AnyTranslator, LoadedTranslator, bleu_tokenizer, load, require_list, with_beam
 from seqkd_jax.config import BatchConfig, MetricConfig, SearchConfig
 from seqkd_jax.data import scripts
@@ -42,6 +42,7 @@ def evaluate(
         found = kd.evaluate(kd.load("student/best"), test, beam=5, compare=["baseline/best"])
         print(found.results["bleu_beam5"], found.results["compared"])
     """
+    distributed.start()
     loaded, search = translator.checkpoint, with_beam(search, beam)
     require_pairs(corpus)
     if not corpus.sources:

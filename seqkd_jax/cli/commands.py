@@ -179,8 +179,6 @@ def evaluate(command: Evaluate) -> None:
     from seqkd_jax.checkpoint import run_config
 
     checks.evaluate(command)
-    if not distributed.first():  # process 0 evaluates, and this one ends with it
-        return
     if command.out:
         files.require_replaceable(command.out, RESULTS)
     translator = api.load(*command.checkpoint)
