@@ -71,7 +71,8 @@ def require_same_run(config: TrainConfig, inputs: Mapping[str, str]) -> None:
     first, *others = distributed.gathered([versions | number | dict(inputs), settings.to_json(config)])
     for process, other in enumerate(others, start=1):
         differing = [(name, first[0].get(name), other[0].get(name)) for name in first[0] | other[0]]
-        differing += settings.differences(*(settings.from_json(TrainConfig, one[1]) for one in (first, other)))
+        before, now = (settings.from_json(TrainConfig, one[1]) for one in (first, other))
+        differing += settings.differences(before, now)
         for name, of_first, own in differing:
             if own != of_first:
                 raise UserError(
