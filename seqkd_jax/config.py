@@ -23,6 +23,7 @@ Layers = Annotated[int, Range(1, 256)]
 Width = Annotated[int, Range(1, 65_536)]
 Beam = Annotated[int, Range(1, 4096)]
 Tokens = Annotated[int, Range(1, 2**24)]  # of a batch, which is one array
+Devices = Annotated[int, Range(0, 65_536)]
 Length = Annotated[int, Range(1, 65_536)]  # ids of one sequence
 Rate = Annotated[float, Range(0, 1, below=True)]  # of what is dropped: not all of it
 Share = Annotated[float, Range(0, 1)]
@@ -458,7 +459,7 @@ class TrainConfig(Settings):
     """Checkpoints of the latest validations to keep beside best and last, for averaging."""
     keep_path: bool = False
     """Keep the weights before the first update, after epochs 1, 2, 4, 8, ... (epoch-<n>/) and at the end (end/)."""
-    devices: Annotated[int, Range(0, 65_536)] = 0
+    devices: Devices = 0
     """Devices to train on; 0: all."""
     save_minutes: Amount = 10.0
     """Minutes between the saves for resuming, beside those at validations."""

@@ -95,7 +95,7 @@ def distill(
         read = distilling_inputs(teacher, sources, references)
         described = run_config.describe("distill", settings.to_json({**given, "checkpoint": [loaded.name]}), read)
     directory = absolute.with_name(f"{absolute.name}.n-best")
-    decoding = Decoding(search, batch_tokens=batch_tokens)
+    decoding = Decoding(search, batch_tokens=batch_tokens, devices=teacher.devices)
     planned = distillation.plan(directory, loaded, sources, decoding, shard_lines=shard_lines)
 
     def claim() -> distillation.NBest:

@@ -47,7 +47,7 @@ def evaluate(
     require_pairs(corpus)
     if not corpus.sources:
         raise UserError(f"{corpus.name}: has no sentence to evaluate")
-    decoding = Decoding(search, batch_tokens=batch_tokens)
+    decoding = Decoding(search, batch_tokens=batch_tokens, devices=translator.devices)
     decoding.validate()
     if not repetitions >= 0:
         raise UserError(f"repetitions is {repetitions}: it must be a whole number from 0")
@@ -111,9 +111,14 @@ def _outputs_of(
     if Path(other).is_file():
         return metrics.metric_references(loaded.vocabularies, read_lines(other), tokenize)
     search = decoding.search if decoding.search.beam > 1 else greedy_rules(decoding.search)
+    translator = load(other, devices=decoding.devices)
     with progress.counter(len(corpus.sources), f"translate with {other}", "sentences") as advance:
         decode = functools.partial(
-            load(other).stream, search=search, n_best=1, batch_tokens=decoding.batch_tokens, progress=advance
+            translator.stream,
+            search=search,
+            n_best=1,
+            batch_tokens=decoding.batch_tokens,
+            progress=advance,
         )
         return [translation.text for translation in evaluation.by_all_processes(decode, corpus.sources)]
 

@@ -20,6 +20,7 @@ from seqkd_jax.distillation.mbr import by_expected_utility
 from seqkd_jax.evaluation import tokenization
 from seqkd_jax.types import EOS, Translator, UserError
 from seqkd_jax.utils import program_cache
+from seqkd_jax.utils.devices import local
 
 T = TypeVar("T")
 AnyTranslator = Checkpoint[Translator] | Ensemble
@@ -29,6 +30,7 @@ class LoadedTranslator(NamedTuple):
     """A translation model, or an ensemble of several, as `load` returns it."""
 
     checkpoint: AnyTranslator
+    devices: int = 0  # of this process, that share the work; 0: all
 
     def translate(
         self,
@@ -110,7 +112,8 @@ class LoadedTranslator(NamedTuple):
         require_overlong(overlong)
         if n_best is not None and n_best < 1:
             raise UserError(f"n_best is {n_best}: it must be 1 or more, or None for all")
-        decoding = Decoding(with_beam(search, beam), decoder, batch_tokens=batch_tokens, chunk=read_ahead)
+        rules = with_beam(search, beam)
+        decoding = Decoding(rules, decoder, batch_tokens=batch_tokens, chunk=read_ahead, devices=self.devices)
         decoding.validate(lambda name: "read_ahead" if name == "chunk" else name)
         metric.validate(lambda name: f"metric.{name}")
         tokenize = tokenization.AUTO
@@ -153,24 +156,27 @@ class LoadedTranslator(NamedTuple):
             require_translatable(side, lines, name, "split or drop it")
         source_ids = ([*vocabularies.source.encode(line), EOS] for line in sources)
         pairs = zip(source_ids, map(vocabularies.target.encode, targets), strict=True)
-        return list(force_score(translator, params, pairs, progress=progress))
+        return list(force_score(translator, params, pairs, progress=progress, count=self.devices))
 
 
-def load(*paths: Path | str, replica: int | None = None) -> LoadedTranslator:
+def load(*paths: Path | str, replica: int | None = None, devices: int = 0) -> LoadedTranslator:
     """Load a translation model from a checkpoint; of several, their ensemble (the mean of their probabilities).
 
-    replica: which one, from 0, of a single checkpoint that holds several seeds. UserError: a path that holds no
-    checkpoint, a damaged one, a model that does not translate, members with different vocabularies.
+    replica: which one, from 0, of a single checkpoint that holds several seeds. devices: of this process, that share
+    the work, 0: all; results are the same. A CPU is one device, unless jax_num_cpu_devices divides it before the first
+    computation. UserError: a path that holds no checkpoint, a damaged one, a model that does not translate, members
+    with different vocabularies, fewer devices.
 
         student = kd.load("student/best")
         both = kd.load("student/best", "teacher/best")
         both.translate(["Two dogs are playing."], beam=5)
     """
+    local(devices)
     if replica is None:
-        return LoadedTranslator(checkpoint.load_translators(paths))
+        return LoadedTranslator(checkpoint.load_translators(paths), devices)
     if len(paths) != 1:
         raise UserError(f"replica {replica} of {len(paths)} checkpoints: name one checkpoint")
-    return LoadedTranslator(checkpoint.load_translator(paths[0], replica=replica))
+    return LoadedTranslator(checkpoint.load_translator(paths[0], replica=replica), devices)
 
 
 def require_list(name: str, given: T) -> T:

@@ -7,9 +7,9 @@ import contextlib
 import functools
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqkd_jax import distributed
 from seqkd_jax.cli import checks, inputs, outputs, table
@@ -27,7 +27,10 @@ from seqkd_jax.cli.options import (
     Vocab,
 )
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import exits, files, progress, remote, settings
+from seqkd_jax.utils import devices, exits, files, progress, remote, settings
+
+if TYPE_CHECKING:
+    from seqkd_jax.api import LoadedTranslator
 
 RESULTS = ("results.json", settings.CONFIG_FILE, "*.txt")  # of `seqkd evaluate`
 
@@ -65,7 +68,6 @@ def train(command: Train) -> None:
 
 def translate(command: Translate) -> None:
     """Translate lines as they are read, in bounded memory."""
-    from seqkd_jax import api
     from seqkd_jax.checkpoint import run_config
     from seqkd_jax.data.corpus import read_lines
     from seqkd_jax.decoding import record_attention, write_jsonl, write_text
@@ -75,15 +77,15 @@ def translate(command: Translate) -> None:
     beside = command.out and command.out.with_name(f"{command.out.name}.{settings.CONFIG_FILE}")
     if beside:
         run_config.require_replaceable(beside)
-    translator = api.load(*command.checkpoint)
+    typed = command.file == "-" and sys.stdin is not None and sys.stdin.isatty()
+    read_ahead = command.read_ahead or (1 if typed else 2048)
+    translator = _load(command.checkpoint, 1 if read_ahead == 1 else command.devices)  # one sentence, one device
     described = inputs.describe("translate", command, {"checkpoint": translator.checkpoint.fingerprint})
     known = beside if command.file != "-" else None  # nobody knows what came from standard input
     for path, option in ((command.out, "--out"), (command.attention, "--attention")):
         outputs.require_free(path, command.overwrite, known, described, option)
     dictionary = read_dictionary(command.dictionary) if command.dictionary else None
     inputs.require_as_many(command.prefix_file, command.file)
-    typed = command.file == "-" and sys.stdin is not None and sys.stdin.isatty()
-    read_ahead = command.read_ahead or (1 if typed else 2048)
     write = write_jsonl if command.n_best else write_text
     recorded = outputs.stream(command.attention) if command.attention else contextlib.nullcontext()
     counter = progress.counter(None, "translate", "sentences")
@@ -119,6 +121,14 @@ def translate(command: Translate) -> None:
         run_config.write(beside, described)
 
 
+def _load(checkpoints: Sequence[Path], count: int) -> "LoadedTranslator":
+    """The translation model on `count` devices, 0: all."""
+    from seqkd_jax import api
+
+    devices.make_cpu_devices(count)
+    return api.load(*checkpoints, devices=count)
+
+
 def distill(command: Distill) -> None:
     """Write a distilled corpus; prints its directory."""
     from seqkd_jax import api
@@ -129,7 +139,7 @@ def distill(command: Distill) -> None:
         _print(api.distill_status(command.out), table.of_status)
         return
     checks.distill(command)
-    teacher = api.load(*command.checkpoint) if command.checkpoint else None
+    teacher = _load(command.checkpoint, command.devices) if command.checkpoint else None
     if command.source_only:
         sources, references = list(read_lines(command.source_only)), None
         languages = inputs.distilled_languages(command, teacher)
@@ -181,7 +191,7 @@ def evaluate(command: Evaluate) -> None:
     checks.evaluate(command)
     if command.out:
         files.require_replaceable(command.out, RESULTS)
-    translator = api.load(*command.checkpoint)
+    translator = _load(command.checkpoint, command.devices)
     corpus = inputs.load_pairs(command.pairs, command.split)
     read = {"checkpoint": translator.checkpoint.fingerprint, "corpus": corpus}
     described = inputs.describe("evaluate", command, read)
@@ -216,11 +226,10 @@ def _print(results: dict, as_table: Callable[[dict], str]) -> None:
 
 def score(command: Score) -> None:
     """Write the log-probability of each given translation; the perplexity goes to standard error."""
-    from seqkd_jax import api
     from seqkd_jax.data.corpus import read_lines
 
     outputs.require_free(command.out, command.overwrite)
-    translator = api.load(*command.checkpoint)
+    translator = _load(command.checkpoint, command.devices)
     sources, targets = (list(read_lines(path)) for path in (command.source, command.target))
     if not sources:
         raise UserError(f"{command.source}: has no line")

@@ -79,7 +79,8 @@ def describe(name: str, command: Repeatable, read: Mapping[str, Any]) -> dict:
     """
     from seqkd_jax.checkpoint import run_config
 
-    left_out = ("config_file", "given", "rules", "overwrite", "several")  # the rules are spelled out in `search`
+    # The rules are spelled out in `search`; devices and processes do not change a result.
+    left_out = ("config_file", "given", "rules", "overwrite", "several", "devices")
     options = {key: value for key, value in settings.to_json(command).items() if key not in left_out}
     if options.get("out"):
         options["out"] = remote.given(options["out"])

@@ -14,6 +14,7 @@ from seqkd_jax.config import (
     Amount,
     CorpusConfig,
     Count,
+    Devices,
     FilterConfig,
     Layers,
     Length,
@@ -36,6 +37,9 @@ Overwrite = Annotated[
     bool, tyro.conf.arg(help="Replace what another command or corpus left at --out; without it that is refused.")
 ]
 Checkpoints = Annotated[tuple[Path, ...], tyro.conf.UseAppendAction]  # --checkpoint A --checkpoint B
+SharedDevices = Annotated[
+    Devices, tyro.conf.arg(help="Devices that share the work, 0: all; of a CPU each core is one. Results are the same.")
+]
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,7 @@ class Translate(Repeatable):
     """Lines read before the first is translated; more is faster. 0: 2048, or 1 at a terminal."""
     batch_tokens: Tokens = 1024
     """Source positions in a batch, padding included."""
+    devices: SharedDevices = 0
     overlong: Overlong = "fail"
     """A line of more than 4,096 tokens: an error after the translations before it, or an empty translation."""
     overwrite: Overwrite = False
@@ -193,6 +198,7 @@ class Distill(Repeatable):
     """Source lines in a shard; a stopped run resumes after its last complete shard."""
     batch_tokens: Tokens = 1024
     """Source positions in a batch, padding included."""
+    devices: SharedDevices = 0
     overlong: Overlong = "fail"
     """A source of more than 4,096 tokens: an error before anything is decoded, or an empty target, which is counted."""
     filters: FilterConfig = FilterConfig()
@@ -232,6 +238,7 @@ class Evaluate(Repeatable):
     """Timed passes, of which the median counts; 0: speed is not measured."""
     batch_tokens: Tokens = 1024
     """Source positions in a batch, padding included."""
+    devices: SharedDevices = 0
     overwrite: Overwrite = False
     several: Annotated[Processes, Flat] = Processes()
 
@@ -248,6 +255,7 @@ class Score:
     """File of their translations."""
     out: Path | None = None
     """File to write; None: standard output."""
+    devices: SharedDevices = 0
     overwrite: Overwrite = False
 
 

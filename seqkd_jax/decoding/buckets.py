@@ -1,8 +1,10 @@
 """Batches of few static shapes, and their results in the order of the sentences.
 
 Sentences are read and grouped by shape, a chunk at a time. All batches of a chunk are dispatched before the first
-result is awaited, so that host and device work in parallel. A shape follows from the sentence alone, so a result
-depends neither on neighbours nor on how the work was split.
+result is awaited, so that host and devices work in parallel. A shape follows from the sentence alone, so a result
+depends neither on neighbours nor on how the work was split, up to rounding: the place of a row within a product may
+decide in which order its sum is taken. So devices share out whole batches, which are those of a single device, and the
+results are the same bit for bit.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,17 +45,19 @@ def in_order(
     items: Iterable[Item],
     size: Callable[[Item], tuple[int, ...]],
     shape_of: Callable[[Item], Shape | None],
-    run: Callable[[Shape, list[Item]], Any],
+    run: Callable[[Shape, list[Item], int], Any],
     chunk: int,
     progress: Callable[[int], object] | None,
     first: int = 0,
+    devices: int = 1,
 ) -> Iterator[Any]:
     """One result for each item, in order, computed in batches of one shape and similar size.
 
     size: the number of ids of each part of an item. shape_of: the shape of an item; None: its result is None. run:
-    dispatches a batch and returns arrays with a leading axis of rows. chunk: items read before the first batch is
-    dispatched. progress: called with the number of items of each finished batch. first: the number of the first item,
-    from 0, for errors. UserError for an item of more than LONGEST ids, after the results of those before it.
+    dispatches a batch on the device of a number and returns arrays with a leading axis of rows. chunk: items read
+    before the first batch is dispatched. progress: called with the number of items of each finished batch. first: the
+    number of the first item, from 0, for errors. devices: how many share the batches.
+    UserError for an item of more than LONGEST ids, after the results of those before it.
     """
     items, failure = iter(items), None
     while failure is None:
@@ -67,12 +71,15 @@ def in_order(
             if shape is not None:
                 groups.setdefault(shape, []).append(index)
         results: list[Any] = [None] * len(present)
-        running = []
+        batches: list[tuple[Shape, list[int]]] = []
         for shape, members in groups.items():
             members.reverse()  # the longest first: the last rows of a pool are then short
-            for start in range(0, len(members), shape.rows):
-                batch = members[start : start + shape.rows]
-                running.append((batch, run(shape, [present[i] for i in batch])))
+            starts = range(0, len(members), shape.rows)
+            batches.extend((shape, members[start : start + shape.rows]) for start in starts)
+        running = [
+            (batch, run(shape, [present[i] for i in batch], device))
+            for shape, batch, device in _dealt(batches, devices)
+        ]
         for batch, output in running:
             output = jax.device_get(output)
             for row, index in enumerate(batch):
@@ -85,6 +92,19 @@ def in_order(
         yield from results
     if failure is not None:
         raise failure
+
+
+def _dealt(batches: list[tuple[Shape, list[int]]], devices: int) -> Iterator[tuple[Shape, list[int], int]]:
+    """Each batch with the number of its device: the most work first, each to the device that has the least so far."""
+    if devices == 1:
+        yield from ((shape, batch, 0) for shape, batch in batches)
+        return
+    work = lambda shape, batch: shape.width * max(len(batch), shape.slots)  # noqa: E731  (positions)
+    given = [0] * devices
+    for shape, batch in sorted(batches, key=lambda one: -work(*one)):
+        device = given.index(min(given))
+        given[device] += work(shape, batch)
+        yield shape, batch, device
 
 
 def _read(
@@ -127,8 +147,3 @@ def padded(rows: Sequence[Ids], shape: Shape, fill: int = PAD) -> np.ndarray:
     for row, ids in zip(array, rows, strict=False):
         row[: len(ids)] = ids
     return array
-
-
-def on_one_device(params):
-    """Replicated or NumPy parameters as arrays of the first device."""
-    return jax.device_put(params, jax.local_devices()[0])

@@ -8,11 +8,11 @@ from io import TextIOBase
 import jax
 import numpy as np
 
-from seqkd_jax.decoding.buckets import FORCED_BUCKETS, Ids, Shape, in_order, on_one_device, padded, rows_of, width_of
+from seqkd_jax.decoding.buckets import FORCED_BUCKETS, Ids, Shape, in_order, padded, rows_of, width_of
 from seqkd_jax.decoding.search import attention_weights, sequence_log_probs
 from seqkd_jax.decoding.translator import Translation
 from seqkd_jax.types import BOS, EOS, System, Translator
-from seqkd_jax.utils import files, programs
+from seqkd_jax.utils import devices, files, programs
 
 
 def force_score(
@@ -24,28 +24,30 @@ def force_score(
     batch_tokens: int = 1024,
     chunk: int = 2048,
     progress: Callable[[int], object] | None = None,
+    count: int = 0,
 ) -> Iterator[float]:
     """log p(target | source) in nats, EOS included, for each pair in order. Sources end with EOS, targets do not.
 
     No pair is dropped; an empty target has the probability of EOS. The mean over the tokens of a corpus is the sum of
-    the results divided by the sum of len(target) + 1. UserError: a side of more than 4,096 ids.
+    the results divided by the sum of len(target) + 1. count: devices of this process that share the work, 0: all.
+    UserError: a side of more than 4,096 ids.
     """
-    params = on_one_device(params)
+    ready = devices.on_each(params, devices.local(count))
 
     def shape_of(pair) -> Shape:
         width = width_of(max(len(pair[0]), len(pair[1]) + 1), buckets)
         return Shape(rows_of(width, batch_tokens), width, width)
 
-    def run(shape: Shape, batch):
+    def run(shape: Shape, batch, device: int):
         sources, targets = zip(*batch, strict=True)
         labels = [[*target, EOS] for target in targets]
         target_in = padded([[BOS, *target] for target in targets], shape)
         weights = padded([np.ones(len(row)) for row in labels], shape).astype(np.float32)
         arrays = padded(sources, shape, EOS), target_in, padded(labels, shape), weights
-        return _compiled_score(translator, shape)(params, *arrays)
+        return _compiled_score(translator, shape)(ready[device], *arrays)
 
     size = lambda pair: (len(pair[0]), len(pair[1]))  # noqa: E731
-    for result in in_order(pairs, size, shape_of, run, chunk, progress):
+    for result in in_order(pairs, size, shape_of, run, chunk, progress, devices=len(ready)):
         yield float(result)
 
 
@@ -64,21 +66,21 @@ def force_attention(
 
     Sources end with EOS, targets too if it was produced. layer, heads: as in search.attention_weights, from 1.
     """
-    params = on_one_device(params)
+    ready = devices.on_each(params, devices.local(0))
 
     def shape_of(pair) -> Shape:
         width = width_of(max(map(len, pair)), buckets)
         return Shape(rows_of(width, batch_tokens), width, width)
 
-    def run(shape: Shape, batch):
+    def run(shape: Shape, batch, device: int):
         sources, targets = zip(*batch, strict=True)
         weights = _compiled_attention(translator, layer, heads, shape)
         extents = np.zeros((2, shape.rows), np.int32)
         extents[:, : len(batch)] = [list(map(len, side)) for side in (targets, sources)]
-        return weights(params, padded(sources, shape, EOS), padded(targets, shape)), *extents
+        return weights(ready[device], padded(sources, shape, EOS), padded(targets, shape)), *extents
 
     size = lambda pair: (len(pair[0]), len(pair[1]))  # noqa: E731
-    for weights, height, width in in_order(pairs, size, shape_of, run, chunk, None):
+    for weights, height, width in in_order(pairs, size, shape_of, run, chunk, None, devices=len(ready)):
         yield weights[:height, :width]
 
 

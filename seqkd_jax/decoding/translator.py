@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple, get_args
 import jax
 import numpy as np
 
-from seqkd_jax.config import Overlong, Positive, SearchConfig, Tokens
+from seqkd_jax.config import Devices, Overlong, Positive, SearchConfig, Tokens
 from seqkd_jax.data.tokenizers import Vocabulary
 from seqkd_jax.decoding.buckets import (
     LONGEST,
@@ -24,7 +24,6 @@ from seqkd_jax.decoding.buckets import (
     Ids,
     Shape,
     in_order,
-    on_one_device,
     padded,
     rows_of,
     width_of,
@@ -32,7 +31,7 @@ from seqkd_jax.decoding.buckets import (
 from seqkd_jax.decoding.search import DECODERS, POOLS, Request, attended, length_limits
 from seqkd_jax.decoding.unknown import replace_unknown, require_words
 from seqkd_jax.types import EOS, PAD, Hypotheses, System, Translator, UserError
-from seqkd_jax.utils import programs
+from seqkd_jax.utils import devices, programs
 from seqkd_jax.utils.progress import log
 from seqkd_jax.utils.settings import Range, Settings
 
@@ -53,6 +52,8 @@ class Decoding(Settings):
     """Source positions decoded at a time, padding included: rows = batch_tokens / width, at least 1."""
     chunk: Positive = 2048
     """Sentences read ahead, to be sorted by length."""
+    devices: Devices = 0
+    """Devices of this process that share the work, 0: all. The results are the same."""
 
 
 class Hypothesis(NamedTuple):
@@ -193,16 +194,21 @@ def _too_long(number: int, line: str, count: int) -> str:
 
 
 class Prepared(NamedTuple):
-    """Parameters ready for decoding: on one device, with what Translator.prepare adds to them."""
+    """Parameters ready for decoding, with what Translator.prepare adds to them."""
 
-    params: Any
+    params: tuple[Any, ...]  # on each device
 
 
-def prepare(translator: Translator, params) -> Prepared:
-    """Prepare parameters for decoding. The functions here do it themselves; before many short calls, do it once."""
+def prepare(translator: Translator, params, count: int = 0) -> Prepared:
+    """Prepare parameters for decoding on `count` devices of this process, 0: all.
+
+    The functions here do it themselves; before many short calls, do it once.
+    """
     if isinstance(params, Prepared):
         return params
-    return Prepared(_compiled_preparation(translator)(on_one_device(params)))
+    chosen = devices.local(count)
+    ready = _compiled_preparation(translator)(jax.device_put(params, chosen[0]))
+    return Prepared(devices.on_each(ready, chosen))
 
 
 @cache
@@ -213,11 +219,12 @@ def _compiled_preparation(translator: Translator):
 def compile_searches(translator: Translator, params, sentences: Iterable[Ids], decoding: Decoding) -> float:
     """Compile the programs that `translate_ids` needs for these sentences; returns the seconds that it took."""
     start = time.perf_counter()
-    params = prepare(translator, params).params
+    ready = prepare(translator, params, decoding.devices)
     shapes = {_search_shape(Sentence(0, ids, ()), decoding) for ids in sentences}
     for shape in sorted(shape for shape in shapes if shape):
         request = _request(decoding.search, shape, [])  # fill rows only: the program ends before its first step
-        jax.block_until_ready(_search(translator, decoding, shape, False)(params, request))
+        search = _search(translator, decoding, shape, False)
+        jax.block_until_ready([search(own, request) for own in ready.params])
     return time.perf_counter() - start
 
 
@@ -239,14 +246,15 @@ def _translate(
     decoder = decoding.decoder
     if decoder not in DECODERS:
         raise UserError(f"translate: no decoder is called {decoder!r}; there are {', '.join(sorted(DECODERS))}")
-    params = prepare(translator, params).params
+    ready = prepare(translator, params, decoding.devices)
 
-    def run(shape: Shape, batch):
-        return _search(translator, decoding, shape, attention)(params, _request(decoding.search, shape, batch))
+    def run(shape: Shape, batch, device: int):
+        request = _request(decoding.search, shape, batch)
+        return _search(translator, decoding, shape, attention)(ready.params[device], request)
 
     size = lambda sentence: (len(sentence.ids),)  # noqa: E731
     shape_of = lambda sentence: _search_shape(sentence, decoding)  # noqa: E731
-    results = in_order(sentences, size, shape_of, run, decoding.chunk, progress, first)
+    results = in_order(sentences, size, shape_of, run, decoding.chunk, progress, first, len(ready.params))
     for number, result in enumerate(results, start=first + 1):
         hypotheses, positions = result or (_empty(1 if decoder == "greedy" else decoding.search.beam), None)
         if np.isnan(hypotheses.scores).any():
@@ -281,7 +289,7 @@ def _search(translator: Translator, decoding: Decoding, shape: Shape, attention:
 
 @cache
 def _compiled_search(translator: Translator, config: SearchConfig, decoder: str, shape: Shape, attention: bool):
-    """(params, Request) -> (Hypotheses, attended positions [B,K,T] or None), one program."""
+    """(params, Request) -> (Hypotheses, attended positions [B,K,T] or None), one program on each device."""
     slots = {"slots": shape.slots} if decoder in POOLS else {}
     decode = DECODERS[decoder](translator, config, shape.steps, **slots)
 

@@ -77,7 +77,10 @@ def plan(
         "checkpoint": teacher.fingerprint,  # of the weights that decode, not of what is there now
         **({} if teacher.replica is None else {"replica": teacher.replica}),
     }
-    identity = {**made, "decoding": settings.identity(replace(decoding, chunk=Decoding.chunk))}
+    identity = {
+        **made,
+        "decoding": settings.identity(replace(decoding, chunk=Decoding.chunk, devices=Decoding.devices)),
+    }
     told = {
         **made,
         "search": settings.to_json(decoding.search),

@@ -72,7 +72,7 @@ def evaluate(
     runs = {"beam1": greedy}  # the greedy search, whatever the rules say of a beam of 1
     if decoding.search.beam != 1:
         runs[f"beam{decoding.search.beam}"] = decoding
-    ready = system._replace(params=prepare(system.translator, system.params))
+    ready = system._replace(params=prepare(system.translator, system.params, decoding.devices))
     own = len(ids[distributed.index() :: distributed.count()])
     with progress.counter(len(runs) * (own + repetitions * len(timed)), name, "sentences") as advance:
         for key, run in runs.items():

@@ -96,12 +96,19 @@ def _install(programs: "_Programs") -> None:
     import jax
 
     try:
-        from jax._src import compilation_cache
+        from jax._src import cache_key, compilation_cache
 
         jax_s_own = compilation_cache.get_file_cache
+        of_options = cache_key._hash_serialized_compile_options
     except (ImportError, AttributeError):  # what is not public may change
         _say(f"JAX {jax.__version__} takes no other cache", "set JAX_COMPILATION_CACHE_DIR for its own")
         return
+
+    def of_any_device(digest, options, **_) -> object:
+        return of_options(digest, options, strip_device_assignment=True)  # as JAX does for GPUs
+
+    # A program of one device is loaded by the others, which otherwise would compile it again.
+    cache_key._hash_serialized_compile_options = of_any_device
     path = str(programs.directory)
     compilation_cache.get_file_cache = lambda other: (programs, path) if other == path else jax_s_own(other)
     jax.config.update("jax_compilation_cache_dir", path)

@@ -24,10 +24,13 @@ CHANGED += ("compilation_cache_max_size", "enable_compilation_cache")
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
     """The root of a cache that no job has used."""
+    from jax._src import cache_key
     from jax._src import compilation_cache as internal
 
     before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in CHANGED}
     monkeypatch.setattr(internal, "get_file_cache", internal.get_file_cache)
+    name = "_hash_serialized_compile_options"
+    monkeypatch.setattr(cache_key, name, getattr(cache_key, name))
     monkeypatch.setenv(program_cache.SETTING, str(tmp_path / "programs"))
     jax.config.update("jax_compilation_cache_dir", None)
     forget()
@@ -227,3 +230,13 @@ def test_a_jax_without_that_private_function_keeps_nothing_and_fails_nothing(cac
     assert run()[1] == [False]
     assert "takes no other cache; set JAX_COMPILATION_CACHE_DIR" in capfd.readouterr().err
     assert not files_of(cache)
+
+
+def test_a_program_is_compiled_for_one_device_and_loaded_by_the_others(cache):
+    program_cache.keep()
+    before = len(programs.built())
+    given = np.arange(49, dtype=np.float32).reshape(7, 7) / 100
+    found = [np.asarray(program(jax.device_put(given, device))) for device in jax.local_devices()]
+    built = [one.loaded for one in programs.built()[before:] if one.name == "jit(program)"]
+    assert built == [False, *[True] * (len(found) - 1)]
+    assert all((one == found[0]).all() for one in found)
