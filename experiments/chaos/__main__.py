@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import tyro
 
 from experiments.chaos import disk, lives, runs, tables
@@ -84,6 +85,7 @@ def kill(options: Options, chosen: Sequence[Experiment], asked: int) -> int:
     with files.locked(work):
         plan = {"commit": stages.commit(), "seed": options.seed}
         _require_same(work, plan)
+        jax.config.update("jax_platforms", "cpu")  # as in the runs
         data = runs.write_inputs(work)
         _teach(work)
         stopping = threading.Event()

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import seqkd_jax as kd
 from experiments.chaos import disk, kills
 from experiments.chaos.content import content, names
 from experiments.chaos.kills import FULL, KILL, TERM, Moment, Running
@@ -30,7 +31,7 @@ from seqkd_jax.utils import files, progress
 
 LEAST, MOST = 3, 10  # kills in a life
 ALL = 0.25  # share of the kills of several processes that hit all of them
-COLD = 1 / 12  # share of the lives that have to compile
+COLD = 1 / 40  # share of the lives that have to compile
 DISK = 8 * 2**20  # bytes
 WITHIN = 60.0  # seconds in which the others end when one of several joined processes is killed
 ALONE, LEFT = "left alone", "another process was killed"
@@ -158,9 +159,7 @@ def _live(bench: Bench, left: int, lock: int) -> None:
                 events.append({"life": number, **event})
                 files.append(bench.directory / "life.jsonl", files.json_line(events[-1]))
         _end(group, ALONE, list(group.running))
-        fault = _difference(reference(bench), {"content": content(bench.life), "names": names(bench.life)})
-        if fault:
-            raise Fault(f"differs in {fault}", "")
+        _require_whole(bench)
         over_now = {"kills": events}
     except (Fault, TimeoutError) as fault:
         _keep(bench, number, fault)
@@ -277,6 +276,17 @@ def _require_fitting(action: str, status: int, said: str) -> None:
         raise Fault(f"{action}: status {status} with another error", said)
     if action == FULL and status and not errors:
         raise Fault(f"{action}: status {status} without an error", said)
+
+
+def _require_whole(bench: Bench) -> None:
+    """Fault: the result is not that of a run that was left alone, or does not verify."""
+    differ = _difference(reference(bench), {"content": content(bench.life), "names": names(bench.life)})
+    if differ:
+        raise Fault(f"differs in {differ}", "")
+    whole = [bench.life / name for name in bench.experiment.verified]
+    damages = kd.verify(*whole, complete=True).damages if whole else ()
+    if damages:
+        raise Fault(f"does not verify: {damages[0]}", "\n".join(damages))
 
 
 def _difference(one: dict, other: dict) -> str:

@@ -29,6 +29,7 @@ class Experiment(NamedTuple):
     actions: Sequence[str] = SIGNALS
     depth: int = 2  # of the directories that are watched
     doing: Callable[[Path], str] = lambda life: "working"  # between two writes, by what was written
+    verified: Sequence[str] = ()  # the directories that `seqkd verify` knows
 
     @property
     def slug(self) -> str:
@@ -102,19 +103,26 @@ def _study(devices: int) -> Callable[[str], Sequence[str]]:
 
 
 AVERAGE, TWO_SEEDS = ("--average-decay", "0.5"), ("--replicas", "2")
+TRAINING = {"doing": _training, "verified": ("out",)}
+DISTILLING = {"doing": _distilling, "verified": ("out", "out.n-best")}
+STUDYING = {"doing": _studying, "verified": ("out",), "depth": 4}
 EXPERIMENTS = (
-    Experiment("train, 1 device", _train(1, *SMALL, *AVERAGE), 150, doing=_training),
-    Experiment("train, 2 devices", _train(2, *SMALL, *WORD_KD), 120, devices=2, doing=_training),
-    Experiment("train, 4 devices", _train(4, *TRANSFORMER, *TWO_SEEDS), 100, devices=4, doing=_training),
-    Experiment("train, full disk", _train(1, *SMALL, *AVERAGE), 80, actions=(FULL,), doing=_training),
-    Experiment("distill, 1 device", _distill(), 130, doing=_distilling),
-    Experiment("distill, 2 devices", _distill(), 80, devices=2, doing=_distilling),
-    Experiment("distill, 4 devices", _distill(), 60, devices=4, doing=_distilling),
-    Experiment("distill, 2 processes", _distill(), 80, processes=2, doing=_distilling),
-    Experiment("distill, 4 processes", _distill(), 40, processes=4, doing=_distilling),
-    Experiment("distill, full disk", _distill(), 60, actions=(FULL,), doing=_distilling),
-    Experiment("study, 1 device", _study(1), 60, depth=4, doing=_studying),
-    Experiment("study, 2 devices", _study(2), 40, devices=2, depth=4, doing=_studying),
+    Experiment("train, 1 device", _train(1, *SMALL, *AVERAGE), 140, **TRAINING),
+    Experiment("train, 2 devices", _train(2, *SMALL, *WORD_KD), 110, devices=2, **TRAINING),
+    Experiment("train, 4 devices", _train(4, *TRANSFORMER, *TWO_SEEDS), 80, devices=4, **TRAINING),
+    Experiment("train, 2 processes", _train(1, *SMALL, *AVERAGE), 50, processes=2, joined=True, **TRAINING),
+    Experiment("train, 2 processes of 2 devices", _train(2, *SMALL, *WORD_KD), 30, 2, 2, joined=True, **TRAINING),
+    Experiment("train, 4 processes", _train(1, *SMALL, *AVERAGE), 20, processes=4, joined=True, **TRAINING),
+    Experiment("train, full disk", _train(1, *SMALL, *AVERAGE), 80, actions=(FULL,), **TRAINING),
+    Experiment("distill, 1 device", _distill(), 120, **DISTILLING),
+    Experiment("distill, 2 devices", _distill(), 80, devices=2, **DISTILLING),
+    Experiment("distill, 4 devices", _distill(), 50, devices=4, **DISTILLING),
+    Experiment("distill, 2 processes", _distill(), 60, processes=2, **DISTILLING),
+    Experiment("distill, 4 processes", _distill(), 30, processes=4, **DISTILLING),
+    Experiment("distill, full disk", _distill(), 50, actions=(FULL,), **DISTILLING),
+    Experiment("study, 1 device", _study(1), 50, **STUDYING),
+    Experiment("study, 2 devices", _study(2), 30, devices=2, **STUDYING),
+    Experiment("study, 2 processes", _study(1), 20, processes=2, joined=True, **STUDYING),
 )
 
 

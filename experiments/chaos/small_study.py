@@ -1,6 +1,6 @@
 """The study of Kim & Rush at a scale of seconds: a teacher, its n-best lists, a student on them, and their evaluation.
 
-python -m experiments.chaos.small_study --out DIR [--devices N]
+python -m experiments.chaos.small_study --out DIR [--devices N] [options of a study]
 """
 
 import sys
@@ -51,9 +51,9 @@ def scale(devices: int) -> Scale:
 
 def main() -> int:
     """Exit status: that of the study."""
-    options = tyro.cli(Options, prog="python -m experiments.chaos.small_study")
+    options, others = tyro.cli(Options, prog="python -m experiments.chaos.small_study", return_unknown_args=True)
     SCALES[NAME] = (scale(options.devices),)
-    return run_study(study.STUDY, ["--scale", NAME, "--only", ARM, "--out", options.out])
+    return run_study(study.STUDY, ["--scale", NAME, "--only", ARM, "--out", options.out, *others])
 
 
 if __name__ == "__main__":
