@@ -48,9 +48,9 @@ def environment(work: Path, experiment: Experiment) -> dict[str, str]:
 
 
 SEQKD = ("-m", "seqkd_jax")
-VOCABULARY = ("--vocab.size", "9", "--vocab.kind", "words", "--vocab.tokenizer", "pretokenised", "--vocab.no-joint")
+OWN = ("--vocab.size", "9", "--vocab.kind", "words", "--vocab.tokenizer", "pretokenised", "--vocab.no-joint")
 TRAIN = (
-    *SEQKD, "train", "--corpus.path", INPUTS, *VOCABULARY, "--batch.buckets", "1", "--batch.tokens", "64",
+    *SEQKD, "train", "--corpus.path", INPUTS, "--batch.buckets", "1", "--batch.tokens", "64",
     "--log-every", "1", "--save-minutes", "0", "--log", "csv",
 )  # fmt: skip
 SMALL = ("--lstm.layers", "1", "--lstm.size", "8")
@@ -107,13 +107,13 @@ TRAINING = {"doing": _training, "verified": ("out",)}
 DISTILLING = {"doing": _distilling, "verified": ("out", "out.n-best")}
 STUDYING = {"doing": _studying, "verified": ("out",), "depth": 4}
 EXPERIMENTS = (
-    Experiment("train, 1 device", _train(1, *SMALL, *AVERAGE), 140, **TRAINING),
+    Experiment("train, 1 device", _train(1, *OWN, *SMALL, *AVERAGE), 140, **TRAINING),
     Experiment("train, 2 devices", _train(2, *SMALL, *WORD_KD), 110, devices=2, **TRAINING),
-    Experiment("train, 4 devices", _train(4, *TRANSFORMER, *TWO_SEEDS), 80, devices=4, **TRAINING),
-    Experiment("train, 2 processes", _train(1, *SMALL, *AVERAGE), 50, processes=2, joined=True, **TRAINING),
+    Experiment("train, 4 devices", _train(4, *OWN, *TRANSFORMER, *TWO_SEEDS), 80, devices=4, **TRAINING),
+    Experiment("train, 2 processes", _train(1, *OWN, *SMALL, *AVERAGE), 50, processes=2, joined=True, **TRAINING),
     Experiment("train, 2 processes of 2 devices", _train(2, *SMALL, *WORD_KD), 30, 2, 2, joined=True, **TRAINING),
-    Experiment("train, 4 processes", _train(1, *SMALL, *AVERAGE), 20, processes=4, joined=True, **TRAINING),
-    Experiment("train, full disk", _train(1, *SMALL, *AVERAGE), 80, actions=(FULL,), **TRAINING),
+    Experiment("train, 4 processes", _train(1, *OWN, *SMALL, *AVERAGE), 20, processes=4, joined=True, **TRAINING),
+    Experiment("train, full disk", _train(1, *OWN, *SMALL, *AVERAGE), 80, actions=(FULL,), **TRAINING),
     Experiment("distill, 1 device", _distill(), 120, **DISTILLING),
     Experiment("distill, 2 devices", _distill(), 80, devices=2, **DISTILLING),
     Experiment("distill, 4 devices", _distill(), 50, devices=4, **DISTILLING),
@@ -146,4 +146,4 @@ def teacher_command() -> Sequence[str]:
     """What trains the teacher; it learns something, so that its translations differ."""
     directory = str(Path(TEACHER).parent)
     longer = ("--max-steps", "200", "--epochs", "30", "--optimiser.learning-rate", "0.02", "--save-minutes", "10")
-    return (sys.executable, *TRAIN, *SMALL, *longer, "--lstm.dropout", "0", "--devices", "1", "--out", directory)
+    return (sys.executable, *TRAIN, *OWN, *SMALL, *longer, "--lstm.dropout", "0", "--devices", "1", "--out", directory)
