@@ -7,6 +7,7 @@ import pytest
 
 from experiments.benchmarks import benchmark, replicas
 from experiments.benchmarks.decoding import __main__ as decoding
+from experiments.benchmarks.devices import decoding as devices_decoding
 from experiments.benchmarks.devices import training as devices
 from experiments.benchmarks.training import __main__ as command
 from experiments.benchmarks.training.subjects import SUBJECTS, tiny
@@ -65,7 +66,8 @@ COMMITTED = sorted(RESULTS.rglob("results.json"))
 @pytest.mark.parametrize("path", COMMITTED, ids=[str(path.parent.relative_to(RESULTS)) for path in COMMITTED])
 def test_committed_tables_are_those_of_their_results(path):
     results = json.loads(path.read_text("utf-8"))
-    (module,) = [one for one in (decoding, command, replicas, devices) if one.BENCHMARK.name == results["study"]]
+    modules = (decoding, command, replicas, devices, devices_decoding)
+    (module,) = [one for one in modules if one.BENCHMARK.name == results["study"]]
     name = module.__name__.removesuffix(".__main__")
     assert benchmark.table(module.BENCHMARK, results) == path.with_name("table.md").read_text("utf-8"), (
         f"write it anew: python -m {name} --render {path.parent.relative_to(RESULTS.parents[2])}"
