@@ -47,7 +47,7 @@ def translated(directory, monkeypatch):
 def evaluated(directory, monkeypatch):
     """`seqkd evaluate --out`."""
     outputs = {"beam1": TEXTS, "beam5": TEXTS}
-    monkeypatch.setattr(api, "load", lambda *_: SimpleNamespace(checkpoint=SimpleNamespace(fingerprint="")))
+    monkeypatch.setattr(api, "load", lambda *_, **__: SimpleNamespace(checkpoint=SimpleNamespace(fingerprint="")))
     monkeypatch.setattr(api, "evaluate", lambda *_, **__: SimpleNamespace(results={}, outputs=outputs))
     monkeypatch.setattr(inputs, "load_pairs", lambda *_: None)
     monkeypatch.setattr(inputs, "describe", lambda *_: {})

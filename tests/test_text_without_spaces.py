@@ -48,7 +48,7 @@ def stand_in(monkeypatch):
             monkeypatch.setattr(module, "translate_lines", decode)
         monkeypatch.setattr(evaluation, "compile_searches", lambda *_: 0.0)
         monkeypatch.setattr(metrics, "SAMPLES", 50)
-        monkeypatch.setattr(evaluation, "prepare", lambda translator, params: params)
+        monkeypatch.setattr(evaluation, "prepare", lambda translator, params, count: params)
         monkeypatch.setattr(likelihood, "of_references", lambda *_: likelihood.Likelihood(-1.0, 1))
 
     return given

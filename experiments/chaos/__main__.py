@@ -113,7 +113,7 @@ def _require_same(work: Path, plan: dict) -> None:
     for name, value in plan.items():
         if before[name] != value:
             told = f"holds kills with {name} {before[name]}, not {value}"
-            raise UserError(f"--work {work}: {told}; name another directory")
+            raise UserError(f"{work}: {told}; name another directory")
     files.write_json(path, plan)
 
 

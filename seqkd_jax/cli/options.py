@@ -176,11 +176,6 @@ class Distill(Repeatable):
 
     out: Path
     """Directory to write the corpus and config.json to; the n-best lists go to <out>.n-best beside it."""
-    status: bool = False
-    """Only say how far the job of --out is, and who makes which shard; a table at a terminal, JSON into a pipe."""
-    part: str | None = None
-    """For array jobs: I/N, from 1/N to N/N. Makes only every N-th shard, and no corpus; the command without --part
-    writes it, where all shards lie together. In SLURM: --array=1-8 and --part $SLURM_ARRAY_TASK_ID/8."""
     checkpoint: Checkpoints = ()
     """Checkpoint of the teacher. Given several times, each after --checkpoint: an ensemble."""
     n_best: Path | None = None
@@ -194,6 +189,11 @@ class Distill(Repeatable):
     rules: Rules = None
     """Search rules of another toolkit; rules that are given as options override them."""
     search: Annotated[SearchConfig, Flat] = SearchConfig()
+    status: bool = False
+    """Only say how far the job of --out is, and who makes which shard; a table at a terminal, JSON into a pipe."""
+    part: str | None = None
+    """For array jobs: I/N, from 1/N to N/N. Makes only every N-th shard, and no corpus; the command without --part
+    writes it, where all shards lie together. In SLURM: --array=1-8 and --part $SLURM_ARRAY_TASK_ID/8."""
     shard_lines: Positive = 1000
     """Source lines in a shard; a stopped run resumes after its last complete shard."""
     batch_tokens: Tokens = 1024

@@ -27,6 +27,7 @@ ARGUMENTS = {
     "translate": ["--checkpoint", "c"],
     "distill": ["--checkpoint", "c", "--out", "o"],
     "evaluate": ["--checkpoint", "c"],
+    "score": ["--checkpoint", "c", "--source", "s", "--target", "t"],
     "select": ["c", "--replica", "0", "--out", "o"],
     "export": ["c", "--out", "o"],
     "vocab": ["--out", "o"],

@@ -50,7 +50,7 @@ chrF nc:6
 def evaluate(monkeypatch, tmp_path):
     """The command with its evaluation done."""
     found = SimpleNamespace(results=RESULTS | {"compared": {"baseline/best": COMPARED}}, outputs={})
-    monkeypatch.setattr(api, "load", lambda *_: SimpleNamespace(checkpoint=SimpleNamespace(fingerprint="")))
+    monkeypatch.setattr(api, "load", lambda *_, **__: SimpleNamespace(checkpoint=SimpleNamespace(fingerprint="")))
     monkeypatch.setattr(api, "evaluate", lambda *_, **__: found)
     monkeypatch.setattr(inputs, "load_pairs", lambda *_: None)
     monkeypatch.setattr(inputs, "describe", lambda *_: {})
