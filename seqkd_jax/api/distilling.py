@@ -14,7 +14,7 @@ from seqkd_jax.data.corpus import Corpus, load_split
 from seqkd_jax.decoding import Decoding, overlong_lines, require_overlong, require_translatable
 from seqkd_jax.distillation import Recipe
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, program_cache, remote, settings
+from seqkd_jax.utils import files, program_cache, remote, settings, urls
 
 
 class Distilled(NamedTuple):
@@ -61,8 +61,8 @@ def distill(
     metric: the tokenizer of the selection and of the card's BLEU.
     overlong: a source of more than 4,096 tokens is an error before anything is decoded, or it gets an empty target.
     marian: also write the lists to n-best.txt, in the form of Marian. overwrite: whether a corpus and n-best lists of
-    another job may be replaced, once the new ones are complete; lines that are the same are not decoded again.
-    described: as in `train`.
+    another job may be replaced, once the new ones are complete; lines that are the same are not decoded again: their
+    text is that of a fresh run, their scores up to the last bits. described: as in `train`.
     Any number of processes on any machines with this file system may be given the same call: they share the shards, and
     all return the same corpus. part (i, n), i from 1 to n: only every n-th shard is made, from the i-th, and no corpus;
     where all shards lie together the same call without part writes it.
@@ -165,6 +165,7 @@ def distill_status(out: Path | str) -> dict:
 
         if kd.distill_status("seq_kd")["corpus"] == "complete": ...
     """
+    urls.require_local(out, "what is looked at")
     return distillation.status(Path(out))
 
 

@@ -21,6 +21,7 @@ def working_directory(out: Path | str) -> Iterator[Path]:
     if not urls.is_url(out):
         yield Path(out)
         return
+    distributed.start()
     if distributed.count() > 1:
         raise UserError(f"{urls.as_url(out)}: several processes write to a file system that they share; name a path")
     with remote.published(urls.as_url(out)) as directory:

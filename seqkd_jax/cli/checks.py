@@ -31,6 +31,8 @@ def local(command: Any) -> None:
         value = getattr(command, name)
         for path in value if isinstance(value, tuple) else (value,):
             urls.require_local(path, "what is verified" if name == "directories" else option(name))
+    if isinstance(command, Distill) and (command.status or command.part):
+        urls.require_local(command.out, f"--out with --{'status' if command.status else 'part'}")
     todo = [settings.to_json(command)]
     while todo:
         value = todo.pop()

@@ -35,7 +35,8 @@ def n_best(
 ) -> NBest:
     """The teacher's n-best lists of source lines, in `directory`; called again, it makes only the missing shards.
 
-    Several processes may do so at once and share the work; the bytes are those of one. part: see `make`.
+    Several processes may do so at once and share the work; the bytes are those of one, since each shard is decoded by
+    itself. part: see `make`.
     """
     found = plan(directory, teacher, lines, decoding, shard_lines=shard_lines)
     found.directory.mkdir(parents=True, exist_ok=True)
@@ -62,9 +63,9 @@ def make(
     """Make the shards that are missing in a directory, which must be there; returns the lists, where they are now.
 
     part (i, n): only every n-th shard, from the i-th, from 1. overlong: see `translate_lines`. other: the directory of
-    lists of another job: shards and lines that are the same there are taken; and where these lists go when they are
-    complete (see earlier_results.put_in_place), which another process may do while this one is at work. However the
-    work ends before its time, what is kept is said.
+    lists of another job: shards and lines that are the same there are taken (see `reuse` on the last bits of scores);
+    and where these lists go when they are complete (see earlier_results.put_in_place), which another process may do
+    while this one is at work. However the work ends before its time, what is kept is said.
     """
     require_part(part)
     mine = range(part[0] - 1, len(found.shards), part[1])
@@ -151,8 +152,11 @@ def _wait(found: NBest, todo: Sequence[int]) -> None:
     with progress.phase(f"waiting for {shard_file(found, todo[0]).name}, which {who} makes"):
         for pause in leases.pauses():
             time.sleep(pause)
-            holders = [leases.holder(_lock(found, number)) for number in todo]
-            if any(one is None or one.is_dead() for one in holders):
+            try:
+                holders = [leases.holder(_lock(found, number)) for number in todo]
+                if any(one is None or one.is_dead() for one in holders):
+                    return
+            except FileNotFoundError:  # the directory was moved to its place just now
                 return
 
 

@@ -1,8 +1,10 @@
 """Lines that other n-best lists hold already: a corpus with new, moved or changed lines decodes only those.
 
-A line's list depends on nothing but the line, the teacher and the rules: neither on its neighbours nor on its place.
-Only a sample is drawn by the line's number, which must then be the same. Whether an earlier shard is of the teacher and
-the rules of these lists is told by its identity, which is computed anew of the lines that stand in it.
+A line's list depends on nothing but the line, the teacher and the rules, up to rounding: among other neighbours the
+place of its row within a product may decide in which order a sum is taken, and so the last bits of a score
+(`decoding.buckets`). Only a sample is drawn by the line's number, which must then be the same. Whether an earlier shard
+is of the teacher and the rules of these lists is told by its identity, which is computed anew of the lines that stand
+in it.
 """
 
 import contextlib
@@ -48,8 +50,10 @@ def earlier(found: NBest, numbers: Sequence[int], directory: Path) -> Earlier:
         taken = {}
         for place, key in enumerate(_keys(found, number)):
             if held := places[key]:
-                with contextlib.suppress(IndexError):  # the shard is gone, or damaged since
-                    taken[place] = rows_in(held[0])[0][held[1]]
+                path, at = held
+                kept, sources = rows_in(path)
+                if sources[at : at + 1] == [found.shards[number][place]]:  # else it is gone, or was replaced since
+                    taken[place] = kept[at]
         return taken
 
     return Earlier(sum(places[key] is not None for number in numbers for key in _keys(found, number)), rows)

@@ -22,7 +22,8 @@ from seqkd_jax.config import OptimiserConfig, TrainConfig
 from seqkd_jax.losses import LOSSES, LossArguments, arguments_from, blockwise, over_positions
 from seqkd_jax.training import processes
 from seqkd_jax.training.optimizer import gradient_norm, moving_average, optimiser, static_rule
-from seqkd_jax.types import Batch, Model, Translator, UserError
+from seqkd_jax.types import Batch, Model, Translator
+from seqkd_jax.utils.devices import local
 
 AnyModel = Model | Translator
 
@@ -315,9 +316,7 @@ def settings(config: TrainConfig, rate: float | Sequence[float], active: bool | 
 
 def devices(count: int) -> tuple:
     """The first `count` devices of each process, 0: all; those of process 0 first. UserError if this one has fewer."""
-    available = jax.local_devices()
-    if count > len(available):
-        raise UserError(f"devices={count}, but this machine has {len(available)}; use at most that, or 0 for all")
+    local(count)
     numbers = range(jax.process_count())
     return tuple(device for number in numbers for device in jax.local_devices(number)[: count or None])
 

@@ -53,12 +53,13 @@ def train_translator(run: Run, train: Corpus, valid: Corpus, directory: Path, na
     encoded, dropped = batches.encode_corpus(train, run.vocabularies, run.config.batch)
     scored, not_scored = batches.encode_corpus(valid, run.vocabularies, run.config.batch)
     progress.log(f"{name}: {dropped}")
+    bleu = None
     if run.config.validate_bleu:
+        bleu = partial(_greedy_bleu, run.vocabularies, valid, tokenize, devices=run.config.devices)
         for number, line in enumerate(valid.sources, start=1):  # now, not after an epoch
             require_length(number, len(run.vocabularies.source.encode(line)) + 1, f"{valid.name}: ")
     if not_scored.empty or not_scored.overlong:
         progress.log(f"{name}, validation loss: {not_scored}")
-    bleu = partial(_greedy_bleu, run.vocabularies, valid, tokenize) if run.config.validate_bleu else None
     return train_model(run, encoded, scored, directory, name, bleu)
 
 
@@ -166,10 +167,11 @@ def _save(run: Run, directory: Path, params: Any, *, metadata: dict, **options: 
 
 
 def _greedy_bleu(
-    vocabularies: vocabulary.Vocabularies, valid: Corpus, tokenize: str, model: Any, params: Any
+    vocabularies: vocabulary.Vocabularies, valid: Corpus, tokenize: str, model: Any, params: Any, devices: int = 0
 ) -> dict[str, float]:
-    """BLEU of a translator's greedy translations of the validation corpus."""
-    lines = translate_lines(System(model, params, vocabularies), valid.sources, Decoding(SearchConfig(beam=1)))
+    """BLEU of a translator's greedy translations of the validation corpus. devices: as those that train."""
+    decoding = Decoding(SearchConfig(beam=1), devices=devices)
+    lines = translate_lines(System(model, params, vocabularies), valid.sources, decoding)
     outputs = [translation.text for translation in lines]
     references = metrics.metric_references(vocabularies, valid.targets, tokenize)
     return {"bleu": metrics.score(outputs, references, tokenize).bleu}

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TextIO
 
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress
+from seqkd_jax.utils import devices, files, progress
 from seqkd_jax.utils.untrusted import printable
 
 OUTPUT = "standard output"  # as errors name it
@@ -162,8 +162,7 @@ def require_address_space() -> None:
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY:
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    allowed, least = limit / 2**30, ADDRESS_SPACE + OF_EACH_CORE * cores
+    allowed, least = limit / 2**30, ADDRESS_SPACE + OF_EACH_CORE * devices.cores()
     told = f"the address space of this process is limited to {allowed:.1f} GiB (`ulimit -v`)"
     if allowed < least:
         raise UserError(f"{told}, but JAX takes {least:.1f} GiB on this machine; raise the limit or lift it")

@@ -73,8 +73,11 @@ def _fetched(place: Place) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with temporary.new_directory(target) as filled:
             _get(place, wanted, filled)
-            with contextlib.suppress(FileExistsError, OSError):  # another process was faster
+            try:
                 os.rename(filled, target)
+            except OSError:
+                if not target.is_dir():  # else another process was faster
+                    raise
         progress.log(f"{place.url}: {len(wanted):,} file{'s' * (len(wanted) != 1)} fetched to {target}")
     return target / next(iter(wanted)) if list(wanted) == [place.path.rpartition("/")[2]] else target
 

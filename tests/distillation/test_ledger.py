@@ -17,7 +17,7 @@ import seqkd_jax as kd
 from seqkd_jax import distillation
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.decoding import Decoding
-from seqkd_jax.distillation import job, ledger, nbest
+from seqkd_jax.distillation import job, ledger, nbest, reuse
 from seqkd_jax.utils import files, leases
 
 LINES = [f"{word} {other}" for word in "abcd" for other in "efgh"]  # 6 shards of 3 lines at most
@@ -289,6 +289,19 @@ def test_other_sizes_of_shards_need_no_decoding_and_a_damaged_one_is_not_read(tm
     decoded.seen.clear()
     distil(teacher, tmp_path / "kd", shard_lines=5, overwrite=True)
     assert decoded.seen == LINES[9:12] and both(tmp_path) == both(tmp_path, "fresh")
+
+
+def test_lists_that_were_replaced_meanwhile_lend_no_line(tmp_path, teacher, decoded):
+    """As by another process, which has put in place what this one is making too: its lines stand elsewhere."""
+    distil(teacher, tmp_path / "kd")
+    distil(teacher, tmp_path / "other", LINES[::-1])
+    rules = Decoding(SearchConfig(beam=BEAM))
+    lists = distillation.plan(tmp_path / "new", teacher.checkpoint, LINES, rules, shard_lines=3)
+    found = reuse.earlier(lists, range(6), tmp_path / "kd.n-best")
+    assert found.count == len(LINES)
+    shutil.rmtree(tmp_path / "kd.n-best")
+    (tmp_path / "other.n-best").rename(tmp_path / "kd.n-best")
+    assert found.rows(0) == {}
 
 
 def test_another_teacher_or_another_beam_reuses_nothing(tmp_path, teacher, decoded):

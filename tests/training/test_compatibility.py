@@ -81,7 +81,7 @@ def test_two_vocabularies_of_one_size_are_not_tied_to_each_other(separate, tied)
     ("config", "options", "said"),
     [
         (TrainConfig(epochs=0), {}, "epochs is 0"),
-        (TrainConfig(devices=99), {}, "devices=99, but this machine has"),
+        (TrainConfig(devices=99), {}, "devices=99, but this process has"),
         (SOFT, {}, "loss 'word_kd' needs a teacher"),
         (TrainConfig(), {"teacher": "start"}, "loss 'nll' reads no teacher: leave the teacher out, or"),
         (TrainConfig(), {"start": "nowhere"}, "nowhere: no such checkpoint"),

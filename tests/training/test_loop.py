@@ -205,7 +205,7 @@ def test_the_average_is_validated_and_kept(tmp_path):
 
 
 def test_too_many_devices_are_refused(tmp_path):
-    with pytest.raises(UserError, match="devices=99, but this machine has 4"):
+    with pytest.raises(UserError, match="devices=99, but this process has 4"):
         fit(tmp_path, dataclasses.replace(CONFIG, devices=99))
 
 

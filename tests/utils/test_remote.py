@@ -9,6 +9,7 @@ import fsspec
 import pytest
 from commands import fails
 
+import seqkd_jax as kd
 from seqkd_jax.cli import main
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, integrity, remote, urls
@@ -237,3 +238,12 @@ def test_a_url_is_never_taken_for_a_path(command, name, option, tmp_path, monkey
     said = fails(capfd, command, *words)
     assert "nowhere://" in said, said
     assert not [path for path in tmp_path.iterdir() if ":" in path.name]
+
+
+@pytest.mark.parametrize("option", [["--status"], ["--part", "1/2", "--checkpoint", "c", "--source-only", "s"]])
+def test_a_part_of_a_job_and_its_status_are_local(option, store, capfd):
+    said = fails(capfd, "distill", *option, "--out", f"{URL}/kd")
+    assert f"{URL}/kd: is not local, and --out with {option[0]} must be" in said
+    with pytest.raises(UserError, match="is not local"):
+        kd.distill_status(f"{URL}/kd")
+    assert not store.find("/")
