@@ -93,7 +93,10 @@ def evaluate(
 
 
 def by_all_processes(decode: Callable[[Sequence[str]], Iterable[Translation]], lines: Sequence[str]) -> list:
-    """The translation of each line, in order; each of several processes (`distributed`) decodes its part of them."""
+    """The translation of each line, in order; each of several processes (`distributed`) decodes its part of them.
+
+    A line has other neighbours there than in one process: the text is the same, scores up to their last bits.
+    """
     index, count = distributed.index(), distributed.count()
     if count == 1:
         return list(decode(lines))

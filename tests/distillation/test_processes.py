@@ -1,4 +1,4 @@
-"""Two processes of one command share what is decoded; results are those of one process, byte for byte."""
+"""Two processes of one command share what is decoded: a corpus of the same bytes, an evaluation of the same text."""
 
 import json
 
