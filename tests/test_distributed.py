@@ -226,9 +226,36 @@ def test_who_ended_is_not_waited_for(monkeypatch):
 
 def test_processes_that_do_not_come():
     several = Several(3, seconds=0.3)
-    threading.Thread(target=lambda: pytest.raises(member.Late, several.connect, 1), daemon=True).start()
-    with pytest.raises(member.Late, match="of 3 did not come to HOST:1 within 0.3 seconds; start each with the same"):
-        several.connect(0)
+    told = "of 3 did not come to HOST:1 within 0.3 seconds; start each with the same"
+    assert all(told in line for line in awaited(several).values()) and not several.ended
+
+
+def test_who_goes_while_others_are_awaited_ends_all():
+    several = Several(3)
+    registered = several.members[0]._hub
+    assert registered
+
+    def go():
+        wait_for(lambda: len(registered.members) == 2)
+        gone = several.members[1]
+        gone._loop.call_soon_threadsafe(gone._writer.close)
+
+    threading.Thread(target=go, daemon=True).start()
+    lines = awaited(several)
+    assert lines[0] == "process 1 (host, 101) is gone; the same command goes on" and lines[1] and not several.ended
+
+
+def awaited(several):
+    """What the first two of three say, that wait for the third."""
+
+    def line(one):
+        if one.place.index < 2:
+            with pytest.raises(member.Late) as caught:
+                several.connect(one.place.index, seconds=10)
+            return str(caught.value)
+        return ""
+
+    return dict(enumerate(several.each(line)[:2]))
 
 
 def test_a_number_twice_and_another_count_are_refused():

@@ -164,10 +164,14 @@ def joined(
 def leave(status: int) -> None:
     """End the process at once after a failure: what JAX does at the end waits for the others, which are gone."""
     if _member is not None and status:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, AttributeError):
-                stream.flush()
-        os._exit(status)
+        _leave_at_once(status)
+
+
+def _leave_at_once(status: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError):
+            stream.flush()
+    os._exit(status)
 
 
 def require_same(command: Mapping[str, Any]) -> None:
@@ -203,7 +207,9 @@ def _make_member(number: int, processes: int) -> "Member":
     from seqkd_jax.distributed.hub import Place
     from seqkd_jax.distributed.member import Member
 
-    return Member(Place(number, socket.gethostname(), os.getpid()), processes, _end)
+    place = Place(number, socket.gethostname(), os.getpid())
+    member = Member(place, processes, lambda status, line: _end(member, status, line))
+    return member
 
 
 def _meet(member: "Member", host: str, port: int, address: str) -> None:
@@ -330,11 +336,10 @@ def _fail(error: BaseException) -> None:
         raise exits.Ended(line, status) from None
 
 
-def _end(status: int, line: str) -> None:
+def _end(member: "Member", status: int, line: str) -> None:
     """End this process because of another; runs in a thread, whatever the main one does."""
-    assert _member
     threading.Timer(2 * LAST, os._exit, [status]).start()  # should writing block
     progress.stop_bars()
     exits.report(exits.started, line, status)
-    _member.wait_for_others()
-    leave(status)
+    member.wait_for_others()
+    _leave_at_once(status)

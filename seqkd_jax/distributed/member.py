@@ -117,7 +117,7 @@ class Member:
             self._welcome.set_exception(UserError(message["refused"]))
         elif "over" in message:
             self._over.set_result(message["over"])
-        elif "end" in message and message["process"] == self.place.index and not self._welcome.done():
+        elif "end" in message and not self._welcome.done():  # `connect` waits, and says it
             self._welcome.set_exception(Late(message["line"]))
         elif "end" in message:
             self.leave_others(message["end"], message["line"])
