@@ -121,7 +121,7 @@ def _teach(work: Path) -> None:
     """Train the teacher, unless it is there."""
     variables = runs.environment(work, EXPERIMENTS[0])
     done = subprocess.run(
-        runs.teacher_command(), cwd=work, env={**os.environ, **variables}, capture_output=True, text=True
+        runs.teacher_command(), cwd=work / "inputs", env={**os.environ, **variables}, capture_output=True, text=True
     )
     if done.returncode:
         raise UserError(f"{work}: the teacher could not be trained: {done.stderr.splitlines()[-1:]}")

@@ -1,5 +1,5 @@
-"""What a result holds, file by file, without what differs between two runs that were left alone: times, and names made
-of them.
+"""What a result holds, file by file, without what may differ between two runs that were left alone: times, names that
+are made of them, and how many devices there were.
 
 A checkpoint stands for its parameters, by their own hash, and its record; how orbax lays its arrays out in files is
 random. Names of stages end in the hash of their inputs, among which are times: that hash is left out.
@@ -17,10 +17,10 @@ ARRAYS = ("params", "state")  # directories of a checkpoint whose hash is in its
 # Made of what others hold, times among it.
 LEFT_OUT = {files.SUMS, "manifest.json", "table.md", "report.html"}
 SUFFIXES_LEFT_OUT = (".png",)
-# Keys of JSON objects; and all with "second" in them.
-TIMES = {
-    "commit", "commits", "command", "finished", "flops", "metrics", "peak_fraction", "resumed", "sha256", "started",
-    "tokens",
+# Keys of JSON objects that are left out; and all with "second" in them.
+VARY = {
+    "commit", "commits", "command", "devices", "finished", "flops", "metrics", "peak_fraction", "processes", "ran_on",
+    "resumed", "sha256", "started", "tokens",
 }  # fmt: skip
 
 
@@ -57,16 +57,16 @@ def _plain(path: Path) -> str:
 def _hash(path: Path) -> str:
     if path.suffix != ".json":
         return files.sha256_file(path)
-    return files.sha256_json(_without_times(files.read_json(path)))
+    return files.sha256_json(_constant(files.read_json(path)))
 
 
-def _without_times(value: Any) -> Any:
+def _constant(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_times(inner) for key, inner in value.items() if not _is_time(key)}
+        return {key: _constant(inner) for key, inner in value.items() if not _varies(key)}
     if isinstance(value, list):
-        return [_without_times(inner) for inner in value]
+        return [_constant(inner) for inner in value]
     return value
 
 
-def _is_time(key: str) -> bool:
-    return key in TIMES or "second" in key
+def _varies(key: str) -> bool:
+    return key in VARY or "second" in key

@@ -56,10 +56,10 @@ class Stopped(Exception):
 def draw(rng: random.Random, changes: int, seconds: float) -> Moment:
     """A moment of a run that makes so many changes in so many seconds when it is left alone.
 
-    One that is resumed makes fewer: the change is drawn from the first third, so that others follow.
+    One that is resumed makes fewer: the change is drawn from the first sixth, so that others follow.
     """
     if rng.random() < AT_CHANGE:
-        return Moment(rng.randint(1, max(1, changes // 3)), rng.choice([0.0, rng.uniform(0, DELAY)]))
+        return Moment(rng.randint(1, max(1, changes // 6)), rng.choice([0.0, rng.uniform(0, DELAY)]))
     return Moment(0, rng.uniform(0, seconds))
 
 

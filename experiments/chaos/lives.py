@@ -29,7 +29,7 @@ from experiments.chaos.runs import Experiment, environment
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
 
-LEAST, MOST = 3, 10  # kills in a life
+LEAST, MOST = 5, 14  # kills in a life
 ALL = 0.25  # share of the kills of several processes that hit all of them
 COLD = 1 / 40  # share of the lives that have to compile
 DISK = 8 * 2**20  # bytes
@@ -53,13 +53,13 @@ class Bench(NamedTuple):
     """Where an experiment is made."""
 
     experiment: Experiment
-    work: Path  # of all experiments; the directory in which the commands run
+    work: Path  # of all experiments
     seed: int
     stopped: Callable[[], bool]  # is this command to end
 
     @property
     def directory(self) -> Path:
-        """Of this experiment."""
+        """Of this experiment; in it the commands run."""
         return self.work / self.experiment.slug
 
     @property
@@ -203,11 +203,11 @@ def _start(group: Group, numbers) -> None:
         variables["SEQKD_COMPILED_PROGRAMS"] = str(bench.directory / "programs")
     port = kills.free_port() if experiment.joined else 0
     for number in numbers:
-        command = [sys.executable, *experiment.command(f"{experiment.slug}/life")]
+        command = [sys.executable, *experiment.command("life")]
         if experiment.joined:
             command += ["--coordinator", f"127.0.0.1:{port}"]
             command += ["--processes", str(experiment.processes), "--process", str(number)]
-        group.running[number] = kills.start(command, bench.work, variables, group.lock)
+        group.running[number] = kills.start(command, bench.directory, variables, group.lock)
 
 
 def _strike(group: Group, rng: random.Random) -> dict | None:

@@ -11,7 +11,7 @@ from experiments.chaos.kills import FULL, KILL, TERM
 from experiments.core.pages import ROOT
 from seqkd_jax.utils import files
 
-INPUTS, TEACHER = "inputs", "inputs/teacher/best"
+INPUTS, TEACHER = "../inputs", "../inputs/teacher/best"  # from the directory of an experiment
 PAIRS, SHARDS = 64, 32
 WORDS = ("red", "green", "blue", "black", "white")
 SIGNALS = (KILL, TERM)
@@ -44,6 +44,7 @@ def environment(work: Path, experiment: Experiment) -> dict[str, str]:
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={experiment.devices}",
         "SEQKD_COMPILED_PROGRAMS": str(work / "programs"),
+        "OPENBLAS_NUM_THREADS": "1",  # a pool of threads less at each start
     }
 
 
@@ -68,11 +69,11 @@ def _train(devices: int, *options: str) -> Callable[[str], Sequence[str]]:
     return lambda out: (*TRAIN, *SHORT, *options, "--devices", str(devices), "--out", f"{out}/out")
 
 
-def _distill(*options: str) -> Callable[[str], Sequence[str]]:
+def _distill(devices: int) -> Callable[[str], Sequence[str]]:
     words = (*SEQKD, "distill", "--checkpoint", TEACHER, "--corpus.path", INPUTS, "--beam", "3")
     shards = ("--shard-lines", str(PAIRS // SHARDS))
     rules = ("--max-length-a", "0", "--max-length-b", "8", "--write-n-best", "--filters.deduplicate")
-    return lambda out: (*words, *shards, *rules, *options, "--out", f"{out}/out")
+    return lambda out: (*words, *shards, *rules, "--devices", str(devices), "--out", f"{out}/out")
 
 
 def _training(life: Path) -> str:
@@ -110,16 +111,16 @@ EXPERIMENTS = (
     Experiment("train, 1 device", _train(1, *OWN, *SMALL, *AVERAGE), 140, **TRAINING),
     Experiment("train, 2 devices", _train(2, *SMALL, *WORD_KD), 110, devices=2, **TRAINING),
     Experiment("train, 4 devices", _train(4, *OWN, *TRANSFORMER, *TWO_SEEDS), 80, devices=4, **TRAINING),
-    Experiment("train, 2 processes", _train(1, *OWN, *SMALL, *AVERAGE), 50, processes=2, joined=True, **TRAINING),
-    Experiment("train, 2 processes of 2 devices", _train(2, *SMALL, *WORD_KD), 30, 2, 2, joined=True, **TRAINING),
-    Experiment("train, 4 processes", _train(1, *OWN, *SMALL, *AVERAGE), 20, processes=4, joined=True, **TRAINING),
+    Experiment("train, 2 processes", _train(1, *OWN, *SMALL, *AVERAGE), 30, processes=2, joined=True, **TRAINING),
+    Experiment("train, 2 processes of 2 devices", _train(2, *SMALL, *WORD_KD), 20, 2, 2, joined=True, **TRAINING),
+    Experiment("train, 4 processes", _train(1, *OWN, *SMALL, *AVERAGE), 10, processes=4, joined=True, **TRAINING),
     Experiment("train, full disk", _train(1, *OWN, *SMALL, *AVERAGE), 80, actions=(FULL,), **TRAINING),
-    Experiment("distill, 1 device", _distill(), 120, **DISTILLING),
-    Experiment("distill, 2 devices", _distill(), 80, devices=2, **DISTILLING),
-    Experiment("distill, 4 devices", _distill(), 50, devices=4, **DISTILLING),
-    Experiment("distill, 2 processes", _distill(), 60, processes=2, **DISTILLING),
-    Experiment("distill, 4 processes", _distill(), 30, processes=4, **DISTILLING),
-    Experiment("distill, full disk", _distill(), 50, actions=(FULL,), **DISTILLING),
+    Experiment("distill, 1 device", _distill(1), 140, **DISTILLING),
+    Experiment("distill, 2 devices", _distill(2), 90, devices=2, **DISTILLING),
+    Experiment("distill, 4 devices", _distill(4), 60, devices=4, **DISTILLING),
+    Experiment("distill, 2 processes", _distill(1), 60, processes=2, **DISTILLING),
+    Experiment("distill, 4 processes", _distill(1), 30, processes=4, **DISTILLING),
+    Experiment("distill, full disk", _distill(1), 50, actions=(FULL,), **DISTILLING),
     Experiment("study, 1 device", _study(1), 50, **STUDYING),
     Experiment("study, 2 devices", _study(2), 30, devices=2, **STUDYING),
     Experiment("study, 2 processes", _study(1), 20, processes=2, joined=True, **STUDYING),
@@ -138,8 +139,8 @@ def inputs() -> Mapping[str, Sequence[str]]:
 def write_inputs(work: Path) -> dict[str, str]:
     """Write the corpus; file -> SHA-256."""
     for name, lines in inputs().items():
-        files.write_lines(work / INPUTS / name, lines)
-    return {name: files.sha256_file(work / INPUTS / name) for name in inputs()}
+        files.write_lines(work / "inputs" / name, lines)
+    return {name: files.sha256_file(work / "inputs" / name) for name in inputs()}
 
 
 def teacher_command() -> Sequence[str]:
