@@ -12,7 +12,8 @@ class stop_signal:
     If it came, the block ends in SystemExit(143), even if its work was already complete or ended in an `instead_of`:
     what follows the block, such as another arm of a study, must not begin. Python delivers signals to the main thread
     only; in another thread the function always says no.
-    Of several processes one that gets it ends the blocks of all, in SystemExit(75); all ask equally often.
+    Of several processes one that gets it ends the blocks of all, in SystemExit(75), once all have left their blocks;
+    all ask equally often.
     """
 
     def __init__(self, instead_of: type[Exception]):
@@ -29,6 +30,7 @@ class stop_signal:
         if self.main:
             signal.signal(signal.SIGTERM, self.before)
         if (error is None or issubclass(error, self.instead_of)) and self._asked():
+            distributed.barrier("the end after SIGTERM")  # process 0 may be saving, however long that takes
             raise SystemExit(143 if distributed.count() == 1 else distributed.AGAIN)
 
     def _terminate(self, *_):

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from seqkd_jax import distributed
 from seqkd_jax.training.preemption import stop_signal
 
 
@@ -54,3 +55,14 @@ def test_in_another_thread_signals_are_left_to_the_main_one():
     thread.start()
     thread.join()
     assert found == [False]
+
+
+def test_a_process_that_stopped_leaves_when_all_have_stopped(monkeypatch):
+    """Process 0 may be saving meanwhile: who leaves with a status ends the others."""
+    done = []
+    monkeypatch.setattr(distributed, "count", lambda: 2)
+    monkeypatch.setattr(distributed, "stopping", lambda: True)
+    monkeypatch.setattr(distributed, "barrier", lambda name: done.append("all are here"))
+    with pytest.raises(SystemExit) as stopped, stop_signal(instead_of=KeyError):
+        done.append("the block")
+    assert stopped.value.code == 75 and done == ["the block", "all are here"]
