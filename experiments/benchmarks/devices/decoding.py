@@ -38,9 +38,9 @@ FORCED = {"min_length_a": 1.0, "min_length_b": 2.0, "max_length_a": 1.0, "max_le
 class Options(benchmark.Options):
     """Decoding on one device against a device for each core of a CPU."""
 
-    checkpoint: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")]
+    checkpoint: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")] = ()
     """Checkpoints to time."""
-    input: Path
+    input: Path | None = None
     """A file of source sentences."""
     beams: Annotated[tuple[Positive, ...], tyro.conf.arg(metavar="K ...")] = (5, 1)
     """Beams to time."""
@@ -54,6 +54,8 @@ class Options(benchmark.Options):
 
 def measure_all(options: Options) -> dict:
     """Every checkpoint and beam, each way."""
+    if not options.checkpoint or options.input is None:
+        raise UserError("name --checkpoint DIR and --input FILE")
     found = []
     for directory in options.checkpoint:
         described = checkpoint.load_translator(directory)
@@ -110,7 +112,7 @@ def _serve(pipe: Any, count: int, directory: Path, beam: int, options: Options) 
     """Decode everything once for each request, until the other end is closed."""
     devices.make_cpu_devices(count)
     program_cache.keep()
-    lines = list(read_lines(options.input))[: options.sentences or None]
+    lines = list(read_lines(str(options.input)))[: options.sentences or None]
     system = checkpoint.load_translator(directory).system
     system = system._replace(params=prepare(system.translator, system.params))
     decoding = Decoding(SearchConfig(beam=beam, **(FORCED if options.forced else {})))
