@@ -4,8 +4,8 @@ All of it is on the disk, so that this command may be killed too. Of each experi
 
   reference.json  what a run comes to that was left alone
   life/           what the processes of the present life write
-  life.jsonl      a line for each kill in it
-  lives.jsonl     a line for each life that is over
+  life.json       the kills in it
+  lives.json      the lives that are over
   failures/       the lives that went wrong: the directory, and what the process said
 
 What is drawn depends on the seed, the experiment, the number of the life and that of the kill.
@@ -17,7 +17,7 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,8 +98,11 @@ def run(bench: Bench, wanted: int) -> None:
 
 def over(bench: Bench) -> list[dict]:
     """The lives that are over."""
-    path = bench.directory / "lives.jsonl"
-    return files.read_jsonl(path) if path.exists() else []
+    return _list(bench.directory / "lives.json")
+
+
+def _list(path: Path) -> list[dict]:
+    return files.read_json(path) if path.exists() else []
 
 
 def killed(bench: Bench) -> int:
@@ -157,7 +160,7 @@ def _live(bench: Bench, left: int, lock: int) -> None:
             event = _strike(group, bench.drawn(number, len(events)))
             if event:
                 events.append({"life": number, **event})
-                files.append(bench.directory / "life.jsonl", files.json_line(events[-1]))
+                files.write_json(bench.directory / "life.json", events)
         _end(group, ALONE, list(group.running))
         _require_whole(bench)
         over_now = {"kills": events}
@@ -168,14 +171,15 @@ def _live(bench: Bench, left: int, lock: int) -> None:
     finally:
         _clear(group)
     seconds = round(time.monotonic() - since, 3)
-    files.append(bench.directory / "lives.jsonl", files.json_line({**over_now, "seconds": seconds, "cold": cold}))
-    files.remove(bench.directory / "life.jsonl")
+    over_now |= {"seconds": seconds, "cold": cold}
+    files.write_json(bench.directory / "lives.json", [*over(bench), over_now])
+    files.remove(bench.directory / "life.json")
 
 
 def _events(bench: Bench, number: int) -> list[dict]:
     """The kills of a life that was begun. A disk that was mounted is gone, and what was on it."""
-    path = bench.directory / "life.jsonl"
-    events = files.read_jsonl(path) if path.exists() else []
+    path = bench.directory / "life.json"
+    events = _list(path)
     if events and (events[0]["life"] != number or FULL in bench.experiment.actions):
         files.remove(path)
         return []
@@ -195,7 +199,7 @@ def _begin(bench: Bench, lock: int, cold: bool, anew: bool = True) -> Group:
     return group
 
 
-def _start(group: Group, numbers) -> None:
+def _start(group: Group, numbers: Iterable[int]) -> None:
     """Start these processes; joined ones are told of each other."""
     bench, experiment = group.bench, group.bench.experiment
     variables = environment(bench.work, experiment)
@@ -227,9 +231,8 @@ def _strike(group: Group, rng: random.Random) -> dict | None:
     statuses = _act(group, action, victims)
     if action == KILL:
         seen = seen._replace(after=frozenset(kills.watched(bench.life, experiment.depth)))
-    if experiment.joined:
-        _end(group, LEFT, list(running), WITHIN)
-    if not any(statuses):
+    others = _end(group, LEFT, list(running), WITHIN) if experiment.joined else []
+    if not any(statuses + others):
         return None
     again = range(experiment.processes) if experiment.joined else victims
     _start(group, again)

@@ -45,10 +45,10 @@ def bench(tmp_path, write, stopped=lambda: False, processes=1):
 
 def test_killed_runs_come_to_what_a_run_comes_to_that_is_left_alone(tmp_path):
     """Also if the killing itself is stopped, and goes on."""
-    begun = bench(tmp_path, WHOLE, stopped=lambda: (tmp_path / "short/life.jsonl").exists())
+    begun = bench(tmp_path, WHOLE, stopped=lambda: (tmp_path / "short/life.json").exists())
     with pytest.raises(kills.Stopped):
         lives.run(begun, 4)
-    first = files.read_jsonl(tmp_path / "short/life.jsonl")
+    first = files.read_json(tmp_path / "short/life.json")
     one = bench(tmp_path, WHOLE)
     lives.run(one, 4)
     found = tables.collect(one)
