@@ -3,11 +3,9 @@
 python -m experiments.chaos [--kills 1000] [--work DIR] [--out OUT] [--only EXPERIMENT ...]
 """
 
-import concurrent.futures
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Annotated
 import jax
 import tyro
 
-from experiments.chaos import disk, lives, runs, tables
+from experiments.chaos import disk, jobs, runs, tables
 from experiments.chaos.kills import FULL
 from experiments.chaos.lives import Bench
 from experiments.chaos.runs import EXPERIMENTS, Experiment
@@ -25,6 +23,7 @@ from seqkd_jax.cli.main import errors_in_one_line
 from seqkd_jax.config import Count, Positive, Seed
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
+from seqkd_jax.utils.devices import cores
 from seqkd_jax.utils.exits import exit_status
 from seqkd_jax.utils.settings import Settings
 
@@ -88,9 +87,8 @@ def kill(options: Options, chosen: Sequence[Experiment], asked: int) -> int:
         jax.config.update("jax_platforms", "cpu")  # as in the runs
         data = runs.write_inputs(work)
         _teach(work)
-        stopping = threading.Event()
-        benches = [Bench(one, work, options.seed, stopping.is_set) for one in chosen]
-        _all(benches, shares(options.kills, chosen), options.jobs or len(os.sched_getaffinity(0)), stopping)
+        benches = [Bench(one, work, options.seed) for one in chosen]
+        jobs.run_all(benches, shares(options.kills, chosen), options.jobs or cores())
     found = [tables.collect(bench) for bench in benches]
     left_out = [] if len(chosen) == asked else [f"experiments with a {FULL} are left out: nothing can be mounted here"]
     settings = {"kills": options.kills, "seed": options.seed, "jobs": options.jobs}
@@ -125,19 +123,6 @@ def _teach(work: Path) -> None:
     )
     if done.returncode:
         raise UserError(f"{work}: the teacher could not be trained: {done.stderr.splitlines()[-1:]}")
-
-
-def _all(benches: Sequence[Bench], wanted: Sequence[int], jobs: int, stopping: threading.Event) -> None:
-    """Every experiment, some at the same time, those with the most kills first."""
-    order = sorted(zip(benches, wanted, strict=True), key=lambda one: -one[1])
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        try:
-            for done in concurrent.futures.as_completed([pool.submit(lives.run, *one) for one in order]):
-                done.result()
-        except BaseException:
-            stopping.set()
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _write(results: dict, out: Path) -> int:

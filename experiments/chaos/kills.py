@@ -1,27 +1,22 @@
-"""A process, a moment in its life, what is done to it then, and what the disk said at that moment.
+"""A moment in the life of processes, and what the disk says of them at that moment.
 
 Moments are of two kinds: so many seconds after the start, and so many changes of the names and sizes in the directory
 that the process writes, with a short delay. The second kind hits saves and renames, which are short. A directory is
 watched by reading it again and again, which works on every system.
 """
 
-import contextlib
-import math
 import os
 import random
 import re
-import signal
-import socket
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
+
+from experiments.chaos.processes import PATIENCE, Running
 
 KILL, TERM, FULL = "SIGKILL", "SIGTERM", "full disk"
-POLL = 0.001  # seconds between two looks at a directory
-PATIENCE = 300.0  # seconds that a process may take to end
+POLL = 0.002  # seconds between two looks at a directory
 AT_CHANGE = 0.75  # share of the moments that are told by changes
 DELAY = 0.01  # seconds after a change, at most
 
@@ -33,13 +28,6 @@ class Moment(NamedTuple):
     seconds: float  # after that
 
 
-class Running(NamedTuple):
-    """A process of a command."""
-
-    process: subprocess.Popen
-    said: IO[bytes]  # standard output and error
-
-
 class Seen(NamedTuple):
     """What the disk showed at a moment."""
 
@@ -47,10 +35,6 @@ class Seen(NamedTuple):
     before: frozenset[str]  # names at the last start
     after: frozenset[str]
     ended: bool  # all processes, before the moment came
-
-
-class Stopped(Exception):
-    """This command itself is to end."""
 
 
 def draw(rng: random.Random, changes: int, seconds: float) -> Moment:
@@ -63,34 +47,14 @@ def draw(rng: random.Random, changes: int, seconds: float) -> Moment:
     return Moment(0, rng.uniform(0, seconds))
 
 
-def start(command: Sequence[str], directory: Path, environment: Mapping[str, str], lock: int) -> Running:
-    """Start a process there. lock: a descriptor that it holds until its end."""
-    said = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
-    process = subprocess.Popen(
-        command,
-        cwd=directory,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=said,
-        stderr=subprocess.STDOUT,
-        pass_fds=[lock],
-        start_new_session=True,  # an interrupt at the terminal is not for it
-    )
-    return Running(process, said)
-
-
-def wait_until(
-    moment: Moment, running: Collection[Running], directory: Path, depth: int, stopped: Callable[[], bool]
-) -> Seen:
-    """Wait for a moment of these processes, counted from now, or until all have ended. Stopped: if that is asked."""
+def wait_until(moment: Moment, running: Collection[Running], directory: Path, depth: int) -> Seen:
+    """Wait for a moment of these processes, counted from now, or until all have ended."""
     since, before, looked = time.monotonic(), watched(directory, depth), 0
     latest, changes, reached = before, 0, since if moment.changes == 0 else None
     while True:
-        now, ended = time.monotonic(), all(one.process.poll() is not None for one in running)
+        now, ended = time.monotonic(), all(one.status() is not None for one in running)
         if ended or (reached is not None and now - reached >= moment.seconds):
             return Seen(changes, frozenset(before), frozenset(latest), ended)
-        if stopped():
-            raise Stopped
         if looked * POLL > PATIENCE:  # not by the clock, which goes on while this process is stopped
             raise TimeoutError(f"neither the moment nor an end within {PATIENCE:.0f} s")
         time.sleep(POLL)
@@ -120,39 +84,6 @@ def _watch(directory: str, prefix: str, depth: int, found: dict[str, int]) -> No
                     _watch(entry.path, f"{name}/", depth - 1, found)
     except OSError:  # it went while it was read
         pass
-
-
-def end(one: Running, patience: float = PATIENCE) -> tuple[int, str]:
-    """Wait until a process has ended: its status, and what it said. TimeoutError: not within `patience` seconds."""
-    for _ in range(math.ceil(patience)):  # not by the clock, which goes on while this process is stopped
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            status = one.process.wait(1)
-            break
-    else:
-        raise TimeoutError(f"a process did not end within {patience:.0f} s")
-    one.said.seek(0)
-    with one.said:
-        return status, one.said.read().decode("utf-8", errors="replace")
-
-
-def stop(running: Collection[Running]) -> None:
-    """End processes that are of no use any more."""
-    for one in running:
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.wait()
-
-
-def send(one: Running, action: str) -> None:
-    """Kill a process, or ask it to end."""
-    one.process.send_signal({KILL: signal.SIGKILL, TERM: signal.SIGTERM}[action])
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens at."""
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return opened.getsockname()[1]
 
 
 # What the disk said

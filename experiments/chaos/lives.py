@@ -15,16 +15,19 @@ import fcntl
 import os
 import random
 import shutil
+import signal
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import seqkd_jax as kd
-from experiments.chaos import disk, kills
+from experiments.chaos import disk, kills, processes
 from experiments.chaos.content import content, names
-from experiments.chaos.kills import FULL, KILL, TERM, Moment, Running
+from experiments.chaos.kills import FULL, KILL, TERM, Moment
+from experiments.chaos.processes import Running
 from experiments.chaos.runs import Experiment, environment
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
@@ -42,6 +45,7 @@ ENDED = {  # what was done -> statuses of a process that ended as it should; 0 i
     TERM: {143, 75, -15},  # -15: it had not come to say what SIGTERM does
     FULL: {2},
 }
+SIGNALS = {KILL: signal.SIGKILL, TERM: signal.SIGTERM}
 SAID = {LEFT: "", TERM: "SIGTERM", FULL: "No space left on device"}  # in the one line of the error
 
 
@@ -55,7 +59,7 @@ class Bench(NamedTuple):
     experiment: Experiment
     work: Path  # of all experiments
     seed: int
-    stopped: Callable[[], bool]  # is this command to end
+    fresh: float = 1.0  # share of the processes that are started from scratch
 
     @property
     def directory(self) -> Path:
@@ -137,9 +141,7 @@ def _left_alone(bench: Bench, lock: int) -> dict:
     group = _begin(bench, lock, cold=False)
     try:
         since, never = time.monotonic(), Moment(sys.maxsize, 0.0)
-        seen = kills.wait_until(
-            never, group.running.values(), bench.life, bench.experiment.depth, stopped=bench.stopped
-        )
+        seen = kills.wait_until(never, group.running.values(), bench.life, bench.experiment.depth)
         seconds = round(time.monotonic() - since, 3)
         _end(group, ALONE, list(group.running))
         return {"content": content(bench.life), "names": names(bench.life), "seconds": seconds, "changes": seen.changes}
@@ -195,23 +197,24 @@ def _begin(bench: Bench, lock: int, cold: bool, anew: bool = True) -> Group:
         if FULL in bench.experiment.actions:
             disk.mount(bench.life, DISK)
     group = Group(bench, cold, lock, {})
-    _start(group, range(bench.experiment.processes))
+    _start(group, range(bench.experiment.processes), bench.drawn("begin"))
     return group
 
 
-def _start(group: Group, numbers: Iterable[int]) -> None:
-    """Start these processes; joined ones are told of each other."""
+def _start(group: Group, numbers: Iterable[int], rng: random.Random) -> None:
+    """Start these processes, some from scratch; joined ones are told of each other."""
     bench, experiment = group.bench, group.bench.experiment
     variables = environment(bench.work, experiment)
     if group.cold:
         variables["SEQKD_COMPILED_PROGRAMS"] = str(bench.directory / "programs")
-    port = kills.free_port() if experiment.joined else 0
+    port = _free_port() if experiment.joined else 0
     for number in numbers:
-        command = [sys.executable, *experiment.command("life")]
+        command = [*experiment.command("life")]
         if experiment.joined:
             command += ["--coordinator", f"127.0.0.1:{port}"]
             command += ["--processes", str(experiment.processes), "--process", str(number)]
-        group.running[number] = kills.start(command, bench.directory, variables, group.lock)
+        fresh = rng.random() < bench.fresh
+        group.running[number] = processes.start(command, bench.directory, variables, group.lock, fresh)
 
 
 def _strike(group: Group, rng: random.Random) -> dict | None:
@@ -220,8 +223,8 @@ def _strike(group: Group, rng: random.Random) -> dict | None:
     alone = reference(bench)
     moment = kills.draw(rng, alone["changes"], alone["seconds_cold" if group.cold else "seconds"])
     action, all_of_them, one = rng.choice(experiment.actions), rng.random() < ALL, rng.random()
-    seen = kills.wait_until(moment, running.values(), bench.life, experiment.depth, stopped=bench.stopped)
-    alive = sorted(number for number, process in running.items() if process.process.poll() is None)
+    seen = kills.wait_until(moment, running.values(), bench.life, experiment.depth)
+    alive = sorted(number for number, process in running.items() if process.status() is None)
     ended = [number for number in running if number not in alive]
     _end(group, ALONE, ended)
     if not alive:
@@ -235,7 +238,7 @@ def _strike(group: Group, rng: random.Random) -> dict | None:
     if not any(statuses + others):
         return None
     again = range(experiment.processes) if experiment.joined else victims
-    _start(group, again)
+    _start(group, again, rng)
     what = kills.phase(seen, doing)
     if group.cold and what == kills.STARTING:
         what = "starting, compiling"
@@ -248,7 +251,7 @@ def _act(group: Group, action: str, victims: list[int]) -> list[int]:
         disk.fill(group.bench.life)
     else:
         for number in victims:
-            kills.send(group.running[number], action)
+            processes.send(group.running[number], SIGNALS[action])
     try:
         return _end(group, action, victims)
     finally:
@@ -256,11 +259,11 @@ def _act(group: Group, action: str, victims: list[int]) -> list[int]:
             disk.empty(group.bench.life)
 
 
-def _end(group: Group, action: str, numbers: list[int], patience: float = kills.PATIENCE) -> list[int]:
+def _end(group: Group, action: str, numbers: list[int], patience: float = processes.PATIENCE) -> list[int]:
     """Wait until these processes have ended; their statuses. Fault: one that does not fit what was done."""
     statuses = []
     for number in numbers:
-        status, said = kills.end(group.running[number], patience)
+        status, said = processes.end(group.running[number], patience)
         del group.running[number]
         _require_fitting(action, status, said)
         statuses.append(status)
@@ -286,10 +289,24 @@ def _require_whole(bench: Bench) -> None:
     differ = _difference(reference(bench), {"content": content(bench.life), "names": names(bench.life)})
     if differ:
         raise Fault(f"differs in {differ}", "")
-    whole = [bench.life / name for name in bench.experiment.verified]
-    damages = kd.verify(*whole, complete=True).damages if whole else ()
+    if bench.experiment.verified:
+        status, said = processes.run(lambda: _verify(bench))
+        if status:
+            raise Fault("does not verify", said)
+
+
+def _verify(bench: Bench) -> None:
+    """As `seqkd verify --complete`."""
+    damages = kd.verify(*(bench.life / name for name in bench.experiment.verified), complete=True).damages
     if damages:
-        raise Fault(f"does not verify: {damages[0]}", "\n".join(damages))
+        raise UserError("; ".join(damages))
+
+
+def _free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return opened.getsockname()[1]
 
 
 def _difference(one: dict, other: dict) -> str:
@@ -310,6 +327,6 @@ def _keep(bench: Bench, number: int, fault: Exception) -> None:
 
 def _clear(group: Group) -> None:
     """End what is still running, and let a mounted disk go."""
-    kills.stop(group.running.values())
+    processes.stop(group.running.values())
     if FULL in group.bench.experiment.actions:
         disk.unmount(group.bench.life)

@@ -36,20 +36,27 @@ IN_PARTS = """with open(out / f"{number}.txt", "w") as file:
                 time.sleep(0.01)"""
 
 
-def bench(tmp_path, write, stopped=lambda: False, processes=1):
+def bench(tmp_path, write):
     def command(out):
         return "-c", WRITES.replace("WRITE", write), out
 
-    return lives.Bench(runs.Experiment("short", command, 1, processes=processes), tmp_path, 0, stopped)
+    return lives.Bench(runs.Experiment("short", command, 1), tmp_path, 0)
 
 
-def test_killed_runs_come_to_what_a_run_comes_to_that_is_left_alone(tmp_path):
+def test_killed_runs_come_to_what_a_run_comes_to_that_is_left_alone(tmp_path, monkeypatch):
     """Also if the killing itself is stopped, and goes on."""
-    begun = bench(tmp_path, WHOLE, stopped=lambda: (tmp_path / "short/life.json").exists())
-    with pytest.raises(kills.Stopped):
-        lives.run(begun, 4)
+    one, draw = bench(tmp_path, WHOLE), kills.draw
+
+    def stopped(*arguments):
+        if (tmp_path / "short/life.json").exists():
+            raise KeyboardInterrupt
+        return draw(*arguments)
+
+    monkeypatch.setattr(kills, "draw", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        lives.run(one, 4)
     first = files.read_json(tmp_path / "short/life.json")
-    one = bench(tmp_path, WHOLE)
+    monkeypatch.undo()
     lives.run(one, 4)
     found = tables.collect(one)
     assert lives.over(one)[0]["kills"][: len(first)] == first
