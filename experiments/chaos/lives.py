@@ -12,6 +12,7 @@ What is drawn depends on the seed, the experiment, the number of the life and th
 """
 
 import fcntl
+import multiprocessing
 import os
 import random
 import shutil
@@ -94,6 +95,8 @@ def run(bench: Bench, wanted: int) -> None:
         if not (bench.directory / "reference.json").exists():
             files.write_json(bench.directory / "reference.json", _reference(bench, lock))
         while (left := wanted - killed(bench)) > 0:
+            if (parent := multiprocessing.parent_process()) and not parent.is_alive():
+                return  # the command was killed: it goes on when it is given again
             _live(bench, left, lock)
             progress.log(f"{bench.experiment.name}: {killed(bench)} of {wanted} kills")
     finally:
