@@ -447,6 +447,9 @@ class TrainConfig(Settings):
     """vmap: all replicas in each product; map: one after the other within a step; auto: the faster on this backend."""
     accumulate: Annotated[int, Range(1, 65_536)] = 1
     """Microbatches in an update, which save memory; the result is that of the whole batch."""
+    parts: Annotated[int, Range(0, 65_536)] = 0
+    """Sum each update over so many parts of its batch, a power of two, in an order that does not depend on the devices:
+    weights are the same, bit for bit, on any number of devices and processes that divides it; 0: to rounding only."""
     average_decay: Rate = 0.0
     """Decay of an exponential moving average of the weights, which is validated and saved; 0: off."""
     validate_every: Count = 0
@@ -467,8 +470,12 @@ class TrainConfig(Settings):
     """Updates between lines of metrics.jsonl."""
 
     def validate(self, named: Named = str) -> None:
-        """Also: a 32-bit seed for every replica."""
+        """Also: a 32-bit seed for every replica; parts that can be added up in pairs."""
         super().validate(named)
+        if self.parts & (self.parts - 1):
+            raise UserError(f"{named('parts')} is {self.parts}: it must be a power of two, or 0")
+        if self.parts and self.accumulate > 1:
+            raise UserError(f"{named('parts')} are microbatches themselves: leave {named('accumulate')} out")
         if self.seed + self.replicas > 2**32:
             raise UserError(f"{named('seed')} is {self.seed}: it and those of all replicas must be below {2**32:,}")
 

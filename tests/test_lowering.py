@@ -39,7 +39,7 @@ from seqkd_jax.decoding.buckets import Shape
 from seqkd_jax.decoding.search import DECODERS, PROFILES, Request, named_rules
 from seqkd_jax.evaluation import likelihood
 from seqkd_jax.losses import LOSSES, blockwise
-from seqkd_jax.training import teacher_cache, train_step, trainer
+from seqkd_jax.training import parts, teacher_cache, train_step, trainer
 from seqkd_jax.training.optimizer import DIRECTIONS
 from seqkd_jax.types import Batch
 from seqkd_jax.utils import performance
@@ -181,6 +181,16 @@ def update(kind, loss, settings):
     return jax.jit(update), arguments
 
 
+def of_parts(some) -> Programs:
+    """What an update in parts has beside the gradient and the optimiser, which are those of `updates`."""
+    leaf, devices = abstract(V, dtype=np.float32), tuple(jax.local_devices()[:2])
+    made = parts.programs(lambda leaf: [leaf], lambda state, settings, sums: sums, lambda state, _: [state], devices)
+    one, both = (abstract(count, V, dtype=np.float32) for count in (1, len(devices)))
+    cases = {"add": (leaf, leaf), "everywhere": (both,), "of_part": (leaf,), "finish": (leaf, leaf, one)}
+    for name, arguments in cases.items():
+        yield name, lambda name=name, arguments=arguments: (getattr(made, name), arguments)
+
+
 def starts(some) -> Programs:
     cases = list(itertools.product(models.MODELS, (1, R), (0, 1)))
     for kind, count, way in cases[:: 5 if some else 1]:
@@ -295,6 +305,7 @@ def yardstick(measure):
 
 PROGRAMS: dict[str, Callable[[bool], Programs]] = {
     "seqkd_jax/training/train_step.py::data_parallel": updates,
+    "seqkd_jax/training/parts.py::programs": of_parts,
     "seqkd_jax/training/train_step.py::_make_start": starts,
     "seqkd_jax/training/trainer.py::_barred": of_translators(start_barred),
     "seqkd_jax/training/teacher_cache.py::_compiled_features": of_models(

@@ -12,7 +12,7 @@ from seqkd_jax.checkpoint.record import config_from_json
 from seqkd_jax.config import LSTMConfig, ModelConfig, TrainConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.losses import require_loss
-from seqkd_jax.training import train_step
+from seqkd_jax.training import parts, train_step
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import settings
 from seqkd_jax.utils.settings import Named
@@ -35,7 +35,7 @@ def model_of_run(
     teach this student, one that no loss reads or none for a loss that reads it.
     """
     config.validate()
-    train_step.devices(config.devices)
+    parts.microbatches(config, len(train_step.devices(config.devices)))
     require_teacher(config, teacher is not None)
     records = {}  # checkpoint.json of the start and of the teacher
     if start is not None:

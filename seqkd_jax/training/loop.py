@@ -5,6 +5,7 @@ ahead of the results it looks at. All that a run does beside its updates is in `
 """
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from seqkd_jax import distributed
 from seqkd_jax.checkpoint import run_config
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.data.batches import Position
-from seqkd_jax.training import hooks, processes, records, train_step
+from seqkd_jax.training import hooks, parts, processes, records, train_step
 from seqkd_jax.training.compatibility import require_teacher
 from seqkd_jax.training.hooks import Context, Diverged, Moment, Pending
 from seqkd_jax.training.optimizer import learning_rate
@@ -94,7 +95,9 @@ def fit(
     config.validate()
     require_teacher(config, teacher is not None)
     devices = train_step.devices(config.devices)
-    update = train_step.update_for(model, config, devices, teacher, bars)  # an error must precede what is written
+    parts.microbatches(config, len(devices))  # an error must precede what is written, here and below
+    ways = config, dataclasses.replace(config, parts=0)
+    update, counted = (train_step.update_for(model, way, devices, teacher, bars) for way in ways)
     total = config.epochs * data.batches_per_epoch
     total = min(total, config.max_steps or total)
     records.require(log)
@@ -116,7 +119,8 @@ def fit(
             if not run.finished:
                 ran_on = train_step.ran_on(devices)
                 context = Context(config, inputs, directory, name, total, validate, save, record, ran_on)
-                step = _Step(update, devices, train_step.replicate(teacher.params, devices) if teacher else None, {})
+                taught = train_step.replicate(teacher.params, devices) if teacher else None
+                step = _Step(update, counted, devices, taught, {})
                 now = time.monotonic()
                 with stop_signal(instead_of=Diverged) as stopped:
                     run = _train(context, step, data, Moment(run, state, since=now, saved=now), stopped)
@@ -147,6 +151,7 @@ class _Step(NamedTuple):
     """The compiled update, and what it is given each time."""
 
     update: Callable
+    counted: Callable  # the same as one program, to count its FLOPs; never compiled if `update` is another
     devices: tuple
     teacher: Any  # its parameters, on every device; None without
     flops: dict[str, float]  # of each batch shape that was compiled; grows
@@ -189,7 +194,8 @@ def _start(context: Context, step: _Step, moment: Moment, position: Position, ba
         moment = _wait(context, moment)  # what is compiled now is no part of the update before
     run = moment.run
     rates = [learning_rate(config.optimiser, run.step + 1, context.total, r.decay) for r in run.replicas]
-    arranged = train_step.arrange(batch, len(step.devices), config.accumulate)
+    count = len(step.devices)
+    arranged = train_step.arrange(batch, count, parts.microbatches(config, count))
     arguments = (
         *processes.own_part(arranged, step.devices),
         train_step.settings(config, rates, [replica.active for replica in run.replicas]),
@@ -199,7 +205,7 @@ def _start(context: Context, step: _Step, moment: Moment, position: Position, ba
         state, metrics = step.update(moment.state, *arguments)
     else:
         with progress.phase(f"compiling the training step for {programs.shapes(batch.labels)}", compiling=True):
-            own = performance.count_flops(step.update, moment.state, *arguments)  # of the devices of this process
+            own = performance.count_flops(step.counted, moment.state, *arguments)  # of the devices of this process
             step.flops[shape] = own * distributed.count()
             state, metrics = step.update(moment.state, *arguments)
     moment = _wait(context, moment)

@@ -20,7 +20,7 @@ import optax
 
 from seqkd_jax.config import OptimiserConfig, TrainConfig
 from seqkd_jax.losses import LOSSES, LossArguments, arguments_from, blockwise, over_positions
-from seqkd_jax.training import processes
+from seqkd_jax.training import parts, processes
 from seqkd_jax.training.optimizer import gradient_norm, moving_average, optimiser, static_rule
 from seqkd_jax.types import Batch, Model, Translator
 from seqkd_jax.utils.devices import local
@@ -107,6 +107,7 @@ def update_for(
         replicas(config, teacher),
         config.loss.teacher_dropout,
         bars,
+        config.parts > 0,
     )
 
 
@@ -121,11 +122,13 @@ def make_update(
     replicas: Replicas = SOLO,
     teacher_dropout: bool = False,
     bars: bool = False,
+    in_parts: bool = False,
 ) -> Callable:
     """The compiled update: (state, batch [G,M,B,...], rows [G,M,B], settings, teacher params) -> (state, Metrics).
 
     Only the static part of `rule` matters here (`static_rule`); everything else is in the settings. Replicas share the
-    batch, and a teacher that is the same for all runs once. bars: the model may bar entries (see losses).
+    batch, and a teacher that is the same for all runs once. bars: the model may bar entries (see losses). in_parts: see
+    `parts`.
     """
     lift, each = _lifted(replicas), 0 if replicas.each_teacher else None
     apply = lift(functools.partial(_apply, rule, average), (0, 0, 0))
@@ -143,25 +146,31 @@ def make_update(
             teaching = teach(teacher_params, teaching, batch, state.step, settings, rows)
         return gradient(state, settings, teacher_params, teaching, batch, rows)
 
+    def sums(state, batch, rows, settings, teacher_params):
+        teaching = batch.teacher_features
+        if replicas.each_teacher and teaching is not None:
+            teaching = jnp.moveaxis(teaching, -2, 0)  # [*pos,R,E]
+        if common_teacher:
+            features = teach(teacher_params, teaching, batch, None, None, rows)
+            teaching = teacher_head(teacher_params, features)
+        axes = (0, 0, each, each if teaching is not None else None, None, None)
+        return lift(learn, axes)(state, settings, teacher_params, teaching, batch, rows)
+
     def update(state, batch, rows, settings, teacher_params):
         def microbatch(total, scanned):
             batch, rows = scanned
-            teaching = batch.teacher_features
-            if replicas.each_teacher and teaching is not None:
-                teaching = jnp.moveaxis(teaching, -2, 0)  # [*pos,R,E]
-            if common_teacher:
-                features = teach(teacher_params, teaching, batch, None, None, rows)
-                teaching = teacher_head(teacher_params, features)
-            axes = (0, 0, each, each if teaching is not None else None, None, None)
-            sums = lift(learn, axes)(state, settings, teacher_params, teaching, batch, rows)
-            return jax.tree.map(jnp.add, total, sums), None
+            return jax.tree.map(jnp.add, total, sums(state, batch, rows, settings, teacher_params)), None
 
-        zero = jnp.zeros(jnp.shape(settings.learning_rate))
-        nothing = (zero, zero, zero, jax.tree.map(jnp.zeros_like, state.params))
-        total, _ = jax.lax.scan(microbatch, nothing, (batch, rows))
+        total, _ = jax.lax.scan(microbatch, _nothing(state, settings), (batch, rows))
         return apply(state, settings, processes.over_devices(total, devices))
 
-    return data_parallel(update, devices)
+    return parts.update(sums, apply, _nothing, devices) if in_parts else data_parallel(update, devices)
+
+
+def _nothing(state, settings):
+    """The sums over no microbatch: loss, weight, sentences, gradient."""
+    zero = jnp.zeros(jnp.shape(settings.learning_rate))
+    return zero, zero, zero, jax.tree.map(jnp.zeros_like, state.params)
 
 
 def _lifted(replicas: Replicas) -> Callable:

@@ -12,6 +12,7 @@ from seqkd_jax.utils import programs, progress
 # What the training loop announces itself, and the yardsticks, which are compiled in no time.
 ANNOUNCED = {
     "seqkd_jax/training/train_step.py::data_parallel",
+    "seqkd_jax/training/parts.py::programs",
     "seqkd_jax/training/train_step.py::_make_start",
     "seqkd_jax/utils/performance.py::matrix_peak",
     "seqkd_jax/utils/performance.py::memory_bandwidth",

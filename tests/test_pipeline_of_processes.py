@@ -1,0 +1,53 @@
+"""The whole method by several processes of several devices: train, distil, train the student, evaluate."""
+
+import processes
+import pytest
+
+from seqkd_jax import checkpoint
+from seqkd_jax.data import corpus
+from seqkd_jax.utils import files
+
+CORPUS = ["--corpus.path", "corpus"]
+TRAIN = ["--batch.tokens", 1024, "--batch.buckets", 2, "--max-steps", 60, "--validate-every", 30, "--validate-bleu"]
+TRAIN += ["--optimiser.schedule", "constant", "--optimiser.warmup-steps", 0, "--optimiser.learning-rate", 0.01]
+STEPS = (
+    ["train", *CORPUS, *TRAIN, "--parts", 4, "--vocab.size", 100, "--lstm.layers", 2, "--lstm.size", 64]
+    + ["--out", "teacher"],
+    ["distill", *CORPUS, "--checkpoint", "teacher/best", "--beam", 5, "--out", "distilled"],
+    ["train", *CORPUS, *TRAIN, "--parts", 4, "--train-on", "distilled", "--vocabulary", "teacher/best"]
+    + ["--lstm.layers", 1, "--lstm.size", 32, "--out", "student"],
+    ["evaluate", *CORPUS, "--checkpoint", "student/best", "--out", "evaluation"],
+)
+
+
+def pipeline(directory, count, devices):
+    """Make it in `directory`, by so many processes of so many devices."""
+    directory.mkdir()
+    for split, number in (("train", 400), ("valid", 40), ("test", 40)):
+        pairs = corpus.toy_pairs(number, split, 1)
+        for language, lines in (("en", pairs.sources), ("de", pairs.targets)):
+            files.write_text(directory / "corpus" / f"{split}.{language}", "".join(f"{line}\n" for line in lines))
+    start = f"import os; os.chdir({str(directory)!r}); from seqkd_jax.cli.main import main; main()"
+    for step in STEPS:
+        each = [["-c", start, *step, *own] for own in (processes.options(count) if count > 1 else [[]])]
+        with processes.commands(each, devices) as started:
+            for ended in processes.results(started, 600):
+                assert ended.status == 0, (step[0], ended.err)
+
+
+@pytest.mark.slow
+def test_two_processes_of_two_devices_are_one_of_one(tmp_path):
+    pipeline(tmp_path / "one", 1, 1)
+    pipeline(tmp_path / "four", 2, 2)
+    one, four = tmp_path / "one", tmp_path / "four"
+    for model in ("teacher", "student"):
+        hashes = [checkpoint.read_record(made / model / "best")["params_sha256"] for made in (one, four)]
+        assert hashes[0] == hashes[1], f"the {model}s differ: an update with --parts depends on the devices"
+    corpora = [contents(made / "distilled") for made in (one, four)]
+    assert corpora[0] == corpora[1], "the same teacher distilled another corpus"
+    measured = [files.read_json(made / "evaluation" / "results.json")["beam5"] for made in (one, four)]
+    assert measured[0] == measured[1]
+
+
+def contents(directory):
+    return {path.relative_to(directory): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
