@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import devices, files, progress
@@ -96,32 +96,47 @@ def _stoppable() -> Iterator[list[type[BaseException]]]:
     """SIGTERM raises Terminated in the main thread, once; training asks for it in its own way (training.preemption).
 
     Yields what was raised so, or by an interrupt: code of others may make an error of its own of it. While modules are
-    imported neither is raised, but soon after: an extension module that is stopped so prints a traceback.
+    imported neither is raised, but soon after: an extension module that is stopped so prints a traceback. Where it was
+    raised and Python had to drop it, as in a finaliser or a callback of the garbage collector, it is raised again.
     """
     raised: list[type[BaseException]] = []
     came: dict[int, float] = {}  # signal -> when
 
+    def later(number: int) -> None:
+        again = threading.Timer(SOON, signal.pthread_kill, (threading.main_thread().ident, number))
+        again.daemon = True
+        again.start()
+
     def stop(number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if _importing(frame) and now - came.setdefault(number, now) < LATE:
-            again = threading.Timer(SOON, signal.pthread_kill, (threading.main_thread().ident, number))
-            again.daemon = True
-            again.start()
-            return
+            return later(number)
         default, kind = STOPS[signal.Signals(number)]
         signal.signal(number, default)
         raised.append(kind)
         raise kind
 
-    before = {}
+    def dropped(what: Any) -> None:
+        for number in ours:
+            if raised and what.exc_type is raised[-1] is STOPS[number][1]:
+                raised.pop()
+                signal.signal(number, stop)
+                return later(number)
+        tell(what)
+
+    before, tell = {}, sys.unraisablehook
     if threading.current_thread() is threading.main_thread():  # Python delivers signals to that one only
         before = {number: signal.getsignal(number) for number in STOPS}
     ours = [number for number in before if before[number] is STOPS[number][0]]  # else who called knows better
     for number in ours:
         signal.signal(number, stop)
+    if ours:
+        sys.unraisablehook = dropped
     try:
         yield raised
     finally:
+        if ours:
+            sys.unraisablehook = tell
         for number in ours:
             signal.signal(number, before[number])
 

@@ -139,13 +139,21 @@ def imported():
     import stopped_inside
     time.sleep(10)
 
+class Finalised:
+    def __del__(self):
+        signal.raise_signal(signal.NUMBER)
+
+def dropped():
+    Finalised()
+    time.sleep(10)
+
 sys.exit(exits.exit_status(WHERE))
 """
 # An extension module prints a traceback and makes an ImportError of it.
 INSIDE = "import signal\ntry: signal.raise_signal(signal.NUMBER)\nexcept BaseException: print('traceback')\n"
 
 
-@pytest.mark.parametrize("where", ["replaced", "imported"])
+@pytest.mark.parametrize("where", ["replaced", "imported", "dropped"])
 @pytest.mark.parametrize(
     "number, status, line", [("SIGTERM", 143, "stopped by SIGTERM"), ("SIGINT", 130, "interrupted")]
 )
