@@ -1,5 +1,6 @@
 """Several processes of a command: they meet, agree and end together, whatever ends one of them."""
 
+import contextlib
 import random
 import signal
 import socket
@@ -15,7 +16,7 @@ import pytest
 from seqkd_jax import distributed
 from seqkd_jax.cli import options
 from seqkd_jax.config import SearchConfig
-from seqkd_jax.distributed import clusters, hub, member
+from seqkd_jax.distributed import clusters, hub, member, wire
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import exits, progress, settings
 
@@ -295,6 +296,81 @@ def test_a_stranger_disturbs_nobody():
         with socket.create_connection(("127.0.0.1", several.port)) as stranger:
             stranger.sendall(sent)
     assert several.each(lambda one: one.gathered(1, "all", 1)) == [[1, 1]] * 2
+
+
+STRANGE = [
+    {"place": [9, "h", 1], "count": 2},
+    {"place": [-1, "h", 1], "count": 2},
+    {"place": [[1], "h", 1], "count": 2},
+    {"place": [1, "h"], "count": 2},
+    {"place": [True, "h", 1], "count": 2},
+    {"run": None},
+    [1],
+    None,
+]
+
+
+def unhandled(caplog):
+    """What asyncio logs of exceptions that nobody caught; of members of earlier tests it says that they ended."""
+    return [record.getMessage() for record in caplog.records if record.exc_info]
+
+
+def test_what_strangers_send_before_all_are_there_ends_nothing(caplog):
+    """An introduction that is none, and words after one that could be a process's: no process says any so early."""
+    several = Several(2)
+    sent = [wire.frame(one) for one in STRANGE]
+    sent += [wire.HEADER.pack(wire.MAGIC, 60_000) + b"[" * 60_000, wire.HEADER.pack(wire.MAGIC, 2) + b"\xff\xff"]
+    introduced = wire.frame({"place": [1, "stranger", 1], "count": 2})
+    sent += [introduced + wire.frame(one) for one in ({"stop": True}, {"bye": "x"}, {"value": 1, "at": []}, 5)]
+    for one in sent:
+        with socket.create_connection(("127.0.0.1", several.port)) as stranger:
+            stranger.sendall(one)
+            stranger.settimeout(10)
+            with contextlib.suppress(ConnectionError):
+                assert stranger.recv(1) == b"", one
+    several.each(lambda one: several.connect(one.place.index))
+    assert several.each(lambda one: one.gathered(1, "all", 1)) == [[1, 1]] * 2
+    assert not several.ended and not unhandled(caplog)
+
+
+@pytest.mark.parametrize("said", [{"bye": "x"}, {"asked": None}, {"value": 1, "at": [], "name": "n", "minutes": 1}, []])
+def test_a_process_that_says_nonsense_ends_all_in_one_line(said, caplog):
+    several = meet(2)
+    other = several.members[1]
+    other._loop.call_soon_threadsafe(other._writer.write, wire.frame(said))
+    wait_for(lambda: 0 in several.ended)
+    status, line = several.ended[0]
+    assert status == 1 and line.startswith("process 1 (host, 101) says what no process of this command says")
+    assert not unhandled(caplog)
+
+
+def test_who_waits_at_the_start_says_for_what(monkeypatch, capfd):
+    monkeypatch.setattr(member, "SAID_AFTER", 0.05)
+    awaited(Several(3, seconds=0.3))
+    assert capfd.readouterr().err == "waiting for process 2 of 3 at HOST:1, 10 seconds at most\n"
+
+    async def unknown(*_):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="HOST:1: there is no host of that name"):
+        patch.setattr("asyncio.open_connection", unknown)
+        patch.setattr(member, "SAID_AFTER", 100)
+        member.Member(hub.Place(1, "h", 1), 2, nothing).connect("HOST", 1, "HOST:1", 0.2)
+    told = "process 1 waits for process 0 at HOST:1 (Name or service not known), 0.2 seconds at most\n"
+    assert capfd.readouterr().err == told
+
+
+@pytest.mark.parametrize(
+    "host", ["256.1.1.1", "1.2.3", "a..b", "a b", "-a", "x" * 64, ".".join(["x" * 60] * 5), "fe80::zz", "a.invalid"]
+)
+def test_what_can_be_no_host_is_refused_at_once(host):
+    with pytest.raises(UserError, match="is neither an address nor a name that a host can have"):
+        clusters.split(f"{host}:1")
+
+
+@pytest.mark.parametrize("host", ["localhost", "10.0.0.1", "[::1]", "::1", "a.b-c.d.", "node_1", "müller.de", "1a"])
+def test_what_can_be_a_host_is_tried(host):
+    assert clusters.split(f"{host}:1") == (host.strip("[]"), 1)
 
 
 def test_a_port_that_is_taken_is_one_line():

@@ -98,18 +98,18 @@ def distill(
     decoding = Decoding(search, batch_tokens=batch_tokens, devices=teacher.devices)
     planned = distillation.plan(directory, loaded, sources, decoding, shard_lines=shard_lines)
 
-    def claim() -> distillation.NBest:
+    def require() -> None:
         if overlong == "fail":
             remedy = "split or drop it, or give --overlong empty for an empty target"
             require_translatable(loaded.vocabularies.source, sources, "source lines", remedy)
-        return distillation.claim(planned, overwrite)
 
     def make(lists: Any) -> tuple[distillation.NBest, list[int]]:
         program_cache.keep()
         made = distillation.make(lists, loaded, part=part or (1, 1), overlong=overlong, other=directory)
-        return made, overlong_lines(loaded.vocabularies.source, sources)
+        return made, overlong_lines(loaded.vocabularies.source, sources) if overlong == "empty" else []
 
-    job = {"overwrite": overwrite, "described": described, "part": part}
+    claim = lambda: distillation.claim(planned, overwrite)  # noqa: E731
+    job = {"overwrite": overwrite, "described": described, "part": part, "require": require}
     card = distillation.make_corpus(absolute, planned, claim, make, recipe, **job)
     return Distilled(out / "filtered" if recipe.filtered else out, languages, card)
 

@@ -106,6 +106,11 @@ def translate(command: Translate) -> None:
         raise UserError("--dictionary needs --replace-unknown: add that, or omit it")
     if (command.attention_layer is not None or command.attention_head) and not command.attention:
         raise UserError("--attention-layer and --attention-head need --attention FILE: add that, or omit them")
+    if command.read_ahead == 1 and command.devices > 1:
+        raise UserError(
+            f"--devices {command.devices} has no effect with --read-ahead 1: a line at a time is translated on one "
+            "device; omit one of them"
+        )
 
 
 def part(command: Distill) -> tuple[int, int] | None:

@@ -79,6 +79,8 @@ def translate(command: Translate) -> None:
         run_config.require_replaceable(beside)
     typed = command.file == "-" and sys.stdin is not None and sys.stdin.isatty()
     read_ahead = command.read_ahead or (1 if typed else 2048)
+    if read_ahead == 1 and command.devices > 1:
+        progress.log("--devices has no effect at a terminal: a line at a time is translated on one device")
     translator = _load(command.checkpoint, 1 if read_ahead == 1 else command.devices)  # one sentence, one device
     described = inputs.describe("translate", command, {"checkpoint": translator.checkpoint.fingerprint})
     known = beside if command.file != "-" else None  # nobody knows what came from standard input
@@ -179,7 +181,8 @@ def distill(command: Distill) -> None:
         )
     if command.part and not distilled.card:  # no corpus yet
         return
-    progress.log((command.out / "README.md").read_text(encoding="utf-8").rstrip())
+    for line in (command.out / "README.md").read_text(encoding="utf-8").rstrip().splitlines():
+        progress.log(line)
     exits.say(remote.given(distilled.directory))
 
 

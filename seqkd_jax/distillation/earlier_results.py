@@ -12,9 +12,9 @@ from typing import Any
 from seqkd_jax.checkpoint import run_config
 from seqkd_jax.config import FilterConfig, SearchConfig
 from seqkd_jax.data.distilled import CARD
-from seqkd_jax.distillation.nbest import NBest, foreign
+from seqkd_jax.distillation.nbest import NBest, checked, foreign
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, integrity, progress, settings
+from seqkd_jax.utils import files, integrity, leases, progress, settings
 from seqkd_jax.utils.untrusted import require_form
 
 LISTS = "lists.json"  # of a directory of n-best lists: what they are of
@@ -118,7 +118,7 @@ def claim(lists: NBest, overwrite: bool) -> NBest:
     That is their own directory; if it holds lists of another job, one beside it until they are complete (see
     `put_in_place`). UserError for lists of another job that may not go.
     """
-    beside = lists._replace(directory=lists.directory.with_name(f"{lists.directory.name}.next"))
+    beside = _beside(lists)
     if not lists.directory.exists() and _has_shards(beside.directory) and not _difference(beside):
         put_in_place(beside, lists.directory)  # a killed one moved the old ones away
     different = _difference(lists)
@@ -135,6 +135,29 @@ def claim(lists: NBest, overwrite: bool) -> NBest:
     if not told.exists() or not _has_shards(lists.directory) or "lines" not in files.read_json(told):  # before 0.4.0
         files.write_json(told, _description(lists))
     return lists
+
+
+def _beside(lists: NBest) -> NBest:
+    """The same lists where they are made while those of another job are in their own directory."""
+    return lists._replace(directory=lists.directory.with_name(f"{lists.directory.name}.next"))
+
+
+def settle(lists: NBest) -> None:
+    """Do for a corpus that is there what a killed process left: its lists go to their place, locks of the dead go."""
+    beside = _beside(lists)
+    same = _has_shards(beside.directory) and not _difference(beside)
+    if same and all(checked(beside, number)[0] is not None for number in range(len(lists.shards))):
+        put_in_place(beside, lists.directory)
+    for path in lists.directory.glob("shard-*.lock"):
+        holder = leases.holder(path)
+        if holder and holder.is_dead():
+            files.remove(path)
+
+
+def inputs_told(directory: Path) -> dict[str, Any] | None:
+    """What the n-best lists in a directory are made with, as its lists.json says; None if there is none."""
+    path = directory / LISTS
+    return _inputs(_formed(files.read_json(path), path, {})) if path.exists() else None
 
 
 def put_in_place(lists: NBest, directory: Path) -> None:

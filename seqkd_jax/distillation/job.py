@@ -1,9 +1,12 @@
 """A distilled corpus as a job: what is refused before the first line is decoded, and what need not be made again."""
 
+import contextlib
 import functools
+import glob
 import os
+import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from seqkd_jax import distributed
 from seqkd_jax.config import CorpusConfig
 from seqkd_jax.data.corpus import Corpus, require_pairs
 from seqkd_jax.distillation.distilled_corpus import HOLDS, Recipe, card_of, write_corpus
-from seqkd_jax.distillation.earlier_results import is_complete, put_in_place, read_card
+from seqkd_jax.distillation.earlier_results import is_complete, put_in_place, read_card, settle
 from seqkd_jax.distillation.nbest import NBest, shard_file
 from seqkd_jax.distillation.nbest_files import GivenLists
 from seqkd_jax.distillation.selection import require_rule
@@ -51,16 +54,18 @@ def make_corpus(
     overwrite: bool,
     described: Mapping[str, Any],
     part: tuple[int, int] | None = None,
+    require: Callable[[], object] = lambda: None,
 ) -> dict:
     """Write the corpus, unless it is there already and complete; returns its card, an empty one of a part.
 
     Any number of processes may be given the same job, those of one command (`distributed`) or others: one at a time
     looks what is there, and of those whose lists are complete one writes the corpus and the others find it. claim:
     begins the lists; make: completes them; returns them, and the places of the lines that are too long. described: see
-    `write_corpus`. part: only that of the lists is made.
-    UserError: `out` holds a corpus of another job, which `overwrite` lets go.
+    `write_corpus`. part: only that of the lists is made. require: raises for lines that cannot be distilled; it may
+    take long, and nobody waits for it.
+    UserError: `out` holds a corpus of another job, which `overwrite` lets go, or another job is at work for it.
     """
-    before, wanted = _version(out), card_of(lists, recipe)
+    before, wanted, job = _version(out), card_of(lists, recipe), _identity(lists)
     out.parent.mkdir(parents=True, exist_ok=True)
     if distributed.count() > 1:
         _require_one_directory(out.parent)
@@ -76,23 +81,72 @@ def make_corpus(
                 raise
             return False
 
-    with alone():
-        if is_done():
-            progress.log(f"{out}: is complete, nothing is done")
-            return read_card(files.existing(out))
-        claimed = claim()
-    made, overlong = make(claimed)
-    if part:
-        progress.log(_left(made, part))
-        return {}
-    with alone():
-        if is_done():
-            progress.log(f"{out}: another process has written it")
-            return read_card(files.existing(out))
-        card = write_corpus(out, made, recipe, described=described, overlong=overlong)
-        if isinstance(lists, NBest) and isinstance(made, NBest):
-            put_in_place(made, lists.directory)
+    def found(how: str) -> dict:
+        progress.log(f"{out}: {how}")
+        if isinstance(lists, NBest) and not any(other != job for other, _ in others):
+            settle(lists)
+        return read_card(files.existing(out))
+
+    with contextlib.ExitStack() as work:
+        with alone():
+            others = _others(out)
+            if is_done():
+                return found("is complete, nothing is done")
+            lease = work.enter_context(_at_work(out, job, others))
+        require()
+        with alone():
+            claimed = claim()
+        made, overlong = make(claimed)
+        if part:
+            progress.log(_left(made, part))
+            return {}
+        with alone():
+            others = _others(out)
+            if is_done():
+                return found("another process has written it")
+            if not lease.held():
+                raise UserError(f"{out}: another job took it over while this process was paused")
+            card = write_corpus(out, made, recipe, described=described, overlong=overlong)
+            if isinstance(lists, NBest) and isinstance(made, NBest):
+                put_in_place(made, lists.directory)
     return card
+
+
+def _identity(lists: Lists) -> str:
+    """What tells the lists of one job from those of another."""
+    own = [lists.identity, lists.shard_lines] if isinstance(lists, NBest) else lists.card
+    return files.sha256_json([own, list(lists.sources)])[:16]
+
+
+def _others(out: Path) -> list[tuple[str, leases.Holder]]:
+    """The identity of each job that processes make for `out`, and who; what dead ones left is removed."""
+    found = []
+    for path in out.parent.glob(f".{glob.escape(out.name)}.*.lock"):
+        named = re.fullmatch(r"([0-9a-f]{16})-[0-9a-f]{16}", path.name[len(out.name) + 2 : -len(".lock")])
+        holder = leases.holder(path) if named else None
+        if named and holder:
+            if holder.is_dead():
+                files.remove(path)
+            else:
+                found.append((named[1], holder))
+    return found
+
+
+@contextlib.contextmanager
+def _at_work(out: Path, job: str, others: Sequence[tuple[str, leases.Holder]]) -> Iterator[leases.Lease]:
+    """This process is at work for `out`, which a lock file of its own says. UserError if another job is.
+
+    Two jobs would replace each other's lists.
+    """
+    for other, holder in others:
+        if other != job:
+            raise UserError(
+                f"{out}: {holder.owner} makes a corpus of another teacher, other rules or other lines for it; wait "
+                "until that ends, or name another directory with --out"
+            )
+    with leases.attempt(out.with_name(f".{out.name}.{job}-{secrets.token_hex(8)}.lock")) as lease:
+        assert lease  # nobody else has its name
+        yield lease
 
 
 def _require_one_directory(directory: Path) -> None:

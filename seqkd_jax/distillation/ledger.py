@@ -14,6 +14,7 @@ from typing import Any
 from seqkd_jax import checkpoint
 from seqkd_jax.config import Overlong
 from seqkd_jax.decoding import Decoding
+from seqkd_jax.distillation.earlier_results import inputs_told
 from seqkd_jax.distillation.nbest import NBest, checked, decoded, plan, shard_file, write_shard
 from seqkd_jax.distillation.reuse import NOTHING, Earlier, earlier
 from seqkd_jax.types import Translator, UserError
@@ -75,10 +76,12 @@ def make(
     lines = earlier(found, undecoded, beside.directory) if beside else NOTHING
     _say_what_is_there(found, name, len(mine), len(undecoded), lines, beside)
     total, left = (sum(len(found.shards[number]) for number in numbers) for numbers in (mine, undecoded))
-    count, own = len(todo), 0
+    count, own, inputs = len(todo), 0, inputs_told(found.directory)
 
     def work(lists: NBest, number: int, lease: leases.Lease, advance: Callable[[float], object]) -> None:
         nonlocal own
+        if inputs_told(lists.directory) != inputs:
+            raise UserError(f"{lists.directory}: another job took it over while this process was paused")
         if reason := checked(lists, number)[1]:
             progress.log(f"{shard_file(lists, number)}: {reason}; it is made again")
         if _made(lists, number, lease, beside, lambda: _rows(lists, teacher, number, lines, advance, overlong)):
@@ -153,7 +156,7 @@ def _wait(found: NBest, todo: Sequence[int]) -> None:
         for pause in leases.pauses():
             time.sleep(pause)
             try:
-                holders = [leases.holder(_lock(found, number)) for number in todo]
+                holders = (leases.holder(_lock(found, number)) for number in todo)
                 if any(one is None or one.is_dead() for one in holders):
                     return
             except FileNotFoundError:  # the directory was moved to its place just now

@@ -72,15 +72,7 @@ def plan(
     """What `ledger.make` is to make; nothing is read or written."""
     decoding = replace(decoding, chunk=shard_lines)
     decoding.validate(lambda name: "shard_lines" if name == "chunk" else name)
-    made = {
-        "format": FORMAT,
-        "checkpoint": teacher.fingerprint,  # of the weights that decode, not of what is there now
-        **({} if teacher.replica is None else {"replica": teacher.replica}),
-    }
-    identity = {
-        **made,
-        "decoding": settings.identity(replace(decoding, chunk=Decoding.chunk, devices=Decoding.devices)),
-    }
+    made = _made_by(teacher.fingerprint, teacher.replica)  # the weights that decode, not what is there now
     told = {
         **made,
         "search": settings.to_json(decoding.search),
@@ -90,7 +82,21 @@ def plan(
     }
     shards = [lines[start : start + shard_lines] for start in range(0, len(lines), shard_lines)]
     described = {"path": teacher.name, "model": teacher.config_json}
+    identity = identity_of(teacher.fingerprint, teacher.replica, decoding)
     return NBest(Path(directory), told, identity, shards, described, decoding, shard_lines)
+
+
+def _made_by(fingerprint: str, replica: int | None) -> dict:
+    return {"format": FORMAT, "checkpoint": fingerprint, **({} if replica is None else {"replica": replica})}
+
+
+def identity_of(fingerprint: str, replica: int | None, decoding: Decoding) -> dict:
+    """What identifies n-best lists, beside their lines: the teacher and its rules, not how the work is split.
+
+    fingerprint: of the teacher's weights. replica: which seed of a checkpoint of several; None: it holds one.
+    """
+    rules = replace(decoding, chunk=Decoding.chunk, devices=Decoding.devices)
+    return {**_made_by(fingerprint, replica), "decoding": settings.identity(rules)}
 
 
 def read_n_best(found: NBest) -> Iterator[list[Candidate]]:
@@ -214,10 +220,10 @@ def sealed(path: Path) -> tuple[bytes, dict] | tuple[None, str]:
     return data, written
 
 
-def identity_of(found: NBest, first: int, lines: Sequence[str]) -> str:
-    """The identity of a shard of these lines, under the teacher and rules of these lists. first: its first's number."""
-    return files.sha256_json([found.identity, first, list(lines)])
+def shard_identity(lists: dict, first: int, lines: Sequence[str]) -> str:
+    """The identity of a shard of these lines. lists: see `identity_of`; first: the number of its first line, from 0."""
+    return files.sha256_json([lists, first, list(lines)])
 
 
 def _identity(found: NBest, number: int) -> str:
-    return identity_of(found, len(found.shards[0]) * number, found.shards[number])
+    return shard_identity(found.identity, len(found.shards[0]) * number, found.shards[number])

@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from seqkd_jax.distillation.nbest import SAMPLE, NBest, identity_of, number_of, rows_of, sealed, shard_files
+from seqkd_jax.distillation.nbest import SAMPLE, NBest, number_of, rows_of, sealed, shard_files, shard_identity
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
 
@@ -85,7 +85,7 @@ def _read(found: NBest, path: Path, first: int) -> tuple[list[str], list[str]]:
     try:
         rows = rows_of(data)
         sources = [json.loads(row)["source"] for row in rows]
-        if told["identity"] == identity_of(found, first, sources):
+        if told["identity"] == shard_identity(found.identity, first, sources):
             return rows, sources
     except (ValueError, TypeError, KeyError, OSError, EOFError, zlib.error):
         pass  # no shard of ours, though its hash fits

@@ -4,7 +4,9 @@ Finding out costs nothing where nothing hints at several processes; what JAX kno
 """
 
 import importlib.util
+import ipaddress
 import os
+import re
 from typing import NamedTuple
 
 from seqkd_jax.types import UserError
@@ -45,12 +47,32 @@ def given(coordinator: str | None, processes: int | None, process: int | None) -
 
 
 def split(coordinator: str) -> tuple[str, int]:
-    """HOST:PORT, [IPv6]:PORT too, as host and port. UserError for what is neither."""
+    """HOST:PORT, [IPv6]:PORT too, as host and port. UserError for what is neither, or no host can be called."""
     host, _, port = coordinator.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 2**16:
         raise UserError(f"--coordinator {coordinator}: must be HOST:PORT, with a port from 1 to 65535")
+    if not _can_be_a_host(host):
+        raise UserError(f"--coordinator {coordinator}: {host} is neither an address nor a name that a host can have")
     return host, int(port)
+
+
+def _can_be_a_host(host: str) -> bool:
+    """Whether an address is complete, and a name of the form of one (RFC 1123; in practice _ is allowed)."""
+    labels = host.removesuffix(".").split(".")
+    if ":" in host or labels[-1].isdecimal():
+        try:
+            ipaddress.ip_address(host.partition("%")[0])
+            return True
+        except ValueError:
+            return False
+    try:
+        name = host.encode("idna").decode("ascii")
+    except UnicodeError:
+        return False
+    if labels[-1].lower() == "invalid" or len(name) > 253:  # RFC 6761: reserved, never a host
+        return False
+    return all(re.fullmatch(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)", label) for label in name.removesuffix(".").split("."))
 
 
 def found() -> Found | None:

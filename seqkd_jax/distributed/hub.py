@@ -16,7 +16,17 @@ import secrets
 from typing import Any, NamedTuple
 
 from seqkd_jax.distributed import AGAIN, GOES_ON, wire
+from seqkd_jax.types import UserError
+from seqkd_jax.utils.untrusted import require_form
 
+INTRODUCTION = {"place": [int, str, int], "count": int}
+SAID = {  # the key of a message of a process -> its form
+    "value": {"at": int, "name": str, "minutes": float},
+    "stop": {},
+    "asked": {"asked": int},
+    "end": {"end": int, "line": str},
+    "bye": {"bye": int},
+}
 GRACE = 10.0  # seconds for the others to end as one did that ended with a status
 
 
@@ -44,6 +54,14 @@ def listed(processes: Any) -> str:
     return f"process{'es' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
+def _require(message: dict, form: dict) -> None:
+    """NotOurs unless a message is of a form."""
+    try:
+        require_form(message, form, "a message", "")
+    except UserError:
+        raise wire.NotOurs from None
+
+
 class Hub:
     """All of it runs in one event loop."""
 
@@ -55,7 +73,7 @@ class Hub:
         self.meetings: dict[int, dict[int, dict]] = {}  # number -> process -> its message
         self.timers: dict[int, asyncio.TimerHandle] = {}  # of meetings where process 0 waits
         self.asked: dict[int, int] = {}  # process -> how often it was asked whether to stop
-        self.stopping = False
+        self.stopping = self.complete = False  # complete: all have come
         self.done: dict[int, int] = {}  # process -> status
         self.ending = False
         self.left = asyncio.Event()  # the others have closed their connections
@@ -69,11 +87,14 @@ class Hub:
             if hello.get("run") == self.run:
                 await self._pass_on(reader, writer)
                 return
-            place = Place(*hello["place"])
-            refused = self._refusal(place, hello["count"])
-        except (OSError, EOFError, wire.NotOurs, ValueError, TypeError, KeyError, AttributeError, TimeoutError):
+            _require(hello, INTRODUCTION)
+            place, count = Place(*hello["place"]), hello["count"]
+            if not 0 <= place.index < count:
+                raise wire.NotOurs
+        except (OSError, EOFError, wire.NotOurs, TimeoutError):
             writer.close()  # somebody else's, who has no place here
             return
+        refused = self._refusal(place, count)
         wire.watch(writer)
         if refused:
             writer.write(wire.frame({"refused": refused}))
@@ -94,13 +115,21 @@ class Hub:
     async def _serve_member(self, member: Member, reader: asyncio.StreamReader) -> None:
         index = member.place.index
         self.members[index] = member
+        if index:
+            self.left.clear()
         if len(self.members) == self.count:
+            self.complete = True
             self.started.cancel()
             places = [tuple(self.members[index].place) for index in range(self.count)]
             self._tell({"welcome": places, "run": self.run})
         try:
             while True:
                 self._take(index, await wire.read(reader))
+        except wire.NotOurs:
+            member.writer.close()
+            if self.complete:  # before that processes say nothing: it is somebody else's, and none of them
+                told = "says what no process of this command says; see whether something else uses its port"
+                self.end(index, 1, f"{member.place} {told}")
         except (OSError, EOFError):
             if index not in self.done:
                 self.end(index, AGAIN, f"{member.place} is gone; {GOES_ON}")
@@ -127,7 +156,11 @@ class Hub:
         self.end(0, AGAIN, f"{told}; start each with the same command and its own --process")
 
     def _take(self, index: int, message: dict) -> None:
-        """What a process says."""
+        """What a process says. NotOurs: it is none of the messages."""
+        kind = next((kind for kind in SAID if kind in message), None)
+        if kind is None or not self.complete:
+            raise wire.NotOurs
+        _require(message, SAID[kind])
         if "value" in message:
             self._meet(index, message)
         elif "stop" in message and not self.stopping:

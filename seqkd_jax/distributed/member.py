@@ -11,8 +11,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from seqkd_jax.distributed import AGAIN, GOES_ON, LAST, wire
-from seqkd_jax.distributed.hub import Hub, Place
+from seqkd_jax.distributed.hub import Hub, Place, listed
 from seqkd_jax.types import UserError
+from seqkd_jax.utils import progress
+
+SAID_AFTER = 5.0  # seconds of waiting for others until it is said
 
 
 class Late(Exception):
@@ -58,12 +61,21 @@ class Member:
         """Find the others. Late: process 0 does not answer. UserError: it refuses this one, or is something else."""
         self._do(self._connect(host, port, address, seconds))
         try:
+            if self._hub:
+                with contextlib.suppress(TimeoutError):
+                    self._run = self._welcome.result(SAID_AFTER)
+                    return
+                progress.log(f"waiting for {self._do(self._missing())} at {address}, {seconds:g} seconds at most")
             self._run = self._welcome.result(seconds + wire.ANSWERED)
         except TimeoutError:
             raise Late(f"--coordinator {address}: answers nothing for {seconds:.0f} seconds") from None
 
+    async def _missing(self) -> str:
+        assert self._hub
+        return f"{listed(set(range(self.count)) - self._hub.members.keys())} of {self.count}"
+
     async def _connect(self, host: str, port: int, address: str, seconds: float) -> None:
-        until = time.monotonic() + seconds
+        start, said = time.monotonic(), False
         while True:
             try:
                 reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 10)
@@ -71,10 +83,15 @@ class Member:
                     break  # else it is connected to itself, as is possible where nobody listens
                 writer.close()
             except (OSError, TimeoutError) as error:
-                if time.monotonic() > until:
-                    if isinstance(error, socket.gaierror):
+                unknown, why = isinstance(error, socket.gaierror), getattr(error, "strerror", None) or "no answer"
+                waited = time.monotonic() - start
+                if not said and (unknown or waited > SAID_AFTER):  # a name may become known: that of a pod that starts
+                    said = True
+                    told = f"process {self.place.index} waits for process 0 at {address} ({why})"
+                    progress.log(f"{told}, {seconds:g} seconds at most")
+                if waited > seconds:
+                    if unknown:
                         raise UserError(f"--coordinator {address}: there is no host of that name") from None
-                    why = getattr(error, "strerror", None) or "no answer"
                     raise Late(f"process 0 is not at {address} within {seconds:g} seconds ({why})") from None
             await asyncio.sleep(0.1)
         wire.watch(writer)

@@ -26,12 +26,19 @@ def frame(message: Any) -> bytes:
     return HEADER.pack(MAGIC, len(body)) + body
 
 
-async def read(reader: asyncio.StreamReader, most: int = 2**34) -> Any:
-    """The next message. EOFError, OSError: the connection is closed. NotOurs: that is no message."""
+async def read(reader: asyncio.StreamReader, most: int = 2**34) -> dict[str, Any]:
+    """The next message, an object. EOFError, OSError: the connection is closed. NotOurs: that is no message."""
     magic, size = HEADER.unpack(await reader.readexactly(HEADER.size))
     if magic != MAGIC or size > most:
         raise NotOurs
-    return json.loads(await reader.readexactly(size))
+    body = await reader.readexactly(size)
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
+        raise NotOurs from None
+    if not isinstance(message, dict):
+        raise NotOurs
+    return message
 
 
 def watch(writer: asyncio.StreamWriter) -> None:

@@ -61,10 +61,30 @@ class Holder(NamedTuple):
     number: tuple[int, int]  # device and inode of the file
 
     def is_dead(self, now: float | None = None) -> bool:
-        """Whether the lock may be taken over. now: by the clock of the file system; None: it is asked, by a file."""
+        """Whether the lock may be taken over. now: by the clock of the file system; None: it is asked (see `_Clock`).
+
+        Only the clock itself says that an owner is dead: one that was asked some seconds ago may have been set since.
+        """
         if self.free and self.owner.machine == machine():
             return True
-        return (_now(self.file) if now is None else now) - self.beat > STALE
+        if now is not None:
+            return now - self.beat > STALE
+        known = _clocks.get(self.number[0])
+        passed = time.monotonic() - known.asked if known else BEAT
+        if known and passed < BEAT and known.time + passed - self.beat <= STALE:
+            return False
+        return _now(self.file, self.number[0]) - self.beat > STALE
+
+
+class _Clock(NamedTuple):
+    """What a file system's clock said when it was last asked. To ask means to write, so it is asked once a heartbeat
+    for all that look at locks there."""
+
+    asked: float  # by time.monotonic
+    time: float
+
+
+_clocks: dict[int, _Clock] = {}  # device of a file system -> its clock
 
 
 class Lease(NamedTuple):
@@ -73,6 +93,7 @@ class Lease(NamedTuple):
     path: Path
     file: Path  # of the chain
     descriptor: int  # which has the flock
+    directory: int  # a descriptor of the directory: by it the file is found again where the directory was moved
     ended: threading.Event
 
     def held(self) -> bool:
@@ -171,11 +192,16 @@ def _take(path: Path) -> Lease | None:
 
 def _create(path: Path, file: Path) -> Lease | None:
     """The file of a lock with its flock and owner; None if it is there already."""
+    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    except FileExistsError:
-        return None
-    lease = Lease(path, file, descriptor, threading.Event())
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(file.name, flags, 0o666, dir_fd=directory)
+    except BaseException as error:
+        os.close(directory)
+        if isinstance(error, FileExistsError):
+            return None
+        raise
+    lease = Lease(path, file, descriptor, directory, threading.Event())
     try:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         owner = Owner(socket.gethostname(), os.getpid(), since, _flocked(descriptor), secrets.token_hex(8))
@@ -208,30 +234,34 @@ def _release(lease: Lease) -> None:
     """Remove the files of a lock that is ours, the first before all others: what comes then begins a new chain."""
     with contextlib.suppress(OSError):
         lease.beat()  # nobody takes it over meanwhile
-        chain = _chain(lease.path)
+        chain = _chain(lease.path, lease.directory)
         if chain and chain[-1].number == _number(os.fstat(lease.descriptor)):
             for one in chain[:-1]:
-                one.file.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(one.file.name, dir_fd=lease.directory)
     _drop(lease)
 
 
 def _drop(lease: Lease) -> None:
-    """Close the file, and remove it unless a successor stands on it."""
+    """Close the file, and remove it unless a successor stands on it; in a directory that was moved, too."""
+    name, directory = lease.file.name, lease.directory
     with contextlib.suppress(OSError):
         own = _number(os.fstat(lease.descriptor))
-        if own not in [one.number for one in _chain(lease.path)[:-1]] and _number(os.lstat(lease.file)) == own:
-            lease.file.unlink()
+        stood_on = [one.number for one in _chain(lease.path, directory)[:-1]]
+        if own not in stood_on and _number(os.lstat(name, dir_fd=directory)) == own:
+            os.unlink(name, dir_fd=directory)
     os.close(lease.descriptor)
+    os.close(directory)
 
 
-def _chain(path: Path) -> list[Holder]:
-    """The owners of a lock, each of which took over from the one before it."""
+def _chain(path: Path, directory: int | None = None) -> list[Holder]:
+    """The owners of a lock, each of which took over from the one before it. directory: see `_read`."""
     chain, seen = [], set()
-    one = _read(path)
+    one = _read(path, directory)
     while one is not None and one.number not in seen:
         chain.append(one)
         seen.add(one.number)
-        one = _read(_successor(path, one.owner.id))
+        one = _read(_successor(path, one.owner.id), directory)
     return chain
 
 
@@ -239,10 +269,14 @@ def _successor(path: Path, owner: str) -> Path:
     return path.with_suffix(f".{owner}{path.suffix}")
 
 
-def _read(file: Path) -> Holder | None:
-    """The file of a lock; None if there is none. It is opened: only then does NFS ask the server how it is now."""
+def _read(file: Path, directory: int | None) -> Holder | None:
+    """The file of a lock; None if there is none. It is opened: only then does NFS ask the server how it is now.
+
+    directory: a descriptor of the one in which the name of the file is looked up; None: it is at its path.
+    """
+    where = file if directory is None else file.name
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(where, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
         return None
     try:
@@ -282,7 +316,9 @@ def _number(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _now(beside: Path) -> float:
-    """The time by the clock of a file system: that of a file which is made now."""
+def _now(beside: Path, device: int) -> float:
+    """The time by the clock of a file system: that of a file which is made now. device: that of the file system."""
     with temporary.new_file(beside) as (descriptor, _):
-        return os.fstat(descriptor).st_mtime
+        now = os.fstat(descriptor).st_mtime
+    _clocks[device] = _Clock(time.monotonic(), now)
+    return now

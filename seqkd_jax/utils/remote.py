@@ -158,7 +158,7 @@ def publish(directory: Path, url: str) -> str:
     place = _place(as_url(url))
     with _naming(place.url):
         before = _marker(place)
-        listed = {name: sha256_file(directory / name) for name in files.tree(directory)}
+        listed = _content(directory)
         known = set(before.values())
         for name, digest in listed.items():
             if digest not in known:
@@ -171,6 +171,11 @@ def publish(directory: Path, url: str) -> str:
             with contextlib.suppress(Exception):  # of any store; what is left harms nobody
                 place.system.rm_file(f"{place.path}/{OBJECTS}/{digest}")
     return files.sha256_json(listed)
+
+
+def _content(directory: Path) -> dict[str, str]:
+    """Relative name -> SHA-256 of each file in a directory."""
+    return {name: sha256_file(directory / name) for name in files.tree(directory)}
 
 
 _working: dict[Path, tuple[str, Callable[[], None]]] = {}  # working directory -> its URL, and what publishes it
@@ -214,6 +219,9 @@ def _bring_up_to_date(place: Place, directory: Path, mark: Path) -> None:
         listed = _marker(place)
         version = files.sha256_json(listed)
         if not listed or (mark.exists() and directory.exists() and files.read_json(mark).get("version") == version):
+            return
+        if directory.exists() and _content(directory) == listed:  # killed between the publication and the mark
+            files.write_json(mark, {"url": place.url, "version": version})
             return
         wanted = {name: (f"{place.path}/{OBJECTS}/{digest}", digest, True) for name, digest in listed.items()}
         with temporary.new_directory(directory) as filled:

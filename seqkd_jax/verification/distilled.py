@@ -104,10 +104,10 @@ def _require_teacher(path: Path, described: dict, teacher: str | None) -> None:
 
 def check_lists(directory: Path, teacher: str | None) -> Iterator[Verified]:
     """N-best lists: every shard has its hash, all are there, and they are of the source lines of lists.json."""
-    yield examine(directory, "n-best lists", lambda path: _lists(path, teacher))
+    yield examine(directory, "n-best lists", lambda path: _lists(path, directory, teacher))
 
 
-def _lists(path: Path, teacher: str | None) -> Outcome:
+def _lists(path: Path, directory: Path, teacher: str | None) -> Outcome:
     described = files.read_json(path / LISTS)
     require_form(described, LISTED, path / LISTS, REMEDY)
     require(integrity.unchanged(path / LISTS, described), path / LISTS, "does not have its sha256")
@@ -128,9 +128,10 @@ def _lists(path: Path, teacher: str | None) -> Outcome:
         raise Damaged(damages)
     told = f"{sum(map(len, shards.values())):,} lines in {len(shards):,} shards"
     first = next(number for number in itertools.count() if number not in shards)
-    if first * size < described.get(
-        "lines", 1 + max(shards, default=0) * size
-    ):  # before 0.4.0 their number is not told
+    lines = described.get("lines", 1 + max(shards, default=0) * size)  # before 0.4.0 their number is not told
+    if first * size < lines:
+        corpus = _made_of(directory, described, {number * size: sources for number, sources in shards.items()})
+        require(corpus is None, path / f"shard-{first:05d}.jsonl.gz", f"is missing, and {corpus} is made of it")
         return Outcome("incomplete", f"incomplete, {told}; shard {first} is missing")
     if files.sha256_json(list(shards.values())) == wanted:
         return Outcome("whole", told)
@@ -139,14 +140,29 @@ def _lists(path: Path, teacher: str | None) -> Outcome:
     raise UserError(f"{path / LISTS}: is of other source lines than the shards")
 
 
+def _made_of(directory: Path, described: dict, present: dict[int, list[str]]) -> Path | None:
+    """The distilled corpus beside lists, if it was made of them: then none of their shards was left to be made.
+
+    described: lists.json. present: the source lines of the shards that are there, by the number of the first.
+    """
+    corpus = directory.with_name(directory.name.removesuffix(".n-best"))
+    path = files.existing(corpus)
+    try:
+        card = integrity.read_description(path / CARD, distilled_corpus.FORMAT, COUNT, REMEDY)
+        sources = list(read_lines(inside(path, f"train.{card['languages'][0]}", path / CARD)))
+    except (OSError, UserError, KeyError):  # there is none, or what is wrong with it is told of itself
+        return None
+    told = [[one["teacher"].get("fingerprint"), one.get("decoding")] for one in (card, described)]
+    same = all(sources[first : first + len(lines)] == lines for first, lines in present.items())
+    return corpus if told[0] == told[1] and same and described.get("lines", len(sources)) == len(sources) else None
+
+
 def _identity(described: dict, path: Path) -> dict:
-    """What identifies the teacher and the rules of these lists, of which lists.json says all; see nbest.plan."""
+    """What identifies the teacher and the rules of these lists, of which lists.json says all."""
     teacher, rules = described["teacher"], described["decoding"]
     search = settings.from_json(SearchConfig, rules["search"], lambda name: f"{path}: decoding.search.{name}")
     decoding = Decoding(search, rules["decoder"], tuple(rules["source_buckets"]), rules["batch_tokens"])
-    replica = {"replica": teacher["replica"]} if "replica" in teacher else {}
-    made = {"format": nbest.FORMAT, "checkpoint": teacher["fingerprint"], **replica}
-    return {**made, "decoding": settings.identity(decoding)}
+    return nbest.identity_of(teacher["fingerprint"], teacher.get("replica"), decoding)
 
 
 def _shard(directory: Path, number: int, size: int, identity: dict) -> list[str]:
@@ -166,6 +182,6 @@ def _shard(directory: Path, number: int, size: int, identity: dict) -> list[str]
     require_form(rows, [ROW], path, REMEDY)
     require(len(rows) == checksum["lines"], path, f"has {len(rows):,} lines, {described.name} says otherwise")
     sources = [row["source"] for row in rows]
-    own = files.sha256_json([identity, size * number, sources])
+    own = nbest.shard_identity(identity, size * number, sources)
     require(own == checksum["identity"], described, "is of another teacher, other rules, other lines or another place")
     return sources

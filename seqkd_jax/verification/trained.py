@@ -12,9 +12,20 @@ from seqkd_jax.config import TrainConfig
 from seqkd_jax.training.run_state import METRICS, RunState, read_metrics, read_run
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, settings
+from seqkd_jax.utils.untrusted import printable
 from seqkd_jax.verification.outcome import Outcome, Verified, examine, leads_out, require, require_sums
 
 CHECKPOINTS = re.compile(r"best|last|end|epoch-[0-9]{4,}|step-[0-9]{7,}")  # of a run
+OTHERS = {
+    METRICS,
+    settings.CONFIG_FILE,
+    ".lock",
+    "metrics.csv",
+    "tensorboard",
+    "wandb",
+    "wandb-id",
+}  # that a run writes
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.(new|old)")  # see utils.temporary
 
 
 def check_checkpoint(directory: Path, teacher: str | None) -> Iterator[Verified]:
@@ -55,10 +66,10 @@ def _run(directory: Path) -> Outcome:
     described = run_config.content(config) if config.exists() else {}
     if described:
         require(described["command"] == "train", config, f"is of `seqkd {described['command']}`, not of a training run")
-    last = directory / "last"
+    last, beside = directory / "last", _not_of_a_run(directory)
     if not files.existing(last).exists():
         others = [path.name for path in directory.iterdir() if CHECKPOINTS.fullmatch(path.name)]
-        return Outcome("unfinished", f"not finished, last/ {'is gone' if others else 'was not saved yet'}")
+        return Outcome("unfinished", f"not finished, last/ {'is gone' if others else 'was not saved yet'}{beside}")
     try:
         record = checkpoint.read_record(last)
         metadata = record["metadata"]
@@ -71,8 +82,15 @@ def _run(directory: Path) -> Outcome:
     trained = settings.from_json(TrainConfig, metadata["config"], lambda name: f"{last}: metadata.config.{name}")
     _complete(directory, trained, run)
     if run.finished:
-        return Outcome("whole", f"finished, {run.step:,} updates")
-    return Outcome("unfinished", f"not finished, update {run.step:,} of {_total(trained, run)}")
+        return Outcome("whole", f"finished, {run.step:,} updates{beside}")
+    return Outcome("unfinished", f"not finished, update {run.step:,} of {_total(trained, run)}{beside}")
+
+
+def _not_of_a_run(directory: Path) -> str:
+    """What is at the top of a run that no run writes, such as the log of a user: it is named, and damages nothing."""
+    names = {path.name for path in directory.iterdir()} - OTHERS
+    foreign = sorted(name for name in names if not CHECKPOINTS.fullmatch(name) and not TEMPORARY.fullmatch(name))
+    return f"; not of the run: {printable(', '.join(foreign))[:200]}" if foreign else ""
 
 
 def _metrics(directory: Path, mark: dict | None, run: RunState) -> None:

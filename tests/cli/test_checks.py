@@ -117,6 +117,7 @@ def test_what_an_option_is_for_lets_it_pass():
         ),
         (["translate", "--checkpoint", "c", "--dictionary", "d"], "--dictionary needs --replace-unknown"),
         (["translate", "--checkpoint", "c", "--attention-head", "1"], "need --attention FILE"),
+        (["translate", "--checkpoint", "c", "--read-ahead", "1", "--devices", "2"], "--devices 2 has no effect with"),
         (["train", "--out", "o"], "--corpus.path is empty: it must name a directory"),
         (["train", "--out", "o", "--train-on", "kd"], "--corpus.path is empty"),
         (["distill", "--checkpoint", "c", "--out", "o"], "--corpus.path is empty"),

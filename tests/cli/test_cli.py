@@ -196,11 +196,15 @@ def test_translate_replaces_unknown_words(teacher, tmp_path, capfd):
     assert {"Rot", "Zebra"} & set(re.findall(r"\w+", after)), "the dictionary's words"
 
 
-def test_distill(data, distilled, capfd):
+def test_distill(data, teacher, distilled, capfd):
     assert (distilled / "train.en").read_text() == (data / "train.en").read_text()
     assert len((distilled / "train.de").read_text().splitlines()) == 60
     card = json.loads((distilled / "card.json").read_text())
     assert card["selection"] == "best" and card["lines"] == 60
+    described = (distilled / "README.md").read_text().rstrip()
+    capfd.readouterr()
+    assert seqkd("distill", "--checkpoint", teacher / "best", "--corpus.path", data, "--out", distilled, *SEARCH) == 0
+    assert described in capfd.readouterr().err, "it is said line by line"
 
 
 def test_distill_nearest_to_the_reference_uses_the_same_lists(data, teacher, distilled, tmp_path, capfd):

@@ -200,6 +200,77 @@ def test_a_paused_process_leaves_its_shard_to_its_successor(tmp_path, teacher, s
     assert both(tmp_path) == both(tmp_path, "alone")
 
 
+def test_another_job_is_refused_while_one_is_at_work(tmp_path, teacher, decoded, monkeypatch):
+    """A third process, of other rules, may not take the directory in which two make lists beside older ones."""
+    distil(teacher, tmp_path / "kd", beam=2)
+    distil(teacher, tmp_path / "alone")
+    decode, said = nbest.translate_lines, []
+
+    def interrupting(system, lines, decoding, **options):
+        yield from decode(system, lines, decoding, **options)
+        for options in ({"beam": 1}, {"beam": 2}, {"sources": LINES[:5]}):
+            with pytest.raises(kd.UserError) as refused:
+                distil(**{"teacher": teacher, "out": tmp_path / "kd", "overwrite": True, **options})
+            said.append(str(refused.value))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nbest, "translate_lines", interrupting)
+        distil(teacher, tmp_path / "kd", overwrite=True)
+    expected = f"{tmp_path / 'kd'}: process {os.getpid()} of "
+    assert len(said) == 18 and all(one.startswith(expected) and "name another directory" in one for one in said)
+    assert both(tmp_path) == both(tmp_path, "alone")
+    assert not list(tmp_path.glob(".kd*"))
+
+
+def test_a_job_that_another_took_over_while_it_was_paused_writes_nothing(tmp_path, teacher, decoded, monkeypatch):
+    distil(teacher, tmp_path / "alone", beam=1)
+    decode, paused = nbest.translate_lines, []
+
+    def pausing(system, lines, decoding, **options):
+        yield from decode(system, lines, decoding, **options)
+        if lines[0] == LINES[3] and not paused:
+            paused.append(1)
+            for lock in [*tmp_path.glob(".kd.*.lock"), *tmp_path.glob("kd.n-best/*.lock")]:
+                os.utime(lock, (time.time() - 70,) * 2)
+            distil(teacher, tmp_path / "kd", beam=1, overwrite=True)
+
+    monkeypatch.setattr(nbest, "translate_lines", pausing)
+    with pytest.raises(kd.UserError, match="kd.n-best: another job took it over while this process was paused"):
+        distil(teacher, tmp_path / "kd")
+    assert both(tmp_path) == both(tmp_path, "alone")
+
+
+def test_lists_that_a_killed_process_left_beside_a_finished_corpus_go_to_their_place(
+    tmp_path, teacher, decoded, monkeypatch
+):
+    distil(teacher, tmp_path / "alone")
+    distil(teacher, tmp_path / "kd", beam=2)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(job, "put_in_place", killed)
+        distil(teacher, tmp_path / "kd", overwrite=True)
+    assert (tmp_path / "kd.n-best.next").is_dir()
+    elsewhere(tmp_path / "kd.n-best.next" / "shard-00002.lock", 70)
+    distil(teacher, tmp_path / "kd")
+    assert both(tmp_path) == both(tmp_path, "alone") and not (tmp_path / "kd.n-best.next").exists()
+
+
+def test_nobody_waits_while_a_corpus_is_encoded(tmp_path, teacher, decoded, monkeypatch):
+    """That is long for a large one; the lock is for what stands in directories."""
+    free = []
+
+    def require(*_):
+        with leases.attempt(tmp_path / ".kd.lock") as lease:
+            free.append(lease is not None)
+
+    monkeypatch.setattr(kd.api.distilling, "require_translatable", require)
+    distil(teacher, tmp_path / "kd")
+    assert free == [True]
+
+
 # ---------------------------------------------------------------- parts
 
 

@@ -119,18 +119,21 @@ def test_of_many_that_take_over_a_dead_lock_one_wins(lock, tmp_path):
 
 def test_of_many_processes_that_take_over_one_wins(lock, tmp_path):
     left_by_another_machine(lock, 70)
-    read, write = os.pipe()
+    (read, write), (wait, go) = os.pipe(), os.pipe()
     children = []
     for _ in range(6):
         children.append(os.fork())
         if not children[-1]:
             with leases.attempt(lock) as lease:
                 os.write(write, b"y" if lease else b"n")
-                time.sleep(0.3 if lease else 0)
+                if lease:
+                    os.read(wait, 1)  # until all have tried
             os._exit(0)
+    said = b"".join(os.read(read, 1) for _ in children)
+    os.write(go, b"x" * len(children))
     for child in children:
         os.waitpid(child, 0)
-    assert sorted(os.read(read, 100)) == sorted(b"nnnnny") and list(tmp_path.iterdir()) == []
+    assert sorted(said) == sorted(b"nnnnny") and list(tmp_path.iterdir()) == []
 
 
 def test_a_paused_owner_notices_and_takes_nothing_from_its_successor(lock, tmp_path):
@@ -140,7 +143,7 @@ def test_a_paused_owner_notices_and_takes_nothing_from_its_successor(lock, tmp_p
         with leases.attempt(lock) as successor:
             assert successor and successor.held() and not paused.held()
             assert not taken(lock)
-            leases._release(paused._replace(descriptor=os.dup(paused.descriptor)))
+            leases._release(paused._replace(descriptor=os.dup(paused.descriptor), directory=os.dup(paused.directory)))
             assert successor.held(), "what is given back by one that lost it stays with its successor"
     assert list(tmp_path.iterdir()) == []
 
@@ -189,3 +192,28 @@ def test_a_full_disk_leaves_the_lock_without_an_owner(lock, monkeypatch):
     monkeypatch.setattr(os, "write", full)
     with leases.attempt(lock) as lease:
         assert lease and lease.held() and lock.read_bytes() == b"" and not taken(lock)
+
+
+def test_a_directory_that_was_moved_keeps_no_lock(tmp_path):
+    """As of lists that are put in their place while another process still holds a shard."""
+    (tmp_path / "one").mkdir()
+    with leases.attempt(tmp_path / "one" / "shard-00000.lock") as lease:
+        (tmp_path / "one").rename(tmp_path / "two")
+        assert lease and not lease.held()
+        assert [path.name for path in (tmp_path / "two").iterdir()] == ["shard-00000.lock"]
+    assert list((tmp_path / "two").iterdir()) == []
+
+
+def test_the_clock_of_a_file_system_is_asked_once_in_a_heartbeat_for_many_looks(lock, tmp_path, monkeypatch):
+    """To ask writes a file. Only the clock itself says that an owner is dead."""
+    asked, ask = [], leases.temporary.new_file
+    monkeypatch.setattr(leases.temporary, "new_file", lambda path: asked.append(path) or ask(path))
+    monkeypatch.setattr(leases, "_clocks", {})
+    for number in range(3):
+        left_by_another_machine(tmp_path / f"shard-{number}.lock", 0)
+    for _ in range(10):
+        assert not any(leases.holder(tmp_path / f"shard-{number}.lock").is_dead() for number in range(3))
+    assert len(asked) == 1
+    for device in leases._clocks:  # the clock was set back by two minutes since it was asked
+        leases._clocks[device] = leases._Clock(time.monotonic(), time.time() + 120)
+    assert not leases.holder(tmp_path / "shard-0.lock").is_dead() and len(asked) == 2

@@ -152,6 +152,15 @@ def test_work_goes_on_on_another_machine(store, tmp_path, monkeypatch):
         assert (directory / "same").read_text() == "not published", "the other machine was later"
 
 
+def test_killed_between_a_publication_and_its_mark_nothing_is_fetched(store, monkeypatch):
+    with remote.published(URL) as directory:
+        write(directory, "one")
+    (directory.parent / "published.json").unlink()
+    monkeypatch.setattr(type(store), "get_file", lambda *_: pytest.fail("fetched"))
+    with remote.published(URL) as directory:
+        assert (directory.parent / "published.json").exists()
+
+
 def test_an_error_at_a_save_does_not_end_the_work(store, monkeypatch, capsys):
     with remote.published(URL) as directory:
         write(directory, "one")

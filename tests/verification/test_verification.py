@@ -180,6 +180,23 @@ def test_what_is_not_finished_is_no_damage(tmp_path, copied):
     assert len(kd.verify(*going, complete=True).damages) == 4
 
 
+def test_a_shard_that_is_gone_from_the_lists_of_a_corpus_is_a_damage(copied):
+    """Lists on their own may lack what nobody has made yet; those that a corpus is made of were whole."""
+    (copied / "lists").rename(copied / "corpus.n-best")
+    (copied / "corpus.n-best" / "shard-00001.jsonl.gz").unlink()
+    (damage,) = kd.verify(copied / "corpus.n-best").damages
+    assert damage.endswith(f"shard-00001.jsonl.gz: is missing, and {copied / 'corpus'} is made of it")
+    swap_first_lines(copied / "corpus" / "train.source")
+    assert kd.verify(copied / "corpus.n-best").damages == [], "that corpus is of other lines"
+
+
+def test_what_a_run_did_not_write_is_named_and_damages_nothing(copied):
+    for name in (".lock", "metrics.csv", "train.log"):
+        (copied / "run" / name).write_text("x")
+    found = kd.verify(copied / "run")
+    assert found.damages == [] and found.objects[0].result == "finished, 2 updates; not of the run: train.log"
+
+
 def test_parts_that_do_not_belong_together(copied):
     run = copied / "run"
     shutil.rmtree(run / "best")
