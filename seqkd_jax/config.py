@@ -327,8 +327,9 @@ class BatchConfig(Settings):
     """Target tokens in a batch, padding included; 0: count sentences instead."""
     sentences: Annotated[int, Range(0, 2**20)] = 0
     """Sentences in a batch, whatever their length (the paper: 64 or 128); needs tokens = 0."""
-    buckets: Annotated[int, Range(1, 1000)] = 3
-    """Static shapes at most, each of which is a compilation of the training step."""
+    buckets: Annotated[Annotated[int, Range(1, 1000)] | None, Formerly(3)] = None
+    """Static shapes at most, each of which is a compilation of the training step. None: the fewest that leave 10% of
+    padding, 20 at most, fewer where a shape more would save little."""
     max_source: Length = 50
     """Longest source of a training pair, in ids; longer pairs are dropped and counted."""
     max_target: Length = 50

@@ -25,7 +25,7 @@ from seqkd_jax.utils import files
 
 CLASSES = ("VBZ", "VBP")
 DIGITS = tuple("0123456789")
-BESIDE = 2 + shaping.ROUND - 1  # positions that a line of words may take beside them: two marks, padding
+BESIDE = 2 + shaping.FORMER.step - 1  # positions that a line of words may take beside them: two marks, padding
 DATA_SEED = 0  # of what is drawn: toy data, a split, moved digits
 
 

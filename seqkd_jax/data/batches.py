@@ -6,6 +6,7 @@ A batch holds sentences of one shape; missing rows are filled with weight 0. The
 epoch) and the place in it is a value, `Position`: save it, restore it, and the rest of the batches is the same.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from seqkd_jax.data.examples import Encoded, classified, fingerprint, labels_of,
 from seqkd_jax.data.shaping import Shape
 from seqkd_jax.data.vocabulary import Vocabularies
 from seqkd_jax.types import EOS, Batch, UserError
+from seqkd_jax.utils import files
 
 __all__ = [
     "START",
@@ -26,10 +28,12 @@ __all__ = [
     "Plan",
     "Position",
     "Shape",
+    "choice",
     "classified",
     "describe",
     "encode_corpus",
     "eval_batches",
+    "few_shapes",
     "fingerprint",
     "labels_of",
     "make_batch",
@@ -59,6 +63,8 @@ class Position(NamedTuple):
 
 
 START = Position()
+FEW = 3  # shapes for a corpus that is read only a few times
+SHOWN = 4  # shapes that are named one by one
 
 
 class Plan(NamedTuple):
@@ -68,6 +74,7 @@ class Plan(NamedTuple):
     buckets: np.ndarray  # [N] int32: index into shapes
     batches_per_epoch: int
     tokens: int  # source and target ids of all sentences, EOS counted
+    rule: shaping.Rule = shaping.RULE
 
 
 def encode_corpus(
@@ -100,8 +107,10 @@ def encode_corpus(
     return Encoded(sources, targets, weights), Dropped(empty, overlong, len(rows))
 
 
-def make_plan(encoded: Encoded, config: BatchConfig, shapes: Sequence[Shape] | None = None) -> Plan:
-    """Assign every sentence to a shape. Without `shapes`, at most `config.buckets` are chosen that need least padding.
+def make_plan(
+    encoded: Encoded, config: BatchConfig, shapes: Sequence[Shape] | None = None, rule: shaping.Rule = shaping.RULE
+) -> Plan:
+    """Assign every sentence to a shape. Without `shapes`, those are chosen that need least work: `shaping.choose`.
 
     With `shapes` (those of training, for validation) no new ones are made, unless a sentence fits none: then one more.
     """
@@ -109,14 +118,25 @@ def make_plan(encoded: Encoded, config: BatchConfig, shapes: Sequence[Shape] | N
     if not len(encoded.targets):
         raise UserError("no example to batch: the file is empty, or every example was dropped")
     source, target = lengths(encoded)
-    chosen = shaping.choose(source, target, config) if shapes is None else shaping.in_order(shapes)
-    buckets = shaping.smallest_fit(source, target, chosen)
+    chosen = shaping.choose(source, target, config, rule) if shapes is None else shaping.in_order(shapes)
+    buckets = shaping.assign(source, target, chosen, rule)
     if (over := buckets < 0).any():
-        chosen = shaping.in_order([*chosen, shaping.holding(source[over], target[over], config)])
-        buckets = shaping.smallest_fit(source, target, chosen)
+        chosen = shaping.in_order([*chosen, shaping.holding(source[over], target[over], config, rule)])
+        buckets = shaping.assign(source, target, chosen, rule)
     counts = np.bincount(buckets, minlength=len(chosen))
     batches = sum(-(-int(count) // shape.rows) for count, shape in zip(counts, chosen, strict=True))
-    return Plan(chosen, buckets, batches, int(source.sum() + target.sum()))
+    return Plan(chosen, buckets, batches, int(source.sum() + target.sum()), rule)
+
+
+def few_shapes(config: BatchConfig) -> BatchConfig:
+    """For a corpus that is read only a few times, as in evaluation: where no number of shapes is given, FEW."""
+    return config if config.buckets else dataclasses.replace(config, buckets=FEW)
+
+
+def choice(plan: Plan) -> str:
+    """SHA-256 of the shapes and of the rule by which sentences are assigned to them: with the corpus, all batches."""
+    shapes = [list(shape) for shape in plan.shapes]
+    return files.sha256_json(shapes if plan.rule == shaping.FORMER else [shapes, plan.rule._asdict()])
 
 
 def padding_share(plan: Plan) -> float:
@@ -126,9 +146,10 @@ def padding_share(plan: Plan) -> float:
 
 def describe(plan: Plan) -> str:
     """One line for the output: shapes (rows x source x target), batches, padding."""
-    shapes = ", ".join("x".join(map(str, shape)) for shape in plan.shapes)
+    shapes = ["x".join(map(str, shape)) for shape in plan.shapes]
+    shown = ", ".join(shapes) if len(shapes) <= SHOWN else f"from {shapes[0]} to {shapes[-1]}"
     return (
-        f"{len(plan.shapes)} batch shape(s) {shapes} (rows x source x target); "
+        f"{len(shapes)} batch shape(s) {shown} (rows x source x target); "
         f"{plan.batches_per_epoch:,} batches an epoch, {padding_share(plan):.1%} padding"
     )
 

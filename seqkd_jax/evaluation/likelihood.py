@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqkd_jax.config import BatchConfig, LossConfig
-from seqkd_jax.data.batches import Shape, encode_corpus, eval_batches, make_plan
+from seqkd_jax.data.batches import Shape, encode_corpus, eval_batches, few_shapes, make_plan
 from seqkd_jax.losses import LOSSES, arguments_from, blockwise, over_positions
 from seqkd_jax.types import Batch, Model, System, Translator, UserError
 from seqkd_jax.utils import programs
@@ -58,7 +58,7 @@ def of_references(system: System, corpus, batch: BatchConfig, shapes: Sequence[S
     """
     unweighted = corpus._replace(weights=None)  # a perplexity counts tokens
     encoded, _ = encode_corpus(unweighted, system.vocabularies, batch, keep_all=True)
-    made = (batch for _, batch in eval_batches(encoded, make_plan(encoded, batch, shapes)))
+    made = (batch for _, batch in eval_batches(encoded, make_plan(encoded, few_shapes(batch), shapes)))
     return of_batches(system.translator, system.params, made)
 
 

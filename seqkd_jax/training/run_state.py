@@ -22,6 +22,8 @@ from seqkd_jax.utils.untrusted import require_form, shown
 
 METRICS = "metrics.jsonl"
 
+BUCKETS = 3  # the default number of batch shapes up to 0.4.0
+
 # A run may be resumed with other values of these.
 FREE = ("devices", "keep", "replicas_by", "save_minutes", "log_every")
 
@@ -132,9 +134,28 @@ def with_warmup_of_run(directory: Path, config: TrainConfig, total: int) -> Trai
 
 def _warmup_of_run(directory: Path) -> int | None:
     """That of the run in `directory`; None if there is none, or it was not settled."""
+    return _stored(directory).get("config", {}).get("optimiser", {}).get("warmup_steps")
+
+
+def with_buckets_of_run(directory: Path, config: TrainConfig) -> TrainConfig:
+    """The configuration with the number of batch shapes of the run in `directory`, if that had the former default."""
+    if config.batch.buckets is not None:
+        return config
+    stored = _stored(directory).get("config", {}).get("batch") if distributed.first() else None
+    if not distributed.agreed(isinstance(stored, dict) and stored.get("buckets") == BUCKETS):
+        return config
+    return dataclasses.replace(config, batch=dataclasses.replace(config.batch, buckets=BUCKETS))
+
+
+def input_of_run(directory: Path, name: str) -> str | None:
+    """What the run in `directory` has under this name among its inputs; None: no run."""
+    return distributed.agreed(_stored(directory).get("inputs", {}).get(name) if distributed.first() else None)
+
+
+def _stored(directory: Path) -> dict:
+    """The metadata of the run in `directory`; empty without one."""
     existing = _existing(directory)
-    stored = {} if existing is None else _metadata(existing).get("config", {})
-    return stored.get("optimiser", {}).get("warmup_steps")
+    return {} if existing is None else _metadata(existing)
 
 
 def _existing(directory: Path) -> Path | None:

@@ -14,15 +14,16 @@ import numpy as np
 
 from seqkd_jax import checkpoint, distributed, losses, models
 from seqkd_jax.config import ModelConfig, SearchConfig, TrainConfig
-from seqkd_jax.data import batches, vocabulary
+from seqkd_jax.data import batches, shaping, vocabulary
 from seqkd_jax.data.corpus import Corpus
 from seqkd_jax.data.examples import FORMS
 from seqkd_jax.decoding import Decoding, require_length, translate_lines
 from seqkd_jax.evaluation import likelihood, metrics, tokenization
-from seqkd_jax.training import best, compatibility, loop, teacher_cache, train_step
+from seqkd_jax.training import best, compatibility, loop, run_state, teacher_cache, train_step
 from seqkd_jax.types import System, UserError
 from seqkd_jax.utils import files, programs, progress, remote, settings
 
+SHAPES = "choice of batch shapes"  # its name among the inputs of a run
 HUGE = -6e4  # a bar is a parameter below this: float16 holds no number that is much less
 
 
@@ -79,7 +80,8 @@ def train_model(
         raise UserError("validate_bleu: this model is not validated by translating; leave it out")
     _require_fitting(run)
     valid = valid._replace(weights=np.ones_like(valid.weights))  # a perplexity counts tokens
-    plan = batches.make_plan(train, run.config.batch, run.shapes)
+    run = run._replace(config=run_state.with_buckets_of_run(directory, run.config))
+    plan = _plan(run, train, directory)
     progress.log(f"{name}: {batches.describe(plan)}")
     (teacher, of_teacher), (start, of_start) = _teacher(run), _start(run)
     read = {"start": of_start, "teacher": of_teacher}
@@ -92,7 +94,8 @@ def train_model(
         return batches.train_batches(corpus, plan, run.config.batch, position)
 
     model = models.build(run.model, run.vocabularies.source.size, run.vocabularies.target.size)
-    valid_plan = batches.make_plan(valid, run.config.batch, plan.shapes)
+    shared = plan.shapes if run.shapes or run.config.batch.buckets else None
+    valid_plan = batches.make_plan(valid, batches.few_shapes(run.config.batch), shared, plan.rule)
     scored = [batch for _, batch in batches.eval_batches(valid, valid_plan)]
     bars = start is not None and _barred(run, model, start, scored[0].inputs, {"training": train, "validation": valid})
     classifies = not FORMS[valid.form].predicts_eos
@@ -120,6 +123,16 @@ def train_model(
     )
     progress.log(f"{name}: {_came_to(summary, run.config, 'examples' if classifies else 'target tokens')}")
     return summary
+
+
+def _plan(run: Run, train: batches.Encoded, directory: Path) -> batches.Plan:
+    """The batches of the run. One that is resumed keeps the rule by which its shapes were chosen."""
+    plan = batches.make_plan(train, run.config.batch, run.shapes)
+    begun_with = run_state.input_of_run(directory, SHAPES)
+    if begun_with in (None, batches.choice(plan)):
+        return plan
+    former = batches.make_plan(train, run.config.batch, run.shapes, shaping.FORMER)
+    return former if batches.choice(former) == begun_with else plan
 
 
 def _require_fitting(run: Run) -> None:
@@ -185,7 +198,7 @@ def _inputs(run: Run, train: batches.Encoded, valid: batches.Encoded, plan: batc
         "vocabulary": run.vocabularies.fingerprint,
         "training corpus": batches.fingerprint(train),
         "validation corpus": batches.fingerprint(valid),
-        "choice of batch shapes": files.sha256_json([list(shape) for shape in plan.shapes]),
+        SHAPES: batches.choice(plan),
         "way of teaching": run.teachers if run.teacher and run.config.replicas > 1 else "one",
     }
 

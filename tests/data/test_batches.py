@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from seqkd_jax.config import BatchConfig, VocabularyConfig
-from seqkd_jax.data import batches, vocabulary
+from seqkd_jax.data import batches, shaping, vocabulary
 from seqkd_jax.data.batches import Encoded, Position, Shape
 from seqkd_jax.data.corpus import Corpus
+from seqkd_jax.data.examples import lengths
 from seqkd_jax.types import BOS, EOS, PAD, UserError
 
 CONFIG = BatchConfig(tokens=96, buckets=3, data_seed=7)
@@ -59,7 +60,7 @@ def test_every_sentence_once_an_epoch_in_the_shapes_of_the_plan(config, seed):
     plan = batches.make_plan(encoded, config)
     assert 1 <= len(plan.shapes) <= config.buckets
     for shape in plan.shapes:
-        assert shape.source % 4 == shape.target % 4 == 0
+        assert shape.source % 2 == shape.target % 2 == 0
         assert shape.rows == 5 if config.sentences else shape.rows % 8 == 0
         assert config.sentences or shape.rows * shape.target <= config.tokens or shape.rows == 8
     epochs = [[batch for _, batch in take(batches.train_batches(encoded, plan, config, Position(e, 0)), n)]
@@ -123,39 +124,72 @@ def test_sentences_of_a_batch_are_mixed_anew():
     assert not set(groups[: plan.batches_per_epoch]) & {g for g in groups[plan.batches_per_epoch :] if len(g) > 1}
 
 
-def cells(encoded, shapes):
-    """Cells of an epoch: each sentence in the smallest shape that fits, in whole batches. None: one fits nowhere."""
+def work(encoded, shapes, rule):
+    """Each sentence in the smallest shape that holds it, under FORMER in whole batches. None: one is too long."""
     counts = [0] * len(shapes)
     for x, y in zip(encoded.sources, encoded.targets, strict=True):
         fits = [i for i, s in enumerate(shapes) if len(x) <= s.source and len(y) < s.target]
         if not fits:
             return None
         counts[min(fits, key=lambda i: shapes[i].source + shapes[i].target)] += 1
-    return sum(-(-n // s.rows) * s.rows * (s.source + s.target) for n, s in zip(counts, shapes, strict=True))
+    rows = counts if rule.moves else [-(-n // s.rows) * s.rows for n, s in zip(counts, shapes, strict=True)]
+    return sum(n * (s.source + rule.target * s.target) for n, s in zip(rows, shapes, strict=True))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("rule", [shaping.RULE, shaping.FORMER])
 @pytest.mark.parametrize("buckets", [1, 2, 3])
-def test_no_nested_shapes_pad_less(seed, buckets):
-    """Against every chain of at most `buckets` shapes."""
-    encoded, config = random_encoded(seed, 60, 15), replace(CONFIG, buckets=buckets)
-    widths = range(4, 20, 4)
-    every = [Shape(max(96 // t // 8 * 8, 8), s, t) for s in widths for t in widths]
-    best = None
-    for count in range(1, buckets + 1):
-        for chain in itertools.combinations(every, count):
+def test_no_nested_shapes_need_less_work(rule, buckets):
+    """Against every chain of so many shapes."""
+    for seed in range(4):
+        encoded, longest = random_encoded(seed, 60, 7 if rule.step == 2 else 15), 8 if rule.step == 2 else 16
+        widths = range(rule.step, longest + 1, rule.step)
+        every = [Shape(max(96 // t // 8 * 8, 8), s, t) for s in widths for t in widths]
+        best = None
+        for chain in (chain for count in range(1, buckets + 1) for chain in itertools.combinations(every, count)):
             if all(a.source <= b.source and a.target <= b.target for a, b in itertools.pairwise(chain)):
-                found = cells(encoded, chain)
+                found = work(encoded, chain, rule)
                 best = found if best is None or found is not None and found < best else best
-    assert cells(encoded, batches.make_plan(encoded, config).shapes) == best
+        offered = itertools.islice(shaping.chains(*lengths(encoded), CONFIG, rule), buckets)
+        assert min(work(encoded, chain.shapes, rule) for chain in offered) == best
 
 
 def test_more_buckets_never_pad_more_and_few_suffice():
     encoded = random_encoded(count=400)
-    shares = [batches.padding_share(batches.make_plan(encoded, replace(CONFIG, buckets=k))) for k in range(1, 8)]
-    assert shares == sorted(shares, reverse=True) and shares[0] > 1.5 * shares[-1]
+    plans = [batches.make_plan(encoded, replace(CONFIG, buckets=k)) for k in range(1, 8)]
+    cells = [sum(n * (s.source + 2 * s.target) for n, s in epoch(plan)) for plan in plans]
+    assert cells == sorted(cells, reverse=True)
+    assert batches.padding_share(plans[0]) > 1.5 * batches.padding_share(plans[-1])
     alike = Encoded([np.array([4, 5, EOS], np.int32)] * 9, [np.array([4], np.int32)] * 9, np.ones(9, np.float32))
-    assert batches.make_plan(alike, CONFIG).shapes == (Shape(24, 4, 4),), "one length needs one shape"
+    assert batches.make_plan(alike, CONFIG).shapes == (Shape(48, 4, 2),), "one length needs one shape"
+
+
+def epoch(plan):
+    """Rows of each shape in an epoch, those of fill included."""
+    counts = np.bincount(plan.buckets, minlength=len(plan.shapes)).tolist()
+    return [(-(-n // shape.rows) * shape.rows, shape) for n, shape in zip(counts, plan.shapes, strict=True)]
+
+
+@pytest.mark.parametrize("count, most", [(20_000, shaping.MOST), (400, 8), (40, 3)])
+def test_without_a_number_there_are_as_many_shapes_as_pay(count, most):
+    """Many for much data: at most a tenth is padding; few for little, where a shape would save next to nothing."""
+    rng = np.random.default_rng(count)
+    lengths = np.clip(rng.normal(16, 6, count).astype(int), 2, 49)
+    pairs = (
+        [np.full(n, 7, np.int32) for n in lengths],
+        [np.full(n + d, 7, np.int32) for n, d in zip(lengths, rng.integers(-1, 2, count), strict=True)],
+    )
+    plan = batches.make_plan(Encoded(*pairs, np.ones(count, np.float32)), BatchConfig())
+    assert len(plan.shapes) <= most and (count < 1000 or batches.padding_share(plan) <= shaping.PADDING)
+
+
+def test_sentences_that_fill_no_batch_move_up():
+    """The longest of them, unless that is more work than a batch which is not full."""
+    source, target = np.array([[3, 1, 5, 4, 6, 2, 9, 9], [2, 2, 5, 3, 6, 1, 9, 9]])
+    above = Shape(4, 10, 10)
+    assert shaping.assign(source, target, (Shape(4, 6, 6), above)).tolist() == [0, 0, 1, 0, 1, 0, 1, 1]
+    assert shaping.assign(source, target, (Shape(4, 6, 6), above), shaping.FORMER).tolist() == [0] * 6 + [1] * 2
+    wide = Shape(4, 100, 10)
+    assert shaping.assign(source, target, (Shape(4, 6, 6), wide)).tolist() == [0] * 6 + [1] * 2
 
 
 def test_very_long_sentences_are_planned_too():

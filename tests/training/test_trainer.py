@@ -17,8 +17,8 @@ from seqkd_jax.config import (
     SequenceTransformerConfig,
     TrainConfig,
 )
-from seqkd_jax.data import batches, vocabulary
-from seqkd_jax.training import compatibility, train_step, trainer
+from seqkd_jax.data import batches, shaping, vocabulary
+from seqkd_jax.training import compatibility, run_state, train_step, trainer
 from seqkd_jax.training.trainer import Run
 from seqkd_jax.types import BOS, EOS, Batch, UserError
 from seqkd_jax.utils import files, programs
@@ -272,6 +272,27 @@ def test_another_corpus_is_another_run(tmp_path):
     for what, other in others.items():
         with pytest.raises(UserError, match=f"holds a run with another {what}"):
             train(other, tmp_path)
+
+
+def test_a_run_of_an_older_version_keeps_its_batches(tmp_path, monkeypatch):
+    """Of 0.4.0, where three shapes were the default and were chosen by another rule."""
+
+    def made(buckets):
+        batch = BatchConfig(tokens=0, sentences=8, buckets=buckets)
+        return run(dataclasses.replace(CONFIG, batch=batch, max_steps=1))
+
+    new, make, before = made(None), batches.make_plan, tmp_path / "before"
+    with monkeypatch.context() as older:
+        older.setattr(batches, "make_plan", lambda *given: make(*given[:3], shaping.FORMER))
+        train(made(3), before)
+    train(new, before)
+    train(new, tmp_path / "new")
+    train(new, tmp_path / "new")
+    rules = [trainer._plan(new, parity(), tmp_path / name).rule for name in ("before", "new", "none")]
+    assert rules == [shaping.FORMER, shaping.RULE, shaping.RULE]
+    assert run_state.with_buckets_of_run(before, new.config).batch.buckets == 3
+    with pytest.raises(UserError, match="holds a run with batch.buckets=3, not 2"):
+        train(made(2), before)
 
 
 def test_a_tuple_in_a_configuration_comes_back(tmp_path):
