@@ -5,6 +5,7 @@ backend of JAX is never started here: on TPUs one process at a time has the chip
 """
 
 import datetime
+import importlib.util
 import os
 import subprocess
 import sys
@@ -81,6 +82,8 @@ def _why_not(part: Part, left: float, left_out: dict, toy: bool) -> str:
 
 def in_a_process(told: Told, part: Part, seconds: float) -> str:
     """Run a part for so many seconds at most; "" or why it gave nothing."""
+    if lacking := [name for name in part.packages if importlib.util.find_spec(name) is None]:
+        return f"{', '.join(lacking)} is not installed: pip install 'seqkd_jax[peers]'"
     command = [sys.executable, "-m", "experiments.accelerator", "--part", part.name, "--out", str(told.out)]
     command += ["--minutes", str(max(AIM * seconds, 1.0) / 60), "--seed", str(told.seed)]
     command += ["--toy"] * told.toy + (["--data", str(told.data)] if told.data else [])

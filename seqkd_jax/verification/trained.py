@@ -68,6 +68,7 @@ def _run(directory: Path) -> Outcome:
         require(described["command"] == "train", config, f"is of `seqkd {described['command']}`, not of a training run")
     last, beside = directory / "last", _not_of_a_run(directory)
     if not files.existing(last).exists():
+        require(not _was_saved(directory), last, f"is gone, {METRICS} goes on after it was saved")
         others = [path.name for path in directory.iterdir() if CHECKPOINTS.fullmatch(path.name)]
         return Outcome("unfinished", f"not finished, last/ {'is gone' if others else 'was not saved yet'}{beside}")
     try:
@@ -91,6 +92,15 @@ def _not_of_a_run(directory: Path) -> str:
     names = {path.name for path in directory.iterdir()} - OTHERS
     foreign = sorted(name for name in names if not CHECKPOINTS.fullmatch(name) and not TEMPORARY.fullmatch(name))
     return f"; not of the run: {printable(', '.join(foreign))[:200]}" if foreign else ""
+
+
+def _was_saved(directory: Path) -> bool:
+    """Whether there was a last/, which is saved after each validation: updates follow one."""
+    path = directory / METRICS
+    lines = [line for line in files.read_jsonl(path) if isinstance(line, dict)] if path.exists() else []
+    steps = [line["step"] for line in lines if type(line.get("step")) is int]
+    validated = next((line.get("step") for line in lines if line.get("validation")), None)
+    return type(validated) is int and max(steps) > validated
 
 
 def _metrics(directory: Path, mark: dict | None, run: RunState) -> None:

@@ -79,6 +79,13 @@ def test_without_time_nothing_begins(tmp_path):
     assert set(left_out) == {part.name for part in plan.PARTS} and "it needs 15s" in left_out[LSTM[0]]
 
 
+def test_a_peer_that_is_not_installed_is_not_begun(tmp_path):
+    """To find out in a process of its own took half a minute of two, again each time."""
+    lacking = parts.Part("peer", "speed.nonsense", packages=("no_such_package",))
+    assert plan.in_a_process(told(tmp_path), lacking, 60).startswith("no_such_package is not installed: pip install")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_part_is_a_process_which_may_fail_or_last(tmp_path):
     """A part that is not there fails in its process; one that has no time is ended."""
     wrong = parts.Part("nonsense", "speed.nonsense")

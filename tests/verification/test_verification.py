@@ -190,6 +190,16 @@ def test_a_shard_that_is_gone_from_the_lists_of_a_corpus_is_a_damage(copied):
     assert kd.verify(copied / "corpus.n-best").damages == [], "that corpus is of other lines"
 
 
+def test_a_state_that_was_saved_and_is_gone_is_a_damage(copied):
+    run = copied / "run"
+    shutil.rmtree(run / "last")
+    lines = [{"step": 2, "loss": 1.0}, {"validation": True, "step": 2}, {"step": 3, "loss": 1.0}]
+    files.write_text(run / "metrics.jsonl", "".join(map(files.json_line, lines[:2])))
+    assert kd.verify(run).damages == [], "killed between its first validation and its first save"
+    files.append(run / "metrics.jsonl", files.json_line(lines[2]))
+    assert kd.verify(run).damages == [f"{run / 'last'}: is gone, metrics.jsonl goes on after it was saved"]
+
+
 def test_what_a_run_did_not_write_is_named_and_damages_nothing(copied):
     for name in (".lock", "metrics.csv", "train.log"):
         (copied / "run" / name).write_text("x")
