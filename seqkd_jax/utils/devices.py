@@ -30,7 +30,8 @@ def cores() -> int:
 
 
 def make_cpu_devices(count: int) -> None:
-    """Divide the CPU into `count` devices, 0: one a core; before the first computation, later it has no effect.
+    """Divide the CPU into `count` devices, 0: one a core, and never more; before the first computation, later it has
+    no effect.
 
     JAX makes one device of all cores. A search gains less from their threads than from several searches at a time: its
     products are small. An environment that says how many devices there are is obeyed.
@@ -41,4 +42,4 @@ def make_cpu_devices(count: int) -> None:
     import jax
 
     with contextlib.suppress(RuntimeError):  # the backend has started
-        jax.config.update("jax_num_cpu_devices", count or cores())
+        jax.config.update("jax_num_cpu_devices", min(count or cores(), cores()))
