@@ -92,7 +92,7 @@ def make_corpus(
             others = _others(out)
             if is_done():
                 return found("is complete, nothing is done")
-            lease = work.enter_context(_at_work(out, job, others))
+            work.enter_context(_at_work(out, job, others))
         require()
         with alone():
             claimed = claim()
@@ -104,7 +104,7 @@ def make_corpus(
             others = _others(out)
             if is_done():
                 return found("another process has written it")
-            if not lease.held():
+            if any(other != job for other, _ in others):
                 raise UserError(f"{out}: another job took it over while this process was paused")
             card = write_corpus(out, made, recipe, described=described, overlong=overlong)
             if isinstance(lists, NBest) and isinstance(made, NBest):
@@ -133,7 +133,7 @@ def _others(out: Path) -> list[tuple[str, leases.Holder]]:
 
 
 @contextlib.contextmanager
-def _at_work(out: Path, job: str, others: Sequence[tuple[str, leases.Holder]]) -> Iterator[leases.Lease]:
+def _at_work(out: Path, job: str, others: Sequence[tuple[str, leases.Holder]]) -> Iterator[None]:
     """This process is at work for `out`, which a lock file of its own says. UserError if another job is.
 
     Two jobs would replace each other's lists.
@@ -144,9 +144,8 @@ def _at_work(out: Path, job: str, others: Sequence[tuple[str, leases.Holder]]) -
                 f"{out}: {holder.owner} makes a corpus of another teacher, other rules or other lines for it; wait "
                 "until that ends, or name another directory with --out"
             )
-    with leases.attempt(out.with_name(f".{out.name}.{job}-{secrets.token_hex(8)}.lock")) as lease:
-        assert lease  # nobody else has its name
-        yield lease
+    with leases.attempt(out.with_name(f".{out.name}.{job}-{secrets.token_hex(8)}.lock")):  # nobody else has its name
+        yield
 
 
 def _require_one_directory(directory: Path) -> None:

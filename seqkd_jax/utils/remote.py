@@ -153,13 +153,20 @@ def _require_names(names: Any, where: str) -> None:
             raise UserError(f"{where}: {name!r:.80} is not the name of a file in a directory")
 
 
-def publish(directory: Path, url: str) -> str:
-    """Put a directory to a place as its new version, at once and whole; returns what identifies the version."""
+def publish(directory: Path, url: str, noted: Path | None = None) -> str:
+    """Put a directory to a place as its new version, at once and whole; returns what identifies the version.
+
+    noted: a file that names what was put before the marker, so that the next publication from here removes what a
+    killed one left.
+    """
     place = _place(as_url(url))
     with _naming(place.url):
         before = _marker(place)
         listed = _content(directory)
         known = set(before.values())
+        old = known | set(files.read_json(noted) if noted and noted.exists() else ())
+        if noted and not known.issuperset(listed.values()):
+            files.write_json(noted, sorted(old | set(listed.values())))
         for name, digest in listed.items():
             if digest not in known:
                 place.system.put_file(str(directory / name), f"{place.path}/{OBJECTS}/{digest}")
@@ -167,9 +174,11 @@ def publish(directory: Path, url: str) -> str:
         if listed != before:
             marker = files.json_text({"format": FORMAT, "files": listed}).encode("utf-8")
             place.system.pipe_file(f"{place.path}/{MARKER}", marker)
-        for digest in set(before.values()) - set(listed.values()):
+        for digest in old - set(listed.values()):
             with contextlib.suppress(Exception):  # of any store; what is left harms nobody
                 place.system.rm_file(f"{place.path}/{OBJECTS}/{digest}")
+        if noted:
+            files.remove(noted)
     return files.sha256_json(listed)
 
 
@@ -200,7 +209,7 @@ def published(url: str) -> Iterator[Path]:
         raise UserError(f"{url}: another process works for it, in {directory}; wait for it, or name another place")
 
     def save() -> None:
-        files.write_json(mark, {"url": url, "version": publish(directory, url)})
+        files.write_json(mark, {"url": url, "version": publish(directory, url, home / "putting.json")})
 
     with locks.alone(home / ".lock", busy):
         _bring_up_to_date(_place(url), directory, mark)
@@ -209,6 +218,10 @@ def published(url: str) -> Iterator[Path]:
         try:
             yield directory
             save()
+        except UserError as error:  # the user calls the place by its URL; n-best lists beside it are not there
+            own = re.escape(str(directory)) + r"(?![\w.-])"
+            error.args = tuple(re.sub(own, lambda _: url, str(line)) for line in error.args)
+            raise
         finally:
             del _working[directory]
 

@@ -179,8 +179,9 @@ def test_a_shard_of_a_living_process_is_waited_for_and_of_a_dead_one_taken_over(
     assert not list(lists.glob("*.lock"))
 
 
-def test_a_paused_process_leaves_its_shard_to_its_successor(tmp_path, teacher, slow, decoded, monkeypatch, capfd):
-    """It stands still within a shard for longer than a minute; the other makes everything, and the corpus."""
+@pytest.mark.parametrize("then", [{}, {"part": (2, 3)}])
+def test_a_paused_process_leaves_its_shard_to_its_successor(tmp_path, teacher, slow, decoded, monkeypatch, capfd, then):
+    """It stands still within a shard for longer than a minute; another makes everything and the corpus, or a part."""
     distil(teacher, tmp_path / "alone")
     written, write, decode = [], ledger.write_shard, nbest.translate_lines
     monkeypatch.setattr(ledger, "write_shard", lambda *given: (written.append(given[1]), write(*given))[1])
@@ -189,8 +190,9 @@ def test_a_paused_process_leaves_its_shard_to_its_successor(tmp_path, teacher, s
         yield from decode(system, lines, decoding, **options)
         if lines[0] == LINES[3] and not paused:
             paused.append(1)
-            os.utime(tmp_path / "kd.n-best" / "shard-00001.lock", (time.time() - 70,) * 2)
-            distil(teacher, tmp_path / "kd")
+            for lock in [*tmp_path.glob(".kd.*.lock"), *tmp_path.glob("kd.n-best/*.lock")]:
+                os.utime(lock, (time.time() - 70,) * 2)
+            distil(teacher, tmp_path / "kd", **then)
 
     paused = []
     monkeypatch.setattr(nbest, "translate_lines", pausing)

@@ -1,5 +1,6 @@
 """Places that are not local: a version is read whole and published whole; a URL is no path anywhere."""
 
+import contextlib
 import dataclasses
 import sys
 import typing
@@ -150,6 +151,36 @@ def test_work_goes_on_on_another_machine(store, tmp_path, monkeypatch):
     monkeypatch.setenv(remote.SETTING, str(tmp_path / "cache"))
     with remote.published(URL) as directory:
         assert (directory / "same").read_text() == "not published", "the other machine was later"
+
+
+@pytest.mark.parametrize("call", range(5))
+def test_what_a_killed_publication_left_is_removed_by_the_next(store, monkeypatch, call):
+    """An object that was put before the marker is named by none."""
+
+    def killed_after(count):
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt), remote.published(URL) as directory:
+            write(directory, f"text {count}")
+            put, left = type(store).put_file, [count]
+
+            def put_file(*arguments):
+                if not left[0]:
+                    raise KeyboardInterrupt
+                left[0] -= 1
+                return put(*arguments)
+
+            patch.setattr(type(store), "put_file", put_file)
+
+    killed_after(call)
+    killed_after(max(call - 1, 0))
+    with remote.published(URL) as directory:
+        write(directory, "last")
+    assert len(store.find("/bucket")) == 1 + 4
+
+
+def test_errors_name_a_place_as_the_user_does(store):
+    with pytest.raises(UserError) as raised, remote.published(URL) as directory:
+        raise UserError(f"{directory / 'best'}: is damaged; {directory}.n-best: is local")
+    assert str(raised.value) == f"{URL}/best: is damaged; {directory}.n-best: is local"
 
 
 def test_killed_between_a_publication_and_its_mark_nothing_is_fetched(store, monkeypatch):
