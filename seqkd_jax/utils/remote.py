@@ -212,6 +212,7 @@ def published(url: str) -> Iterator[Path]:
         files.write_json(mark, {"url": url, "version": publish(directory, url, home / "putting.json")})
 
     with locks.alone(home / ".lock", busy):
+        _require_writable(_place(url))
         _bring_up_to_date(_place(url), directory, mark)
         progress.log(f"{url}: the work is done in {directory}, and published from there")
         _working[directory] = url, save
@@ -224,6 +225,15 @@ def published(url: str) -> Iterator[Path]:
             raise
         finally:
             del _working[directory]
+
+
+def _require_writable(place: Place) -> None:
+    """UserError, before hours of work, for a bucket that is not there or may not be written to."""
+    probe = f"{place.path}/{OBJECTS}/probe"
+    with _naming(place.url):
+        place.system.pipe_file(probe, b"")
+        with contextlib.suppress(Exception):  # of any store: who may write may be refused to remove
+            place.system.rm_file(probe)
 
 
 def _bring_up_to_date(place: Place, directory: Path, mark: Path) -> None:

@@ -177,6 +177,15 @@ def test_what_a_killed_publication_left_is_removed_by_the_next(store, monkeypatc
     assert len(store.find("/bucket")) == 1 + 4
 
 
+def test_a_place_that_cannot_be_written_is_said_before_the_work(store, monkeypatch):
+    def refuse(*_):
+        raise FileNotFoundError("The specified bucket does not exist")
+
+    monkeypatch.setattr(type(store), "pipe_file", refuse)
+    with pytest.raises(UserError, match=f"^{URL}: The specified bucket does not exist"), remote.published(URL):
+        pytest.fail("the work began")
+
+
 def test_errors_name_a_place_as_the_user_does(store):
     with pytest.raises(UserError) as raised, remote.published(URL) as directory:
         raise UserError(f"{directory / 'best'}: is damaged; {directory}.n-best: is local")
