@@ -22,10 +22,15 @@ def working_directory(out: Path | str) -> Iterator[Path]:
         yield Path(out)
         return
     distributed.start()
-    if distributed.count() > 1:
-        raise UserError(f"{urls.as_url(out)}: several processes write to a file system that they share; name a path")
+    require_one_process(out, distributed.count())
     with remote.published(urls.as_url(out)) as directory:
         yield directory
+
+
+def require_one_process(out: Path | str, count: int) -> None:
+    """UserError where several processes are to write to a URL."""
+    if count > 1 and urls.is_url(out):
+        raise UserError(f"{urls.as_url(out)}: several processes write to a file system that they share; name a path")
 
 
 def publishing(function: Callable[P, T]) -> Callable[P, T]:

@@ -75,6 +75,10 @@ def _run(command: Any) -> None:
     if not hasattr(command, "several"):
         run(command)
         return
+    if urls.is_url(command.out):
+        from seqkd_jax.api.places import require_one_process
+
+        require_one_process(command.out, command.several.processes or 1)  # before the others are waited for
     own = ("given", *vars(command.several))  # what may differ: a host has several names
     same = {name: value for name, value in settings.flat(command).items() if name not in own}
     with distributed.joined(**vars(command.several), command={**same, "version": __version__}):

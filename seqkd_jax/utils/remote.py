@@ -305,6 +305,8 @@ def _place(url: str) -> Place:
         raise UserError(f"{url}: needs a package that is not installed: pip install {package}") from None
     except ValueError:
         raise UserError(f"{url}: there is no scheme {scheme}; known are {', '.join(sorted(PACKAGES))}") from None
+    except OSError as error:  # some connect at once
+        raise UserError(f"{url}: {_reason(error)}") from None
     return Place(system, str(path).rstrip("/"), url)
 
 
@@ -316,5 +318,9 @@ def _naming(url: str) -> Iterator[None]:
     except (UserError, Gone, MemoryError):
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{url}: {reason}; see whether it is right and can be reached") from None
+        raise UserError(f"{url}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return f"{reason}; see whether it is right and can be reached"

@@ -79,6 +79,19 @@ def test_without_time_nothing_begins(tmp_path):
     assert set(left_out) == {part.name for part in plan.PARTS} and "it needs 15s" in left_out[LSTM[0]]
 
 
+def test_no_part_takes_the_time_of_all_at_toy_size_either(tmp_path):
+    """One that did not end took all minutes, again each time: the command came to no other part."""
+    limits = {}
+
+    def launch(told, part, seconds):
+        limits[part.name] = seconds
+        files.write_json(told.out / "parts" / f"{part.name}.json", MACHINE | {"devices": ["cpu"], **TRAINED})
+        return "it had not ended" if part.name == LSTM[0] else ""
+
+    plan.run(told(tmp_path, minutes=10.0), launch)
+    assert 590 / len(plan.PARTS) < limits[LSTM[0]] < 610 / len(plan.PARTS) and LSTM[1] in limits
+
+
 def test_a_peer_that_is_not_installed_is_not_begun(tmp_path):
     """To find out in a process of its own took half a minute of two, again each time."""
     lacking = parts.Part("peer", "speed.nonsense", packages=("no_such_package",))

@@ -228,6 +228,21 @@ def test_what_cannot_be_reached_is_one_line(url, said, monkeypatch):
             remote.local(path)
 
 
+def test_a_file_system_that_connects_at_once_is_named(monkeypatch):
+    def unknown(*_, **__):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", unknown)
+    with pytest.raises(UserError, match="^ftp://host/x: Name or service not known; see whether it is right"):
+        remote.require_known("ftp://host/x")
+
+
+def test_several_processes_that_would_publish_are_refused_before_they_meet(capfd):
+    several = "--coordinator", "127.0.0.1:1", "--processes", "2", "--process", "1"
+    said = fails(capfd, "train", "--out", URL, "--corpus.path", "toy", *several)
+    assert f"{URL}: several processes write to a file system that they share; name a path" in said
+
+
 @pytest.mark.parametrize("path", ["a", "/a/b", "a:b", "./gs:/x", "C:/x", "kd=2", "toy", "", "user/data"])
 def test_paths_are_paths(path):
     assert not urls.is_url(path) and remote.local(path) == Path(path)
