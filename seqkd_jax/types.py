@@ -36,25 +36,39 @@ class Model(NamedTuple):
     head: Callable  # (params, features) -> [*pos, V] logits
 
 
+class Past(NamedTuple):
+    """Where a step writes in the caches, and what each hypothesis reads there: entries of T places, K at each.
+
+    A step writes one entry for each hypothesis, all at one place, and no entry is ever moved: when hypotheses change
+    their order, only `own` changes.
+    """
+
+    place: Any  # [] where this step writes
+    used: Any  # [] no hypothesis reads at this place or after it; greater than `place`
+    own: Any  # [B,K,T,K] the entries of a hypothesis: those of the hypotheses it extends, and the one of this step
+
+
 class Translator(NamedTuple):
-    """A Model that can also decode a token at a time. Memory exists once per sentence; only the state has a beam axis.
+    """A Model that can also decode a token at a time. Memory exists once per sentence; the rest has a beam axis.
 
     `step` repeated gives the features that `features` computes in one call; the contract tests hold every model to it.
-    A leaf of the state whose shape depends on `length` is a cache: what no step has written is never read.
+    What a step leaves for later ones is of two kinds. The state is small, and the search reorders it. Caches grow with
+    the steps: a step writes in them as its Past says, and reads nothing but what that calls a hypothesis's own.
     """
 
     init: Callable
     features: Callable
     head: Callable
-    start: Callable  # (params, source [B,S], length) -> (memory, state), leaves [B,...]; length: steps at most, static
-    # (params, token [B,K], memory, state [B,K,...], parents [B,K] | None)
-    #   -> (features [B,K,E], attention [B,K,S] | None, state); parents: the hypothesis of the state that each extends
-    step: Callable  # from, None: each from its own. A model knows the cheapest way to reorder what is its own
+    start: Callable  # (params, source [B,S]) -> (memory, state), leaves [B,...]; the search adds the state's beam axis
+    # (params, token [B,K], memory, state [B,K,...], caches, Past)
+    #   -> (features [B,K,E], attention [B,K,S] | None, state, caches)
+    step: Callable
     # (params, inputs) -> weights on the source [B,H,T,S] of each layer; None: it has no layers and heads to tell apart
     attention: Callable | None = None
     # (params) -> params with a copy of the head's weights, laid out as the few rows of a step read them fastest; for
     # decoding only. Every function takes either
     prepare: Callable = lambda params: params
+    caches: Callable = lambda rows, beam, length: ()  # (B, K, T) -> empty caches
 
 
 class System(NamedTuple):

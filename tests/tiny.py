@@ -21,30 +21,28 @@ def parameters(seed: int, vocabulary: int, width: int = 6, spread: float = 1.5, 
     return params
 
 
-def _start(params, source, length):
+def _start(params, source):
     values = params["source"][source]
     return (values, source != PAD), {"hidden": jnp.mean(values, axis=1) * 0, "position": jnp.zeros(source.shape[0])}
 
 
-def _step(params, token, memory, state, parents=None):
+def _step(params, token, memory, state, caches, past):
     values, mask = memory
-    if parents is not None:
-        state = jax.vmap(lambda state, parents: jax.tree.map(lambda leaf: leaf[parents], state))(state, parents)
     scores = jnp.einsum("bke,bse->bks", state["hidden"] + params["target"][token], values)
     attention = jax.nn.softmax(jnp.where(mask[:, None], scores, -jnp.inf), axis=-1)
     context = jnp.einsum("bks,bse->bke", attention, values)
     rhythm = jnp.cos(state["position"])[..., None]
     hidden = state["hidden"] @ params["recurrent"] + context @ params["context"] + params["target"][token] + rhythm
     hidden = jnp.tanh(hidden)
-    return hidden, attention, {"hidden": hidden, "position": state["position"] + 1}
+    return hidden, attention, {"hidden": hidden, "position": state["position"] + 1}, caches
 
 
 def _features(params, inputs, keys):
     source, target_in = inputs
-    memory, state = _start(params, source, target_in.shape[1])
+    memory, state = _start(params, source)
 
     def body(state, token):
-        features, _, state = _step(params, token[:, None], memory, state)
+        features, _, state, _ = _step(params, token[:, None], memory, state, (), None)
         return state, features[:, 0]
 
     _, features = jax.lax.scan(body, jax.tree.map(lambda leaf: leaf[:, None], state), target_in.T)
@@ -57,8 +55,8 @@ def _head(params, features):
 
 
 def _step_without_attention(*arguments):
-    features, _, state = _step(*arguments)
-    return features, None, state
+    features, _, *rest = _step(*arguments)
+    return features, None, *rest
 
 
 TINY = Translator(init=None, features=_features, head=_head, start=_start, step=_step)

@@ -17,7 +17,7 @@ from seqkd_jax import models
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.losses import LOSSES, arguments_from, over_positions
 from seqkd_jax.training import train_step
-from seqkd_jax.types import Batch, Model
+from seqkd_jax.types import Batch, Model, Past
 from seqkd_jax.utils import performance
 
 NOTES = (
@@ -103,16 +103,25 @@ def decoding_flops(model: Any, source_length: float, target_length: float, beam:
     """FLOPs of the beam search of one sentence."""
     length, params = math.ceil(target_length), _params(model)
     source = jax.ShapeDtypeStruct((1, math.ceil(source_length)), np.int32)
-    start = lambda params, source: model.start(params, source, length)  # noqa: E731
-    memory, state = jax.eval_shape(start, params, source)
-    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0], beam, *leaf.shape[1:]), leaf.dtype), state)
+    # A place has the entries of all hypotheses, and each hypothesis needs its own.
+    step, *arguments = decoding_step(model, params, source, beam, math.ceil(length / beam))
+    return performance.count_flops(model.start, params, source) + length * performance.count_flops(step, *arguments)
 
-    def step(params, token, memory, state):
-        features, _, state = model.step(params, token, memory, state)
-        return model.head(params, features), state
 
-    each = performance.count_flops(step, params, jax.ShapeDtypeStruct((1, beam), np.int32), memory, state)
-    return performance.count_flops(start, params, source) + length * each
+def decoding_step(model: Any, params: Any, source: jax.ShapeDtypeStruct, beam: int, places: int) -> tuple:
+    """A step of the model and its head, and what it takes: the shapes for this source and `places` in the caches."""
+    shape = lambda *axes, of=np.int32: jax.ShapeDtypeStruct(axes, of)  # noqa: E731
+    rows = source.shape[0]
+    memory, state = jax.eval_shape(model.start, params, source)
+    state = jax.tree.map(lambda leaf: shape(rows, beam, *leaf.shape[1:], of=leaf.dtype), state)
+    caches = jax.eval_shape(lambda: model.caches(rows, beam, places))
+    past = Past(shape(), shape(), shape(rows, beam, places, beam, of=bool))
+
+    def step(params, token, *others):
+        features, _, *after = model.step(params, token, *others)
+        return model.head(params, features), after
+
+    return step, params, shape(rows, beam), memory, state, caches, past
 
 
 def _with_rows(batch: Batch, parts: int, lead: tuple[int, ...] = ()) -> Batch:

@@ -1,7 +1,7 @@
 """An ensemble of translators with one vocabulary. It is a Translator, so search, scoring and distillation accept it.
 
-Params, memory, state and features are tuples with one item for each member. Members may be of different kinds. The head
-returns the log of the members' mean probability in float32 instead of logits.
+Params, memory, state, caches and features are tuples with one item for each member. Members may be of different kinds.
+The head returns the log of the members' mean probability in float32 instead of logits.
 """
 
 import functools
@@ -36,19 +36,22 @@ def ensemble(members: tuple[Translator, ...]) -> Translator:
         log_probs = jnp.stack([jax.nn.log_softmax(member.head(*part).astype(jnp.float32)) for member, *part in parts])
         return jax.nn.logsumexp(log_probs, axis=0) - np.float32(np.log(len(members)))
 
-    def start(params, source, length):
-        started = [member.start(part, source, length) for member, part in zip(members, params, strict=True)]
+    def start(params, source):
+        started = [member.start(part, source) for member, part in zip(members, params, strict=True)]
         return tuple(zip(*started, strict=True))
 
-    def step(params, token, memory, state, parents=None):
-        parts = zip(members, params, memory, state, strict=True)
-        features, attention, state = zip(
-            *(member.step(part, token, *read, parents) for member, part, *read in parts), strict=True
+    def step(params, token, memory, state, caches, past):
+        parts = zip(members, params, memory, state, caches, strict=True)
+        features, attention, state, caches = zip(
+            *(member.step(part, token, *read, past) for member, part, *read in parts), strict=True
         )
         attention = [weights for weights in attention if weights is not None]
-        return features, sum(attention) / len(attention) if attention else None, state
+        return features, sum(attention) / len(attention) if attention else None, state, caches
+
+    def caches(*sizes):
+        return tuple(member.caches(*sizes) for member in members)
 
     def prepare(params):
         return tuple(member.prepare(part) for member, part in zip(members, params, strict=True))
 
-    return Translator(init, features, head, start, step, prepare=prepare)
+    return Translator(init, features, head, start, step, prepare=prepare, caches=caches)

@@ -1,4 +1,4 @@
-"""Functions that several models use: dropout keyed by row, vocabulary logits, selection of positions, reordering.
+"""Functions that several models use: dropout keyed by row, attention weights, vocabulary logits, selected positions.
 
 Every sentence has its own key, so its masks do not depend on its batch, device or microbatch, and training with dropout
 has the same objective on any number of devices.
@@ -63,6 +63,11 @@ def _product_backward(saved, gradient):
 product.defvjp(lambda x, kernel: (product(x, kernel), (x, kernel)), _product_backward)
 
 
+def attention_weights(scores, mask):
+    """Softmax over the last axis in float32. A row that is masked completely gets uniform weights, not NaN."""
+    return jax.nn.softmax(jnp.where(mask, scores.astype(jnp.float32), jnp.finfo(jnp.float32).min), axis=-1)
+
+
 def read_positions(x: Float[Array, "B T E"], inputs: Int[Array, "B T"], reads: str) -> Float[Array, "B P E"]:
     """The positions of x that the model reads: `every` one, the `last` that is not padding, or the `first`."""
     if reads == "every":
@@ -78,11 +83,6 @@ def require_tied(name: str, config, source_size: int, target_size: int) -> None:
     if config.tied and source_size != target_size:
         sizes = f"{source_size} and {target_size} entries"
         raise UserError(f"{name}: tied needs one vocabulary, not two of {sizes}; set tied to False")
-
-
-def reorder(leaf: Shaped[Array, "B K ..."], parents: Int[Array, "B K"] | None) -> Shaped[Array, "B K ..."]:
-    """A leaf of a decoding state with each sentence's hypotheses replaced by their parents; None: unchanged."""
-    return leaf if parents is None else jax.vmap(lambda row, parent: row[parent])(leaf, parents)
 
 
 def vocabulary_logits(

@@ -25,7 +25,6 @@ from seqkd_jax.models.layers import (
     fold_keys,
     prepared_head,
     preparing,
-    reorder,
     vocabulary_logits,
 )
 from seqkd_jax.models.recurrence import Weight, apply_weight, lstm_cell, lstm_layer, scan_products
@@ -128,20 +127,19 @@ class LSTMTranslator(nn.Module):
         """The head's weights in the layout for decoding."""
         return prepared_head(self.output_kernel, self.output_bias, self.config.compute)
 
-    def start(self, source, length):
-        """Memory and first state of source [B,S]; the number of steps is not used."""
-        del length
+    def start(self, source):
+        """Memory and first state of source [B,S]."""
         return self._encode(source, None)
 
-    def step(self, token, memory, state, parents=None):
-        """One step of all K hypotheses: token [B,K] -> features [B,K,E], attention [B,K,S] (None without), state."""
-        state = jax.tree.map(lambda leaf: reorder(leaf, parents), state)
+    def step(self, token, memory, state, caches, past):
+        """One step: token [B,K] -> features [B,K,E], attention [B,K,S] (None without), state, no caches."""
+        del past
         weights = self._decoder_weights(memory)
         embedded = self._embed_target(token)
         vector, attention, state = _decoder_cell(
             self.config, memory.mask, lambda name, x: apply_weight(weights[name], x), state, embedded
         )
-        return vector, attention if self.config.attention else None, state
+        return vector, attention if self.config.attention else None, state, caches
 
     def _typed(self, x):
         return x.astype(self.config.compute)
@@ -200,7 +198,7 @@ def build_lstm(config: LSTMConfig, source_size: int, target_size: int) -> Transl
     """The translator for vocabularies of these sizes; UserError if the configuration is not valid."""
     module = LSTMTranslator(config, source_size, target_size)
     return Translator(
-        init=lambda key: module.init(key, jnp.zeros((1, 1), jnp.int32), 1, method="start"),
+        init=lambda key: module.init(key, jnp.zeros((1, 1), jnp.int32), method="start"),
         features=partial(module.apply, method="features"),
         head=partial(module.apply, method="head"),
         start=partial(module.apply, method="start"),

@@ -2,7 +2,7 @@
 
 Training and decoding share every sub-layer. Attention to the source compares queries [B,Q,E] with keys that `start`
 computes once per sentence: Q are the target positions T in training and the beam K in decoding, so the memory is never
-tiled. Only self-attention differs: it uses a causal mask in training and a cache for each hypothesis in decoding.
+tiled. Only self-attention differs: it uses a causal mask in training and a cache for each sentence in decoding.
 
 Positions are counted from 0. Their encodings have sines in the first half and cosines in the second, with frequencies
 from 1 to 1/10000 inclusive (tensor2tensor) or, with positions="vaswani", those of Hugging Face's Marian. With
@@ -22,17 +22,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from seqkd_jax.config import TransformerConfig
+from seqkd_jax.models import caches
 from seqkd_jax.models.layers import (
     DECODING,
     dropout,
     fold_keys,
     prepared_head,
     preparing,
-    reorder,
     vocabulary_logits,
 )
 from seqkd_jax.models.transformer_layers import DecoderLayer, EncoderLayer, Keys, layer_norm
-from seqkd_jax.types import PAD, Translator, UserError
+from seqkd_jax.types import PAD, Past, Translator, UserError
 
 
 class Memory(NamedTuple):
@@ -41,14 +41,6 @@ class Memory(NamedTuple):
     # For each decoder layer's attention to the source: keys, in the layout for products of few rows, and values.
     keys_values: tuple[tuple[Float[Array, "B H D S"], Float[Array, "B H S D"]], ...]
     mask: Bool[Array, "B 1 1 S"]  # False at padding
-
-
-class State(NamedTuple):
-    """What decoding carries: leaves [B,K,...] (as `start` returns them, [B,...])."""
-
-    # For each decoder layer's self-attention: keys and values; entries at or after `position` are never read.
-    caches: tuple[tuple[Float[Array, "*BK H T D"], Float[Array, "*BK H T D"]], ...]
-    position: Int[Array, "*BK"]  # tokens read so far
 
 
 def _sinusoids(position, width: int, kind: str = "tensor2tensor"):
@@ -118,23 +110,19 @@ class TransformerTranslator(nn.Module):
         """The head's weights in the layout for decoding."""
         return prepared_head(self.output_kernel, self.bias, self.config.compute)
 
-    def start(self, source: Int[Array, "B S"], length: int) -> tuple[Memory, State]:
-        """Memory, and an empty state with room for `length` steps."""
-        config, rows = self.config, source.shape[0]
-        empty = jnp.zeros((rows, config.heads, length, config.width // config.heads), config.compute)
-        caches = ((empty, empty),) * len(self.decoder)
-        return self._encode(source, None), State(caches, jnp.zeros(rows, jnp.int32))
+    def start(self, source: Int[Array, "B S"]) -> tuple[Memory, Int[Array, " B"]]:
+        """Memory, and the state: the number of tokens read so far."""
+        return self._encode(source, None), jnp.zeros(source.shape[0], jnp.int32)
 
-    def step(self, token: Int[Array, "B K"], memory: Memory, state: State, parents=None):
-        """The next position of all hypotheses: features [B,K,E], weights on the source [B,K,S] (last layer), state."""
-        position = reorder(state.position, parents)
+    def step(self, token: Int[Array, "B K"], memory: Memory, position: Int[Array, "B K"], caches, past: Past):
+        """The next position: features [B,K,E], the last layer's weights on the source [B,K,S], position, caches."""
         x = self._embed(self.target_embedding, token, position, None)
-        caches = []
-        for layer, cache, keys_values in zip(self.decoder, state.caches, memory.keys_values, strict=True):
-            x, weights, cache = layer.next(x, cache, position, parents, keys_values, memory.mask)
-            caches.append(cache)
+        after = []
+        for layer, cache, keys_values in zip(self.decoder, caches, memory.keys_values, strict=True):
+            x, weights, cache = layer.next(x, cache, past, keys_values, memory.mask)
+            after.append(cache)
         features = self.decoder_norm(x).astype(x.dtype)
-        return features, weights.mean(axis=1), State(tuple(caches), position + 1)
+        return features, weights.mean(axis=1), position + 1, tuple(after)
 
     def _encode(self, source, keys: Keys) -> Memory:
         mask = (source != PAD)[:, None, None]
@@ -160,6 +148,7 @@ def build_transformer(config: TransformerConfig, source_size: int, target_size: 
             f"transformer: tied=all needs one joint vocabulary, got {sizes}; take tied=target or joint=True"
         )
     module = TransformerTranslator(config, source_size, target_size)
+    shape = config.heads, config.width // config.heads, config.compute
     return Translator(
         init=lambda key: module.init(
             key, (jnp.zeros((1, 1), jnp.int32), jnp.zeros((1, 1), jnp.int32)), method="features"
@@ -170,4 +159,5 @@ def build_transformer(config: TransformerConfig, source_size: int, target_size: 
         step=partial(module.apply, method="step"),
         attention=partial(module.apply, method="attention"),
         prepare=preparing(module),
+        caches=lambda *sizes: tuple(caches.empty(*sizes, *shape) for _ in range(config.decoder_layers)),
     )

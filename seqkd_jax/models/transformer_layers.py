@@ -7,22 +7,18 @@ key and value kernels side by side.
 from functools import partial
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from seqkd_jax.config import SequenceTransformerConfig, TransformerConfig
-from seqkd_jax.models.layers import dropout, fold_keys, product, reorder
+from seqkd_jax.models.caches import attend, written
+from seqkd_jax.models.layers import attention_weights, dropout, fold_keys, product
+from seqkd_jax.types import Past
 
 LayerConfig = TransformerConfig | SequenceTransformerConfig  # the layers read only fields that both have
 ACTIVATIONS = {"relu": nn.relu, "gelu": partial(nn.gelu, approximate=False), "swish": nn.swish}
 
 Keys = Key[Array, "B"] | None
-
-
-def _attention_weights(scores, mask):
-    """Softmax over the last axis in float32. A row that is masked completely gets uniform weights, not NaN."""
-    return jax.nn.softmax(jnp.where(mask, scores.astype(jnp.float32), jnp.finfo(jnp.float32).min), axis=-1)
 
 
 def _linear(config: LayerConfig, size: int, scale: float = 1.0) -> nn.Dense:
@@ -73,31 +69,22 @@ class Attention(nn.Module):
         key, value = keys_values
         return self._attend(query, key, value, mask, keys)
 
-    def next(self, x, cache, position, parents):
-        """One position: x [B,K,E] attends to `cache` (two [B,K,H,T,D]) and to itself. Returns output and cache.
-
-        One pass over the cache reorders it by parents [B,K] and writes the new position. (Attention that looks up
-        earlier positions by ancestor, without reordering, was slower on CPUs.)
-        """
-        rows, beam, _ = x.shape
-        steps = jnp.arange(cache[0].shape[-2])
-        heads = self.query_key_value(x).reshape(rows, beam, 3, self.config.heads, 1, -1)
-        at = (position[:, :, None] == steps[None, None])[:, :, None, :, None]  # [B,K,1,T,1]
-        keys, values = (
-            jnp.where(at, heads[:, :, part], reorder(old, parents)) for part, old in enumerate(cache, start=1)
-        )
-        past = (steps[None, None] <= position[:, :, None])[:, :, None]
-        scores = jnp.einsum("bkhd,bkhtd->bkht", heads[:, :, 0, :, 0] * self._scale(), keys)
-        weights = _attention_weights(scores, past).astype(x.dtype)
-        attended = jnp.einsum("bkht,bkhtd->bkhd", weights, values)
-        return self.output(attended.reshape(rows, beam, -1)), (keys, values)
+    def next(self, x, cache, past: Past):
+        """One position: x [B,K,E] attends to itself and what the cache has of its past. Returns output and cache."""
+        query, key, value = jnp.moveaxis(self._heads(self.query_key_value(x), 3), 1, 0)
+        cache = written(cache, key, value, past.place)
+        return self._output(attend(query * self._scale(), cache, past)), cache
 
     def _attend(self, query, key, value, mask, keys):
         """Queries [B,H,Q,D] to keys [B,H,D,S] and values [B,H,S,D]: output [B,Q,E] and weights [B,H,Q,S]."""
-        weights = _attention_weights(jnp.einsum("bhqd,bhds->bhqs", query * self._scale(), key), mask)
+        weights = attention_weights(jnp.einsum("bhqd,bhds->bhqs", query * self._scale(), key), mask)
         dropped = dropout(weights.astype(value.dtype), self.config.attention_dropout, keys)
-        attended = jnp.swapaxes(jnp.einsum("bhqs,bhsd->bhqd", dropped, value), 1, 2)
-        return self.output(attended.reshape(*attended.shape[:2], -1)), weights
+        return self._output(jnp.einsum("bhqs,bhsd->bhqd", dropped, value)), weights
+
+    def _output(self, attended):
+        """[B,H,Q,D] -> [B,Q,E]."""
+        joined = jnp.swapaxes(attended, 1, 2)
+        return self.output(joined.reshape(*joined.shape[:2], -1))
 
     def _heads(self, x, parts):
         """[B,S,parts*E] -> [B,parts,H,S,D]."""
@@ -171,9 +158,9 @@ class DecoderLayer(nn.Module):
         y = self.attention.itself(self.attention_residual.before(x), causal, fold_keys(keys, 0))
         return self._rest(self.attention_residual.after(x, y, fold_keys(keys, 1)), keys_values, mask, keys)
 
-    def next(self, x, cache, position, parents, keys_values, mask):
+    def next(self, x, cache, past: Past, keys_values, mask):
         """x [B,K,E] -> the same, weights on the source [B,H,K,S], cache."""
-        y, cache = self.attention.next(self.attention_residual.before(x), cache, position, parents)
+        y, cache = self.attention.next(self.attention_residual.before(x), cache, past)
         return *self._rest(self.attention_residual.after(x, y, None), keys_values, mask, None), cache
 
     def _rest(self, x, keys_values, mask, keys: Keys):

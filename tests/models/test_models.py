@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.core.dry_run import decoding_step
 from seqkd_jax.config import LSTMConfig, SequenceLSTMConfig, SequenceTransformerConfig, TransformerConfig
+from seqkd_jax.decoding.search.past import extended, reordered, unwritten, with_beam_axis
 from seqkd_jax.models import TRANSLATORS, build, kind_of, parameter_count
 from seqkd_jax.models.layers import LEVELS, dropout, fold_keys, product, vocabulary_logits
 from seqkd_jax.types import BOS, EOS, PAD, Translator, UserError
@@ -58,8 +60,7 @@ class Subject(NamedTuple):
 def subject(case, compute="float32") -> Subject:
     model = build(dataclasses.replace(CASES[case], compute=compute), SOURCE_SIZE, TARGET_SIZE)
     params = jax.jit(model.init)(jax.random.key(1))
-    start = jax.jit(model.start, static_argnums=2)
-    return Subject(model, params, jax.jit(model.features), start, jax.jit(model.step))
+    return Subject(model, params, jax.jit(model.features), jax.jit(model.start), jax.jit(model.step))
 
 
 def inputs(seed=0, rows=B):
@@ -83,8 +84,10 @@ def pad(x, columns):
     return np.pad(x, ((0, 0), (0, columns)), constant_values=PAD)
 
 
-def with_beam(state):
-    return jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[:, None], K, axis=1), state)
+def before_first(model, state):
+    """The state with a beam axis, empty caches, and the Lineage, with room to spare."""
+    sizes = B, K, T + 2
+    return with_beam_axis(state, K), model.caches(*sizes), unwritten(*sizes)
 
 
 def row_keys(seed, rows=B):
@@ -98,17 +101,19 @@ def test_every_model_is_held_to_the_contract():
 
 @over(*variants, *bfloat16)
 def test_steps_repeated_equal_features(case, compute):
-    """With K hypotheses a sentence, of different tokens, exchanged half-way as a search does, and room to spare."""
+    """With K hypotheses a sentence, of different tokens, exchanged half-way as a search does."""
     s = subject(case, compute)
     source, _ = inputs()
     targets = np.stack([inputs(seed)[1] for seed in range(1, K + 1)], axis=1)  # [B,K,T]
-    memory, state = s.start(s.params, source, T + 2)
-    state, stepped = with_beam(state), []
+    memory, state = s.start(s.params, source)
+    (state, caches, lineage), stepped, exchanged = before_first(s.model, state), [], np.tile(np.arange(K)[::-1], (B, 1))
     for t in range(T):
         if t == 2:
-            state = jax.tree.map(lambda leaf: np.asarray(leaf)[:, ::-1], state)
+            state, ancestors = reordered((state, lineage.ancestors), exchanged)
+            lineage = lineage._replace(ancestors=ancestors)
             targets, stepped = targets[:, ::-1], [x[:, ::-1] for x in stepped]
-        features, _, state = s.step(s.params, targets[:, :, t], memory, state)
+        lineage, past = extended(lineage)
+        features, _, state, caches = s.step(s.params, targets[:, :, t], memory, state, caches, past)
         stepped.append(np.asarray(features, np.float32))
     for k in range(K):
         full = s.features(s.params, (source, targets[:, k]), None)
@@ -126,8 +131,9 @@ def test_padding_changes_nothing(case):
     assert_close(wide[:, :T], expected, message="features depend on PAD columns: mask them in the model")
     stepped = []
     for padded in (source, pad(source, 3)):
-        memory, state = s.start(s.params, padded, T + 2)
-        stepped.append(s.step(s.params, target_in[:, :K], memory, with_beam(state)))
+        memory, state = s.start(s.params, padded)
+        state, caches, lineage = before_first(s.model, state)
+        stepped.append(s.step(s.params, target_in[:, :K], memory, state, caches, extended(lineage)[1]))
     assert_close(stepped[1][0], stepped[0][0], message="a step depends on PAD columns")
     if stepped[0][1] is not None:
         assert_close(np.asarray(stepped[0][1]).sum(-1), np.ones((B, K)), message="attention does not sum to 1")
@@ -200,11 +206,11 @@ def test_types(case, compute):
     wrong = {leaf.dtype for leaf in jax.tree.leaves(s.params)} - {np.dtype("float32")}
     assert not wrong, f"parameters must be float32 whatever the compute type, found {wrong}"
     assert s.features(s.params, inputs(), None).dtype == compute
-    memory, state = jax.eval_shape(lambda p, x: s.model.start(p, x, T), s.params, inputs()[0])
-    assert {leaf.shape[0] for leaf in jax.tree.leaves((memory, state))} == {B}
-    beam = jax.tree.map(lambda x: jax.ShapeDtypeStruct((B, K, *x.shape[1:]), x.dtype), state)
-    features, attention, after = jax.eval_shape(s.model.step, s.params, np.zeros((B, K), np.int32), memory, beam)
-    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), beam)
+    step, *arguments = decoding_step(s.model, s.params, jax.ShapeDtypeStruct((B, S), np.int32), K, T)
+    memory, before = arguments[2], arguments[3:5]
+    assert {leaf.shape[0] for leaf in jax.tree.leaves((memory, before))} == {B}
+    features, attention, *after = jax.eval_shape(s.model.step, *arguments)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), before)
     assert features.shape[:2] == (B, K) and features.dtype == compute
     assert attention is None or attention.shape == (B, K, S)
 
@@ -229,11 +235,9 @@ def sizes(jaxpr):
 def test_the_memory_is_never_tiled(case):
     """No array of a step has K times the size of the memory's largest leaf (long sources, few steps, a wide beam)."""
     s, beam, length = subject(case), 16, 64
-    source = np.full((B, length), EOS, np.int32)
-    memory, state = jax.eval_shape(lambda p, x: s.model.start(p, x, 2), s.params, source)
-    state = jax.tree.map(lambda x: jax.ShapeDtypeStruct((B, beam, *x.shape[1:]), x.dtype), state)
-    program = jax.make_jaxpr(s.model.step)(s.params, np.zeros((B, beam), np.int32), memory, state)
-    largest = max(leaf.size for leaf in jax.tree.leaves(memory))
+    step, *arguments = decoding_step(s.model, s.params, jax.ShapeDtypeStruct((B, length), np.int32), beam, 2)
+    program = jax.make_jaxpr(step)(*arguments)
+    largest = max(leaf.size for leaf in jax.tree.leaves(arguments[2]))
     if largest >= B * length:  # without attention there is nothing to tile
         assert max(sizes(program.jaxpr)) < beam * largest, "a step copies the memory for every hypothesis"
 

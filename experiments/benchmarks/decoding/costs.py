@@ -8,11 +8,11 @@ and reordering count nothing, since a decoder is free to make them cheap.
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import jax
 import numpy as np
 
+from experiments.core.dry_run import decoding_step
 from seqkd_jax.checkpoint import Checkpoint
 from seqkd_jax.utils import performance
 
@@ -24,20 +24,12 @@ def needed(
     sentences = len(source_tokens)
     width, steps = round(np.mean(source_tokens)), float(np.mean(target_tokens))
     rows = min(rows, sentences)
-    encode = partial(_encode, model.model, math.ceil(steps / 2))  # of the past, half is there on average
     source = jax.ShapeDtypeStruct((rows, width), np.int32)
-    memory, state = jax.eval_shape(encode, model.params, source)
-    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((rows, beam, *leaf.shape[1:]), leaf.dtype), state)
-    token = jax.ShapeDtypeStruct((rows, beam), np.int32)
-    step, start = (partial(_step, model.model), model.params, token, memory, state), (encode, model.params, source)
-    count = lambda of: sentences / rows * (of(*start) + steps * of(*step))  # noqa: E731
-    return count(performance.count_flops), count(performance.bytes_read)
+    past = steps / 2  # half of it is there on average
 
+    def count(of, places):
+        step = decoding_step(model.model, model.params, source, beam, math.ceil(places))
+        return sentences / rows * (of(model.model.start, model.params, source) + steps * of(*step))
 
-def _encode(translator, steps, params, source):
-    return translator.start(params, source, steps)
-
-
-def _step(translator, params, token, memory, state):
-    features, *_ = translator.step(params, token, memory, state, None)
-    return translator.head(params, features)
+    # A place has the entries of all hypotheses: all are read, and each hypothesis needs its own.
+    return count(performance.count_flops, past / beam), count(performance.bytes_read, past)

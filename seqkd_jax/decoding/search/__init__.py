@@ -3,7 +3,7 @@
   rules       limits of length, allowed tokens, scores              beams   the state of one sentence's hypotheses
   simple      the reference implementation of every search          forced  scores and attention of given translations
   engine      the same beam search, faster: sentences go through `slots`, `topk` ranks the vocabulary in blocks
-  sampling    random translations
+  sampling    random translations                                   past    what each hypothesis reads in the caches
 
 `search = beam_search(translator, config, max_steps)` gives a pure function (params, Request) -> Hypotheses for the
 caller to jit.

@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from seqkd_jax.decoding.search.simple import with_beam_axis
+from seqkd_jax.decoding.search.past import extended, unwritten, with_beam_axis
 from seqkd_jax.types import BOS, EOS, PAD, Translator, UserError
 
 
@@ -57,18 +57,19 @@ def attended(translator: Translator, params, source, tokens: Int[Array, "B K T"]
 
 def _attention_of_steps(translator: Translator, params, source, tokens) -> Float[Array, "B K T S"]:
     """The attention that `step` returns, step by step."""
-    memory, state = translator.start(params, source, tokens.shape[-1])
-    state = with_beam_axis(state, tokens.shape[1])
+    memory, state = translator.start(params, source)
 
     def step(carry, token):
-        previous, state = carry
-        _, attention, state = translator.step(params, previous, memory, state)
+        previous, state, caches, lineage = carry
+        lineage, past = extended(lineage)
+        _, attention, state, caches = translator.step(params, previous, memory, state, caches, past)
         if attention is None:
             raise UserError("attention: this model has none; leave out what needs it, such as replacing <unk>")
-        return (token, state), attention
+        return (token, state, caches, lineage), attention
 
     first = jnp.full(tokens.shape[:2], BOS, jnp.int32)
-    _, weights = lax.scan(step, (first, state), jnp.moveaxis(tokens, -1, 0))
+    carry = first, with_beam_axis(state, tokens.shape[1]), translator.caches(*tokens.shape), unwritten(*tokens.shape)
+    _, weights = lax.scan(step, carry, jnp.moveaxis(tokens, -1, 0))
     return jnp.moveaxis(weights, 0, 2)
 
 

@@ -2,7 +2,8 @@
 
 One loop runs over the steps of all B sentences; the step of one sentence is in `beams` and lifted by vmap. The loop
 closes over the model's memory, which is never copied. The state gets a beam axis once and is reordered by one gather,
-so the search does not depend on the model. The Beams of a sentence that is done do not change.
+as is the table of what each hypothesis reads in the caches, so the search does not depend on the model. The Beams of a
+sentence that is done do not change.
 """
 
 from collections.abc import Callable
@@ -13,16 +14,9 @@ from jax import lax
 
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.decoding.search.beams import advance, candidates, covered_by, first_beams, log_softmax, n_best, uncovered
+from seqkd_jax.decoding.search.past import extended, reordered, unwritten, with_beam_axis
 from seqkd_jax.decoding.search.rules import Request, allowed, score
 from seqkd_jax.types import BOS, EOS, PAD, Hypotheses, Translator
-
-
-def with_beam_axis(state, beam: int):
-    """A model's state [B,...] repeated over the beam: [B,K,...]."""
-    return jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf[:, None], (leaf.shape[0], beam, *leaf.shape[1:])),
-        state,
-    )
 
 
 def beam_search(translator: Translator, config: SearchConfig, max_steps: int) -> Callable[..., Hypotheses]:
@@ -34,30 +28,32 @@ def beam_search(translator: Translator, config: SearchConfig, max_steps: int) ->
     config.validate()
     candidates_all = jax.vmap(lambda *row: candidates(config, *row), in_axes=(None, 0, 0, 0))
     advance_all = jax.vmap(lambda *row: advance(config, *row), in_axes=(None, 0, 0, 0, 0))
-    reorder = jax.vmap(lambda state, parents: jax.tree.map(lambda leaf: leaf[parents], state))
     n_best_all = jax.vmap(lambda beams: n_best(config, beams))
 
     def search(params, request: Request) -> Hypotheses:
         request = request._replace(max_length=jnp.minimum(request.max_length, max_steps))
-        memory, state = translator.start(params, request.source, max_steps)
-        state = with_beam_axis(state, config.beam)
+        memory, state = translator.start(params, request.source)
+        sizes = request.source.shape[0], config.beam, max_steps
         beams = first_beams(config.beam, max_steps, request.max_length, uncovered(config, request.source))
 
         def some_sentence_is_not_done(carry):
             return ~jnp.all(carry[1].done)
 
         def step(carry):
-            t, beams, token, state = carry
-            features, attention, state = translator.step(params, token, memory, state)
+            t, beams, token, state, caches, lineage = carry
+            lineage, past = extended(lineage)
+            features, attention, state, caches = translator.step(params, token, memory, state, caches, past)
             found = candidates_all(t, beams, translator.head(params, features), request)
             beams, token, parents = advance_all(t, beams, found, request.max_length, attention)
             if config.beam > 1:  # a single beam is its own parent
-                state = reorder(state, parents)
-            return t + 1, beams, token, state
+                state = reordered(state, parents)
+                lineage = lineage._replace(ancestors=reordered(lineage.ancestors, parents))
+            return t + 1, beams, token, state, caches, lineage
 
-        first = jnp.full((request.source.shape[0], config.beam), BOS, jnp.int32)
-        _, beams, _, _ = lax.while_loop(some_sentence_is_not_done, step, (jnp.int32(0), beams, first, state))
-        return n_best_all(beams)
+        first = jnp.full(sizes[:2], BOS, jnp.int32)
+        state, caches = with_beam_axis(state, config.beam), translator.caches(*sizes)
+        carry = jnp.int32(0), beams, first, state, caches, unwritten(*sizes)
+        return n_best_all(lax.while_loop(some_sentence_is_not_done, step, carry)[1])
 
     return search
 
@@ -87,13 +83,14 @@ def one_by_one(
 
     def search(params, request: Request) -> Hypotheses:
         request = request._replace(max_length=jnp.minimum(request.max_length, max_steps))
-        memory, state = translator.start(params, request.source, max_steps)
+        memory, state = translator.start(params, request.source)
         empty = first_beams(count, max_steps, request.max_length, uncovered(config, request.source))
         running = jnp.broadcast_to(~empty.done[:, None], empty.live_log_probs.shape)
 
         def step(carry):
-            t, token, tokens, total, coverage, running, state = carry
-            features, attention, state = translator.step(params, token, memory, state)
+            t, token, tokens, total, coverage, running, state, caches, lineage = carry
+            lineage, past = extended(lineage)
+            features, attention, state, caches = translator.step(params, token, memory, state, caches, past)
             log_probs = allowed_all(t, tokens, log_softmax(translator.head(params, features)), request)
             token = choose(t, log_probs, request).astype(jnp.int32)
             gained = jnp.take_along_axis(log_probs, token[..., None], axis=-1)[..., 0]
@@ -104,12 +101,14 @@ def one_by_one(
             total = jnp.where(running, total + gained, total)
             tokens = lax.dynamic_update_slice(tokens, jnp.where(running, token, PAD)[..., None], (0, 0, t))
             running &= (token != EOS) & ~last & (gained != -jnp.inf)
-            return t + 1, token, tokens, total, coverage, running, state
+            return t + 1, token, tokens, total, coverage, running, state, caches, lineage
 
         token = jnp.full(running.shape, BOS, jnp.int32)
         total = jnp.where(running, 0.0, -jnp.inf)
-        carry = jnp.int32(0), token, empty.live, total, empty.coverage, running, with_beam_axis(state, count)
-        _, _, tokens, total, coverage, _, _ = lax.while_loop(lambda carry: jnp.any(carry[5]), step, carry)
+        sizes = running.shape[0], count, max_steps
+        past = with_beam_axis(state, count), translator.caches(*sizes), unwritten(*sizes)
+        carry = jnp.int32(0), token, empty.live, total, empty.coverage, running, *past
+        _, _, tokens, total, coverage, *_ = lax.while_loop(lambda carry: jnp.any(carry[5]), step, carry)
         tokens = jnp.where((total == -jnp.inf)[..., None], PAD, tokens)
         finished = jnp.any(tokens == EOS, axis=-1)
         scores = score(config, total, jnp.sum(tokens != PAD, axis=-1), finished, coverage)
