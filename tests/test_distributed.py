@@ -346,8 +346,10 @@ def test_a_process_that_says_nonsense_ends_all_in_one_line(said, caplog):
 
 def test_who_waits_at_the_start_says_for_what(monkeypatch, capfd):
     monkeypatch.setattr(member, "SAID_AFTER", 0.05)
+    monkeypatch.setattr(member, "OTHERS_SAY_AFTER", 0.1)
     awaited(Several(3, seconds=0.3))
-    assert capfd.readouterr().err == "waiting for process 2 of 3 at HOST:1, 10 seconds at most\n"
+    said = ["process 1 waits at HOST:1, 10 seconds at most", "waiting for process 2 of 3 at HOST:1, 10 seconds at most"]
+    assert sorted(capfd.readouterr().err.splitlines()) == said
 
     async def unknown(*_):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

@@ -84,7 +84,7 @@ def _why_not(part: Part, left: float, left_out: dict, toy: bool) -> str:
 def in_a_process(told: Told, part: Part, seconds: float) -> str:
     """Run a part for so many seconds at most; "" or why it gave nothing."""
     if lacking := [name for name in part.packages if importlib.util.find_spec(name) is None]:
-        return f"{', '.join(lacking)} is not installed: pip install 'seqkd_jax[peers]'"
+        return f"{' and '.join(lacking)} must be installed: pip install 'seqkd_jax[peers]'"
     command = [sys.executable, "-m", "experiments.accelerator", "--part", part.name, "--out", str(told.out)]
     command += ["--minutes", str(max(AIM * seconds, 1.0) / 60), "--seed", str(told.seed)]
     command += ["--toy"] * told.toy + (["--data", str(told.data)] if told.data else [])

@@ -15,7 +15,7 @@ from seqkd_jax.distributed.hub import Hub, Place, listed
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import progress
 
-SAID_AFTER = 5.0  # seconds of waiting for others until it is said
+SAID_AFTER, OTHERS_SAY_AFTER = 5.0, 30.0  # seconds of waiting for others until it is said
 
 
 class Late(Exception):
@@ -61,11 +61,12 @@ class Member:
         """Find the others. Late: process 0 does not answer. UserError: it refuses this one, or is something else."""
         self._do(self._connect(host, port, address, seconds))
         try:
-            if self._hub:
-                with contextlib.suppress(TimeoutError):
-                    self._run = self._welcome.result(SAID_AFTER)
-                    return
-                progress.log(f"waiting for {self._do(self._missing())} at {address}, {seconds:g} seconds at most")
+            # Process 0 knows who is missing; the others speak later, of what may be no process of this command at all.
+            with contextlib.suppress(TimeoutError):
+                self._run = self._welcome.result(SAID_AFTER if self._hub else OTHERS_SAY_AFTER)
+                return
+            missing = f"waiting for {self._do(self._missing())}" if self._hub else f"process {self.place.index} waits"
+            progress.log(f"{missing} at {address}, {seconds:g} seconds at most")
             self._run = self._welcome.result(seconds + wire.ANSWERED)
         except TimeoutError:
             raise Late(f"--coordinator {address}: answers nothing for {seconds:.0f} seconds") from None

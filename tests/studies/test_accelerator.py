@@ -95,7 +95,7 @@ def test_no_part_takes_the_time_of_all_at_toy_size_either(tmp_path):
 def test_a_peer_that_is_not_installed_is_not_begun(tmp_path):
     """To find out in a process of its own took half a minute of two, again each time."""
     lacking = parts.Part("peer", "speed.nonsense", packages=("no_such_package",))
-    assert plan.in_a_process(told(tmp_path), lacking, 60).startswith("no_such_package is not installed: pip install")
+    assert plan.in_a_process(told(tmp_path), lacking, 60).startswith("no_such_package must be installed: pip install")
     assert not list(tmp_path.iterdir())
 
 
