@@ -14,6 +14,7 @@ import contextlib
 import functools
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -125,7 +126,7 @@ def provenance() -> dict:
     """What runs: command, commit, versions."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)  # of `python -m`; a script has none
     program = f"python -m {spec.name.removesuffix('.__main__')}" if spec else Path(sys.argv[0]).name
-    command = " ".join([program, *map(_short, sys.argv[1:])])
+    command = " ".join([program, *(shlex.quote(_short(word)) for word in sys.argv[1:])])
     return {"command": command, "commit": commit(), "versions": checkpoint.versions()}
 
 

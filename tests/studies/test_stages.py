@@ -298,9 +298,11 @@ def test_one_line_for_each_stage(tmp_path, capsys, monkeypatch):
 
 
 def test_provenance_names_what_ran(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["study", "--data=/home/me/corpus", "--out", "/home/me/runs/one", "--name=a=b"])
+    monkeypatch.setattr(
+        "sys.argv", ["study", "--data=/home/me/corpus", "--out", "/home/me/runs/one", "--name=a=b", "a b"]
+    )
     found = stages.provenance()
-    assert found["command"].endswith(" --data=corpus --out one --name=a=b")
+    assert found["command"].endswith(" --data=corpus --out one --name=a=b 'a b'")
     assert found["command"] and found["commit"] and "jax" in found["versions"]
     assert os.sep not in found["command"], "a machine's paths do not belong into results"
 
