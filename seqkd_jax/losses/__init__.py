@@ -100,8 +100,8 @@ def over_positions(loss: Loss, bars: bool = False) -> Callable:
             each = jax.vmap(each, in_axes=axes)
         weights = weights.astype(jnp.float32)
         counted = weights != 0
-        # Two `where`s: infinite logits at a padded position must not give 0 * inf in the sum or in its gradient.
-        student = jnp.where(counted[..., None], student, 0.0)
+        # Infinite logits at a padded position must give 0 * inf neither in the sum nor in its gradient.
+        student = _counted(student, counted)
         values = jnp.where(counted, each(student, teacher, labels, arguments, *allowed), 0.0)
         return jnp.sum(values * weights), jnp.sum(weights)
 
@@ -126,10 +126,42 @@ def require_loss(name: str, named: str = "loss.name") -> Loss:
     return LOSSES[name]
 
 
+@jax.custom_vjp
+def _counted(student, counted):
+    """The logits as they are; at a position that does not count their gradient is 0, whatever is passed back."""
+    return student
+
+
+_counted.defvjp(
+    lambda student, counted: (student, counted),
+    lambda counted, gradient: (jnp.where(counted[..., None], gradient, 0.0), None),
+)
+
+
+@jax.custom_vjp
 def _gold(student, label, smoothing, allowed):
-    top, log_sum = _normaliser(student)
-    below = jnp.mean(top - student, where=allowed)
-    return log_sum + (1.0 - smoothing) * (top - student[label]) + smoothing * below
+    return _gold_forward(student, label, smoothing, allowed)[0]
+
+
+def _gold_forward(student, label, smoothing, allowed):
+    top = jnp.max(student)
+    exponentials = jnp.exp(student - top)
+    total = jnp.sum(exponentials)
+    below = jax.lax.cond(smoothing != 0, lambda: jnp.mean(top - student, where=allowed), lambda: jnp.zeros_like(top))
+    value = jnp.log(total) + (1.0 - smoothing) * (top - student[label]) + smoothing * below
+    return value, (exponentials, total, label, smoothing, allowed)
+
+
+def _gold_backward(saved, gradient):
+    """Probabilities minus the distribution that is wanted, in one pass; JAX would scatter the label into zeros."""
+    exponentials, total, label, smoothing, allowed = saved
+    entries = jnp.arange(len(exponentials))
+    even = smoothing / len(exponentials) if allowed is None else jnp.where(allowed, smoothing / jnp.sum(allowed), 0.0)
+    wanted = jnp.where(entries == label, 1.0 - smoothing, 0.0) + even
+    return gradient * (exponentials / total - wanted), None, None, None
+
+
+_gold.defvjp(_gold_forward, _gold_backward)
 
 
 def _soft(student, teacher, arguments: LossArguments, allowed):

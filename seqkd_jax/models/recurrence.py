@@ -12,6 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seqkd_jax.models.layers import over_positions, product
+
 
 class Weight(NamedTuple):
     """One product of a scan's body: x @ kernel + bias."""
@@ -22,8 +24,8 @@ class Weight(NamedTuple):
 
 def apply_weight(weight: Weight, x):
     """x @ kernel + bias: `linear` outside a scan."""
-    product = x @ weight.kernel
-    return product if weight.bias is None else product + jnp.expand_dims(weight.bias, tuple(range(product.ndim - 1)))
+    found = product(x, weight.kernel) if weight.kernel.ndim == 2 else x @ weight.kernel
+    return found if weight.bias is None else found + jnp.expand_dims(weight.bias, tuple(range(found.ndim - 1)))
 
 
 @jax.custom_vjp
@@ -44,8 +46,7 @@ def _weight_gradient(weight: Weight, x, gradient) -> Weight:
     if weight.kernel.ndim == 3:
         kernel = jnp.einsum("tbki,tbko->bio", x, gradient, preferred_element_type=jnp.float32)
     else:
-        flat_x, flat_gradient = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
-        kernel = jnp.einsum("ni,no->io", flat_x, flat_gradient, preferred_element_type=jnp.float32)
+        kernel = over_positions(x, gradient, jnp.float32)
     bias = None if weight.bias is None else gradient.reshape(-1, gradient.shape[-1]).sum(0).astype(weight.bias.dtype)
     return Weight(kernel.astype(weight.kernel.dtype), bias)
 

@@ -20,7 +20,7 @@ from seqkd_jax.models.layers import (
     require_tied,
     vocabulary_logits,
 )
-from seqkd_jax.models.transformer_layers import EncoderLayer, Keys, layer_norm
+from seqkd_jax.models.transformer_layers import EncoderLayer, Keys, LayerNorm
 from seqkd_jax.types import BOS, PAD, Model, UserError
 
 
@@ -37,7 +37,7 @@ class SequenceTransformer(nn.Module):
         self.embedding = self.param("embedding", initial, (self.source_size, config.width), jnp.float32)
         self.positions = self.param("positions", initial, (config.max_length, config.width), jnp.float32)
         self.layers = [EncoderLayer(config) for _ in range(1 if config.shared else config.layers)]
-        self.norm = layer_norm() if config.norm == "pre" else lambda x: x
+        self.norm = LayerNorm() if config.norm == "pre" else lambda x: x
         own = None if config.tied else self.param("output_kernel", initial, (self.target_size, config.width))
         self.output_kernel = self.embedding if own is None else own
         self.output_bias = self.param("output_bias", nn.initializers.zeros, (self.target_size,))

@@ -31,7 +31,7 @@ from seqkd_jax.models.layers import (
     preparing,
     vocabulary_logits,
 )
-from seqkd_jax.models.transformer_layers import DecoderLayer, EncoderLayer, Keys, layer_norm
+from seqkd_jax.models.transformer_layers import DecoderLayer, EncoderLayer, Keys, LayerNorm
 from seqkd_jax.types import PAD, Past, Translator, UserError
 
 
@@ -75,9 +75,7 @@ class TransformerTranslator(nn.Module):
         self.bias = self.param("output_bias", zeros, (self.target_size,), jnp.float32) if config.output_bias else None
         self.encoder = [EncoderLayer(config) for _ in range(config.encoder_layers)]
         self.decoder = [DecoderLayer(config) for _ in range(config.decoder_layers)]
-        final = (
-            layer_norm if config.norm == "pre" else lambda: lambda x: x
-        )  # pre-norm layers leave outputs unnormalised
+        final = LayerNorm if config.norm == "pre" else lambda: lambda x: x  # pre-norm layers leave outputs unnormalised
         self.encoder_norm, self.decoder_norm = final(), final()
 
     def features(self, inputs, keys: Keys = None) -> Float[Array, "B T E"]:

@@ -12,11 +12,11 @@ from jaxtyping import Array, Key
 
 from seqkd_jax.config import SequenceTransformerConfig, TransformerConfig
 from seqkd_jax.models.caches import attend, written
-from seqkd_jax.models.layers import attention_weights, dropout, fold_keys, product
+from seqkd_jax.models.layers import attention_weights, dropout, fold_keys, gelu, normalised, product
 from seqkd_jax.types import Past
 
 LayerConfig = TransformerConfig | SequenceTransformerConfig  # the layers read only fields that both have
-ACTIVATIONS = {"relu": nn.relu, "gelu": partial(nn.gelu, approximate=False), "swish": nn.swish}
+ACTIVATIONS = {"relu": nn.relu, "gelu": gelu, "swish": nn.swish}
 
 Keys = Key[Array, "B"] | None
 
@@ -33,9 +33,14 @@ def _product(x, kernel, dimensions, precision=None):
     return product(x, kernel)
 
 
-def layer_norm() -> nn.LayerNorm:
+class LayerNorm(nn.Module):
     """A layer norm over the last axis, in float32."""
-    return nn.LayerNorm(epsilon=1e-5, dtype=jnp.float32, use_fast_variance=False)
+
+    @nn.compact
+    def __call__(self, x):
+        size = x.shape[-1:]
+        scale, bias = self.param("scale", nn.initializers.ones, size), self.param("bias", nn.initializers.zeros, size)
+        return normalised(x.astype(jnp.float32), scale, bias)
 
 
 class Attention(nn.Module):
@@ -55,23 +60,23 @@ class Attention(nn.Module):
 
     def itself(self, x, mask, keys: Keys):
         """All positions at once: x [B,T,E], mask broadcastable to [B,H,T,T]."""
-        query, key, value = jnp.moveaxis(self._heads(self.query_key_value(x), 3), 1, 0)
+        query, key, value = self._heads(self.query_key_value(x), 3)
         return self._attend(query, jnp.swapaxes(key, -1, -2), value, mask, keys)[0]
 
     def project(self, encoded):
         """Keys [B,H,D,S] and values [B,H,S,D] of another sequence [B,S,E], arguments of `other`."""
-        keys, values = jnp.moveaxis(self._heads(self.key_value(encoded), 2), 1, 0)
+        keys, values = self._heads(self.key_value(encoded), 2)
         return jnp.swapaxes(keys, -1, -2), values
 
     def other(self, x, keys_values, mask, keys: Keys):
         """x [B,Q,E] to the keys and values of its row: output [B,Q,E], weights [B,H,Q,S]. Q: targets or beam."""
-        query = self._heads(self.query(x), 1)[:, 0]
+        (query,) = self._heads(self.query(x), 1)
         key, value = keys_values
         return self._attend(query, key, value, mask, keys)
 
     def next(self, x, cache, past: Past):
         """One position: x [B,K,E] attends to itself and what the cache has of its past. Returns output and cache."""
-        query, key, value = jnp.moveaxis(self._heads(self.query_key_value(x), 3), 1, 0)
+        query, key, value = self._heads(self.query_key_value(x), 3)
         cache = written(cache, key, value, past.place)
         return self._output(attend(query * self._scale(), cache, past)), cache
 
@@ -87,8 +92,9 @@ class Attention(nn.Module):
         return self.output(joined.reshape(*joined.shape[:2], -1))
 
     def _heads(self, x, parts):
-        """[B,S,parts*E] -> [B,parts,H,S,D]."""
-        return jnp.transpose(x.reshape(*x.shape[:2], parts, self.config.heads, -1), (0, 2, 3, 1, 4))
+        """[B,S,parts*E] -> [B,H,S,D] of each part."""
+        split = jnp.split(x, parts, axis=-1)  # before the transposition, so that gradients are put together in one pass
+        return [jnp.swapaxes(part.reshape(*x.shape[:2], self.config.heads, -1), 1, 2) for part in split]
 
     def _scale(self):
         return (self.config.width // self.config.heads) ** -0.5
@@ -113,7 +119,7 @@ class Residual(nn.Module):
     config: LayerConfig
 
     def setup(self):
-        self.norm = layer_norm()
+        self.norm = LayerNorm()
 
     def before(self, x):
         return self.norm(x).astype(x.dtype) if self.config.norm == "pre" else x

@@ -35,6 +35,8 @@ def over_devices(sums: Any, devices: tuple) -> Any:
     devices give the same bits, however many processes hold them. From four devices on, Gloo's all-reduce would add in
     another order.
     """
+    if len(devices) == 1:
+        return sums  # XLA would copy every gradient
     if devices[0].platform != "cpu" or len({device.process_index for device in devices}) == 1:
         return jax.lax.psum(sums, "devices")
     count = jax.lax.axis_size("devices")  # where JAX traces without compiling it is that of this process

@@ -13,7 +13,7 @@ from experiments.core.dry_run import decoding_step
 from seqkd_jax.config import LSTMConfig, SequenceLSTMConfig, SequenceTransformerConfig, TransformerConfig
 from seqkd_jax.decoding.search.past import extended, reordered, unwritten, with_beam_axis
 from seqkd_jax.models import TRANSLATORS, build, kind_of, parameter_count
-from seqkd_jax.models.layers import LEVELS, dropout, fold_keys, product, vocabulary_logits
+from seqkd_jax.models.layers import LEVELS, dropout, fold_keys, gelu, normalised, product, vocabulary_logits
 from seqkd_jax.types import BOS, EOS, PAD, Translator, UserError
 
 SOURCE_SIZE, TARGET_SIZE, B, S, T, K = 19, 19, 3, 6, 5, 2
@@ -327,3 +327,29 @@ def test_numbers_that_are_no_model_are_said(config, said):
 def test_programs_of_64_bits_are_refused_by_name():
     with jax.enable_x64(True), pytest.raises(UserError, match="JAX_ENABLE_X64 is on"):
         build(LSTMConfig(layers=3, size=5), 11, 11)
+
+
+def test_a_norm_has_the_gradients_that_jax_finds():
+    """Also far from zero."""
+    x, scale, bias, pulled = (
+        jax.random.normal(jax.random.key(place), shape)
+        for place, shape in enumerate([(2, 3, 7), (7,), (7,), (2, 3, 7)])
+    )
+
+    def plain(x, scale, bias):
+        mean = x.mean(-1, keepdims=True)
+        return (x - mean) / jnp.sqrt(((x - mean) ** 2).mean(-1, keepdims=True) + 1e-5) * scale[None, None] + bias[
+            None, None
+        ]
+
+    for far in (0.0, 30.0):
+        (found, pull), (expected, pull_theirs) = (jax.vjp(f, x + far, scale, bias) for f in (normalised, plain))
+        for one, other in zip((found, *pull(pulled)), (expected, *pull_theirs(pulled)), strict=True):
+            np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def test_gelu_is_that_of_jax_with_its_gradient():
+    x, theirs = jnp.linspace(-12, 12, 997), functools.partial(jax.nn.gelu, approximate=False)
+    (found, pull), (expected, pull_theirs) = (jax.vjp(function, x) for function in (gelu, theirs))
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    np.testing.assert_allclose(pull(jnp.ones_like(x))[0], pull_theirs(jnp.ones_like(x))[0], atol=2e-6)
