@@ -24,6 +24,7 @@ def test_the_command_at_tiny_sizes(tmp_path, capsys):
     assert set(found["systems"]) == {command.OURS, command.AT_ONCE}
     assert found["flops"] > 0 and found["speed_ups"][command.AT_ONCE]["median"] > 0
     losses = [system["first_losses"] for system in found["systems"].values()]
+    assert all(system["compile_seconds"] > 0 for system in found["systems"].values())
     assert losses[0] == pytest.approx(losses[1]), "blocks must not change what is learnt"
 
 

@@ -71,6 +71,7 @@ def _measured(subject: Subject, options: Options) -> dict:
             name: {
                 "parameters": system.parameters,
                 "temporary_bytes": system.temporary_bytes,
+                "compile_seconds": system.compile_seconds,
                 "first_losses": losses[name],
                 "seconds": seconds[name],
             }
@@ -93,9 +94,19 @@ def sections(results: dict) -> list[Section]:
             rows.append(
                 [f"{subject['about']}: {name}", interval(rate._asdict()), f"{share:.0%}"]
                 + [f"{system['parameters']:,}", mib(subject["logits_bytes"]), mib(system["temporary_bytes"])]
+                + ["–" if (seconds := system.get("compile_seconds")) is None else f"{seconds:.1f}"]
                 + [speed_up(subject["speed_ups"].get(name))]
             )
-    head = ["", "target tokens/s", "of the peak", "parameters", "logits, MiB", "temporary, MiB", "seqkd_jax is"]
+    head = [
+        "",
+        "target tokens/s",
+        "of the peak",
+        "parameters",
+        "logits, MiB",
+        "temporary, MiB",
+        "compiled in, s",
+        "seqkd_jax is",
+    ]
     return [Section(table=Table(head, rows))]
 
 

@@ -1,6 +1,7 @@
 """One update of `training.train_step`, with head and loss in blocks of positions (`losses.blockwise`) or at once."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -23,6 +24,7 @@ class Update(NamedTuple):
     parameters: int
     flops: float | None = None  # of the matrix products
     temporary_bytes: int | None = None  # beside state and batch
+    compile_seconds: float | None = None  # of its one program, tracing included; a run has one for each batch shape
 
 
 def update(subject: Subject, seed: int, in_blocks: bool) -> Update:
@@ -39,7 +41,9 @@ def update(subject: Subject, seed: int, in_blocks: bool) -> Update:
     with _blocks(in_blocks):
         step = train_step.update_for(model, config, devices, teacher)
         flops = performance.count_flops(step, state, *arguments)
+        start = time.perf_counter()
         compiled = step.lower(state, *arguments).compile()
+        seconds = time.perf_counter() - start
 
     def run() -> float:
         nonlocal state
@@ -47,7 +51,7 @@ def update(subject: Subject, seed: int, in_blocks: bool) -> Update:
         return float(metrics.loss_sum) / float(metrics.weight)
 
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    return Update(run, parameters, flops, compiled.memory_analysis().temp_size_in_bytes)
+    return Update(run, parameters, flops, compiled.memory_analysis().temp_size_in_bytes, seconds)
 
 
 # A teacher whose features are cached is its head.
