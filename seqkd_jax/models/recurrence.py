@@ -109,14 +109,38 @@ def _zero_probes(body, weights, carry, xs):
     return jax.tree.map(lambda s: jnp.zeros((steps, *s.shape), s.dtype), shapes)
 
 
+@jax.custom_vjp
 def lstm_cell(gates, cell):
     """One LSTM update from the pre-activations [...,4E] and the cell [...,E]; returns (hidden, cell).
 
-    Gates are ordered input, forget, output, transform.
+    Gates are ordered input, forget, output, transform. The gradient is written out: JAX's keeps twice as much of every
+    step.
     """
+    return _lstm_cell(gates, cell)[0]
+
+
+def _lstm_cell(gates, before):
     i, f, o, g = jnp.split(gates, 4, axis=-1)
-    cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
+    i, f, o, g = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jax.nn.sigmoid(o), jnp.tanh(g)
+    cell = f * before + i * g
+    squashed = jnp.tanh(cell)
+    return (o * squashed, cell), (i, f, o, g, before, squashed)
+
+
+def _lstm_cell_backward(saved, gradients):
+    i, f, o, g, before, squashed = saved
+    of_hidden, of_cell = gradients
+    of_cell = of_cell + of_hidden * o * (1 - squashed * squashed)
+    of_gates = (
+        of_cell * g * i * (1 - i),
+        of_cell * before * f * (1 - f),
+        of_hidden * squashed * o * (1 - o),
+        of_cell * i * (1 - g * g),
+    )
+    return jnp.concatenate(of_gates, axis=-1), of_cell * f
+
+
+lstm_cell.defvjp(_lstm_cell, _lstm_cell_backward)
 
 
 def lstm_layer(x, kernel, bias, mask, *, reverse=False, recurrent_mask=None):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqkd_jax.models.recurrence import Weight, apply_weight, scan_products
+from seqkd_jax.models.recurrence import Weight, apply_weight, lstm_cell, scan_products
 
 T, B, K, E, S = 4, 3, 2, 5, 6
 
@@ -63,3 +63,18 @@ def test_no_weight_gradient_is_summed_inside_the_backward_loop():
     visit(jaxpr.jaxpr)
     assert carried, "no scan found: has the structure of the program changed?"
     assert not carried & {(2 * E, E), (B, E, S), (B, S, E)}, f"weight gradients are accumulated step by step: {carried}"
+
+
+def test_a_cell_has_the_gradients_that_jax_finds():
+    def written_plainly(gates, cell):
+        i, f, o, g = jnp.split(gates, 4, axis=-1)
+        cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
+
+    gates, cell, hidden_pulled, cell_pulled = (
+        2 * jax.random.normal(jax.random.key(place), (B, K, size)) for place, size in enumerate([4 * E, E, E, E])
+    )
+    (found, pull), (expected, pull_theirs) = (jax.vjp(cell_of, gates, cell) for cell_of in (lstm_cell, written_plainly))
+    pulled = hidden_pulled, cell_pulled
+    for one, other in zip((*found, *pull(pulled)), (*expected, *pull_theirs(pulled)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
