@@ -25,7 +25,9 @@ def run_all(benches: Sequence[Bench], wanted: Sequence[int], jobs: int) -> None:
                 done.result()
         except BaseException:
             for process in multiprocessing.active_children():
-                process.terminate()
+                while process.is_alive():  # again, should Python drop what the signal raises
+                    process.terminate()
+                    process.join(10)
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
