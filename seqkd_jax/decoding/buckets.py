@@ -1,10 +1,10 @@
 """Batches of few static shapes, and their results in the order of the sentences.
 
 Sentences are read and grouped by shape, a chunk at a time. All batches of a chunk are dispatched before the first
-result is awaited, so that host and devices work in parallel. A shape follows from the sentence alone, so a result
-depends neither on neighbours nor on how the work was split, up to rounding: the place of a row within a product may
-decide in which order its sum is taken. So devices share out whole batches, which are those of a single device, and the
-results are the same bit for bit.
+result is awaited, so that host and devices work in parallel. Width and steps follow from the sentence alone, so a
+result depends neither on neighbours nor on how the work was split, up to rounding: the number of rows of a product, and
+the place of one within it, may decide in which order its sum is taken. So devices share out whole batches, which are
+those of a single device, and the results are the same bit for bit.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +22,7 @@ Item = TypeVar("Item")
 # has few; it costs a forced pass every position.
 SOURCE_BUCKETS = (16, 32, 64, 128)
 FORCED_BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128)
+FEW, MANY = (1, 8), 16  # a search that has MANY slots or more gets a program with so FEW for as many sentences
 LONGEST = 4096  # ids of one sentence, EOS included: memory grows as the square of it
 
 
@@ -47,7 +48,7 @@ def in_order(
     shape_of: Callable[[Item], Shape | None],
     run: Callable[[Shape, list[Item], int], Any],
     chunk: int,
-    progress: Callable[[int], object] | None,
+    progress: Callable[[int], object] | None = None,
     first: int = 0,
     devices: int = 1,
 ) -> Iterator[Any]:
@@ -74,8 +75,9 @@ def in_order(
         batches: list[tuple[Shape, list[int]]] = []
         for shape, members in groups.items():
             members.reverse()  # the longest first: the last rows of a pool are then short
-            starts = range(0, len(members), shape.rows)
-            batches.extend((shape, members[start : start + shape.rows]) for start in starts)
+            rows = -(-len(members) // -(-len(members) // shape.rows))  # as few batches as can be, of equal size
+            parts = [members[start : start + rows] for start in range(0, len(members), rows)]
+            batches.extend((fitted(shape, len(part)), part) for part in parts)
         running = [
             (batch, run(shape, [present[i] for i in batch], device))
             for shape, batch, device in _dealt(batches, devices)
@@ -133,6 +135,13 @@ def width_of(length: int, buckets: Sequence[int]) -> int:
     while width < length:
         width *= 2
     return width
+
+
+def fitted(shape: Shape, count: int) -> Shape:
+    """The shape for so few sentences that most slots of a search would be empty; or `shape`."""
+    few = [slots for slots in FEW if count <= slots <= shape.slots // 4]
+    refills = shape.rows > shape.slots >= MANY
+    return shape._replace(rows=few[0], slots=few[0]) if refills and few else shape
 
 
 def rows_of(width: int, batch_tokens: int) -> int:

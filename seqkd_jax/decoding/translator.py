@@ -219,9 +219,14 @@ def _compiled_preparation(translator: Translator):
 def compile_searches(translator: Translator, params, sentences: Iterable[Ids], decoding: Decoding) -> float:
     """Compile the programs that `translate_ids` needs for these sentences; returns the seconds that it took."""
     start = time.perf_counter()
-    ready = prepare(translator, params, decoding.devices)
-    shapes = {_search_shape(Sentence(0, ids, ()), decoding) for ids in sentences}
-    for shape in sorted(shape for shape in shapes if shape):
+    ready, shapes = prepare(translator, params, decoding.devices), set()
+
+    def note(shape: Shape, *_):
+        shapes.add(shape)
+        return ()
+
+    deque(_in_batches(_numbered(sentences, None, 0), decoding, note), maxlen=0)
+    for shape in sorted(shapes):
         request = _request(decoding.search, shape, [])  # fill rows only: the program ends before its first step
         search = _search(translator, decoding, shape, False)
         jax.block_until_ready([search(own, request) for own in ready.params])
@@ -252,9 +257,7 @@ def _translate(
         request = _request(decoding.search, shape, batch)
         return _search(translator, decoding, shape, attention)(ready.params[device], request)
 
-    size = lambda sentence: (len(sentence.ids),)  # noqa: E731
-    shape_of = lambda sentence: _search_shape(sentence, decoding)  # noqa: E731
-    results = in_order(sentences, size, shape_of, run, decoding.chunk, progress, first, len(ready.params))
+    results = _in_batches(sentences, decoding, run, progress, first, len(ready.params))
     for number, result in enumerate(results, start=first + 1):
         hypotheses, positions = result or (_empty(1 if decoder == "greedy" else decoding.search.beam), None)
         if np.isnan(hypotheses.scores).any():
@@ -267,6 +270,13 @@ def _translate(
                 "--min-length-b"
             )
         yield hypotheses, positions
+
+
+def _in_batches(sentences: Iterable[Sentence], decoding: Decoding, run: Callable, *how):
+    """`buckets.in_order` of sentences. how: progress, first, devices."""
+    size = lambda sentence: (len(sentence.ids),)  # noqa: E731
+    shape_of = lambda sentence: _search_shape(sentence, decoding)  # noqa: E731
+    return in_order(sentences, size, shape_of, run, decoding.chunk, *how)
 
 
 def _numbered(sentences: Iterable[Ids], prefixes: Iterable[Ids] | None, first: int) -> Iterator[Sentence]:

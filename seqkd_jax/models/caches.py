@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from seqkd_jax.models.layers import attention_weights
 from seqkd_jax.types import Past
 
-SHORTEST = 8  # places of a block, at least
+LEAST = 2**17  # numbers in a block of keys, at least: reading fewer takes no longer than to choose, and compiles faster
 
 
 class Block(NamedTuple):
@@ -29,9 +29,9 @@ Cache = tuple[Block, ...]
 
 
 def empty(rows: int, beam: int, length: int, heads: int, size: int, dtype) -> Cache:
-    """A cache of `length` places: a quarter, a quarter and a half of them, or fewer blocks if they would be short."""
-    quarter = max(-(-length // 4), SHORTEST)
-    ends = sorted({min(quarter, length), min(2 * quarter, length), length})
+    """A cache of `length` places: two halves, or one block if they would be small."""
+    half = max(-(-length // 2), -(-LEAST // (rows * beam * heads * size)))
+    ends = sorted({min(half, length), length})
     entries = [beam * (end - start) for start, end in zip([0, *ends], ends, strict=False)]
     zeros = partial(jnp.zeros, dtype=dtype)
     return tuple(Block(zeros((rows, heads, size, n)), zeros((rows, heads, n, size))) for n in entries)

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from seqkd_jax.models import caches
 from seqkd_jax.models.caches import attend, empty, written
 from seqkd_jax.types import Past
 
@@ -14,8 +15,9 @@ def normal(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-@pytest.mark.parametrize(("length", "blocks"), [(5, 1), (12, 2), (24, 3), (37, 3)])
-def test_it_is_attention_to_the_own_entries_of_the_blocks_in_use(length, blocks):
+@pytest.mark.parametrize(("length", "blocks"), [(5, 1), (12, 2), (37, 2)])
+def test_it_is_attention_to_the_own_entries_of_the_blocks_in_use(length, blocks, monkeypatch):
+    monkeypatch.setattr(caches, "LEAST", 8 * B * K * H * D)
     cache = empty(B, K, length, H, D, "float32")
     assert len(cache) == blocks
     put, keys, values = jax.jit(written), np.zeros((B, H, length, K, D)), np.zeros((B, H, length, K, D))

@@ -21,7 +21,7 @@ from seqkd_jax.decoding.search.topk import extensions
 from seqkd_jax.types import Hypotheses, Translator
 
 ENCODED = 4  # 1/ENCODED of the slots is encoded at a time
-IDLE = 16  # refill when 1/IDLE of the slots are done
+IDLE = 32  # refill when 1/IDLE of the slots are done
 
 
 def engine(translator: Translator, config: SearchConfig, max_steps: int, slots: int | None = None) -> Callable:
