@@ -520,6 +520,8 @@ class SearchConfig(Settings):
     """Length of the sequences of tokens that never occur twice in a translation; 0: off."""
     coverage_penalty: Amount = 0.0
     """Times sum_s log min(attention received by s, 1) is added to the scores of what ends (Wu et al. 2016, eq. 14)."""
+    draft_tokens: Annotated[int, Range(1, 64)] = 4
+    """Speculative decoding only: tokens that the draft proposes at a time."""
     sample_temperature: Temperature = 1.0
     """Sampling only: divides the log-probabilities that are drawn from; below 1 nearer to greedy."""
     sample_top_k: Count = 0

@@ -69,6 +69,10 @@ class Translator(NamedTuple):
     # decoding only. Every function takes either
     prepare: Callable = lambda params: params
     caches: Callable = lambda rows, beam, length: ()  # (B, K, T) -> empty caches
+    # The state is the number of tokens read. So one step can read several tokens of a sentence, each as a hypothesis
+    # that counts those before it among its own.
+    parallel: bool = False
+    draft: Any = None  # a cheaper Translator that proposes tokens to this one (models.drafted)
 
 
 class System(NamedTuple):

@@ -18,7 +18,7 @@ from seqkd_jax.decoding import (
 )
 from seqkd_jax.distillation.mbr import by_expected_utility
 from seqkd_jax.evaluation import tokenization
-from seqkd_jax.types import EOS, Translator, UserError
+from seqkd_jax.types import EOS, System, Translator, UserError
 from seqkd_jax.utils import program_cache
 from seqkd_jax.utils.devices import local
 
@@ -31,6 +31,12 @@ class LoadedTranslator(NamedTuple):
 
     checkpoint: AnyTranslator
     devices: int = 0  # of this process, that share the work; 0: all
+    draft: Checkpoint[Translator] | None = None  # proposes tokens (decoder speculative)
+
+    @property
+    def system(self) -> System:
+        """What the decoding functions take."""
+        return checkpoint.drafted(self.checkpoint, self.draft) if self.draft else self.checkpoint.system
 
     def translate(
         self,
@@ -95,7 +101,8 @@ class LoadedTranslator(NamedTuple):
         """Translate lines as they are read, in bounded memory, whatever their number.
 
         beam: hypotheses kept for each line, instead of search.beam. search: the rules, see `named_rules` for those of
-        other toolkits. decoder: engine, beam (the same search, slower), greedy, or sample. n_best: hypotheses returned
+        other toolkits. decoder: engine, beam (the same search, slower), greedy, sample, or speculative (what greedy
+        gives, drafted by a smaller model: `load` with draft). n_best: hypotheses returned
         for each line; None: all. prefixes: for each line a text that its translation begins with. mbr: order the
         hypotheses by expected similarity (minimum Bayes risk), their weights by mbr_weights. metric: the tokenizer of
         mbr's BLEU; auto: that of the training, or by the script of the hypotheses. replace_unknown: each <unk> becomes
@@ -122,7 +129,7 @@ class LoadedTranslator(NamedTuple):
             tokenize = tokenization.known(metric.tokenize, vocabularies, stored)
         program_cache.keep()
         translations = translate_lines(
-            self.checkpoint.system,
+            self.system,
             require_list("lines", lines),
             decoding,
             prefixes=require_list("prefixes", prefixes),
@@ -159,24 +166,30 @@ class LoadedTranslator(NamedTuple):
         return list(force_score(translator, params, pairs, progress=progress, count=self.devices))
 
 
-def load(*paths: Path | str, replica: int | None = None, devices: int = 0) -> LoadedTranslator:
+def load(
+    *paths: Path | str, replica: int | None = None, devices: int = 0, draft: Path | str | None = None
+) -> LoadedTranslator:
     """Load a translation model from a checkpoint; of several, their ensemble (the mean of their probabilities).
 
     replica: which one, from 0, of a single checkpoint that holds several seeds. devices: of this process, that share
     the work, 0: all; results are the same. A CPU is one device, unless jax_num_cpu_devices divides it before the first
-    computation. UserError: a path that holds no checkpoint, a damaged one, a model that does not translate, members
-    with different vocabularies, fewer devices.
+    computation. draft: the checkpoint of a smaller model that proposes tokens for decoder="speculative". UserError: a
+    path that holds no checkpoint, a damaged one, a model that does not translate, members or a draft with different
+    vocabularies, a draft for a model that cannot verify one, fewer devices.
 
         student = kd.load("student/best")
         both = kd.load("student/best", "teacher/best")
         both.translate(["Two dogs are playing."], beam=5)
     """
     local(devices)
-    if replica is None:
-        return LoadedTranslator(checkpoint.load_translators(paths), devices)
-    if len(paths) != 1:
+    if replica is not None and len(paths) != 1:
         raise UserError(f"replica {replica} of {len(paths)} checkpoints: name one checkpoint")
-    return LoadedTranslator(checkpoint.load_translator(paths[0], replica=replica), devices)
+    found = (
+        checkpoint.load_translators(paths) if replica is None else checkpoint.load_translator(*paths, replica=replica)
+    )
+    loaded = LoadedTranslator(found, devices, checkpoint.load_translator(draft) if draft is not None else None)
+    _ = loaded.system  # an error of a draft
+    return loaded
 
 
 def require_list(name: str, given: T) -> T:

@@ -30,7 +30,14 @@ import numpy as np
 
 from seqkd_jax import models
 from seqkd_jax.checkpoint import arrays
-from seqkd_jax.checkpoint.loaded import Checkpoint, Ensemble, fingerprint_of_ensemble, metric_of
+from seqkd_jax.checkpoint.loaded import (
+    Checkpoint,
+    Ensemble,
+    drafted,
+    fingerprint_of_ensemble,
+    metric_of,
+    require_same_vocabulary,
+)
 from seqkd_jax.checkpoint.metadata import OF_RUN, defect, inputs_of, run_of
 from seqkd_jax.checkpoint.record import FORMAT, RECORD, REMEDY, config_from_json, config_to_json, read_at, versions
 from seqkd_jax.config import ModelConfig
@@ -46,6 +53,7 @@ __all__ = [
     "config_to_json",
     "defect",
     "fingerprint",
+    "drafted",
     "fingerprint_of_ensemble",
     "inputs_of",
     "load",
@@ -279,9 +287,7 @@ def load_translators(directories: Sequence[Path | str]) -> Checkpoint[Translator
         raise UserError("no checkpoint is named: give one (--checkpoint), or several for an ensemble")
     first, *others = members = [load_translator(directory) for directory in directories]
     for other in others:
-        if other.vocabularies.fingerprint != first.vocabularies.fingerprint:
-            prints = f"{other.vocabularies.fingerprint[:12]}, not {first.vocabularies.fingerprint[:12]}"
-            raise UserError(f"{other.name}: has vocabulary {prints} of {first.name}; an ensemble needs one vocabulary")
+        require_same_vocabulary(first, other, "an ensemble needs one vocabulary")
     return Ensemble(tuple(members)) if others else first
 
 

@@ -9,7 +9,7 @@ from seqkd_jax import models
 from seqkd_jax.checkpoint.record import config_to_json
 from seqkd_jax.config import MetricConfig, ModelConfig
 from seqkd_jax.data import languages, vocabulary
-from seqkd_jax.types import Model, System, Translator
+from seqkd_jax.types import Model, System, Translator, UserError
 from seqkd_jax.utils import files, settings
 
 M = TypeVar("M", bound=Model | Translator, covariant=True)
@@ -100,6 +100,25 @@ class Ensemble(NamedTuple):
         """What the decoding functions take."""
         translator = models.ensemble(tuple(member.model for member in self.members))
         return System(translator, tuple(member.params for member in self.members), self.vocabularies)
+
+
+def drafted(verifier: Checkpoint[Translator] | Ensemble, draft: Checkpoint[Translator]) -> System:
+    """The system of a translator with a draft, for speculative decoding.
+
+    UserError: they have different vocabularies, or the first cannot verify (models.drafted).
+    """
+    require_same_vocabulary(verifier, draft, "a draft needs that of what it drafts for")
+    system = verifier.system
+    return System(models.drafted(system.translator, draft.model), (system.params, draft.params), verifier.vocabularies)
+
+
+def require_same_vocabulary(first: Checkpoint | Ensemble, other: Checkpoint, reason: str) -> None:
+    """UserError with the reason unless both have one vocabulary."""
+    prints = [one.vocabularies.fingerprint for one in (first, other)]
+    if prints[0] != prints[1]:
+        raise UserError(
+            f"{other.name}: has vocabulary {prints[1][:12]}, not {prints[0][:12]} of {first.name}; {reason}"
+        )
 
 
 def fingerprint_of_ensemble(fingerprints: Sequence[str]) -> str:

@@ -89,11 +89,15 @@ def _own_directory(command: Train) -> None:
 
 def translate(command: Translate) -> None:
     """No options without the option that they belong to, and none that exclude each other."""
+    from seqkd_jax.decoding.search import ONE_TRANSLATION
+
     if command.n_best > command.search.beam:
         raise UserError(f"--n-best {command.n_best} is more than --beam {command.search.beam}: raise the beam")
     _search(command, command.decoder)
-    if command.decoder == "greedy" and (command.n_best > 1 or command.mbr != "none"):
-        raise UserError("--decoder greedy finds one translation: omit --n-best and --mbr")
+    if command.decoder in ONE_TRANSLATION and (command.n_best > 1 or command.mbr != "none"):
+        raise UserError(f"--decoder {command.decoder} finds one translation: omit --n-best and --mbr")
+    if (command.draft is not None) != (command.decoder == "speculative"):
+        raise UserError("--draft DIR and --decoder speculative belong together: give both, or neither")
     if command.mbr == "none" and command.mbr_weights != "uniform":
         raise UserError("--mbr-weights needs --mbr: add that, or omit it")
     if command.mbr == "bleu":
@@ -189,6 +193,8 @@ def _search(command: Translate | Distill | Evaluate, decoder: str = "engine") ->
         needed |= dict.fromkeys(length, "--length-rule power or gnmt")
     if decoder != "sample":
         needed |= dict.fromkeys((*sampling, "sample_seed"), "`seqkd translate --decoder sample`")
+    if decoder != "speculative":
+        needed["draft_tokens"] = "`seqkd translate --decoder speculative`"
     for name, what in needed.items():
         if _is_set(command, name, getattr(command.search, name), getattr(SearchConfig(), name)):
             raise UserError(f"{option(name)} needs {what}: add that, or omit it")

@@ -81,8 +81,11 @@ def translate(command: Translate) -> None:
     read_ahead = command.read_ahead or (1 if typed else 2048)
     if read_ahead == 1 and command.devices > 1:
         progress.log("--devices has no effect at a terminal: a line at a time is translated on one device")
-    translator = _load(command.checkpoint, 1 if read_ahead == 1 else command.devices)  # one sentence, one device
-    described = inputs.describe("translate", command, {"checkpoint": translator.checkpoint.fingerprint})
+    count = 1 if read_ahead == 1 else command.devices  # one sentence, one device
+    translator = _load(command.checkpoint, count, command.draft)
+    read = {"checkpoint": translator.checkpoint.fingerprint}
+    read |= {"draft": translator.draft.fingerprint} if translator.draft else {}
+    described = inputs.describe("translate", command, read)
     known = beside if command.file != "-" else None  # nobody knows what came from standard input
     for path, option in ((command.out, "--out"), (command.attention, "--attention")):
         outputs.require_free(path, command.overwrite, known, described, option)
@@ -123,12 +126,12 @@ def translate(command: Translate) -> None:
         run_config.write(beside, described)
 
 
-def _load(checkpoints: Sequence[Path], count: int) -> "LoadedTranslator":
-    """The translation model on `count` devices, 0: all."""
+def _load(checkpoints: Sequence[Path], count: int, draft: Path | None = None) -> "LoadedTranslator":
+    """The translation model on `count` devices, 0: all; with a draft for speculative decoding."""
     from seqkd_jax import api
 
     devices.make_cpu_devices(count)
-    return api.load(*checkpoints, devices=count)
+    return api.load(*checkpoints, devices=count, draft=draft)
 
 
 def distill(command: Distill) -> None:

@@ -130,7 +130,10 @@ class Translate(Repeatable):
     n_best: Annotated[int, Range(0, 4096)] = 0
     """Hypotheses to write for each line, as JSON lines with scores in nats; 0: the best one, as plain text."""
     decoder: str = "engine"
-    """engine: fast beam search; beam: the same search, slower; greedy; sample: --beam samples of each sentence."""
+    """engine: fast beam search; beam: the same search, slower; greedy; sample: --beam samples of each sentence;
+    speculative: what greedy gives, in fewer steps of the model, since --draft proposes the tokens."""
+    draft: Path | None = None
+    """Checkpoint of a smaller model, such as its student, that proposes tokens; the model must be a Transformer."""
     rules: Rules = None
     """Search rules of another toolkit; rules that are given as options override them."""
     search: Annotated[SearchConfig, Flat] = SearchConfig()

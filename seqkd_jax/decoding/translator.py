@@ -28,7 +28,7 @@ from seqkd_jax.decoding.buckets import (
     rows_of,
     width_of,
 )
-from seqkd_jax.decoding.search import DECODERS, POOLS, Request, attended, length_limits
+from seqkd_jax.decoding.search import DECODERS, ONE_TRANSLATION, POOLS, Request, attended, length_limits
 from seqkd_jax.decoding.unknown import replace_unknown, require_words
 from seqkd_jax.types import EOS, PAD, Hypotheses, System, Translator, UserError
 from seqkd_jax.utils import devices, programs
@@ -259,7 +259,7 @@ def _translate(
 
     results = _in_batches(sentences, decoding, run, progress, first, len(ready.params))
     for number, result in enumerate(results, start=first + 1):
-        hypotheses, positions = result or (_empty(1 if decoder == "greedy" else decoding.search.beam), None)
+        hypotheses, positions = result or (_empty(1 if decoder in ONE_TRANSLATION else decoding.search.beam), None)
         if np.isnan(hypotheses.scores).any():
             raise UserError(
                 f"translate: sentence {number} has NaN scores; the weights are damaged, use another checkpoint"

@@ -22,6 +22,7 @@ from seqkd_jax.config import (
     SequenceTransformerConfig,
     TransformerConfig,
 )
+from seqkd_jax.models.drafted import drafted
 from seqkd_jax.models.ensemble import ensemble
 from seqkd_jax.models.images import build_cnn, build_mlp
 from seqkd_jax.models.lstm import build_lstm
@@ -30,7 +31,7 @@ from seqkd_jax.models.sequence_transformer import build_sequence_transformer
 from seqkd_jax.models.transformer import build_transformer
 from seqkd_jax.types import Model, Translator, UserError
 
-__all__ = ["MODELS", "READERS", "TRANSLATORS", "Entry", "build", "ensemble", "kind_of", "parameter_count"]
+__all__ = ["MODELS", "READERS", "TRANSLATORS", "Entry", "build", "drafted", "ensemble", "kind_of", "parameter_count"]
 
 
 class Entry(NamedTuple):

@@ -54,4 +54,5 @@ def ensemble(members: tuple[Translator, ...]) -> Translator:
     def prepare(params):
         return tuple(member.prepare(part) for member, part in zip(members, params, strict=True))
 
-    return Translator(init, features, head, start, step, prepare=prepare, caches=caches)
+    parallel = all(member.parallel for member in members)
+    return Translator(init, features, head, start, step, prepare=prepare, caches=caches, parallel=parallel)

@@ -158,4 +158,5 @@ def build_transformer(config: TransformerConfig, source_size: int, target_size: 
         attention=partial(module.apply, method="attention"),
         prepare=preparing(module),
         caches=lambda *sizes: tuple(caches.empty(*sizes, *shape) for _ in range(config.decoder_layers)),
+        parallel=True,
     )

@@ -4,6 +4,7 @@
   simple      the reference implementation of every search          forced  scores and attention of given translations
   engine      the same beam search, faster: sentences go through `slots`, `topk` ranks the vocabulary in blocks
   sampling    random translations                                   past    what each hypothesis reads in the caches
+  speculative greedy search whose tokens a cheaper model drafts
 
 `search = beam_search(translator, config, max_steps)` gives a pure function (params, Request) -> Hypotheses for the
 caller to jit.
@@ -14,9 +15,11 @@ from seqkd_jax.decoding.search.forced import attended, attention_weights, sequen
 from seqkd_jax.decoding.search.rules import PROFILES, Request, greedy_rules, length_limits, length_penalty, named_rules
 from seqkd_jax.decoding.search.sampling import sample
 from seqkd_jax.decoding.search.simple import beam_search, greedy
+from seqkd_jax.decoding.search.speculative import speculative
 
 __all__ = [
     "DECODERS",
+    "ONE_TRANSLATION",
     "POOLS",
     "PROFILES",
     "Request",
@@ -31,9 +34,11 @@ __all__ = [
     "named_rules",
     "sample",
     "sequence_log_probs",
+    "speculative",
 ]
 
 # (translator, config, max_steps) -> search(params, request) -> Hypotheses
-DECODERS = {"engine": engine, "beam": beam_search, "greedy": greedy, "sample": sample}
+DECODERS = {"engine": engine, "beam": beam_search, "greedy": greedy, "sample": sample, "speculative": speculative}
+ONE_TRANSLATION = ("greedy", "speculative")  # decoders that find one, whatever the beam
 # Decoders that refill their slots take one more argument, `slots`. The number: sentences of a pool for each slot.
 POOLS = {"engine": 8}

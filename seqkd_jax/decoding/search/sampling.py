@@ -28,7 +28,7 @@ def sample(translator: Translator, config: SearchConfig, max_steps: int) -> Call
     """
     config.validate()
     numbers = np.arange(config.beam)
-    draw = jax.vmap(jax.vmap(lambda *each: _draw(config, *each), (None, None, 0, 0)), (None, 0, None, 0))
+    draw = jax.vmap(jax.vmap(lambda *each: _draw(config, *each), (None, None, 0, 0)), (0, 0, None, 0))
     samples = one_by_one(
         translator,
         config,

@@ -7,10 +7,13 @@ sentence that is done do not change.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jaxtyping import Array, Bool, Float, Int
 
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.decoding.search.beams import advance, candidates, covered_by, first_beams, log_softmax, n_best, uncovered
@@ -70,48 +73,80 @@ def greedy(translator: Translator, config: SearchConfig, max_steps: int) -> Call
     return one_by_one(translator, config, max_steps, 1, most_probable)
 
 
+class Grown(NamedTuple):
+    """C translations of each sentence that grow independently of each other."""
+
+    t: Int[Array, " B"]  # tokens so far
+    token: Int[Array, "B C"]  # the last
+    tokens: Int[Array, "B C T"]  # PAD after the last
+    total: Float[Array, "B C"]  # log-probability
+    coverage: Float[Array, "B C S"]
+    running: Bool[Array, "B C"]
+
+
+def nothing_grown(config: SearchConfig, request: Request, count: int, max_steps: int) -> Grown:
+    """Before the first token; a fill row does not run."""
+    empty = first_beams(count, max_steps, request.max_length, uncovered(config, request.source))
+    running = jnp.broadcast_to(~empty.done[:, None], empty.live_log_probs.shape)
+    token, total = jnp.full(running.shape, BOS, jnp.int32), jnp.where(running, 0.0, -jnp.inf)
+    return Grown(jnp.zeros(len(running), jnp.int32), token, empty.live, total, empty.coverage, running)
+
+
+def grow(config: SearchConfig, request: Request, now: Grown, token, gained, attention) -> Grown:
+    """Add a token [B,C] with this log-probability to what runs; attention [B,C,S] or None: that of its step.
+
+    A hypothesis whose token is not allowed (-inf) becomes impossible.
+    """
+    last = (now.t + 1 >= request.max_length)[:, None]
+    if config.at_limit == "free_eos":
+        gained, token = jnp.where(last, 0.0, gained), jnp.where(last, EOS, token)
+    here = (np.arange(now.tokens.shape[-1])[None] == now.t[:, None])[:, None] & now.running[..., None]
+    return Grown(
+        now.t + jnp.any(now.running, axis=1),
+        jnp.where(now.running, token, now.token),
+        jnp.where(here, token[..., None], now.tokens),
+        jnp.where(now.running, now.total + gained, now.total),
+        jnp.where(now.running[..., None], covered_by(config, now.coverage, attention), now.coverage),
+        now.running & (token != EOS) & ~last & (gained != -jnp.inf),
+    )
+
+
+def hypotheses(config: SearchConfig, grown: Grown) -> Hypotheses:
+    """What has grown, unsorted."""
+    impossible = grown.total == -jnp.inf
+    tokens = jnp.where(impossible[..., None], PAD, grown.tokens)
+    finished = jnp.any(tokens == EOS, axis=-1)
+    scores = score(config, grown.total, jnp.sum(tokens != PAD, axis=-1), finished, grown.coverage)
+    return Hypotheses(tokens, scores, grown.total, finished)
+
+
 def one_by_one(
     translator: Translator, config: SearchConfig, max_steps: int, count: int, choose: Callable
 ) -> Callable[..., Hypotheses]:
     """A search in which `count` hypotheses of each sentence grow independently, [B,count] and unsorted.
 
-    choose(t, log_probs [B,count,V], request) -> the next token of each [B,count]. A hypothesis without an allowed token
-    becomes impossible (score -inf).
+    choose(t [B], log_probs [B,count,V], request) -> the next token of each [B,count]. A hypothesis without an allowed
+    token becomes impossible (score -inf).
     """
     config.validate()
-    allowed_all = jax.vmap(lambda *row: allowed(config, *row), in_axes=(None, 0, 0, 0))
+    allowed_all = jax.vmap(lambda *row: allowed(config, *row))
 
     def search(params, request: Request) -> Hypotheses:
         request = request._replace(max_length=jnp.minimum(request.max_length, max_steps))
         memory, state = translator.start(params, request.source)
-        empty = first_beams(count, max_steps, request.max_length, uncovered(config, request.source))
-        running = jnp.broadcast_to(~empty.done[:, None], empty.live_log_probs.shape)
 
         def step(carry):
-            t, token, tokens, total, coverage, running, state, caches, lineage = carry
+            now, state, caches, lineage = carry
             lineage, past = extended(lineage)
-            features, attention, state, caches = translator.step(params, token, memory, state, caches, past)
-            log_probs = allowed_all(t, tokens, log_softmax(translator.head(params, features)), request)
-            token = choose(t, log_probs, request).astype(jnp.int32)
+            features, attention, state, caches = translator.step(params, now.token, memory, state, caches, past)
+            log_probs = allowed_all(now.t, now.tokens, log_softmax(translator.head(params, features)), request)
+            token = choose(now.t, log_probs, request).astype(jnp.int32)
             gained = jnp.take_along_axis(log_probs, token[..., None], axis=-1)[..., 0]
-            last = (t + 1 >= request.max_length)[:, None]
-            if config.at_limit == "free_eos":
-                gained, token = jnp.where(last, 0.0, gained), jnp.where(last, EOS, token)
-            coverage = jnp.where(running[..., None], covered_by(config, coverage, attention), coverage)
-            total = jnp.where(running, total + gained, total)
-            tokens = lax.dynamic_update_slice(tokens, jnp.where(running, token, PAD)[..., None], (0, 0, t))
-            running &= (token != EOS) & ~last & (gained != -jnp.inf)
-            return t + 1, token, tokens, total, coverage, running, state, caches, lineage
+            return grow(config, request, now, token, gained, attention), state, caches, lineage
 
-        token = jnp.full(running.shape, BOS, jnp.int32)
-        total = jnp.where(running, 0.0, -jnp.inf)
-        sizes = running.shape[0], count, max_steps
-        past = with_beam_axis(state, count), translator.caches(*sizes), unwritten(*sizes)
-        carry = jnp.int32(0), token, empty.live, total, empty.coverage, running, *past
-        _, _, tokens, total, coverage, *_ = lax.while_loop(lambda carry: jnp.any(carry[5]), step, carry)
-        tokens = jnp.where((total == -jnp.inf)[..., None], PAD, tokens)
-        finished = jnp.any(tokens == EOS, axis=-1)
-        scores = score(config, total, jnp.sum(tokens != PAD, axis=-1), finished, coverage)
-        return Hypotheses(tokens, scores, total, finished)
+        sizes = request.source.shape[0], count, max_steps
+        carry = nothing_grown(config, request, count, max_steps), with_beam_axis(state, count)
+        carry = *carry, translator.caches(*sizes), unwritten(*sizes)
+        return hypotheses(config, lax.while_loop(lambda carry: jnp.any(carry[0].running), step, carry)[0])
 
     return search
