@@ -9,6 +9,7 @@ from tiny import TINY
 from seqkd_jax.decoding.search import DECODERS, Request
 from seqkd_jax.types import EOS, PAD
 
+ALONE = sorted(set(DECODERS) - {"speculative"})  # decoders that need no draft; that one: test_speculative.py
 ROWS, WIDTH, STEPS = 6, 5, 9  # one shape for nearly all tests; what varies are values
 
 

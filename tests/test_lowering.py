@@ -241,6 +241,8 @@ def searches(some) -> Programs:
 
 def search(kind, decoder, compute, rules, prefix, attention):
     model, rows = built(kind, compute), abstract(B)
+    if decoder == "speculative":
+        model = models.drafted(built("transformer", compute), model)
     compiled = translator._compiled_search(model, rules, decoder, Shape(B, S, T, prefix, 2), attention)
     request = Request(abstract(B, S), rows, rows, abstract(B, prefix), abstract(B, 2, dtype=np.uint32))
     return compiled.__wrapped__, (jax.eval_shape(model.prepare, parameters(model)), request)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from reference import reference_beam_search, reference_may_follow
-from searches import ROWS, STEPS, as_list, assert_same, compiled, request, sources
+from searches import ALONE, ROWS, STEPS, as_list, assert_same, compiled, request, sources
 from tiny import WITHOUT_ATTENTION, next_log_probs, parameters
 
 from seqkd_jax import models
@@ -131,7 +131,7 @@ def test_named_rules_are_the_whole_of_the_rules():
         named_rules(odd, "opennmt")
 
 
-@pytest.mark.parametrize("decoder", sorted(set(DECODERS) - {"sample"}))
+@pytest.mark.parametrize("decoder", sorted(set(ALONE) - {"sample"}))
 def test_no_ngram_comes_twice(decoder):
     size = 3 if decoder == "engine" else 1
     config = SearchConfig(beam=3, no_repeat_ngram=size)
@@ -149,7 +149,7 @@ def test_an_ngram_longer_than_any_translation_bars_nothing():
         jax.tree.map(np.testing.assert_array_equal, *found)
 
 
-@pytest.mark.parametrize("decoder", sorted(set(DECODERS) - {"sample"}))
+@pytest.mark.parametrize("decoder", sorted(set(ALONE) - {"sample"}))
 def test_coverage_counts(decoder):
     config = SearchConfig(beam=3, length_rule="gnmt", coverage_penalty=1.0)
     with_it = assert_as_the_reference(config, decoder=decoder)
@@ -159,7 +159,7 @@ def test_coverage_counts(decoder):
         assert changed > 3, "coverage never changes the choice: take other examples"
 
 
-@pytest.mark.parametrize("decoder", sorted(DECODERS))
+@pytest.mark.parametrize("decoder", ALONE)
 def test_coverage_without_attention_is_refused_by_name(decoder):
     limits = np.zeros(ROWS, np.int32), np.full(ROWS, STEPS, np.int32)
     with pytest.raises(UserError, match="--coverage-penalty.*(attention|decoder)") as caught:
@@ -168,7 +168,7 @@ def test_coverage_without_attention_is_refused_by_name(decoder):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("decoder", sorted(set(DECODERS) - {"sample"}))
+@pytest.mark.parametrize("decoder", sorted(set(ALONE) - {"sample"}))
 def test_prefixes_are_obeyed(decoder):
     """Of any length, none too; even where rules would bar a token: <unk>, an early repetition."""
     random = np.random.default_rng(0)
@@ -202,10 +202,12 @@ def test_every_decoder_obeys_every_constraint_or_refuses_it(decoder, small):
     shortest, longest = np.full(ROWS, 3, np.int32), np.full(ROWS, STEPS, np.int32)
     config = SearchConfig(beam=2, no_repeat_ngram=2, coverage_penalty=0.3, forbid_unk=True, at_limit="forced_eos")
     try:
+        if decoder == "speculative":
+            model, params = models.drafted(model, model), (params, jax.tree.map(np.negative, params))
         search = compiled(decoder, config, STEPS, model)
         hypotheses = jax.device_get(search(params, request(sources(1, V), shortest, longest, prefix)))
     except UserError as error:
-        names = "no_repeat_ngram", "coverage_penalty", "prefix", "at_limit", "forbid_unk"
+        names = "no_repeat_ngram", "coverage_penalty", "prefix", "at_limit", "forbid_unk", "draft"
         assert any(name in str(error) for name in names) and "\n" not in str(error)
         return
     for row in range(ROWS):
