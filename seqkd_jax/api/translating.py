@@ -185,7 +185,7 @@ def load(
     if replica is not None and len(paths) != 1:
         raise UserError(f"replica {replica} of {len(paths)} checkpoints: name one checkpoint")
     found = (
-        checkpoint.load_translators(paths) if replica is None else checkpoint.load_translator(*paths, replica=replica)
+        checkpoint.load_translators(paths) if replica is None else checkpoint.load_translator(paths[0], replica=replica)
     )
     loaded = LoadedTranslator(found, devices, checkpoint.load_translator(draft) if draft is not None else None)
     _ = loaded.system  # an error of a draft

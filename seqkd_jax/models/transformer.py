@@ -146,7 +146,11 @@ def build_transformer(config: TransformerConfig, source_size: int, target_size: 
             f"transformer: tied=all needs one joint vocabulary, got {sizes}; take tied=target or joint=True"
         )
     module = TransformerTranslator(config, source_size, target_size)
-    shape = config.heads, config.width // config.heads, config.compute
+
+    def empty_caches(rows: int, beam: int, length: int):
+        sizes = rows, beam, length, config.heads, config.width // config.heads
+        return tuple(caches.empty(*sizes, config.compute) for _ in range(config.decoder_layers))
+
     return Translator(
         init=lambda key: module.init(
             key, (jnp.zeros((1, 1), jnp.int32), jnp.zeros((1, 1), jnp.int32)), method="features"
@@ -157,6 +161,6 @@ def build_transformer(config: TransformerConfig, source_size: int, target_size: 
         step=partial(module.apply, method="step"),
         attention=partial(module.apply, method="attention"),
         prepare=preparing(module),
-        caches=lambda *sizes: tuple(caches.empty(*sizes, *shape) for _ in range(config.decoder_layers)),
+        caches=empty_caches,
         parallel=True,
     )
