@@ -76,7 +76,7 @@ if TYPE_CHECKING:
         verify,
     )
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 __all__ = [
     "Batch",

@@ -36,6 +36,8 @@ def test_what_an_option_is_for_lets_it_pass():
     checks.train(replace(soft, teacher=Path("t")))
     sampled = options.Translate(CHECKPOINT, decoder="sample")
     checks.translate(replace(sampled, search=replace(sampled.search, sample_top_k=5)))
+    drafted = options.Translate(CHECKPOINT, decoder="speculative", draft=Path("d"))
+    checks.translate(replace(drafted, search=replace(drafted.search, draft_tokens=5)))
     searched = options.Evaluate(CHECKPOINT, PAIRS)
     checks.evaluate(replace(searched, search=replace(searched.search, length_rule="power", length_alpha=0.6)))
     checks.distill(options.Distill(OUT, CHECKPOINT, source_only=Path("f")))
@@ -52,6 +54,9 @@ def test_what_an_option_is_for_lets_it_pass():
         (["train", "--out", "o", "--train-on", "gold", "--train_on", "kd"], "--train-on is given twice: name all its"),
         (["translate", "--checkpoint", "c", "--decoder", "greedy", "--n-best", "2"], "finds one translation"),
         (["translate", "--checkpoint", "c", "--decoder", "greedy", "--mbr", "chrf"], "finds one translation"),
+        (["translate", "--checkpoint", "c", "--decoder", "speculative"], "--draft DIR and --decoder speculative"),
+        (["translate", "--checkpoint", "c", "--draft", "d"], "--draft DIR and --decoder speculative"),
+        (["translate", "--checkpoint", "c", "--draft-tokens", "5"], "--draft-tokens needs `seqkd translate --decoder"),
         (["translate", "--checkpoint", "c", "--mbr-weights", "probability"], "--mbr-weights needs --mbr"),
         (["translate", "--checkpoint", "c", "--metric.tokenize", "zh", "--mbr", "chrf"], "needs --mbr bleu: add that"),
         (
