@@ -248,6 +248,8 @@ def locked(directory: Path | str) -> Iterator[None]:
 
     with locks.alone(Path(directory) / ".lock", refuse):
         temporary.clear_all(Path(directory))
+        for path in temporary.stepped_aside(Path(directory)):
+            recover(path)
         yield
 
 

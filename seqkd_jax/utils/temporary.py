@@ -87,6 +87,11 @@ def aside(path: Path) -> list[Path]:
     return [old for _, old in sorted(found, reverse=True)]
 
 
+def stepped_aside(directory: Path) -> set[Path]:
+    """What directories in this one stepped aside for, whether that is there or not."""
+    return {old.with_name(old.name[1 : -len(".0123456789abcdef.old")]) for old in _named(directory, ".+", "old")}
+
+
 def dispose(path: Path, of: Path) -> None:
     """Remove a directory, which is gone at once for a reader. of: what it is, or stepped aside for."""
     going = _name(of, "new")

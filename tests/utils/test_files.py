@@ -34,6 +34,17 @@ def test_a_directory_is_replaced_by_one_of_its_kind(tmp_path):
     assert everything(tmp_path) == ["a", f"a/{MARK}", "b", f"b/{MARK}"], "nothing may be left beside them"
 
 
+@pytest.mark.parametrize("in_place", [True, False])
+def test_who_holds_a_directory_clears_up_what_stepped_aside_in_it(tmp_path, in_place):
+    """A writer was killed after it put the new one in place, or before; a run that is over writes no other."""
+    made(tmp_path / "a", "old").rename(tmp_path / OLD)
+    made(tmp_path / "b", "new").rename(tmp_path / "a") if in_place else None
+    (tmp_path / ".a.old").mkdir()  # of somebody else
+    with files.locked(tmp_path):
+        assert everything(tmp_path) == [".a.old", ".lock", "a", f"a/{MARK}"]
+        assert (tmp_path / "a" / MARK).read_text() == ("new" if in_place else "old")
+
+
 @pytest.mark.parametrize("inside", ["thesis.tex", "best/checkpoint.json"])
 def test_other_things_are_not_replaced(tmp_path, inside):
     files.write_text(tmp_path / "data" / inside, "years of work")
