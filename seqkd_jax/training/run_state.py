@@ -295,7 +295,7 @@ def metrics_mark(directory: Path) -> dict:
 MARK = {"bytes": int, "sha256": str}
 
 
-def _cut_back(directory: Path, run: RunState, mark: dict | None) -> None:
+def _cut_back(directory: Path, run: RunState, mark: Any) -> None:
     """Cut from metrics.jsonl what came after last/ was saved: those updates are made again; see `read_metrics`."""
     path = directory / METRICS
     if mark is None:
@@ -308,7 +308,7 @@ def _cut_back(directory: Path, run: RunState, mark: dict | None) -> None:
         files.write_bytes(path, data[:count])
 
 
-def read_metrics(directory: Path, finished: bool, mark: dict) -> bytes | None:
+def read_metrics(directory: Path, finished: bool, mark: Any) -> bytes | None:
     """The content of metrics.jsonl; None if it is gone. UserError if what was there when last/ was saved is not now.
 
     mark: what `metrics_mark` gave then. finished: nothing may have been added since.

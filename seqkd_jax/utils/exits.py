@@ -109,7 +109,7 @@ def _stoppable() -> Iterator[list[type[BaseException]]]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if _importing(frame) and now - came.setdefault(number, now) < LATE:
+        if _inside(frame, dropped) and now - came.setdefault(number, now) < LATE:
             return later(number)
         default, kind = STOPS[signal.Signals(number)]
         signal.signal(number, default)
@@ -147,9 +147,10 @@ STOPS = {  # signal -> what Python does by itself, what is raised
 }
 
 
-def _importing(frame: FrameType | None) -> bool:
+def _inside(frame: FrameType | None, hook: Callable) -> bool:
+    """Whether a module is being imported, or Python calls the hook, where an exception would be dropped again."""
     while frame is not None:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>" or frame.f_code is hook.__code__:
             return True
         frame = frame.f_back
     return False

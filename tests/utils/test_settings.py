@@ -57,7 +57,7 @@ def test_each_field_that_differs_changes_the_identity(kind):
 def test_an_identity_tells_types_forms_and_nested_settings():
     changed = TrainConfig(optimiser=OptimiserConfig(learning_rate=2), seed=7)
     optimiser = {"type": "OptimiserConfig", "learning_rate": 2.0, "warmup_steps": None}
-    expected = {"optimiser": optimiser, "seed": 7}
+    expected = {"optimiser": optimiser, "batch": {"type": "BatchConfig", "buckets": None}, "seed": 7}
     assert settings.identity(changed) == {"type": "TrainConfig", **expected}
     assert settings.identity(CNNConfig()) == {"type": "CNNConfig", "form": 2}
     assert settings.identity([LSTMConfig(), (1, 2.5, None, True, "x")]) == [
@@ -82,12 +82,12 @@ def test_an_identity_tells_types_forms_and_nested_settings():
 
 def test_a_default_that_changes_leaves_earlier_identities_as_they_were():
     """400 meant 400 updates of warm-up, as a default and given; None, the default now, is something else."""
-    before = {"type": "OptimiserConfig"}
+    before, shapes = {"type": "OptimiserConfig"}, {"type": "BatchConfig"}
     assert settings.identity(OptimiserConfig(warmup_steps=400)) == before
     assert settings.identity(OptimiserConfig()) == {**before, "warmup_steps": None}
     assert settings.identity(TrainConfig())["optimiser"] == {**before, "warmup_steps": None}
-    of_400 = TrainConfig(optimiser=OptimiserConfig(warmup_steps=400))
-    assert settings.identity(of_400) == {"type": "TrainConfig", "optimiser": before}
+    of_before = TrainConfig(batch=BatchConfig(buckets=3), optimiser=OptimiserConfig(warmup_steps=400))
+    assert settings.identity(of_before) == {"type": "TrainConfig", "optimiser": before, "batch": shapes}
 
 
 def test_what_differs_is_named():
