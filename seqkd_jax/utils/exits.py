@@ -135,7 +135,8 @@ def _stoppable() -> Iterator[list[type[BaseException]]]:
     try:
         yield raised
     finally:
-        if ours:
+        ours.clear()
+        if sys.unraisablehook is dropped:  # else another hook, which calls this one, stays
             sys.unraisablehook = tell
         for number in ours:
             signal.signal(number, before[number])

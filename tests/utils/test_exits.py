@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -165,3 +166,23 @@ def test_a_signal_is_one_line_whatever_a_package_makes_of_it(tmp_path, number, s
         [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths}
     )
     assert (done.returncode, done.stdout, done.stderr) == (status, "", f"error: {line}\n")
+
+
+def test_a_hook_that_was_added_meanwhile_stays(monkeypatch):
+    """Such as that of `checkpoint.arrays`, which leaves out what tensorstore reports after an error."""
+    told = []
+    before = told.append
+    monkeypatch.setattr(sys, "unraisablehook", before)
+
+    def run():
+        inner = sys.unraisablehook
+        sys.unraisablehook = added = lambda what: inner(what)
+        run.added = added
+        return 0
+
+    assert exits.exit_status(run) == 0 and sys.unraisablehook is run.added
+    left = SimpleNamespace(exc_type=KeyboardInterrupt)
+    sys.unraisablehook(left)
+    assert told == [left], "what is no longer stopped for goes to the hook that was there before"
+    monkeypatch.setattr(sys, "unraisablehook", before)
+    assert exits.exit_status(lambda: 0) == 0 and sys.unraisablehook is before
