@@ -44,10 +44,13 @@ def test_two_processes_of_two_devices_are_one_of_one(tmp_path):
         hashes = [checkpoint.read_record(made / model / "best")["params_sha256"] for made in (one, four)]
         assert hashes[0] == hashes[1], f"the {model}s differ: an update with --parts depends on the devices"
     corpora = [contents(made / "distilled") for made in (one, four)]
-    assert corpora[0] == corpora[1], "the same teacher distilled another corpus"
+    assert corpora[0] == corpora[1] != {}, "the same teacher distilled another corpus"
     measured = [files.read_json(made / "evaluation" / "results.json")["beam5"] for made in (one, four)]
     assert measured[0] == measured[1]
 
 
 def contents(directory):
-    return {path.relative_to(directory): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    """But for what says how it was made: the command, which has the options of the processes, and its hash."""
+    told = "config.json", files.SUMS
+    paths = (path for path in directory.rglob("*") if path.is_file() and path.name not in told)
+    return {path.relative_to(directory): path.read_bytes() for path in paths}
