@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, Key, Shaped
 
 from seqkd_jax.types import PAD, UserError
@@ -104,7 +103,7 @@ normalised.defvjp(_normalised, _normalised_backward)
 
 
 @jax.custom_vjp
-def gelu(x: Float[Array | np.ndarray, "*any"]) -> Float[Array, "*any"]:
+def gelu(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
     """x times the normal distribution function of x (Hendrycks & Gimpel 2016), with its gradient written out.
 
     By erf, which on CPUs costs less than the erfc of `jax.nn.gelu`; the two differ by rounding.

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
@@ -125,7 +126,7 @@ def test_activations(name):
         "gelu": x * scipy.stats.norm.cdf(x),
         "swish": x / (1 + np.exp(-x)),
     }
-    np.testing.assert_allclose(ACTIVATIONS[name](x.astype(np.float32)), expected[name], atol=1e-5)
+    np.testing.assert_allclose(ACTIVATIONS[name](jnp.asarray(x, jnp.float32)), expected[name], atol=1e-5)
 
 
 @pytest.mark.peers
