@@ -481,6 +481,9 @@ class TrainConfig(Settings):
             raise UserError(f"{named('seed')} is {self.seed}: it and those of all replicas must be below {2**32:,}")
 
 
+ONE_TRANSLATION = ("greedy", "speculative")  # decoders (decoding.search.DECODERS) that find one, whatever the beam
+
+
 @dataclass(frozen=True)
 class SearchConfig(Settings):
     """The rules of the beam search. Beam 1 without a length rule is greedy decoding."""

@@ -102,14 +102,14 @@ class LoadedTranslator(NamedTuple):
 
         beam: hypotheses kept for each line, instead of search.beam. search: the rules, see `named_rules` for those of
         other toolkits. decoder: engine, beam (the same search, slower), greedy, sample, or speculative (what greedy
-        gives, drafted by a smaller model: `load` with draft). n_best: hypotheses returned
-        for each line; None: all. prefixes: for each line a text that its translation begins with. mbr: order the
-        hypotheses by expected similarity (minimum Bayes risk), their weights by mbr_weights. metric: the tokenizer of
-        mbr's BLEU; auto: that of the training, or by the script of the hypotheses. replace_unknown: each <unk> becomes
-        the source word that it attends to most, or that word's entry in dictionary. batch_tokens: source positions
-        decoded at once. overlong: a line of more than 4,096 tokens is an error, after the translations of the lines
-        before it, or gets an empty translation. read_ahead: lines read before the first is translated. progress: called
-        with the number of lines that were done.
+        gives, drafted by a smaller model: `load` with draft). n_best: hypotheses returned for each line; None: all.
+        prefixes: for each line a text that its translation begins with. mbr: order the hypotheses by expected
+        similarity (minimum Bayes risk), their weights by mbr_weights. metric: the tokenizer of mbr's BLEU; auto: that
+        of the training, or by the script of the hypotheses. replace_unknown: each <unk> becomes the source word that it
+        attends to most, or that word's entry in dictionary. batch_tokens: source positions decoded at once. overlong: a
+        line of more than 4,096 tokens is an error, after the translations of the lines before it, or gets an empty
+        translation. read_ahead: lines read before the first is translated. progress: called with the number of lines
+        that were done.
         UserError: an invalid rule, a line of more than 4,096 tokens, no prefix for a line, no attention to replace
         <unk> with, or a tokenizer that is not there.
 

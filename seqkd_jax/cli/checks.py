@@ -11,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 from seqkd_jax import distributed
 from seqkd_jax.cli.options import Distill, Evaluate, Pairs, Repeatable, Score, Train, Translate, Verify, Vocab
-from seqkd_jax.config import LossConfig, MetricConfig, SearchConfig, VocabularyConfig
+from seqkd_jax.config import ONE_TRANSLATION, LossConfig, MetricConfig, SearchConfig, VocabularyConfig
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import remote, settings, urls
 
@@ -89,8 +89,6 @@ def _own_directory(command: Train) -> None:
 
 def translate(command: Translate) -> None:
     """No options without the option that they belong to, and none that exclude each other."""
-    from seqkd_jax.decoding.search import ONE_TRANSLATION
-
     if command.n_best > command.search.beam:
         raise UserError(f"--n-best {command.n_best} is more than --beam {command.search.beam}: raise the beam")
     _search(command, command.decoder)

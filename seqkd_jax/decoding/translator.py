@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple, get_args
 import jax
 import numpy as np
 
-from seqkd_jax.config import Devices, Overlong, Positive, SearchConfig, Tokens
+from seqkd_jax.config import ONE_TRANSLATION, Devices, Overlong, Positive, SearchConfig, Tokens
 from seqkd_jax.data.tokenizers import Vocabulary
 from seqkd_jax.decoding.buckets import (
     LONGEST,
@@ -28,7 +28,7 @@ from seqkd_jax.decoding.buckets import (
     rows_of,
     width_of,
 )
-from seqkd_jax.decoding.search import DECODERS, ONE_TRANSLATION, POOLS, Request, attended, length_limits
+from seqkd_jax.decoding.search import DECODERS, POOLS, Request, attended, length_limits
 from seqkd_jax.decoding.unknown import replace_unknown, require_words
 from seqkd_jax.types import EOS, PAD, Hypotheses, System, Translator, UserError
 from seqkd_jax.utils import devices, programs

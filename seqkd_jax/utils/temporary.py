@@ -89,7 +89,12 @@ def aside(path: Path) -> list[Path]:
 
 def stepped_aside(directory: Path) -> set[Path]:
     """What directories in this one stepped aside for, whether that is there or not."""
-    return {old.with_name(old.name[1 : -len(".0123456789abcdef.old")]) for old in _named(directory, ".+", "old")}
+    return {directory / replaced(old.name) for old in _named(directory, ".+", "old")}
+
+
+def replaced(name: str) -> str:
+    """The name of what a temporary one is to become, or stepped aside for; any other name as it is."""
+    return re.sub(r"\A\.(.+)\.[0-9a-f]{16}\.(?:new|old)\Z", r"\1", name)
 
 
 def dispose(path: Path, of: Path) -> None:

@@ -11,7 +11,7 @@ from seqkd_jax.checkpoint.metadata import inputs_of
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.training.run_state import METRICS, RunState, read_metrics, read_run
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, settings
+from seqkd_jax.utils import files, settings, temporary
 from seqkd_jax.utils.untrusted import printable
 from seqkd_jax.verification.outcome import Outcome, Verified, examine, leads_out, require, require_sums
 
@@ -25,7 +25,6 @@ OTHERS = {
     "wandb",
     "wandb-id",
 }  # that a run writes
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.(new|old)")  # see utils.temporary
 
 
 def check_checkpoint(directory: Path, teacher: str | None) -> Iterator[Verified]:
@@ -52,7 +51,7 @@ def _replicas(metadata: Mapping[str, Any]) -> list[dict]:
 def check_run(directory: Path, teacher: str | None) -> Iterator[Verified]:
     """A training run: metrics.jsonl, config.json, which checkpoints must be there; then each of these."""
     yield examine(directory, "training run", lambda path: _run(directory), lambda name: not CHECKPOINTS.fullmatch(name))
-    places = {re.sub(r"^\.(.+)\.[0-9a-f]{16}\.old$", r"\1", path.name) for path in directory.iterdir()}
+    places = {path.name for path in (*directory.iterdir(), *temporary.stepped_aside(directory))}
     for name in sorted(filter(CHECKPOINTS.fullmatch, places)):
         if leads_out(directory, name):
             told = "is a link that leads out of the run; verify what it leads to"
@@ -90,7 +89,7 @@ def _run(directory: Path) -> Outcome:
 def _not_of_a_run(directory: Path) -> str:
     """What is at the top of a run that no run writes, such as the log of a user: it is named, and damages nothing."""
     names = {path.name for path in directory.iterdir()} - OTHERS
-    foreign = sorted(name for name in names if not CHECKPOINTS.fullmatch(name) and not TEMPORARY.fullmatch(name))
+    foreign = sorted(name for name in names if not CHECKPOINTS.fullmatch(name) and temporary.replaced(name) == name)
     return f"; not of the run: {printable(', '.join(foreign))[:200]}" if foreign else ""
 
 

@@ -179,23 +179,29 @@ def test_a_shard_of_a_living_process_is_waited_for_and_of_a_dead_one_taken_over(
     assert not list(lists.glob("*.lock"))
 
 
-@pytest.mark.parametrize("then", [{}, {"part": (2, 3)}])
-def test_a_paused_process_leaves_its_shard_to_its_successor(tmp_path, teacher, slow, decoded, monkeypatch, capfd, then):
-    """It stands still within a shard for longer than a minute; another makes everything and the corpus, or a part."""
-    distil(teacher, tmp_path / "alone")
-    written, write, decode = [], ledger.write_shard, nbest.translate_lines
-    monkeypatch.setattr(ledger, "write_shard", lambda *given: (written.append(given[1]), write(*given))[1])
+def paused_in_its_second_shard(monkeypatch, directory, meanwhile):
+    """The next job that makes directory/kd stands still there, for longer than a minute, while others do something."""
+    decode, paused = nbest.translate_lines, []
 
     def pausing(system, lines, decoding, **options):
         yield from decode(system, lines, decoding, **options)
         if lines[0] == LINES[3] and not paused:
             paused.append(1)
-            for lock in [*tmp_path.glob(".kd.*.lock"), *tmp_path.glob("kd.n-best/*.lock")]:
+            for lock in [*directory.glob(".kd.*.lock"), *directory.glob("kd.n-best/*.lock")]:
                 os.utime(lock, (time.time() - 70,) * 2)
-            distil(teacher, tmp_path / "kd", **then)
+            meanwhile()
 
-    paused = []
     monkeypatch.setattr(nbest, "translate_lines", pausing)
+
+
+@pytest.mark.parametrize("then", [{}, {"part": (2, 3)}])
+def test_a_paused_process_leaves_its_shard_to_its_successor(tmp_path, teacher, slow, decoded, monkeypatch, capfd, then):
+    """It stands still within a shard for longer than a minute; another makes everything and the corpus, or a part."""
+    distil(teacher, tmp_path / "alone")
+    written, write = [], ledger.write_shard
+    monkeypatch.setattr(ledger, "write_shard", lambda *given: (written.append(given[1]), write(*given))[1])
+
+    paused_in_its_second_shard(monkeypatch, tmp_path, lambda: distil(teacher, tmp_path / "kd", **then))
     distil(teacher, tmp_path / "kd")
     assert sorted(written) == list(range(6))
     assert "shard-00001.jsonl.gz: another process took it over while this one was paused" in capfd.readouterr().err
@@ -226,17 +232,8 @@ def test_another_job_is_refused_while_one_is_at_work(tmp_path, teacher, decoded,
 
 def test_a_job_that_another_took_over_while_it_was_paused_writes_nothing(tmp_path, teacher, decoded, monkeypatch):
     distil(teacher, tmp_path / "alone", beam=1)
-    decode, paused = nbest.translate_lines, []
-
-    def pausing(system, lines, decoding, **options):
-        yield from decode(system, lines, decoding, **options)
-        if lines[0] == LINES[3] and not paused:
-            paused.append(1)
-            for lock in [*tmp_path.glob(".kd.*.lock"), *tmp_path.glob("kd.n-best/*.lock")]:
-                os.utime(lock, (time.time() - 70,) * 2)
-            distil(teacher, tmp_path / "kd", beam=1, overwrite=True)
-
-    monkeypatch.setattr(nbest, "translate_lines", pausing)
+    meanwhile = {"beam": 1, "overwrite": True}
+    paused_in_its_second_shard(monkeypatch, tmp_path, lambda: distil(teacher, tmp_path / "kd", **meanwhile))
     with pytest.raises(kd.UserError, match="kd.n-best: another job took it over while this process was paused"):
         distil(teacher, tmp_path / "kd")
     assert both(tmp_path) == both(tmp_path, "alone")

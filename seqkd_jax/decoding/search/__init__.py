@@ -19,7 +19,6 @@ from seqkd_jax.decoding.search.speculative import speculative
 
 __all__ = [
     "DECODERS",
-    "ONE_TRANSLATION",
     "POOLS",
     "PROFILES",
     "Request",
@@ -39,6 +38,5 @@ __all__ = [
 
 # (translator, config, max_steps) -> search(params, request) -> Hypotheses
 DECODERS = {"engine": engine, "beam": beam_search, "greedy": greedy, "sample": sample, "speculative": speculative}
-ONE_TRANSLATION = ("greedy", "speculative")  # decoders that find one, whatever the beam
 # Decoders that refill their slots take one more argument, `slots`. The number: sentences of a pool for each slot.
 POOLS = {"engine": 8}

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool
 
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.decoding.search.beams import advance
-from seqkd_jax.decoding.search.past import extended, reordered
+from seqkd_jax.decoding.search.past import extended, followed
 from seqkd_jax.decoding.search.rules import Request
 from seqkd_jax.decoding.search.slots import Pool, Slots, empty, pool_of, refilled
 from seqkd_jax.decoding.search.topk import extensions
@@ -64,6 +64,5 @@ def _step(translator: Translator, config: SearchConfig, params, pool: Pool, now:
     advance_all = jax.vmap(lambda *row: advance(config, *row))
     beams, token, parents = advance_all(now.t, now.beams, found, own.max_length, attention)
     if config.beam > 1:  # a single hypothesis is its own parent
-        state = reordered(state, parents)
-        lineage = lineage._replace(ancestors=reordered(lineage.ancestors, parents))
+        state, lineage = followed(state, lineage, parents)
     return now._replace(t=now.t + 1, beams=beams, token=token, state=state, caches=caches, lineage=lineage)

@@ -45,6 +45,11 @@ def extended(lineage: Lineage, lives: Bool[Array | np.ndarray, " B"] | None = No
     return Lineage(step + 1, written, began, ancestors), Past(place, used, own)
 
 
+def followed(state, lineage: Lineage, parents: Int[Array | np.ndarray, "B K"]):
+    """(state [B,K,...], Lineage) of the hypotheses that extend these parents."""
+    return reordered(state, parents), lineage._replace(ancestors=reordered(lineage.ancestors, parents))
+
+
 def reordered(tree, parents: Int[Array | np.ndarray, "B K"]):
     """Leaves [B,K,...] of a tree with each sentence's hypotheses replaced by their parents."""
     return jax.vmap(lambda rows, parents: jax.tree.map(lambda leaf: leaf[parents], rows))(tree, parents)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.decoding.search.beams import advance, candidates, covered_by, first_beams, log_softmax, n_best, uncovered
-from seqkd_jax.decoding.search.past import extended, reordered, unwritten, with_beam_axis
+from seqkd_jax.decoding.search.past import extended, followed, unwritten, with_beam_axis
 from seqkd_jax.decoding.search.rules import Request, allowed, score
 from seqkd_jax.types import BOS, EOS, PAD, Hypotheses, Translator
 
@@ -49,8 +49,7 @@ def beam_search(translator: Translator, config: SearchConfig, max_steps: int) ->
             found = candidates_all(t, beams, translator.head(params, features), request)
             beams, token, parents = advance_all(t, beams, found, request.max_length, attention)
             if config.beam > 1:  # a single beam is its own parent
-                state = reordered(state, parents)
-                lineage = lineage._replace(ancestors=reordered(lineage.ancestors, parents))
+                state, lineage = followed(state, lineage, parents)
             return t + 1, beams, token, state, caches, lineage
 
         first = jnp.full(sizes[:2], BOS, jnp.int32)
