@@ -135,11 +135,11 @@ def _stoppable() -> Iterator[list[type[BaseException]]]:
     try:
         yield raised
     finally:
-        ours.clear()
-        if sys.unraisablehook is dropped:  # else another hook, which calls this one, stays
-            sys.unraisablehook = tell
         for number in ours:
             signal.signal(number, before[number])
+        ours.clear()  # from now on `dropped` does nothing of its own
+        if sys.unraisablehook is dropped:  # else another hook, which calls this one, stays
+            sys.unraisablehook = tell
 
 
 STOPS = {  # signal -> what Python does by itself, what is raised

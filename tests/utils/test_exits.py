@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -180,7 +181,9 @@ def test_a_hook_that_was_added_meanwhile_stays(monkeypatch):
         run.added = added
         return 0
 
+    handlers = [signal.getsignal(number) for number in exits.STOPS]
     assert exits.exit_status(run) == 0 and sys.unraisablehook is run.added
+    assert [signal.getsignal(number) for number in exits.STOPS] == handlers, "a handler outlives its command"
     left = SimpleNamespace(exc_type=KeyboardInterrupt)
     sys.unraisablehook(left)
     assert told == [left], "what is no longer stopped for goes to the hook that was there before"
