@@ -109,19 +109,25 @@ def _stoppable() -> Iterator[list[type[BaseException]]]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if _inside(frame, dropped) and now - came.setdefault(number, now) < LATE:
+        if (dropping or _importing(frame)) and now - came.setdefault(number, now) < LATE:
             return later(number)
         default, kind = STOPS[signal.Signals(number)]
         signal.signal(number, default)
         raised.append(kind)
         raise kind
 
+    dropping = False  # in the hook, too, an exception would be dropped
+
     def dropped(what: Any) -> None:
+        nonlocal dropping
         for number in ours:
             if raised and what.exc_type is raised[-1] is STOPS[number][1]:
+                dropping = True
                 raised.pop()
                 signal.signal(number, stop)
-                return later(number)
+                later(number)
+                dropping = False
+                return
         tell(what)
 
     before, tell = {}, sys.unraisablehook
@@ -148,10 +154,9 @@ STOPS = {  # signal -> what Python does by itself, what is raised
 }
 
 
-def _inside(frame: FrameType | None, hook: Callable) -> bool:
-    """Whether a module is being imported, or Python calls the hook, where an exception would be dropped again."""
+def _importing(frame: FrameType | None) -> bool:
     while frame is not None:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>" or frame.f_code is hook.__code__:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             return True
         frame = frame.f_back
     return False
