@@ -11,6 +11,7 @@ All of it is on the disk, so that this command may be killed too. Of each experi
 What is drawn depends on the seed, the experiment, the number of the life and that of the kill.
 """
 
+import contextlib
 import fcntl
 import multiprocessing
 import os
@@ -20,7 +21,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,12 +96,18 @@ def run(bench: Bench, wanted: int) -> None:
         if not (bench.directory / "reference.json").exists():
             files.write_json(bench.directory / "reference.json", _reference(bench, lock))
         while (left := wanted - killed(bench)) > 0:
-            if (parent := multiprocessing.parent_process()) and not parent.is_alive():
-                return  # the command was killed: it goes on when it is given again
             _live(bench, left, lock)
+            if _orphaned():
+                return
             progress.log(f"{bench.experiment.name}: {killed(bench)} of {wanted} kills")
     finally:
         os.close(lock)
+
+
+def _orphaned() -> bool:
+    """Whether the command was killed: it goes on when it is given again."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and not parent.is_alive()
 
 
 def over(bench: Bench) -> list[dict]:
@@ -166,11 +173,14 @@ def _live(bench: Bench, left: int, lock: int) -> None:
             if event:
                 events.append({"life": number, **event})
                 files.write_json(bench.directory / "life.json", events)
+            if _orphaned():
+                return
         _end(group, ALONE, list(group.running))
         _require_whole(bench)
         over_now = {"kills": events}
     except (Fault, TimeoutError) as fault:
-        _keep(bench, number, fault)
+        hang = processes.stacks(group.running.values()) if isinstance(fault, TimeoutError) else ""
+        _keep(bench, number, [*fault.args, hang])
         over_now = {"kills": events, "fault": fault.args[0]}
         progress.log(f"{bench.experiment.name}: {fault.args[0]}; kept in {bench.directory / 'failures'}")
     finally:
@@ -306,10 +316,11 @@ def _verify(bench: Bench) -> None:
 
 
 def _free_port() -> int:
-    """A port of this machine that nobody listens at."""
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return opened.getsockname()[1]
+    """A port of this machine that nobody listens at, of those that systems give to no connection by themselves."""
+    while True:
+        with socket.socket() as opened, contextlib.suppress(OSError):
+            opened.bind(("127.0.0.1", random.SystemRandom().randrange(20_000, 32_768)))
+            return opened.getsockname()[1]
 
 
 def _difference(one: dict, other: dict) -> str:
@@ -320,12 +331,12 @@ def _difference(one: dict, other: dict) -> str:
     return ", ".join(sorted(differ))
 
 
-def _keep(bench: Bench, number: int, fault: Exception) -> None:
-    """Keep a life that went wrong: its directory, and what the process said."""
+def _keep(bench: Bench, number: int, told: Sequence[str]) -> None:
+    """Keep a life that went wrong: its directory, and what is told of it."""
     place = bench.directory / "failures" / f"{number:04d}"
     files.remove(place)
     shutil.copytree(bench.life, place / "life", symlinks=True)
-    files.write_text(place / "said.txt", "\n".join(map(str, fault.args)))
+    files.write_text(place / "said.txt", "\n".join(told))
 
 
 def _clear(group: Group) -> None:

@@ -5,6 +5,7 @@ started from scratch, so that kills hit imports, too.
 """
 
 import contextlib
+import faulthandler
 import math
 import multiprocessing
 import os
@@ -91,12 +92,23 @@ def _become(command: Sequence[str], directory: Path, environment: Mapping[str, s
     _redirected(lambda: runpy.run_module(module, run_name="__main__", alter_sys=True), said)
 
 
+def stacks(running: Collection[Running]) -> str:
+    """End processes that hang: what each said, and where it is."""
+    told = []
+    for one in running:
+        send(one, signal.SIGABRT)  # `faulthandler` then prints where each thread is
+        with contextlib.suppress(TimeoutError):
+            told.append(f"process {one.pid}, status {{}}:\n{{}}".format(*end(one, 10)))
+    return "\n\n".join(told)
+
+
 def _redirected(work: Callable[[], object], said: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, place in ((nothing, 0), (said, 1), (said, 2)):
         os.dup2(descriptor, place)
+    faulthandler.enable(said)
     work()
 
 

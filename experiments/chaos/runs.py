@@ -44,6 +44,7 @@ def environment(work: Path, experiment: Experiment) -> dict[str, str]:
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={experiment.devices}",
         "SEQKD_COMPILED_PROGRAMS": str(work / "programs"),
+        "PYTHONFAULTHANDLER": "1",  # one that hangs is asked where
         "OPENBLAS_NUM_THREADS": "1",  # a pool of threads less at each start
     }
 

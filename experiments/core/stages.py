@@ -81,6 +81,8 @@ def stage(
         if not (directory / MANIFEST).is_file():
             raise UserError(f"{directory}: process 0 has made it, and it is not here; all need one shared directory")
     if make is not None and directory not in _told:
+        if distributed.first() and _parts(directory).exists():  # of a run that was killed just after the renaming
+            _parts(directory).unlink(missing_ok=True)
         progress.log(f"[{name}] done before ({directory.name})")
         _told.add(directory)
     return directory
@@ -195,6 +197,11 @@ def _unfinished(directory: Path) -> Path:
     return directory.with_name(f"{directory.name}.partial")
 
 
+def _parts(directory: Path) -> Path:
+    """The record of the runs that work on a stage."""
+    return directory.parent / PARTS / f"{directory.name}.json"
+
+
 def _fill(directory: Path, key: dict, make: Callable[[Path], object], resumable: bool) -> None:
     if directory.exists():
         raise UserError(f"{directory}: not a finished stage, it has no {MANIFEST}; delete it to make it again")
@@ -205,7 +212,7 @@ def _fill(directory: Path, key: dict, make: Callable[[Path], object], resumable:
     work.mkdir(parents=True, exist_ok=True)
     (work / MANIFEST).unlink(missing_ok=True)  # of a run killed just before the renaming
     progress.log(f"[{name}] {'goes on' if resumed else 'starts'} ({directory.name})")
-    parts = directory.parent / PARTS / f"{directory.name}.json"
+    parts = _parts(directory)
     before = _earlier_parts(work, parts) if resumed else []
     files.write_json(parts, [*before, {"commit": commit(), "started": time.time()}])
     start = time.monotonic()

@@ -123,12 +123,9 @@ def _others(out: Path) -> list[tuple[str, leases.Holder]]:
     found = []
     for path in out.parent.glob(f".{glob.escape(out.name)}.*.lock"):
         named = re.fullmatch(r"([0-9a-f]{16})-[0-9a-f]{16}", path.name[len(out.name) + 2 : -len(".lock")])
-        holder = leases.holder(path) if named else None
+        holder = leases.alive(path) if named else None
         if named and holder:
-            if holder.is_dead():
-                files.remove(path)
-            else:
-                found.append((named[1], holder))
+            found.append((named[1], holder))
     return found
 
 

@@ -160,6 +160,34 @@ def holder(path: Path) -> Holder | None:
     return chain[-1] if chain else None
 
 
+def alive(path: Path) -> Holder | None:
+    """Who has a lock, if it lives. The file of one that is dead is removed: nobody is to succeed it.
+
+    So is that of one that was killed before it wrote who it is: a living one has the flock by then, or looks again.
+    """
+    last = holder(path)
+    if last is None:
+        return None
+    with contextlib.suppress(OSError):  # no right to, or another process was faster
+        if last.is_dead():
+            os.unlink(last.file)
+        elif last.owner == UNKNOWN and last.free:
+            _remove_unowned(last)
+        return holder(path)
+    return last
+
+
+def _remove_unowned(last: Holder) -> None:
+    """Remove the file of a lock in which no owner stands, unless one is about to write. OSError: it has the flock."""
+    descriptor = os.open(last.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _number(os.fstat(descriptor)) == last.number and _owner(os.read(descriptor, 4096)) == UNKNOWN:
+            os.unlink(last.file)
+    finally:
+        os.close(descriptor)
+
+
 @functools.cache
 def machine() -> str:
     """The kernel that runs here: among its processes a flock tells who lives, whatever the file system."""
@@ -211,7 +239,18 @@ def _create(path: Path, file: Path) -> Lease | None:
             _drop(lease)
             raise
         os.ftruncate(descriptor, 0)
+    if not _is_at(lease):  # `alive` of another process came before the flock
+        _drop(lease)
+        return _create(path, file)
     return lease
+
+
+def _is_at(lease: Lease) -> bool:
+    """Whether the file that was made is still the one of its name."""
+    try:
+        return _number(os.lstat(lease.file.name, dir_fd=lease.directory)) == _number(os.fstat(lease.descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _flocked(descriptor: int) -> str:

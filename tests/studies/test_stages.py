@@ -140,6 +140,21 @@ def test_a_manifest_before_the_renaming_does_not_count(tmp_path):
     assert "manifest.json" not in stages.read_manifest(directory)["files"]
 
 
+def test_a_record_after_the_renaming_goes_when_the_stage_is_found(tmp_path, monkeypatch):
+    """Killed between the renaming and the removal of the record of its parts: the next run removes it."""
+    with monkeypatch.context() as killed:
+        killed.setattr(stages.Path, "unlink", lambda path, missing_ok=False: path.exists() and os._exit(9))
+        if not (child := os.fork()):
+            stages.stage("s", {}, {}, Counted(), tmp_path)
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert [*(tmp_path / stages.PARTS).iterdir()], "the child was to leave a record"
+    stages.stage("s", {}, {}, None, tmp_path)
+    assert [*(tmp_path / stages.PARTS).iterdir()], "who only looks removes nothing"
+    stages.stage("s", {}, {}, Counted(fail=True), tmp_path)
+    assert not [*(tmp_path / stages.PARTS).iterdir()]
+
+
 def test_leftovers_of_killed_writers_are_dropped(tmp_path):
     def make(directory):
         (directory / ".half.new").write_text("half")

@@ -69,6 +69,37 @@ def test_a_killed_owner_of_this_machine_is_succeeded_at_once(lock, tmp_path):
     assert taken(lock) and list(tmp_path.iterdir()) == []
 
 
+def test_who_has_no_successor_leaves_no_file(lock, tmp_path):
+    """As the lock of a job: it is removed when its owner is dead, also one that had not written who it is."""
+    for content in ("", "{"):
+        lock.write_text(content)
+        assert leases.alive(lock) is None and list(tmp_path.iterdir()) == []
+    with open(lock, "w") as beginning:
+        fcntl.flock(beginning, fcntl.LOCK_EX)
+        assert leases.alive(lock) and lock.exists(), "a living one that is about to write was robbed"
+    lock.unlink()
+    left_by_another_machine(lock, 50)
+    assert leases.alive(lock) and lock.exists()
+    left_by_another_machine(lock, 70)
+    assert leases.alive(lock) is None and list(tmp_path.iterdir()) == []
+    with leases.attempt(lock):
+        assert leases.alive(lock) and lock.exists()
+
+
+def test_who_was_removed_before_its_flock_makes_its_lock_again(lock, monkeypatch):
+    removed = []
+
+    def flocked(descriptor):
+        if not removed:
+            removed.append(leases.alive(lock))
+        return wait_for_flock(descriptor)
+
+    wait_for_flock = leases._flocked
+    monkeypatch.setattr(leases, "_flocked", flocked)
+    with leases.attempt(lock) as lease:
+        assert removed == [None] and lease and lease.held()
+
+
 @pytest.mark.parametrize(("age", "dead"), [(0, False), (50, False), (70, True)])
 @pytest.mark.parametrize("content", ["another machine's", "not yet written", "names a path"])
 def test_elsewhere_a_heartbeat_says_who_lives(lock, tmp_path, age, dead, content):
