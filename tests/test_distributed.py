@@ -36,14 +36,17 @@ def wait_for(condition, seconds=120):
 
 
 def test_two_processes_meet_agree_and_stop_at_the_same_step():
-    """One start, several rules: values of all, one log, results once on standard output, and one SIGTERM for all."""
+    """One start, several rules: values of all, work of process 0 alone that needs a device when none has been used, one
+    log, results once on standard output, and one SIGTERM for all.
+    """
     code = f"""{REDUCE}
 import os, signal
 from seqkd_jax.utils import progress
 signal.signal(signal.SIGTERM, lambda *_: distributed.ask_to_stop())
 progress.log("logged once")
 exits.say("said once")
-values = distributed.gathered([index, float("inf"), "ü"]), distributed.agreed(index), distributed.by_first(lambda: 5)
+devices = distributed.by_first(lambda: len(jax.local_devices()))
+values = distributed.gathered([index, float("inf"), "ü"]), distributed.agreed(index), devices
 print(values, float(numpy.asarray(add(ones).addressable_data(0))[0, 0]), flush=True)
 steps = 0
 while not distributed.stopping():
@@ -59,7 +62,7 @@ raise SystemExit(75)
     assert [process.status for process in ended] == [75, 75], ended
     lines = [process.out.splitlines() for process in ended]
     assert lines[0].pop(0) == "said once"
-    assert lines[0][0] == lines[1][0] == "([[0, inf, 'ü'], [1, inf, 'ü']], 0, 5) 2.0"
+    assert lines[0][0] == lines[1][0] == "([[0, inf, 'ü'], [1, inf, 'ü']], 0, 1) 2.0"
     steps = int(lines[0][1].split()[0])
     assert lines[0][1] == lines[1][1] == f"{steps} [{steps}, {steps}]" and steps >= 3
     assert [process.err for process in ended] == ["logged once\n", ""]

@@ -89,10 +89,19 @@ def alone() -> Iterator[None]:
 def by_first(work: Callable[[], Any]) -> Any:
     """The JSON value that `work` returns, of process 0, which does it alone, in every process."""
     value = None
+    if count() > 1:
+        _start_devices()
     if first():
         with alone():
             value = work()
     return agreed(value)
+
+
+def _start_devices() -> None:
+    """JAX's devices: each process waits there for all others, so none may come alone."""
+    import jax
+
+    jax.local_devices()
 
 
 def barrier(name: str, minutes: float = MINUTES) -> None:
