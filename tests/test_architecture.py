@@ -224,7 +224,7 @@ WRITERS = {
     "experiments/core/stages.py",  # a complete stage gets its name
     "experiments/chaos/lives.py",  # a life that went wrong is kept
     "experiments/core/plots.py",  # a plot that is out of date goes, and one is drawn in memory
-    "experiments/benchmarks/decoding/worker.py",  # a counter of the kernel
+    "experiments/benchmarks/workers.py",  # a counter of the kernel
 }
 
 

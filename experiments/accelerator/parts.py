@@ -8,7 +8,7 @@ SUBJECTS = "lstm-4x1000", "transformer-base"
 DECODERS = {
     "engine": "seqkd_jax engine",
     "simple": "seqkd_jax simple",
-    "ctranslate2": "CTranslate2 float32",
+    "ctranslate2": "CTranslate2 float32, all cores on a batch",
     "hugging-face": "Hugging Face generate",
 }
 

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import jax
 
 from experiments.benchmarks import replicas as replicas_benchmark
-from experiments.benchmarks.decoding import costs, systems, work, worker
+from experiments.benchmarks.decoding import costs, systems, work
 from experiments.benchmarks.training import ours, subjects
+from experiments.benchmarks.workers import Missing
 from experiments.core import measure, stages
 from seqkd_jax import checkpoint
 from seqkd_jax.config import LSTMConfig, SearchConfig, TransformerConfig
@@ -139,24 +140,19 @@ def decoding(system: str, job: Job) -> dict:
     if system.startswith("CTranslate2"):
         _require_same_card(system, _ctranslate2_on_cuda())
     try:
-        if worker.SYSTEMS[system].peer == "hf":
+        if systems.SYSTEMS[system].peer == "hf":
             import torch
 
             _require_same_card(system, torch.cuda.is_available())
-        made = worker.SYSTEMS[system].build(todo.model, job.root / "peers")
-    except (ImportError, systems.Missing) as error:
+        made = systems.SYSTEMS[system].load(todo.model, job.root / "peers")
+    except (ImportError, Missing) as error:
         raise UserError(f"{system} cannot be had: {error}") from None
     rows = 4 if job.toy else ROWS
     found = {}
     for place, beam in enumerate(BEAMS):
-        jobs, started = made.prepare(todo.sentences, rows, work.rules_of(todo, beam)), time.monotonic()
-        outputs = systems.in_order(jobs, [made.run(one) for one in jobs])
+        run, started = made(todo.sentences, rows, work.rules_of(todo, beam)), time.monotonic()
+        outputs = run()
         start_seconds, tokens = time.monotonic() - started, sum(map(len, outputs))
-
-        def run(jobs=jobs) -> None:
-            for one in jobs:
-                made.run(one)
-
         seconds = seconds_of(run, clock.left() / (len(BEAMS) - place))
         lengths = [len(ids) + 1 for ids in outputs]
         flops, _ = costs.needed(todo.model, [len(ids) for ids in todo.sentences], lengths, beam, rows)

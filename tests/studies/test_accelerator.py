@@ -112,7 +112,7 @@ def test_every_part_names_what_is_there():
     for part in parts.EVERY.values():
         module, _, function = part.function.partition(".")
         assert callable(getattr(importlib.import_module(f"experiments.accelerator.{module}"), function))
-    assert set(parts.SUBJECTS) == set(speed.SUBJECTS) and set(parts.DECODERS.values()) <= set(speed.worker.SYSTEMS)
+    assert set(parts.SUBJECTS) == set(speed.SUBJECTS) and set(parts.DECODERS.values()) <= set(speed.systems.SYSTEMS)
 
 
 def test_a_round_has_as_many_calls_as_fit():

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.benchmarks import workers
 from experiments.benchmarks.decoding import __main__ as command
-from experiments.benchmarks.decoding import costs, systems, work, worker
+from experiments.benchmarks.decoding import costs, systems, work
 from seqkd_jax import checkpoint, models
 from seqkd_jax.config import LSTMConfig, SearchConfig, TransformerConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary
@@ -34,21 +35,18 @@ def tiny(tmp_path_factory):
 
 
 def test_forced_lengths_are_kept_and_special_entries_never_produced(tiny):
-    (job, _) = systems.ours("beam", tiny.model).prepare(tiny.sentences, 4, work.rules_of(tiny, 2))
-    outputs = systems.ours("beam", tiny.model).run(job)
+    outputs = systems.ours("beam", tiny.model)(tiny.sentences, 4, work.rules_of(tiny, 2))()
     assert {len(ids) for ids in outputs} == {work.SMOKE.target_tokens}
     assert min(min(ids) for ids in outputs) >= len(work.SPECIALS)
     assert any(len(set(ids)) > 1 for ids in outputs), "one token over and over is too easy to agree on"
 
 
-def test_jobs_hold_every_sentence_once_and_outputs_return_to_their_places(tiny):
-    system, rules = systems.ours("beam", tiny.model), work.rules_of(tiny, 1)
-    found = {}
-    for rows in (1, 4):
-        jobs = system.prepare(tiny.sentences, rows, rules)
-        assert sorted(place for job in jobs for place in job.places) == list(range(len(tiny.sentences)))
-        found[rows] = systems.in_order(jobs, [system.run(job) for job in jobs])
-    assert found[1] == found[4]
+def test_batches_hold_every_sentence_once_and_outputs_return_to_their_places():
+    sentences = [[9] * size for size in (3, 1, 2, 5, 4)]
+    batches = systems.sorted_batches(sentences, 2)
+    assert batches == [[1, 2], [0, 4], [3]]
+    outputs = [[[len(sentences[place])] for place in batch] for batch in batches]
+    assert systems.in_place(batches, outputs) == [[3], [1], [2], [5], [4]]
 
 
 def test_needed_arithmetic_grows_with_sentences_and_beam(tiny):
@@ -82,11 +80,14 @@ def test_real_sentences_are_drawn_by_the_seed_without_empty_ones(tmp_path):
     assert draw(1).name == "lstm", "the run is named, not which of its checkpoints"
 
 
-def test_a_peer_that_is_not_installed_is_said(tiny, tmp_path, monkeypatch):
+def lacking(package):
+    __import__(package)
+
+
+def test_what_is_not_installed_is_said():
     told = []
-    monkeypatch.setitem(worker.SYSTEMS, "peer", worker.Entry(None, packages=("no_such_package",)))
-    worker._serve(SimpleNamespace(send=told.append), "peer", tiny.model.directory, tmp_path)
-    assert isinstance(told[0], systems.Missing) and str(told[0]).startswith("no_such_package is not installed")
+    workers._serve(SimpleNamespace(send=told.append), lacking, ("no_such_package",))
+    assert isinstance(told[0], workers.Missing) and str(told[0]).startswith("no_such_package is not installed")
 
 
 def run(tmp_path, *arguments):
@@ -98,33 +99,37 @@ def run(tmp_path, *arguments):
 def test_a_smoke_run_on_real_sentences_without_peers(tmp_path, capsys):
     directory, source = lstm_checkpoint(tmp_path / "lstm"), str(tmp_path / "input")
     given = ["--checkpoint", str(directory), "--input", source, "--references", source, "--peers"]
-    results, table = run(tmp_path, *given, "--no-memory", "--no-growth")
+    results, table = run(tmp_path, *given, "--no-starts", "--no-growth")
     assert {"command", "commit", "versions", "peer_versions", "devices", "host_cpu", "threads"} <= set(results)
     assert set(results["data"]) == {"input", "references"}
     (model,) = results["models"]
     assert model["sentences"] == 5, "the empty line is left out"
-    assert {(case["beam"], case["rows"]) for case in model["cases"]} == {(2, 1), (2, 4)}
-    for case in model["cases"]:
-        assert set(case["systems"]) == {worker.BASE, worker.REFERENCE}
-        assert case["agreement"][worker.BASE]["identical_tokens"] == 1
-        assert (case["rows"] == 1) == ("p95_seconds" in case["systems"][worker.BASE])
-    assert 0 <= model["cases"][-1]["bleu"][worker.REFERENCE] <= 100
+    (of_beam,) = model["beams"]
+    assert of_beam["beam"] == 2 and [case["rows"] for case in of_beam["cases"]] == [1, 4]
+    ours = {systems.BASE, f"{systems.BASE}, one device", systems.REFERENCE}
+    for case in of_beam["cases"]:
+        assert set(case["systems"]) == ours
+        assert case["agreement"][systems.BASE]["identical_tokens"] == 1
+        assert (case["rows"] == 1) == ("p95_seconds" in case["systems"][systems.BASE])
+    assert of_beam["best_rows"] == dict.fromkeys(ours, 4)
+    assert 0 <= of_beam["cases"][-1]["bleu"][systems.REFERENCE] <= 100
     assert table in capsys.readouterr().out and "A smoke run" in table
-    assert "1,051.3" in table and f"{worker.BASE}, lstm" in table, "the paper's Table 2 must stand beside ours"
+    assert "1,051.3" in table and f"{systems.BASE}, lstm" in table, "the paper's Table 2 must stand beside ours"
     assert (tmp_path / "out" / "plots" / "throughput.png").is_file()
 
 
 @pytest.mark.slow
-def test_a_smoke_run_of_the_random_model_with_memory_and_growth(tmp_path):
+def test_a_smoke_run_of_the_random_model_with_starts_and_growth(tmp_path):
     results, table = run(tmp_path, "--peers")
     (model,) = results["models"]
-    for case in model["cases"]:
-        found = case["systems"][worker.REFERENCE]
-        assert found["target_tokens"] == case["sentences"] * work.SMOKE.target_tokens
-    for found in model["memory"]["systems"].values():
-        assert 0 < found["before"] < found["first"] < 2**34
-    assert set(model["growth"]["curves"]["length"]) == {worker.BASE, worker.REFERENCE}
-    assert "time by length" in table and (tmp_path / "out" / "plots" / "growth.png").is_file()
+    for case in model["beams"][0]["cases"]:
+        assert case["target_tokens"][systems.REFERENCE] == case["sentences"] * work.SMOKE.target_tokens
+    for found in model["starts"].values():
+        assert set(found["seconds_to_first_translation"]) == {"empty", "filled"}
+        assert 0 < found["bytes"]["before"] < found["bytes"]["first"] < 2**34
+    curves = model["growth"]["curves"]
+    assert set(curves) == {"length", "sentences", "beam", "devices"} and set(curves["devices"]) == {systems.BASE}
+    assert "what grows" in table and (tmp_path / "out" / "plots" / "growth.png").is_file()
 
 
 @pytest.mark.parametrize(
@@ -148,12 +153,6 @@ def test_a_wrong_input_is_one_line_and_exit_status_2(arguments, words, tmp_path,
 # Peers
 
 
-def outputs_of(system, sentences, rows, rules):
-    """In the order of the sentences."""
-    jobs = system.prepare(sentences, rows, rules)
-    return systems.in_order(jobs, [system.run(job) for job in jobs])
-
-
 @pytest.mark.peers
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_ctranslate2_decodes_every_transformer(tmp_path, norm):
@@ -169,9 +168,10 @@ def test_ctranslate2_decodes_every_transformer(tmp_path, norm):
     model, tiny = checkpoint.load(tmp_path / "other"), tiny._replace(rules=named_rules(SearchConfig(), work.RULES))
     for beam in (1, 3):
         asked = tiny.sentences, 4, work.rules_of(tiny, beam)
-        ours = outputs_of(systems.ours("beam", model), *asked)
-        assert outputs_of(peers.ctranslate2("float32", model, tmp_path / "files"), *asked) == ours
-    peers.ctranslate2("int8", model, tmp_path / "files")
+        ours = systems.ours("beam", model)(*asked)()
+        for each_core in (True, False):
+            assert peers.ctranslate2("float32", each_core, model, tmp_path / "files")(*asked)() == ours
+    peers.ctranslate2("int8", True, model, tmp_path / "files")
     assert len({tuple(ids) for ids in ours}) > 3, "outputs must differ, or nothing is shown"
 
 
@@ -179,12 +179,12 @@ def test_ctranslate2_decodes_every_transformer(tmp_path, norm):
 def test_peers_decode_the_same_tokens(tmp_path):
     pytest.importorskip("ctranslate2", reason=INSTALL)
     (model,) = run(tmp_path, "--no-growth")[0]["models"]
-    assert {"CTranslate2 float32", "CTranslate2 int8", "Hugging Face generate"} <= set(model["load_seconds"])
-    assert set(model["memory"]["systems"]) == set(model["load_seconds"])
-    for case in model["cases"]:
-        for name in ("CTranslate2 float32", "Hugging Face generate"):
-            found = case["agreement"][name]
-            assert found["sentences_that_differ"] == 0, f"{name}, beam {case['beam']}, rows {case['rows']}: {found}"
+    assert not model["missing"] and len(model["starts"]) == 8
+    (of_beam,) = model["beams"]
+    for case in of_beam["cases"]:
+        for name, found in case["agreement"].items():
+            if "int8" not in name:
+                assert found["sentences_that_differ"] == 0, f"{name}, rows {case['rows']}: {found}"
 
 
 @pytest.mark.peers
@@ -198,7 +198,7 @@ def test_the_lstm_in_pytorch_gives_the_same_tokens(rules, tmp_path):
     sentences = [[*draw.integers(4, 12, draw.integers(1, 8)).tolist(), EOS] for _ in range(40)]
     for beam in (1, 3):
         asked = sentences, 16, SearchConfig(beam=beam, stop="first_k_finished", **rules)
-        ours, theirs = outputs_of(systems.ours("beam", model), *asked), outputs_of(open_nmt(model, tmp_path), *asked)
+        ours, theirs = systems.ours("beam", model)(*asked)(), open_nmt(model, tmp_path)(*asked)()
         assert len({len(ids) for ids in ours}) > 3, "lengths must differ, or nothing is tested"
         assert ours == theirs, f"beam {beam}"
 
@@ -209,5 +209,5 @@ def test_a_peer_that_cannot_hold_the_model_says_why(tmp_path):
     from experiments.benchmarks.decoding.opennmt import open_nmt
 
     model = checkpoint.load(lstm_checkpoint(tmp_path / "lstm", bidirectional=True))
-    with pytest.raises(systems.Missing, match="one direction"):
+    with pytest.raises(workers.Missing, match="one direction"):
         open_nmt(model, tmp_path)

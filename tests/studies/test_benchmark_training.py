@@ -7,7 +7,6 @@ import pytest
 
 from experiments.benchmarks import benchmark, replicas
 from experiments.benchmarks.decoding import __main__ as decoding
-from experiments.benchmarks.devices import decoding as devices_decoding
 from experiments.benchmarks.devices import training as devices
 from experiments.benchmarks.training import __main__ as command
 from experiments.benchmarks.training.subjects import SUBJECTS, tiny
@@ -67,7 +66,7 @@ COMMITTED = sorted(RESULTS.rglob("results.json"))
 @pytest.mark.parametrize("path", COMMITTED, ids=[str(path.parent.relative_to(RESULTS)) for path in COMMITTED])
 def test_committed_tables_are_those_of_their_results(path):
     results = json.loads(path.read_text("utf-8"))
-    modules = (decoding, command, replicas, devices, devices_decoding)
+    modules = (decoding, command, replicas, devices)
     (module,) = [one for one in modules if one.BENCHMARK.name == results["study"]]
     name = module.__name__.removesuffix(".__main__")
     assert benchmark.table(module.BENCHMARK, results) == path.with_name("table.md").read_text("utf-8"), (

@@ -16,7 +16,7 @@ from seqkd_jax.config import Count, Positive
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
 
-SMOKE = {"beams": (2,), "batches": (1, 4), "growth": study.Growth((4, 8), 8, rows=4, beam=2)}
+SMOKE = {"beams": (2,), "batches": (1, 4), "growth": study.Growth((4, 8), (2, 4), (1, 2), 8, rows=4)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +35,14 @@ class Options(benchmark.Options):
     """Beams to time; 1 is greedy."""
     batches: Annotated[tuple[Positive, ...], tyro.conf.arg(metavar="ROWS ...")] = (1, 8, 32, 128)
     """Sentences in a batch; 1 gives latencies."""
-    sentences: Count = 256
-    """At most so many sentences of the input, drawn by the seed; 0: all. The random model has half as many."""
-    memory: bool = True
-    """Measure peak memory, each system in a fresh process."""
+    sentences: Count = 1000
+    """At most so many sentences of the input, drawn by the seed; 0: all. Random ones: an eighth as many."""
+    singles: Positive = 200
+    """Sentences that are decoded one at a time."""
+    starts: bool = True
+    """Measure new processes, of each system: seconds to the first translation, peak memory."""
     growth: bool = True
-    """Measure how time grows with the length of translations (of the first model)."""
+    """Measure how time grows with sentences, their length, beam and devices (of the first model)."""
 
 
 def measure_all(options: Options) -> dict:
@@ -59,11 +61,10 @@ def measure_all(options: Options) -> dict:
         drawn = options.input, options.references, sentences, options.seed
         works = [work.from_checkpoint(directory, *drawn) for directory in options.checkpoint]
         shape = work.SMOKE if options.smoke else work.Synthetic()
-        works = works or [work.from_random(shape, max(sentences // 2, 1), options.seed, Path(scratch))]
-        plan = study.Plan(
-            peers=options.peers, rounds=options.rounds, seed=options.seed, memory=options.memory, pause=pause, **sizes
-        )
+        works = works or [work.from_random(shape, max(sentences // 8, 4), options.seed, Path(scratch))]
+        same = {name: getattr(options, name) for name in ("peers", "singles", "rounds", "seed", "starts")}
         for number, one in enumerate(works):
+            plan = study.Plan(**same, pause=pause, **sizes)
             grown = plan.growth if options.growth and number == 0 else None
             found.append(study.model_results(one, plan._replace(growth=grown), Path(scratch)))
     rules = work.RULES if options.checkpoint else "forced lengths"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.benchmarks.decoding.systems import Missing
+from experiments.benchmarks.workers import Missing
 from seqkd_jax.checkpoint import Checkpoint
 from seqkd_jax.marian.layout import embedding_scale, sinusoids
 from seqkd_jax.types import BOS, EOS, PAD, UNK

@@ -5,7 +5,7 @@ sentences that have ended leave the batch at every step. The rules of the search
 the first K ends a hypothesis, and a sentence ends when K hypotheses have ended.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +15,16 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from experiments.benchmarks.benchmark import cores
 from experiments.benchmarks.decoding.peers import on_gpu
-from experiments.benchmarks.decoding.systems import Job, Missing, Sentences, System, sorted_batches
+from experiments.benchmarks.decoding.systems import Loaded, Outputs, Sentences, in_place, sorted_batches
 from experiments.benchmarks.pytorch_lstm import LSTM
+from experiments.benchmarks.workers import Missing
 from seqkd_jax.checkpoint import Checkpoint
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.decoding.search import length_limits, length_penalty
 from seqkd_jax.types import BOS, EOS, PAD, UNK
 
 
-def open_nmt(model: Checkpoint, scratch: Path) -> System:
+def open_nmt(model: Checkpoint, scratch: Path) -> Loaded:
     """The decoder for a checkpoint of an LSTM with attention and input feeding that encodes forwards."""
     config = model.model_config
     if config.bidirectional or not (config.attention and config.input_feeding and config.start_from_encoder):
@@ -32,22 +33,21 @@ def open_nmt(model: Checkpoint, scratch: Path) -> System:
     device = torch.device("cuda" if on_gpu() and torch.cuda.is_available() else "cpu")
     network = _load(model).to(device).eval()
 
-    def prepare(sentences: Sentences, rows: int, rules: SearchConfig) -> list[Job]:
-        jobs = []
-        for places in sorted_batches(sentences, rows):
-            chosen = [sentences[place] for place in reversed(places)]  # packed sequences want the longest first
-            source = np.full((len(chosen), max(map(len, chosen))), PAD, np.int64)
-            for row, ids in zip(source, chosen, strict=True):
-                row[: len(ids)] = ids
-            jobs.append(Job(places[::-1], (source, rules)))
-        return jobs
+    def loaded(sentences: Sentences, rows: int, rules: SearchConfig) -> Callable[[], Outputs]:
+        places = [part[::-1] for part in sorted_batches(sentences, rows)]  # packed sequences want the longest first
+        sources = []
+        for part in places:
+            source = np.full((len(part), len(sentences[part[0]])), PAD, np.int64)
+            for row, place in zip(source, part, strict=True):
+                row[: len(sentences[place])] = sentences[place]
+            sources.append(source)
+        return lambda: in_place(places, [decode(source, rules) for source in sources])
 
     @torch.inference_mode()
-    def run(job: Job) -> list[list[int]]:
-        source, rules = job.inputs
+    def decode(source: np.ndarray, rules: SearchConfig) -> Outputs:
         return _search(network, torch.from_numpy(source).to(device), source, rules)
 
-    return System(prepare, run)
+    return loaded
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ a batch gets its largest; CTranslate2 at length penalty 0 ends a sentence when i
 Face when no live one can enter the K best, as ours.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -12,7 +13,8 @@ import numpy as np
 
 from experiments.benchmarks.benchmark import cores
 from experiments.benchmarks.decoding import ctranslate2_form
-from experiments.benchmarks.decoding.systems import Job, Missing, Sentences, System, sorted_batches
+from experiments.benchmarks.decoding.systems import Loaded, Outputs, Sentences, in_place, sorted_batches
+from experiments.benchmarks.workers import Missing
 from seqkd_jax import checkpoint
 from seqkd_jax.checkpoint import Checkpoint
 from seqkd_jax.config import SearchConfig
@@ -33,45 +35,44 @@ def penalty(rules: SearchConfig) -> float:
     return rules.length_alpha if rules.length_rule == "power" else 0.0
 
 
-def ctranslate2(compute_type: str, model: Checkpoint, scratch: Path) -> System:
-    """CTranslate2 at this type of weights; one translation at a time, on all cores or on the GPU."""
+def ctranslate2(compute_type: str, each_core: bool, model: Checkpoint, scratch: Path) -> Loaded:
+    """CTranslate2 at this type of weights: a worker for each core, or all cores on one batch; or the GPU."""
     import ctranslate2
 
     converted = scratch / f"{checkpoint.fingerprint(model.directory)[:12]}-{compute_type}"
     if not converted.exists():
         ctranslate2_form.convert(model, converted, compute_type)
     device = "cuda" if on_gpu() and ctranslate2.get_cuda_device_count() else "cpu"
-    options = {"device": device, "compute_type": compute_type, "inter_threads": 1, "intra_threads": cores()}
+    workers, threads = (cores(), 1) if each_core and device == "cpu" else (1, cores())
+    options = {"device": device, "compute_type": compute_type, "inter_threads": workers, "intra_threads": threads}
     translator = ctranslate2.Translator(str(converted), **options)
     entries = model.vocabularies.source.entries
     ids = {name: index for index, name in enumerate(model.vocabularies.target.entries)}
 
-    def prepare(sentences: Sentences, rows: int, rules: SearchConfig) -> list[Job]:
-        jobs = []
-        for part in [[place] for place in range(len(sentences))] if rows == 1 else [list(range(len(sentences)))]:
-            chosen = [sentences[place] for place in part]
-            shortest, longest = limits(chosen, rules)
-            decoding = {
-                "beam_size": rules.beam,
-                "length_penalty": penalty(rules),
-                "min_decoding_length": shortest,
-                "max_decoding_length": longest,
-                "max_batch_size": rows,
-                "suppress_sequences": ctranslate2_form.never(model),
-                "disable_unk": rules.forbid_unk,
-                "max_input_length": 0,
-            }
-            jobs.append(Job(part, ([[entries[i] for i in ids] for ids in chosen], decoding)))
-        return jobs
+    def loaded(sentences: Sentences, rows: int, rules: SearchConfig) -> Callable[[], Outputs]:
+        shortest, longest = limits(sentences, rules)
+        decoding = {
+            "beam_size": rules.beam,
+            "length_penalty": penalty(rules),
+            "min_decoding_length": shortest,
+            "max_decoding_length": longest,
+            "max_batch_size": rows,
+            "suppress_sequences": ctranslate2_form.never(model),
+            "disable_unk": rules.forbid_unk,
+            "max_input_length": 0,
+        }
+        tokens = [[entries[index] for index in sentence] for sentence in sentences]
 
-    def run(job: Job) -> list[list[int]]:
-        tokens, decoding = job.inputs
-        return [[ids[name] for name in found.hypotheses[0]] for found in translator.translate_batch(tokens, **decoding)]
+        def run() -> Outputs:
+            found = translator.translate_batch(tokens, **decoding)
+            return [[ids[name] for name in one.hypotheses[0]] for one in found]
 
-    return System(prepare, run)
+        return run
+
+    return loaded
 
 
-def hugging_face(model: Checkpoint, scratch: Path) -> System:
+def hugging_face(model: Checkpoint, scratch: Path) -> Loaded:
     """`MarianMTModel.generate` of transformers, in PyTorch, float32. Missing: Marian's form cannot hold the model."""
     import torch
     from transformers import MarianMTModel
@@ -93,34 +94,34 @@ def hugging_face(model: Checkpoint, scratch: Path) -> System:
     to_ours = {their: index for index, their in to_theirs.items()}
     pad, eos = network.config.pad_token_id, to_theirs[EOS]
 
-    def prepare(sentences: Sentences, rows: int, rules: SearchConfig) -> list[Job]:
-        jobs = []
-        for places in sorted_batches(sentences, rows):
-            chosen = [sentences[place] for place in places]
-            shortest, longest = limits(chosen, rules)
-            source = np.full((len(chosen), max(map(len, chosen))), pad, np.int64)
-            for row, ids in zip(source, chosen, strict=True):
-                row[: len(ids)] = [to_theirs[index] for index in ids]
-            decoding = {
-                "num_beams": rules.beam,
-                "length_penalty": penalty(rules),
-                "min_new_tokens": shortest,
-                "max_new_tokens": longest,
-                "max_length": None,
-                "early_stopping": rules.stop == "first_k_finished",
-                "do_sample": False,
-            }
-            jobs.append(Job(places, (source, decoding)))
-        return jobs
+    def batch(sentences: Sentences, rules: SearchConfig) -> tuple[np.ndarray, dict]:
+        shortest, longest = limits(sentences, rules)
+        source = np.full((len(sentences), max(map(len, sentences))), pad, np.int64)
+        for row, ids in zip(source, sentences, strict=True):
+            row[: len(ids)] = [to_theirs[index] for index in ids]
+        decoding = {
+            "num_beams": rules.beam,
+            "length_penalty": penalty(rules),
+            "min_new_tokens": shortest,
+            "max_new_tokens": longest,
+            "max_length": None,
+            "early_stopping": rules.stop == "first_k_finished",
+            "do_sample": False,
+        }
+        return source, decoding
+
+    def loaded(sentences: Sentences, rows: int, rules: SearchConfig) -> Callable[[], Outputs]:
+        places = sorted_batches(sentences, rows)
+        batches = [batch([sentences[place] for place in part], rules) for part in places]
+        return lambda: in_place(places, [decode(*one) for one in batches])
 
     @torch.inference_mode()
-    def run(job: Job) -> list[list[int]]:
-        source, decoding = job.inputs
-        source = torch.from_numpy(source).to(device)
+    def decode(array: np.ndarray, decoding: dict) -> Outputs:
+        source = torch.from_numpy(array).to(device)
         found = network.generate(input_ids=source, attention_mask=(source != pad).long(), **decoding).tolist()
         return [[to_ours[index] for index in row[1:] if index not in (pad, eos)] for row in found]
 
-    return System(prepare, run)
+    return loaded
 
 
 def on_gpu() -> bool:

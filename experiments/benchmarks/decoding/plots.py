@@ -6,8 +6,8 @@ Each takes a model of results.json and gives a figure, or None if it has nothing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from experiments.benchmarks.decoding.systems import SYSTEMS
 from experiments.benchmarks.decoding.tables import rows
-from experiments.benchmarks.decoding.worker import SYSTEMS
 from experiments.core.plots import COLOURS, MARKERS, draw_all, pyplot
 
 
@@ -19,11 +19,11 @@ def draw_models(results: Mapping, directory: Path) -> None:
 
 def throughput(model: Mapping):
     """Target tokens/s by rows, a panel for each beam."""
-    beams = sorted({case["beam"] for case in model["cases"]})
+    beams = [of_beam["beam"] for of_beam in model["beams"]]
     size = (4.5 * len(beams), 3.4)
     figure, panels = pyplot.subplots(1, len(beams), figsize=size, layout="constrained", squeeze=False)
     for axes, beam in zip(panels[0], beams, strict=True):
-        found = [(case["rows"], system, of) for case, system, of in rows(model) if case["beam"] == beam]
+        found = [(case["rows"], system, of) for at, case, system, of in rows(model) if at == beam]
         for name in dict.fromkeys(system for _, system, _ in found):
             points = [(at, of["target_tokens_per_second"]) for at, system, of in found if system == name]
             _line(axes, name, *zip(*points, strict=True))
@@ -33,13 +33,16 @@ def throughput(model: Mapping):
 
 
 def growth(model: Mapping):
-    """Seconds by the length of the translations."""
+    """Seconds by the length of translations, the number of sentences, the beam."""
     if "growth" not in model:
         return None
-    figure, axes = pyplot.subplots(figsize=(6, 3.4), layout="constrained")
-    for system, curve in model["growth"]["curves"]["length"].items():
-        _line(axes, system, curve["sizes"], curve["seconds"])
-    _logarithmic(axes, curve["sizes"], "target tokens", "seconds")
+    shown = [axis for axis in model["growth"]["curves"] if axis != "devices"]
+    size = (4.2 * len(shown), 3.4)
+    figure, panels = pyplot.subplots(1, len(shown), figsize=size, layout="constrained", squeeze=False)
+    for axes, axis in zip(panels[0], shown, strict=True):
+        for system, curve in model["growth"]["curves"][axis].items():
+            _line(axes, system, curve["sizes"], curve["seconds"])
+        _logarithmic(axes, curve["sizes"], axis, "seconds")
     return _with_legend(figure)
 
 

@@ -1,61 +1,162 @@
-"""Decoders behind one interface, so that the measurement never learns which it times; here our own.
+"""Decoders behind one interface, so that the measurement never learns which it times.
 
-A system is built once for a model and takes ids to ids: text is tokenised apart. Ours go through `translate_ids`, what
-a user calls: padding, transfer and fetching count, as they do inside the peers.
+A system is loaded once with a model. `loaded(sentences, rows, rules)` does what may be done before the clock starts,
+and gives a function that decodes all these sentences: ids to ids, since text is tokenised apart. Ours go through
+`translate_ids`, what a user calls: padding, transfer and fetching count, as they do inside the peers.
 """
 
-from collections import defaultdict
+import importlib
+import os
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
+from experiments.benchmarks import workers
+from experiments.benchmarks.workers import Worker
+from seqkd_jax import checkpoint, models
 from seqkd_jax.checkpoint import Checkpoint
 from seqkd_jax.config import SearchConfig
-from seqkd_jax.decoding import SOURCE_BUCKETS, Decoding, prepare, translate_ids, without_ends
-from seqkd_jax.decoding.buckets import width_of
+from seqkd_jax.decoding import Decoding, prepare, translate_ids, without_ends
+from seqkd_jax.utils import devices, program_cache, programs
 
+MIDDLE = 32  # source positions; the engine and the simple search decode more sentences of fewer at a time
 Sentences = Sequence[Sequence[int]]  # source ids, EOS included
-
-
-class Job(NamedTuple):
-    """What one call of a system gets."""
-
-    places: list[int]  # of its sentences among those of `prepare`, in the order of its outputs
-    inputs: Any  # as the system wants them
+Outputs = list[list[int]]  # the best hypothesis of each sentence: our target ids without EOS
+Loaded = Callable[[Sentences, int, SearchConfig], Callable[[], Outputs]]  # rows: sentences in a batch
 
 
 class System(NamedTuple):
-    """A decoder with its weights loaded."""
+    """A decoder that can be asked for."""
 
-    prepare: Callable[
-        [Sentences, int, SearchConfig], list[Job]
-    ]  # (sentences, rows of a batch, rules); rows 1: one job each
-    run: Callable[[Job], list[list[int]]]  # the best hypothesis of each of its sentences, our target ids without EOS
-
-
-class Missing(Exception):
-    """Why a system cannot be had here: one line."""
+    load: Callable[[Checkpoint, Path], Loaded]  # (model, directory for files); Missing, ImportError: it cannot be had
+    peer: str = ""  # what --peers calls it; "": ours
+    kind: str | None = None  # of the models that it decodes; None: any
+    packages: tuple[str, ...] = ()  # what it imports
+    devices: int = 1  # of ours, 0: one a core
 
 
-def ours(decoder: str, model: Checkpoint) -> System:
-    """One of our decoders. A job is all sentences of one width (rows 1: one sentence), decoded in batches of `rows`."""
+def ours(decoder: str, model: Checkpoint) -> Loaded:
+    """One of our decoders, on all devices of this process; `rows` of MIDDLE positions are decoded at a time."""
     params = prepare(model.model, model.params)  # as the peers do when they load
 
-    def jobs(sentences: Sentences, rows: int, rules: SearchConfig) -> list[Job]:
-        groups = defaultdict(list)
-        for place, ids in enumerate(sentences):
-            groups[width_of(len(ids), SOURCE_BUCKETS)].append(place)
-        made = []
-        for width, places in sorted(groups.items()):
-            decoding = Decoding(rules, decoder, (width,), batch_tokens=rows * width, chunk=len(places))
-            for part in [places] if rows > 1 else [[place] for place in places]:
-                made.append(Job(part, ([sentences[place] for place in part], decoding)))
-        return made
+    def loaded(sentences: Sentences, rows: int, rules: SearchConfig) -> Callable[[], Outputs]:
+        tokens = 1 if rows == 1 else rows * MIDDLE
+        decoding = Decoding(rules, decoder, batch_tokens=tokens, chunk=max(len(sentences), 1))
 
-    def run(job: Job) -> list[list[int]]:
-        found = translate_ids(model.model, params, *job.inputs)
-        return [without_ends(hypotheses.tokens[0]) for hypotheses in found]
+        def run() -> Outputs:
+            found = translate_ids(model.model, params, sentences, decoding)
+            return [without_ends(hypotheses.tokens[0]) for hypotheses in found]
 
-    return System(jobs, run)
+        return run
+
+    return loaded
+
+
+def _ours(decoder: str, count: int) -> System:
+    return System(lambda model, scratch: ours(decoder, model), devices=count)
+
+
+def _peer(peer: str, kind: str, packages: tuple[str, ...], module: str, function: str, *arguments) -> System:
+    """A function of a module of this package, which imports the peer."""
+    load = lambda: importlib.import_module(f"{__package__}.{module}")  # noqa: E731
+    return System(lambda *given: getattr(load(), function)(*arguments, *given), peer, kind, packages)
+
+
+BASE = "seqkd_jax engine"  # what the others' speed is compared with
+REFERENCE = "seqkd_jax simple"  # what all outputs are compared with
+EACH, TOGETHER = "a worker a core", "all cores on a batch"
+SYSTEMS = {
+    BASE: _ours("engine", 0),
+    f"{BASE}, one device": _ours("engine", 1),
+    REFERENCE: _ours("beam", 1),
+    **{
+        f"CTranslate2 {name}, {way}": _peer(
+            "ctranslate2", "transformer", ("ctranslate2",), "peers", "ctranslate2", name, way == EACH
+        )
+        for name in ("float32", "int8")
+        for way in (EACH, TOGETHER)
+    },
+    "Hugging Face generate": _peer("hf", "transformer", ("transformers", "torch"), "peers", "hugging_face"),
+    "PyTorch as OpenNMT-py": _peer("opennmt", "lstm", ("torch",), "opennmt", "open_nmt"),
+}
+
+
+def start(name: str, model: Checkpoint, scratch: Path, count: int | None = None) -> Worker | None:
+    """The system in a process; None if it decodes no model of this kind. count: another number of devices.
+
+    Requests: prepare (key, sentences, rows, rules) -> what its first pass gave and took; run (key) -> seconds, of each
+    sentence at rows 1, of all otherwise; memory () -> bytes. Missing: it cannot be had here.
+    """
+    system = SYSTEMS[name]
+    if system.kind not in (None, models.kind_of(model.model_config)):
+        return None
+    return workers.start(name, answers, name, system.devices if count is None else count, model.directory, scratch)
+
+
+def answers(name: str, count: int, directory: Path, scratch: Path) -> dict[str, Callable]:
+    """What the process of a system does; see `start`."""
+    programs.count()
+    if not SYSTEMS[name].peer:
+        devices.make_cpu_devices(count)
+        program_cache.keep()
+    for package in SYSTEMS[name].packages:
+        importlib.import_module(package)
+    before = workers.resident()
+    loaded = SYSTEMS[name].load(checkpoint.load(directory), scratch)
+    prepared: dict = {}
+
+    def prepare_(key, sentences: Sentences, rows: int, rules: SearchConfig) -> dict:
+        parts = [[sentence] for sentence in sentences] if rows == 1 else [sentences]
+        prepared[key] = [loaded(part, rows, rules) for part in parts]
+        built = len(programs.built())
+        start = time.perf_counter()
+        outputs = [ids for run in prepared[key] for ids in run()]
+        seconds, new = time.perf_counter() - start, programs.built()[built:]
+        compiling = sum(program.seconds for program in new)
+        return {
+            "outputs": outputs,
+            "first": {"seconds": seconds, "programs": len(new), "seconds_of_compiling": compiling},
+        }
+
+    def run(key) -> list[float]:
+        return [_seconds(decode) for decode in prepared[key]]
+
+    def memory() -> dict:
+        of_device = workers.device_peak(bool(SYSTEMS[name].peer))
+        return {"before": before, "highest": workers.highest_resident(), "device": of_device}
+
+    return {"prepare": prepare_, "run": run, "memory": memory}
+
+
+def _seconds(run: Callable) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def fresh(name: str, model: Checkpoint, scratch: Path, sentences: Sentences, rows: int, rules, cache: Path) -> dict:
+    """A process from its start: seconds to its first translation of one sentence; peaks of memory, in bytes.
+
+    cache: of our compiled programs, empty or not. first: the peak of loading, compiling and decoding the sentences (a
+    peer's process also holds our copy of the weights); again: the peak of a second pass.
+    """
+    started, before = time.perf_counter(), os.environ.get(program_cache.SETTING)
+    os.environ[program_cache.SETTING] = str(cache)  # the process inherits it
+    try:
+        worker = start(name, model, scratch)
+    finally:
+        os.environ.pop(program_cache.SETTING)
+        os.environ.update({program_cache.SETTING: before} if before else {})
+    worker.ask("prepare", "one", sentences[:1], 1, rules)
+    seconds = time.perf_counter() - started
+    worker.ask("prepare", "all", sentences, rows, rules)
+    first = worker.ask("memory")
+    worker.ask("run", "all")
+    again = worker.ask("memory")
+    worker.close()
+    peaks = {"before": first["before"], "first": first["highest"], "again": again["highest"], "device": again["device"]}
+    return {"seconds_to_first_translation": seconds, "bytes": peaks}
 
 
 def sorted_batches(sentences: Sentences, rows: int) -> list[list[int]]:
@@ -64,11 +165,12 @@ def sorted_batches(sentences: Sentences, rows: int) -> list[list[int]]:
     return [places[first : first + rows] for first in range(0, len(places), rows)]
 
 
-def in_order(jobs: Sequence[Job], outputs: Sequence[Sequence[list[int]]]) -> list[list[int]]:
-    """The outputs of all jobs in the order of the sentences."""
-    places = [place for job in jobs for place in job.places]
-    rows = dict(zip(places, (ids for output in outputs for ids in output), strict=True))
-    return [rows[place] for place in range(len(rows))]
+def in_place(batches: Sequence[Sequence[int]], outputs: Sequence[Outputs]) -> Outputs:
+    """The outputs of batches in the order of the sentences."""
+    found = {
+        place: ids for batch, made in zip(batches, outputs, strict=True) for place, ids in zip(batch, made, strict=True)
+    }
+    return [found[place] for place in range(len(found))]
 
 
 def agreement(outputs: Mapping[str, Sequence], reference: str) -> dict[str, dict]:

@@ -5,18 +5,17 @@
 Each way of using the cores runs in a process of its own, which waits while another is measured.
 """
 
-import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
-from experiments.benchmarks import benchmark
+from experiments.benchmarks import benchmark, workers
 from experiments.benchmarks.training.subjects import SUBJECTS, Subject, batch, tiny
 from experiments.core import measure
 from experiments.core.report import interval, speed_up
@@ -24,7 +23,6 @@ from experiments.core.tables import Section, Table
 from seqkd_jax import models
 from seqkd_jax.config import Positive, TrainConfig
 from seqkd_jax.training import train_step
-from seqkd_jax.types import UserError
 from seqkd_jax.utils import progress
 
 TRAINED = ("transformer", "lstm")
@@ -67,7 +65,7 @@ def measure_all(options: Options) -> dict:
 def _measured(subject: Subject, options: Options) -> dict:
     """Seconds of an update by way and round, and the loss after the same number of updates."""
     with ExitStack() as running:
-        runs = {name: _start(running, way, subject, options) for name, way in WAYS.items()}
+        runs = {name: _start(running, name, subject, options) for name in WAYS}
         pause = 0.0 if options.smoke else measure.PAUSE
         timed = measure.interleave(runs, options.rounds, options.seed, pause=pause)
     seconds = {name: [one.seconds[0] / options.updates for one in rounds] for name, rounds in timed.items()}
@@ -82,30 +80,21 @@ def _measured(subject: Subject, options: Options) -> dict:
     }  # fmt: skip
 
 
-def _start(running: ExitStack, way: Way, subject: Subject, options: Options) -> Callable[[], measure.Timed]:
+def _start(running: ExitStack, name: str, subject: Subject, options: Options) -> Callable[[], measure.Timed]:
     """A process that trains one way; what it returns makes the updates of one repetition there."""
-    spawn = multiprocessing.get_context("spawn")
-    here, there = spawn.Pipe()
-    process = spawn.Process(target=_serve, args=(there, way, subject, options.seed, options.updates), daemon=True)
-    process.start()
-    there.close()
-    running.callback(process.join)
-    running.callback(here.close)  # which ends it
+    worker = workers.start(name, _updates, WAYS[name], subject, options.seed, options.updates)
+    running.callback(worker.close)
 
     def run() -> measure.Timed:
-        try:
-            here.send(None)
-            seconds, loss = here.recv()
-        except (EOFError, OSError):
-            raise UserError("a process that trains has ended; its message is above") from None
+        seconds, loss = worker.ask("run")
         return measure.Timed([seconds], [loss])
 
     run()  # compiles
     return run
 
 
-def _serve(pipe: Any, way: Way, subject: Subject, seed: int, updates: int) -> None:
-    """Train, so many updates for each request, until the other end is closed."""
+def _updates(way: Way, subject: Subject, seed: int, updates: int) -> dict[str, Callable]:
+    """What such a process answers: so many updates for each request."""
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {way.flags}".strip()
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", benchmark.cores() if way.each_core else 1)
@@ -114,16 +103,16 @@ def _serve(pipe: Any, way: Way, subject: Subject, seed: int, updates: int) -> No
     update = train_step.update_for(model, config, devices)
     state = train_step.replicate(train_step.start_state(model, config), devices)
     arguments = (*train_step.arrange(batch(subject, seed), len(devices), 1), train_step.settings(config, 1e-3), None)
-    while True:
-        try:
-            pipe.recv()
-        except EOFError:
-            return
-        start = time.perf_counter()
+
+    def run() -> tuple[float, float]:
+        nonlocal state
+        start, loss = time.perf_counter(), 0.0
         for _ in range(updates):
             state, metrics = update(state, *arguments)
             loss = float(metrics.loss_sum) / float(metrics.weight)
-        pipe.send((time.perf_counter() - start, loss))
+        return time.perf_counter() - start, loss
+
+    return {"run": run}
 
 
 def sections(results: dict) -> list[Section]:
