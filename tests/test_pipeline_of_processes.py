@@ -45,8 +45,9 @@ def test_two_processes_of_two_devices_are_one_of_one(tmp_path):
         assert hashes[0] == hashes[1], f"the {model}s differ: an update with --parts depends on the devices"
     corpora = [contents(made / "distilled") for made in (one, four)]
     assert corpora[0] == corpora[1] != {}, "the same teacher distilled another corpus"
-    measured = [files.read_json(made / "evaluation" / "results.json")["beam5"] for made in (one, four)]
-    assert measured[0] == measured[1]
+    for beam in ("beam1.txt", "beam5.txt"):
+        assert (one / "evaluation" / beam).read_bytes() == (four / "evaluation" / beam).read_bytes()
+    assert measures(one / "evaluation") == pytest.approx(measures(four / "evaluation"), rel=1e-6)
 
 
 def contents(directory):
@@ -54,3 +55,9 @@ def contents(directory):
     told = "config.json", files.SUMS
     paths = (path for path in directory.rglob("*") if path.is_file() and path.name not in told)
     return {path.relative_to(directory): path.read_bytes() for path in paths}
+
+
+def measures(directory):
+    """Without times. Scores are equal up to their last bits: a sentence has other neighbours in a batch."""
+    results = files.read_json(directory / "results.json")
+    return {name: value for name, value in results.items() if "second" not in name}
