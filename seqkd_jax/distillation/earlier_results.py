@@ -148,10 +148,9 @@ def settle(lists: NBest) -> None:
     same = _has_shards(beside.directory) and not _difference(beside)
     if same and all(checked(beside, number)[0] is not None for number in range(len(lists.shards))):
         put_in_place(beside, lists.directory)
+    leases.clear(lists.directory)
     for path in lists.directory.glob("shard-*.lock"):
-        holder = leases.holder(path)
-        if holder and holder.is_dead():
-            files.remove(path)
+        leases.alive(path)
 
 
 def inputs_told(directory: Path) -> dict[str, Any] | None:

@@ -121,6 +121,7 @@ def _identity(lists: Lists) -> str:
 def _others(out: Path) -> list[tuple[str, leases.Holder]]:
     """The identity of each job that processes make for `out`, and who; what dead ones left is removed."""
     found = []
+    leases.clear(out.parent)
     for path in out.parent.glob(f".{glob.escape(out.name)}.*.lock"):
         named = re.fullmatch(r"([0-9a-f]{16})-[0-9a-f]{16}", path.name[len(out.name) + 2 : -len(".lock")])
         holder = leases.alive(path) if named else None

@@ -32,6 +32,7 @@ from seqkd_jax.utils.untrusted import parse_json, printable
 BEAT = 10.0  # seconds between two heartbeats
 STALE = 60.0  # seconds without one after which an owner is dead
 FIRST_LOOK, LAST_LOOK = 0.1, 5.0  # seconds between two looks of one who waits: they grow
+CLOCK = "clock"  # what temporary files are named after whose time is asked for
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -73,7 +74,7 @@ class Holder(NamedTuple):
         passed = time.monotonic() - known.asked if known else BEAT
         if known and passed < BEAT and known.time + passed - self.beat <= STALE:
             return False
-        return _now(self.file, self.number[0]) - self.beat > STALE
+        return _now(self.file.parent, self.number[0]) - self.beat > STALE
 
 
 class _Clock(NamedTuple):
@@ -355,9 +356,14 @@ def _number(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _now(beside: Path, device: int) -> float:
+def clear(directory: Path) -> None:
+    """Remove what a process left in a directory that was killed while it asked the clock."""
+    temporary.clear(directory / CLOCK)
+
+
+def _now(directory: Path, device: int) -> float:
     """The time by the clock of a file system: that of a file which is made now. device: that of the file system."""
-    with temporary.new_file(beside) as (descriptor, _):
+    with temporary.new_file(directory / CLOCK) as (descriptor, _):
         now = os.fstat(descriptor).st_mtime
     _clocks[device] = _Clock(time.monotonic(), now)
     return now

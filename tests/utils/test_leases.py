@@ -248,3 +248,15 @@ def test_the_clock_of_a_file_system_is_asked_once_in_a_heartbeat_for_many_looks(
     for device in leases._clocks:  # the clock was set back by two minutes since it was asked
         leases._clocks[device] = leases._Clock(time.monotonic(), time.time() + 120)
     assert not leases.holder(tmp_path / "shard-0.lock").is_dead() and len(asked) == 2
+
+
+def test_who_is_killed_while_it_asks_the_clock_leaves_what_the_next_removes(lock, tmp_path):
+    if not (child := os.fork()):
+        with leases.temporary.new_file(tmp_path / leases.CLOCK):
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert len(list(tmp_path.iterdir())) == 1
+    leases.clear(tmp_path)
+    assert not list(tmp_path.iterdir())
+    left_by_another_machine(lock, 50)
+    assert leases.alive(lock) and list(tmp_path.iterdir()) == [lock], "the clock leaves nothing itself"
