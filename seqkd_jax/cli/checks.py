@@ -7,6 +7,7 @@ name. UserError names the option and the remedy.
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Any, get_args, get_type_hints
 
 from seqkd_jax import distributed
@@ -33,13 +34,26 @@ def local(command: Any) -> None:
             urls.require_local(path, "what is verified" if name == "directories" else option(name))
     if isinstance(command, Distill) and (command.status or command.part):
         urls.require_local(command.out, f"--out with --{'status' if command.status else 'part'}")
+    for url in _named_urls(command):
+        remote.require_known(url)
+
+
+def lasting(command: Any) -> None:
+    """No URL of fsspec's store in memory, of a command that is a process of its own: all in it is gone with that."""
+    for url in _named_urls(command):
+        if url.lower().startswith("memory:"):
+            raise UserError(f"{urls.as_url(url)}: is in memory, which ends with the command; name another place")
+
+
+def _named_urls(command: Any) -> Iterator[str]:
+    """The URLs among the options."""
     todo = [settings.to_json(command)]
     while todo:
         value = todo.pop()
         if isinstance(value, dict | list):
             todo += value.values() if isinstance(value, dict) else value
         elif isinstance(value, str) and urls.is_url(value):
-            remote.require_known(value.rpartition("=")[0] or value)  # PATH=WEIGHT
+            yield value.rpartition("=")[0] or value  # PATH=WEIGHT
 
 
 def train(command: Train) -> None:

@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "seqkd") -> None
             return 0
         with _broken_pipe_exits(), errors_in_one_line(program):
             command = _parse(given, program)
+            if arguments is None:
+                checks.lasting(command)
         exits.require_address_space()
         programs.count()
         program_cache.keep()

@@ -243,6 +243,19 @@ def test_several_processes_that_would_publish_are_refused_before_they_meet(capfd
     assert f"{URL}: several processes write to a file system that they share; name a path" in said
 
 
+@pytest.mark.parametrize(
+    "words", [["vocab", "--corpus.path", "toy", "--out", URL], ["verify", "x", "--checkpoint", URL]]
+)
+def test_a_command_refuses_what_is_lost_when_it_ends(words, store, monkeypatch, capfd):
+    """With the arguments of its process; a program that gives them shares its memory."""
+    monkeypatch.setattr(sys, "argv", ["seqkd", *words])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 2
+    assert f"{URL}: is in memory, which ends with the command; name another place" in capfd.readouterr().err
+    assert not store.find("/")
+
+
 @pytest.mark.parametrize("path", ["a", "/a/b", "a:b", "./gs:/x", "C:/x", "kd=2", "toy", "", "user/data"])
 def test_paths_are_paths(path):
     assert not urls.is_url(path) and remote.local(path) == Path(path)
