@@ -16,7 +16,7 @@ from seqkd_jax.decoding.search import greedy_rules
 from seqkd_jax.evaluation import evaluation, metrics
 from seqkd_jax.evaluation.evaluation import Evaluation
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import program_cache, progress, remote
+from seqkd_jax.utils import program_cache, progress, remote, urls
 
 
 def evaluate(
@@ -52,7 +52,7 @@ def evaluate(
     if not repetitions >= 0:
         raise UserError(f"repetitions is {repetitions}: it must be a whole number from 0")
     tokenize = bleu_tokenizer(metric, loaded, corpus.targets, corpus.languages and corpus.languages[1])
-    names, compare = _distinct(map(str, require_list("compare", compare))), list(map(remote.local, compare))
+    names, compare = _distinct(map(urls.shown, require_list("compare", compare))), list(map(remote.local, compare))
     for other in compare:
         _require_comparable(other, corpus, loaded)
     program_cache.keep()
@@ -112,7 +112,7 @@ def _outputs_of(
         return metrics.metric_references(loaded.vocabularies, read_lines(other), tokenize)
     search = decoding.search if decoding.search.beam > 1 else greedy_rules(decoding.search)
     translator = load(other, devices=decoding.devices)
-    with progress.counter(len(corpus.sources), f"translate with {other}", "sentences") as advance:
+    with progress.counter(len(corpus.sources), f"translate with {remote.given(other)}", "sentences") as advance:
         decode = functools.partial(
             translator.stream,
             search=search,

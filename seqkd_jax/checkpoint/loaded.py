@@ -10,7 +10,7 @@ from seqkd_jax.checkpoint.record import config_to_json
 from seqkd_jax.config import MetricConfig, ModelConfig
 from seqkd_jax.data import languages, vocabulary
 from seqkd_jax.types import Model, System, Translator, UserError
-from seqkd_jax.utils import files, settings
+from seqkd_jax.utils import files, settings, urls
 
 M = TypeVar("M", bound=Model | Translator, covariant=True)
 
@@ -31,7 +31,7 @@ class Checkpoint(Generic[M]):
     @property
     def name(self) -> str:
         """The directory as it was given."""
-        return str(self.directory)
+        return urls.shown(self.directory)
 
     @property
     def metric(self) -> MetricConfig:

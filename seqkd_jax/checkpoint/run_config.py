@@ -18,7 +18,7 @@ from seqkd_jax.checkpoint.record import versions
 from seqkd_jax.data import corpus
 from seqkd_jax.data.vocabulary import Vocabularies
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, integrity, settings
+from seqkd_jax.utils import files, integrity, settings, urls
 
 FORMAT = 1
 FORM = {"command": str, "settings": dict, "inputs": {...: dict}, "versions?": {...: str}, "sha256?": str}
@@ -115,6 +115,10 @@ def is_same_job(path: Path, described: Mapping[str, Any]) -> bool:
 def _agree(before: Any, now: Any) -> bool:
     if isinstance(before, dict) and isinstance(now, dict):
         return all(_agree(value, now[name]) for name, value in before.items() if name in now)
+    if isinstance(before, list) and isinstance(now, list):
+        return len(before) == len(now) and all(map(_agree, before, now))
+    if isinstance(before, str) and isinstance(now, str):
+        return urls.shown(before) == urls.shown(now)  # before 0.5.0 a URL was written without one of its slashes
     return before == now
 
 

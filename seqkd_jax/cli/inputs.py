@@ -10,7 +10,7 @@ from typing import Any, Literal
 from seqkd_jax.cli.options import Distill, Pairs, Repeatable, Train
 from seqkd_jax.config import CorpusConfig
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, progress, remote, settings
+from seqkd_jax.utils import files, progress, remote, settings, urls
 
 Split = Literal["train", "valid", "test"]
 
@@ -141,7 +141,8 @@ def _part(command: Train, name: str, gold: Callable[[], Any]):
             "the same languages"
         )
     source, target = own or wanted
-    return _described(load_split(CorpusConfig(str(path), source, target), "train"))
+    named = name if urls.is_url(name) else str(path)
+    return _described(load_split(CorpusConfig(named, source, target), "train"))
 
 
 def _weighted(part: str) -> tuple[str, float]:

@@ -22,7 +22,7 @@ import tyro
 from seqkd_jax import __version__, distributed
 from seqkd_jax.cli import checks, commands, options
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import exits, files, program_cache, programs, progress, settings, urls
+from seqkd_jax.utils import exits, files, program_cache, programs, progress, remote, settings, urls
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "train": (options.Train, commands.train),
@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "seqkd") -> None
         exits.require_address_space()
         programs.count()
         program_cache.keep()
-        _run(command)
+        with remote.named():
+            _run(command)
         if programs.built():
             progress.log(programs.summary(programs.built()))
         return 0

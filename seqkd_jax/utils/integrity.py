@@ -74,7 +74,8 @@ def whole(directory: Path | str, read: Callable[[Path], T]) -> T:
         looks += before is None
         if (path, before) == (place, after) and (before is not None or looks > 2):  # there may be none for an instant
             if error is not None:
-                raise error
+                with remote.named():
+                    raise error
             return result  # pyright: ignore[reportReturnType]
         if time.monotonic() > end:
             raise UserError(

@@ -60,8 +60,13 @@ def local(path: Path | str) -> Path:
     place = _place(as_url(path))
     for _ in range(TRIES):
         with _naming(place.url), contextlib.suppress(Gone):
-            return _fetched(place)
+            copy = _fetched(place)
+            _copies[copy] = _copies[Path(place.url)] = place.url
+            return copy
     raise UserError(f"{place.url}: a file that its {MARKER} names is missing or damaged; publish it again")
+
+
+_copies: dict[Path, str] = {}  # local copy, and what pathlib makes of a URL -> the URL
 
 
 def _fetched(place: Place) -> Path:
@@ -217,12 +222,9 @@ def published(url: str) -> Iterator[Path]:
         progress.log(f"{url}: the work is done in {directory}, and published from there")
         _working[directory] = url, save
         try:
-            yield directory
-            save()
-        except UserError as error:  # the user calls the place by its URL; n-best lists beside it are not there
-            own = re.escape(str(directory)) + r"(?![\w.-])"
-            error.args = tuple(re.sub(own, lambda _: url, str(line)) for line in error.args)
-            raise
+            with named():
+                yield directory
+                save()
         finally:
             del _working[directory]
 
@@ -268,12 +270,23 @@ def saved(directory: Path) -> None:
             progress.log(f"{error}; the next save is published again")
 
 
-def given(path: Path | str) -> str:
-    """What a user calls a path: in a working directory, by its URL."""
-    for directory, (url, _) in _working.items():
-        if Path(path).is_relative_to(directory):
-            return f"{url}/{Path(path).relative_to(directory).as_posix()}".removesuffix("/.")
-    return str(path)
+def given(text: Path | str) -> str:
+    """A path, or a message with paths, as the user calls them: what is in a working directory or a copy, by its URL."""
+    text = str(text)
+    for directory, url in [*_copies.items(), *((directory, url) for directory, (url, _) in _working.items())]:
+        own = re.escape(str(directory)) + r"(?![\w.-])"  # n-best lists beside a working directory are not at the URL
+        text = re.sub(own, lambda _, url=url: url, text)
+    return text
+
+
+@contextlib.contextmanager
+def named() -> Iterator[None]:
+    """Have errors name places as the user does; see `given`."""
+    try:
+        yield
+    except UserError as error:
+        error.args = tuple(given(str(line)) for line in error.args)
+        raise
 
 
 def cache() -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from seqkd_jax.types import UserError
+from seqkd_jax.utils import urls
 from seqkd_jax.utils.untrusted import shown
 
 Named = Callable[[str], str]  # from a field, such as optimiser.clip_norm, to what its user calls it
@@ -198,7 +199,7 @@ def to_json(value: Any) -> Any:
         return {name: to_json(inner) for name, inner in value.items()}
     if isinstance(value, tuple | list):
         return [to_json(inner) for inner in value]
-    return str(value) if isinstance(value, Path) else value
+    return urls.shown(value) if isinstance(value, Path) else value
 
 
 def flat(value: Any, inside: str = "") -> dict[str, Any]:

@@ -22,6 +22,11 @@ def as_url(path: Path | str) -> str:
     return f"{scheme.lower()}://{'/' * (scheme.lower() == 'file')}{rest.rstrip('/')}"
 
 
+def shown(path: Path | str) -> str:
+    """A path or a URL as the user writes it, with the slash that pathlib drops."""
+    return as_url(path) if is_url(path) else str(path)
+
+
 def require_local(path: Path | str | None, what: str = "a path") -> None:
     """UserError for a URL where only what is local will do. what: what is wanted there."""
     if path is not None and is_url(path):

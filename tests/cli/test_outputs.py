@@ -183,7 +183,9 @@ def test_results_are_published_and_read_from_there(made, tmp_path, capfd, monkey
     assert "is complete, nothing is done" in capfd.readouterr().err
     published = remote.local("memory://b/kd")
     assert (published / "train.target").read_bytes() == (tmp_path / "kd" / "train.target").read_bytes()
-    assert json.loads((published / "config.json").read_text())["settings"]["out"] == "memory://b/kd"
+    described = json.loads((published / "config.json").read_text())["settings"]
+    assert (described["out"], described["checkpoint"]) == ("memory://b/kd", ["memory://b/averaged"])
+    assert "- teacher: `memory://b/averaged`" in (published / "README.md").read_text()
 
 
 def test_a_run_is_published_at_each_save_and_goes_on_elsewhere(tmp_path, capfd, monkeypatch):

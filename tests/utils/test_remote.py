@@ -11,9 +11,10 @@ import pytest
 from commands import fails
 
 import seqkd_jax as kd
+from seqkd_jax.checkpoint import run_config
 from seqkd_jax.cli import main
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, integrity, remote, urls
+from seqkd_jax.utils import files, integrity, remote, settings, urls
 
 URL = "memory://bucket/run"
 
@@ -190,6 +191,22 @@ def test_errors_name_a_place_as_the_user_does(store):
     with pytest.raises(UserError) as raised, remote.published(URL) as directory:
         raise UserError(f"{directory / 'best'}: is damaged; {directory}.n-best: is local")
     assert str(raised.value) == f"{URL}/best: is damaged; {directory}.n-best: is local"
+
+
+def test_errors_and_records_name_what_is_read_by_its_url(store, tmp_path):
+    """Not by the copy, nor with one slash, as pathlib has it."""
+    remote.publish(write(tmp_path / "one", "one"), URL)
+
+    def read(path):
+        raise UserError(f"{path / 'best'}: is damaged, in {Path(URL)}; {path.name}x")
+
+    with pytest.raises(UserError, match=f"^{URL}/best: is damaged, in {URL}; [0-9a-f]+x$"):
+        integrity.whole(Path(URL), read)
+    named = settings.to_json({"checkpoint": (Path(URL), Path("a"))})
+    assert named == {"checkpoint": [URL, "a"]}
+    before = run_config.describe("evaluate", {"checkpoint": [str(Path(URL)), "a"]}, {})
+    run_config.write(tmp_path / "config.json", before)
+    assert run_config.is_same_job(tmp_path / "config.json", {**before, "settings": named}), "0.4.0 wrote one slash"
 
 
 def test_killed_between_a_publication_and_its_mark_nothing_is_fetched(store, monkeypatch):
