@@ -45,6 +45,45 @@ def _lock(descriptor: int, busy: Callable[[], None]) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
+_shared: dict[Path, int] = {}  # directory -> a descriptor that has its lock until this process ends
+
+
+def share(directory: Path) -> bool:
+    """Keep a directory from `alone_with` while this process lives; False if there is none. Any number may share it."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    before = _shared.get(directory)
+    if before is not None and os.path.samestat(os.fstat(before), os.fstat(descriptor)):
+        os.close(descriptor)
+        return True
+    with contextlib.suppress(OSError):  # the file system knows no locks: `alone_with` gets none either
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    try:
+        there = os.path.samestat(os.fstat(descriptor), os.lstat(directory))
+    except FileNotFoundError:
+        there = False
+    if not there:  # it was removed before the lock
+        os.close(descriptor)
+        return False
+    if before is not None:
+        os.close(before)
+    _shared[directory] = descriptor
+    return True
+
+
+@contextlib.contextmanager
+def alone_with(directory: Path) -> Iterator[None]:
+    """Hold the lock of a directory that no process shares. OSError: one does, or no lock can be had."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def open_own(path: Path, flags: int) -> int:
     """Open a file of ours to write, made if it is missing, its content kept. UserError for a link, a pipe, a device."""
     with contextlib.ExitStack() as opened:

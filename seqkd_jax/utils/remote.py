@@ -74,7 +74,7 @@ def _fetched(place: Place) -> Path:
     wanted = _published_files(place) or _plain_files(place)
     version = files.sha256_json({name: known for name, (_, known, _) in wanted.items()})
     target = cache() / "fetched" / files.sha256_bytes(place.url.encode())[:16] / version[:16]
-    if not target.is_dir():
+    while not locks.share(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with temporary.new_directory(target) as filled:
             _get(place, wanted, filled)
@@ -84,7 +84,17 @@ def _fetched(place: Place) -> Path:
                 if not target.is_dir():  # else another process was faster
                     raise
         progress.log(f"{place.url}: {len(wanted):,} file{'s' * (len(wanted) != 1)} fetched to {target}")
+        _remove_others(target)
     return target / next(iter(wanted)) if list(wanted) == [place.path.rpartition("/")[2]] else target
+
+
+def _remove_others(target: Path) -> None:
+    """Remove the copies of other versions that no process has read, and what killed processes left beside them."""
+    temporary.clear_all(target.parent)
+    for other in target.parent.iterdir():
+        if other != target and re.fullmatch("[0-9a-f]{16}", other.name):
+            with contextlib.suppress(OSError), locks.alone_with(other):
+                temporary.dispose(other, other)
 
 
 Wanted = dict[str, tuple[str, str, bool]]  # relative name -> where it is, what changes with it, is that its SHA-256?

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shutil
 import sys
 import typing
 from pathlib import Path
@@ -112,6 +113,19 @@ def test_what_is_replaced_while_it_is_read_is_read_again(store, tmp_path, monkey
 
     monkeypatch.setattr(type(store), "get_file", get_file)
     assert content(remote.local(URL)) == content(second)
+
+
+def test_a_new_version_takes_the_place_of_one_that_no_process_reads(store, tmp_path):
+    """This process reads one; another that read one has ended."""
+    remote.publish(write(tmp_path / "one", "one"), URL)
+    first = remote.local(URL)
+    ended = first.with_name("0123456789abcdef")
+    write(ended, "ended")
+    remote.publish(write(tmp_path / "two", "two"), URL)
+    second = remote.local(URL)
+    assert sorted(first.parent.iterdir()) == sorted([first, second]) and content(first)["same"] == "same"
+    shutil.rmtree(second)  # by the user
+    assert content(remote.local(URL)) == content(tmp_path / "two")
 
 
 def test_a_damaged_object_is_never_used(store, tmp_path):
