@@ -46,7 +46,8 @@ def over_devices(sums: Any, devices: tuple) -> Any:
     parts = jax.lax.all_to_all(parts, "devices", 0, 0)  # one part of the sum, from each device
     part = functools.reduce(jnp.add, parts)
     part = jnp.where(part == 0, 0.0, part)  # XLA begins with 0.0, so its sum is never -0.0
-    return tree_of(jax.lax.all_gather(part, "devices", tiled=True)[: flat.size])
+    whole = tree_of(jax.lax.all_gather(part, "devices", tiled=True)[: flat.size])
+    return jax.lax.optimization_barrier(whole)  # else XLA sums their squares, for the norm, along the flat array
 
 
 def broadcast(tree: Any) -> Any:

@@ -83,6 +83,13 @@ def test_processes_add_up_as_one_does():
     assert not np.array_equal(added[0][0], numbers[::-1].sum(0)), "the test needs numbers whose order matters"
 
 
+def test_the_norm_of_what_processes_add_up_is_that_of_one():
+    """XLA sees each gradient, not slices of the flat sum, along which it would add their squares in another order."""
+    held = tuple(SimpleNamespace(platform="cpu", process_index=i) for i in range(2))
+    added = jax.pmap(lambda sums: over_devices(sums, held), "devices", devices=jax.devices()[:2])
+    assert "optimization_barrier" in str(jax.make_jaxpr(added)(np.ones((2, 3, 4), np.float32)))
+
+
 def as_another(monkeypatch, said):
     """This process is no longer process 0; `said` is what that says, in order."""
     monkeypatch.setattr(distributed, "first", lambda: False)
