@@ -90,6 +90,20 @@ def test_a_process_that_ends_ends_all(victim, how):
     assert why in line and line.endswith("the same command goes on")
 
 
+def test_who_is_killed_when_all_is_done_is_not_waited_for():
+    code = """
+import os, signal
+distributed.gathered("work")
+if index:
+    distributed._part = lambda: os.kill(os.getpid(), signal.SIGKILL)
+else:
+    distributed.PARTED = 2.0
+"""
+    with processes.python(2, code) as started:
+        ended = processes.results(started, 60)
+    assert [process.status for process in ended] == [0, -signal.SIGKILL], ended
+
+
 def test_processes_that_other_code_has_joined_are_recognised_and_end_together():
     port = processes.free_port()
     programs = [

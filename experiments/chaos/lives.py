@@ -179,7 +179,7 @@ def _live(bench: Bench, left: int, lock: int) -> None:
         _require_whole(bench)
         over_now = {"kills": events}
     except (Fault, TimeoutError) as fault:
-        hang = processes.stacks(group.running.values()) if isinstance(fault, TimeoutError) else ""
+        hang = processes.stacks(group.running) if isinstance(fault, TimeoutError) else ""
         _keep(bench, number, [*fault.args, hang])
         over_now = {"kills": events, "fault": fault.args[0]}
         progress.log(f"{bench.experiment.name}: {fault.args[0]}; kept in {bench.directory / 'failures'}")

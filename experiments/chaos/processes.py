@@ -92,13 +92,14 @@ def _become(command: Sequence[str], directory: Path, environment: Mapping[str, s
     _redirected(lambda: runpy.run_module(module, run_name="__main__", alter_sys=True), said)
 
 
-def stacks(running: Collection[Running]) -> str:
-    """End processes that hang: what each said, and where it is."""
+def stacks(running: dict[int, Running]) -> str:
+    """End processes that hang, and take them out: what each said, and where it is."""
     told = []
-    for one in running:
+    for number, one in list(running.items()):
         send(one, signal.SIGABRT)  # `faulthandler` then prints where each thread is
         with contextlib.suppress(TimeoutError):
-            told.append(f"process {one.pid}, status {{}}:\n{{}}".format(*end(one, 10)))
+            told.append("process {}, status {}:\n{}".format(number, *end(one, 10)))
+            del running[number]
     return "\n\n".join(told)
 
 

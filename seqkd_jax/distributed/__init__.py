@@ -33,6 +33,7 @@ START = 300.0  # seconds that all must start in
 LONG = 10**6  # seconds, for JAX's own timeouts: a process that is gone is noticed here
 NOTICED = 3.0  # seconds in which that happens after it shows elsewhere
 LAST = 3.0  # seconds for a last word
+PARTED = 10.0  # seconds in which all part from JAX's service when the command is done
 AGAIN, GOES_ON = 75, "the same command goes on"  # exit status EX_TEMPFAIL, and what it means
 
 _member: "Member | None" = None  # this process, if it is one of several
@@ -319,6 +320,15 @@ def _bye(status: int) -> None:
     most = _member.bye(status)
     if most > status:
         raise exits.Ended(f"another process ended with status {most}", most)
+    parting = threading.Thread(target=_part, name="parting", daemon=True)
+    parting.start()
+    parting.join(PARTED)
+    if parting.is_alive():  # JAX waits for one that was killed when all was done
+        _leave_at_once(status)
+
+
+def _part() -> None:
+    assert _member
     with contextlib.suppress(RuntimeError, TimeoutError):
         from jax._src import distributed
 
