@@ -130,7 +130,10 @@ def accepted(kind, arguments):
     return True
 
 
-@pytest.mark.parametrize("name", NAMES)
+WRITTEN = [name for name in NAMES if not name.startswith("docs/results/")]  # a record's command is of its commit
+
+
+@pytest.mark.parametrize("name", WRITTEN)
 def test_commands_are_commands(name, capsys):
     targets = set(re.findall(r"^([\w-]+):", text_of("Makefile"), flags=re.MULTILINE))
     for line in commands(name):

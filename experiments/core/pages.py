@@ -1,4 +1,5 @@
-"""The results pages, docs/results/STUDY.md, the table of the README and each table.md, all from results.json.
+"""The results pages, docs/results/STUDY.md and speed.md, the table of the README and each table.md, all from
+results.json.
 
     python -m experiments.core.pages [--check]
 
@@ -24,6 +25,7 @@ from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
 from seqkd_jax.utils.exits import exit_status
 
+BENCHMARKS = ("decoding.__main__", "training.__main__", "devices.training", "replicas")  # in the order of their page
 STUDIES = ("kim_rush_2016", "abnar_2020")  # whose `study` module has a STUDY; in the order of the README's table
 ROOT = Path(__file__).parents[2]
 RESULTS, PAGES, README = "experiments/results", "docs/results", "README.md"
@@ -82,7 +84,11 @@ def written(root: Path) -> dict[str, str]:
     }
     for name in STUDIES:
         texts[f"{PAGES}/{name}.md"] = page([run for run in runs if run.study.name == name], root)
-    texts[f"{PAGES}/index.md"] = index(runs)
+    measured = speeds(root)
+    texts |= {f"{one.path.relative_to(root)}/table.md": one.table for one in measured}
+    if measured:
+        texts[f"{PAGES}/speed.md"] = speed_page(measured, root)
+    texts[f"{PAGES}/index.md"] = index(runs, bool(measured))
     readme = (root / README).read_text(encoding="utf-8")
     if START in readme:
         texts[README] = with_summary(readme, runs)
@@ -101,6 +107,29 @@ def committed(study: Study, root: Path) -> list[Run]:
         for path in sorted((root / RESULTS / study.name).glob("*/results.json"))
     ]
     return sorted(runs, key=lambda run: run.results["scale"] != "smoke")
+
+
+class Speed(NamedTuple):
+    """One results.json of a benchmark."""
+
+    path: Path  # its directory
+    table: str
+
+
+def speeds(root: Path) -> list[Speed]:
+    """The committed results of the benchmarks. UserError for results that none has written."""
+    from experiments.benchmarks import benchmark  # it imports what the studies import
+
+    found = []
+    known = [importlib.import_module(f"experiments.benchmarks.{name}").BENCHMARK for name in BENCHMARKS]
+    places = {one.name: place for place, one in enumerate(known)}
+    for path in sorted((root / RESULTS / "benchmarks").rglob("results.json")):
+        results = files.read_json(path)
+        if results.get("study") not in places:
+            raise UserError(f"{path}: is of no benchmark that is here; measure it again, or delete it")
+        place = places[results["study"]]
+        found.append((place, Speed(path.parent, benchmark.table(known[place], results))))
+    return [one for _, one in sorted(found, key=lambda pair: pair[0])]
 
 
 # The README and the index
@@ -128,17 +157,17 @@ def summary(runs: Sequence[Run]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def index(runs: Sequence[Run]) -> str:
-    """The page above the studies' pages."""
-    studies = {run.study.name: run.study.title for run in runs}
+def index(runs: Sequence[Run], measured: bool) -> str:
+    """The page above the studies' pages and, if benchmarks were measured, theirs."""
+    pages = {run.study.name: run.study.title for run in runs} | ({"speed": "Speed"} if measured else {})
     return "\n".join(
         [
             f"<!-- written by `{COMMAND}` -->\n\n# Results\n",
             summary(runs),
             "The right columns count claims of the paper by their verdict. Findings, tables, plots and deviations:\n",
-            *(f"- [{title}]({name}.md)" for name, title in studies.items()),
+            *(f"- [{title}]({name}.md)" for name, title in pages.items()),
             "\n```{toctree}\n:hidden:\n",
-            *studies,
+            *pages,
             "```\n",
         ]
     )
@@ -164,6 +193,20 @@ def page(runs: Sequence[Run], root: Path) -> str:
         *part("How", lambda run: _how(run, root)),
         *part("Deviations from the paper", lambda run: run.results.get("deviations", run.results.get("notes"))),
     ]
+    return "\n".join(parts)
+
+
+def speed_page(measured: Sequence[Speed], root: Path) -> str:
+    """The tables and plots of all benchmarks."""
+    parts = [
+        f"<!-- written by `{COMMAND}` from {RESULTS}/benchmarks -->\n",
+        "# Speed\n\nWhat the benchmarks measured on the machines that their tables name.\n",
+    ]
+    for one in measured:
+        plots = sorted((one.path / "plots").glob("*.png"))
+        shown = [(path.stem.replace("_", " "), os.path.relpath(path, root / PAGES)) for path in plots]
+        parts += [one.table, *([report.to_markdown([Section("Plots", images=shown)], level=3)] if shown else [])]
+        parts.append(f"All numbers: `{(one.path / 'results.json').relative_to(root)}`\n")
     return "\n".join(parts)
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.benchmarks import benchmark, replicas
-from experiments.benchmarks.decoding import __main__ as decoding
+from experiments.benchmarks import replicas
 from experiments.benchmarks.devices import training as devices
 from experiments.benchmarks.training import __main__ as command
 from experiments.benchmarks.training.subjects import SUBJECTS, tiny
@@ -58,20 +57,6 @@ def test_what_cannot_be_timed(tmp_path, capsys, module, option, least):
     error = capsys.readouterr().err
     assert status == 2 and error.startswith(f"error: --{option} is {least - 1}: it must be a whole number from {least}")
     assert not (tmp_path / "none").exists()
-
-
-COMMITTED = sorted(RESULTS.rglob("results.json"))
-
-
-@pytest.mark.parametrize("path", COMMITTED, ids=[str(path.parent.relative_to(RESULTS)) for path in COMMITTED])
-def test_committed_tables_are_those_of_their_results(path):
-    results = json.loads(path.read_text("utf-8"))
-    modules = (decoding, command, replicas, devices)
-    (module,) = [one for one in modules if one.BENCHMARK.name == results["study"]]
-    name = module.__name__.removesuffix(".__main__")
-    assert benchmark.table(module.BENCHMARK, results) == path.with_name("table.md").read_text("utf-8"), (
-        f"write it anew: python -m {name} --render {path.parent.relative_to(RESULTS.parents[2])}"
-    )
 
 
 def test_results_of_another_benchmark_are_refused(capsys):
