@@ -52,10 +52,7 @@ def test_two_processes_of_two_devices_are_one_of_one(tmp_path):
 
 
 def contents(directory):
-    """But for what says how it was made: the command, which has the options of the processes, and its hash."""
-    told = "config.json", files.SUMS
-    paths = (path for path in directory.rglob("*") if path.is_file() and path.name not in told)
-    return {path.relative_to(directory): path.read_bytes() for path in paths}
+    return {path.relative_to(directory): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
 def measures(directory):
