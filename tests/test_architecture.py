@@ -96,9 +96,9 @@ def imports(path):
 
 
 def of_the_package(name):
-    """seqkd_jax.losses.LOSSES -> losses; a name that __init__ holds -> __init__; others None."""
+    """seqkd_jax.losses.LOSSES -> losses; a name that __init__ holds -> __init__; others, and the version, None."""
     parts = name.split(".")
-    if parts[0] != "seqkd_jax":
+    if parts[0] != "seqkd_jax" or name == "seqkd_jax.__version__":
         return None
     return parts[1] if len(parts) > 1 and parts[1] in modules() else "__init__"
 

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqkd_jax import models
+from seqkd_jax import __version__, models
 from seqkd_jax.config import ModelConfig
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, integrity, settings
@@ -69,7 +69,6 @@ def config_from_json(value: dict, where: Path | str) -> ModelConfig:
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that decide results."""
     packages = (
-        "seqkd_jax",
         "jax",
         "jaxlib",
         "flax",
@@ -79,10 +78,5 @@ def versions() -> dict[str, str]:
         "sentencepiece",
         "sacrebleu",
     )
-    installed = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            installed[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
-            continue
-    return installed
+    installed = {name: importlib.metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), "seqkd_jax": __version__, **installed}  # ours: of the code that runs

@@ -10,6 +10,7 @@ import optax
 import pytest
 from damage import as_before, edit, reseal
 
+import seqkd_jax
 from seqkd_jax import checkpoint, models
 from seqkd_jax.config import LSTMConfig, TransformerConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary
@@ -334,3 +335,9 @@ def test_too_little_memory_is_not_a_damaged_file(saved, monkeypatch, error):
     monkeypatch.setattr(checkpoint.arrays.ocp.StandardCheckpointer, "restore", restore)
     with pytest.raises(MemoryError, match="no room|Out of memory"):
         checkpoint.load(saved)
+
+
+def test_the_version_is_that_of_the_code_that_runs(monkeypatch):
+    """Not that of another one that is installed, such as an older checkout."""
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0")
+    assert checkpoint.versions()["seqkd_jax"] == seqkd_jax.__version__ and checkpoint.versions()["jax"] == "0.0"
