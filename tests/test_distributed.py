@@ -90,6 +90,27 @@ def test_a_process_that_ends_ends_all(victim, how):
     assert why in line and line.endswith("the same command goes on")
 
 
+def test_who_is_stopped_while_it_waits_for_the_others_says_one_line():
+    program = """
+import sys
+from seqkd_jax import distributed
+from seqkd_jax.utils import exits
+def run():
+    print("ready", flush=True)
+    with distributed.joined("127.0.0.1:{port}", 2, {index}):
+        return 0
+sys.exit(exits.exit_status(run, program="test"))
+"""
+    alone = [["-c", program.format(port=processes.free_port(), index=index)] for index in range(2)]  # each at its port
+    with processes.commands(alone) as started:
+        wait_for(lambda: all("ready" in one.printed() for one in started))
+        time.sleep(0.5)
+        for one in started:
+            one.process.send_signal(signal.SIGTERM)
+        for ended in processes.results(started, 30):
+            assert ended.status == 75 and ended.err == "test: error: stopped by SIGTERM; the same command goes on\n"
+
+
 def test_who_is_killed_when_all_is_done_is_not_waited_for():
     code = """
 import os, signal
@@ -221,6 +242,17 @@ def test_an_error_of_one_ends_the_others_with_its_status_and_words():
     assert set(several.ended) == {0, 1} and set(several.ended.values()) == {
         (2, "process 2 (host, 102): data.en: no such file")
     }
+
+
+def test_the_last_to_end_tells_those_that_are_done():
+    several = meet(2)
+    registered = several.members[0]._hub
+    threading.Thread(target=several.members[0].bye, args=(0,), daemon=True).start()
+    wait_for(lambda: registered.done == {0: 0})
+    several.members[1].ending.acquire()
+    several.members[1].fail(2, "process 1 (host, 101): the disk is full")
+    wait_for(lambda: several.ended)
+    assert several.ended == {0: (2, "process 1 (host, 101): the disk is full")}
 
 
 def test_a_command_is_done_when_all_are_done():

@@ -199,8 +199,17 @@ def require_same(command: Mapping[str, Any]) -> None:
 
 
 def _join(found: clusters.Found) -> None:
-    host, port = clusters.split(found.coordinator)
     member = _make_member(found.index, found.count)
+    try:
+        _find_others(member, found)
+    except BaseException:
+        member.close()
+        raise
+    _start_jax(member, found.devices)
+
+
+def _find_others(member: "Member", found: clusters.Found) -> None:
+    host, port = clusters.split(found.coordinator)
     if found.index == 0:
         loopback = host in ("localhost", "127.0.0.1", "::1")
         try:
@@ -210,7 +219,6 @@ def _join(found: clusters.Found) -> None:
             raise UserError(f"--coordinator {found.coordinator}: process 0 cannot listen there ({reason})") from None
         host = host if loopback else "localhost"
     _meet(member, host, port, found.coordinator)
-    _start_jax(member, found.devices)
 
 
 def _make_member(number: int, processes: int) -> "Member":
@@ -341,9 +349,11 @@ def _part() -> None:
 
 def _fail(error: BaseException) -> None:
     """The command failed here: tell the others why. Ended, instead of what SIGTERM raises."""
-    if _member is None:
-        return
     status, line = exits.outcome(error)
+    if _member is None:  # it waited for the others
+        if isinstance(error, exits.Terminated):
+            raise exits.Ended(f"{line}; {GOES_ON}", AGAIN) from None
+        return
     if status == exits.BUG:
         time.sleep(NOTICED)  # as of a collective of JAX, when a process is gone: then the line that says so comes
     if not _member.ending.acquire(blocking=False):

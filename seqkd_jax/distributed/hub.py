@@ -171,8 +171,8 @@ class Hub:
             if len(self.asked) == self.count:
                 self._tell({"stop_at": max(self.asked.values()) + 1})
         elif "end" in message:
-            self.done[index] = message["end"]
             self.end(index, message["end"], message["line"])
+            self.done[index] = message["end"]  # after it: the last one still ends those that are done and wait
         elif "bye" in message:
             self._bye(index, message["bye"])
 

@@ -46,6 +46,21 @@ class Member:
         """Run in the thread, and wait here; a signal interrupts it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
 
+    def close(self) -> None:
+        """End what the thread does, after the others were not found."""
+
+        async def cancel() -> None:
+            self._loop.set_exception_handler(lambda *_: None)  # of connections that are cut off now
+            running = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in running:
+                task.cancel()
+            if running:
+                await asyncio.wait(running)
+
+        with contextlib.suppress(TimeoutError):
+            self._do(cancel(), LAST)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
     def open_hub(self, host: str | None, port: int, address: str, seconds: float) -> int:
         """Be process 0; returns the port. host: to listen at, None for all interfaces. OSError: it cannot."""
 
