@@ -203,9 +203,8 @@ def speed_page(measured: Sequence[Speed], root: Path) -> str:
         "# Speed\n\nWhat the benchmarks measured on the machines that their tables name.\n",
     ]
     for one in measured:
-        plots = sorted((one.path / "plots").glob("*.png"))
-        shown = [(path.stem.replace("_", " "), os.path.relpath(path, root / PAGES)) for path in plots]
-        parts += [one.table, *([report.to_markdown([Section("Plots", images=shown)], level=3)] if shown else [])]
+        plots = _plots(sorted((one.path / "plots").glob("*.png")), root)
+        parts += [one.table, *([report.to_markdown(plots, level=3)] if plots else [])]
         parts.append(f"All numbers: `{(one.path / 'results.json').relative_to(root)}`\n")
     return "\n".join(parts)
 
@@ -219,8 +218,13 @@ def _found(run: Run) -> list[str]:
 
 def _tables(run: Run, root: Path) -> list[Section]:
     plots = [run.path / "plots" / f"{name}.png" for name in run.study.plots]
-    shown = [(path.stem.replace("_", " "), os.path.relpath(path, root / PAGES)) for path in plots if path.exists()]
-    return [*report_sections(run.study, run.results), *([Section("Plots", images=shown)] if shown else [])]
+    return [*report_sections(run.study, run.results), *_plots([path for path in plots if path.exists()], root)]
+
+
+def _plots(paths: Sequence[Path], root: Path) -> list[Section]:
+    """A section with these plots, for a page; none without plots."""
+    shown = [(path.stem.replace("_", " "), os.path.relpath(path, root / PAGES)) for path in paths]
+    return [Section("Plots", images=shown)] if shown else []
 
 
 def _how(run: Run, root: Path) -> list[str]:

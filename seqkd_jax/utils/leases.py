@@ -286,9 +286,8 @@ def _drop(lease: Lease) -> None:
     """Close the file, and remove it unless a successor stands on it; in a directory that was moved, too."""
     name, directory = lease.file.name, lease.directory
     with contextlib.suppress(OSError):
-        own = _number(os.fstat(lease.descriptor))
         stood_on = [one.number for one in _chain(lease.path, directory)[:-1]]
-        if own not in stood_on and _number(os.lstat(name, dir_fd=directory)) == own:
+        if _number(os.fstat(lease.descriptor)) not in stood_on and _is_at(lease):
             os.unlink(name, dir_fd=directory)
     os.close(lease.descriptor)
     os.close(directory)
