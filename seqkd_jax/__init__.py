@@ -19,6 +19,7 @@ are internal and may move. They are, in the order in which they use each other:
   checkpoint    a directory that describes itself
   decoding      translator (sentences in, n-best out), search (rules, beams, engine, sampling), scoring
   evaluation    BLEU, p(t = mode), significance, perplexity, calibration, representations
+  pruning       the weights of least magnitude become zero
   training      train_step (one update: the only pmap), loop, run_state, teacher_cache, trainer
   distillation  hypotheses -> a distilled corpus; minimum Bayes risk
   verification  is a directory just what was written there?
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         MetricConfig,
         Model,
         OptimiserConfig,
+        PruningConfig,
         SearchConfig,
         Summary,
         System,
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
         load_split,
         load_vocabulary,
         named_rules,
+        prune,
         train,
         verify,
     )
@@ -96,6 +99,7 @@ __all__ = [
     "MetricConfig",
     "Model",
     "OptimiserConfig",
+    "PruningConfig",
     "SearchConfig",
     "Summary",
     "System",
@@ -118,6 +122,7 @@ __all__ = [
     "load_split",
     "load_vocabulary",
     "named_rules",
+    "prune",
     "train",
     "verify",
 ]

@@ -547,6 +547,18 @@ class SearchConfig(Settings):
 
 
 @dataclass(frozen=True)
+class PruningConfig(Settings):
+    """Which weights become zero: those of least magnitude (See, Luong & Manning 2016). Biases and norms never do."""
+
+    share: Annotated[float, Range(0, 1, above=True, below=True)] = 0.8
+    """Share of the weights that is pruned."""
+    rule: Literal["class_blind", "class_uniform"] = "class_blind"
+    """class_blind: the share of all weights, whatever array they are in; class_uniform: the share of each array."""
+    embeddings: bool = True
+    """Embeddings are pruned too; without them the share is of the other weights."""
+
+
+@dataclass(frozen=True)
 class FilterConfig(Settings):
     """Filters of a distilled corpus: a second copy without the pairs that do not pass; the first keeps every line."""
 

@@ -30,16 +30,18 @@ ALLOWED = {
     "checkpoint": BOTTOM | {"distributed", "data", "models"},
     "decoding": BOTTOM | {"data"},
     "evaluation": MODEL | {"distributed", "decoding"},
+    "pruning": BOTTOM | {"checkpoint"},
     "training": MODEL | {"distributed", "checkpoint", "decoding", "evaluation"},
     "distillation": BOTTOM | {"distributed", "data", "checkpoint", "decoding", "evaluation"},
     "marian": BOTTOM | {"data", "models", "checkpoint"},
     "verification": MODEL | {"checkpoint", "decoding", "training", "distillation"},
     "api": MODEL
-    | {*("distributed", "checkpoint", "decoding", "evaluation", "training", "distillation", "verification")},
+    | {*("distributed", "checkpoint", "decoding", "evaluation", "training", "distillation", "verification")}
+    | {"pruning"},
     "__main__": {"cli"},
     "cli": {
         *(MODEL | {"distributed", "checkpoint", "decoding", "evaluation", "training", "distillation", "marian"}),
-        *("verification", "api", "__init__"),
+        *("verification", "pruning", "api", "__init__"),
     },
 }
 

@@ -2,14 +2,14 @@
 
 `import seqkd_jax as kd` exports what `__all__` names here. An error that the user can correct is a UserError.
 
-  translating  `load`, and a model that translates        training    vocabularies, `train`
+  translating  `load`, and a model that translates        training    vocabularies, `train`, `prune`
   distilling   `distill`, `distill_n_best`,               evaluating  `evaluate`
                `distill_status`                           verifying   `verify`
 """
 
 from seqkd_jax.api.distilling import Distilled, distill, distill_n_best, distill_status
 from seqkd_jax.api.evaluating import evaluate
-from seqkd_jax.api.training import learn_vocabulary, load_vocabulary, train
+from seqkd_jax.api.training import learn_vocabulary, load_vocabulary, prune, train
 from seqkd_jax.api.translating import LoadedTranslator, load
 from seqkd_jax.api.verifying import Verification, verify
 from seqkd_jax.checkpoint import Checkpoint, Ensemble
@@ -21,6 +21,7 @@ from seqkd_jax.config import (
     LSTMConfig,
     MetricConfig,
     OptimiserConfig,
+    PruningConfig,
     SearchConfig,
     TrainConfig,
     TransformerConfig,
@@ -54,6 +55,7 @@ __all__ = [
     "MetricConfig",
     "Model",
     "OptimiserConfig",
+    "PruningConfig",
     "SearchConfig",
     "Summary",
     "System",
@@ -76,6 +78,7 @@ __all__ = [
     "load_split",
     "load_vocabulary",
     "named_rules",
+    "prune",
     "train",
     "verify",
 ]

@@ -1,14 +1,14 @@
-"""Vocabularies, and the training of a translation model."""
+"""Vocabularies, the training of a translation model, and its pruning."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from seqkd_jax import checkpoint, distributed, models
+from seqkd_jax import checkpoint, distributed, models, pruning
 from seqkd_jax.api.places import publishing
 from seqkd_jax.api.translating import require_list
 from seqkd_jax.checkpoint import run_config
-from seqkd_jax.config import ModelConfig, TrainConfig, VocabularyConfig
+from seqkd_jax.config import ModelConfig, PruningConfig, TrainConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.data.corpus import Corpus, require_pairs
 from seqkd_jax.data.splits import warn_of_overlap
@@ -113,6 +113,20 @@ def train(
         described=described,
     )
     return train_translator(run, corpus, valid, Path(out))
+
+
+@publishing
+def prune(path: Path | str, out: Path | str, config: PruningConfig = PruningConfig()) -> Path:
+    """Write the checkpoint at `path` to `out` with its weights of least magnitude set to zero; returns `out`.
+
+    A zero takes one bit on the disk. A run that starts from the result keeps these weights at exactly zero, and so do
+    its checkpoints. UserError: not a checkpoint of one model, an invalid setting, or one that is pruned already, of
+    which weights would come back.
+
+        small = kd.prune("student/best", "pruned", kd.PruningConfig(share=0.8))
+        again = kd.train(seq_kd, valid, "retrained", start=small)
+    """
+    return pruning.prune(path, out, config)
 
 
 def training_inputs(

@@ -1,6 +1,6 @@
 """Checkpoints that describe themselves: the directory is all that is needed to load the model.
 
-  params/          the weights, an orbax tree
+  params/          the weights, an orbax tree; of a pruned model (pruning) what is left of them, and a mask (sparse)
   vocabulary/      both vocabularies as plain files (vocabulary.save)
   state/           optional: everything that resuming the training needs, an orbax tree
   checkpoint.json  format, model kind and configuration, vocabulary fingerprint, shapes, hash, metadata, versions
@@ -13,6 +13,7 @@ Arrays have no device axis: a checkpoint saved from four devices loads on one.
   record        checkpoint.json
   metadata      what that says of the run
   arrays        trees of arrays on the disk, checked; the only file that imports orbax
+  sparse        the weights of a pruned model on the disk
   run_config    config.json: what a run was started with, beside its results
   interchange   a checkpoint as safetensors, out and in
   tensor_files  files of safetensors; the only file that imports the package
@@ -23,13 +24,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
 
 from seqkd_jax import models
-from seqkd_jax.checkpoint import arrays
+from seqkd_jax.checkpoint import arrays, sparse
 from seqkd_jax.checkpoint.loaded import (
     Checkpoint,
     Ensemble,
@@ -40,6 +41,7 @@ from seqkd_jax.checkpoint.loaded import (
 )
 from seqkd_jax.checkpoint.metadata import OF_RUN, defect, inputs_of, run_of
 from seqkd_jax.checkpoint.record import FORMAT, RECORD, REMEDY, config_from_json, config_to_json, read_at, versions
+from seqkd_jax.checkpoint.sparse import Pruned
 from seqkd_jax.config import ModelConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.types import Model, Translator, UserError
@@ -49,6 +51,7 @@ __all__ = [
     "HOLDS",
     "Checkpoint",
     "Ensemble",
+    "Pruned",
     "average",
     "config_to_json",
     "defect",
@@ -68,6 +71,7 @@ __all__ = [
     "read_record",
     "save",
     "select",
+    "sparse",
     "verify_at",
     "arrays",
     "versions",
@@ -86,12 +90,13 @@ def save(
     metadata: dict,
     state: Any = None,
     replicas: int = 1,
+    pruned: Pruned | None = None,
 ) -> Path:
     """Write a checkpoint and wait until it is on the disk; an older one at `directory` is replaced.
 
     params: the model's tree, replicated jax arrays or NumPy; several replicas are stacked, leaves [R,...]. state: a
-    pytree of arrays, for `load_state`. metadata: JSON values. UserError if the params are not those of the model;
-    ValueError if one is not replicated.
+    pytree of arrays, for `load_state`. metadata: JSON values. pruned: which weights are pruned, +0.0 and a bit
+    each. UserError if the params are not those of the model; ValueError if one is not replicated.
     """
     sizes = vocabularies.source.size, vocabularies.target.size
     params = arrays.host(params)
@@ -108,12 +113,16 @@ def save(
         "replicas": replicas,
         "params": arrays.describe(params),
         "params_sha256": arrays.sha256(params),
+        **({"pruned": sparse.describe(pruned)} if pruned else {}),
         "state": None if state is None else arrays.describe(state_leaves),
         "metadata": metadata,
         "versions": versions(),
     }
     with files.new_directory(directory, HOLDS) as temporary:
-        arrays.write(temporary / "params", params)
+        if pruned:
+            sparse.write(temporary / "params", params, pruned)
+        else:
+            arrays.write(temporary / "params", params)
         if state is not None:
             arrays.write(temporary / "state", {f"{i:05d}": leaf for i, leaf in enumerate(state_leaves.values())})
         vocabulary.save(vocabularies, temporary / "vocabulary")
@@ -169,7 +178,7 @@ def _read_at(
     sizes, replicas = (record["source_size"], record["target_size"]), record.get("replicas", 1)
     chosen = places(replicas)
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    params, host = _weights(path, directory, record, param_shapes(config, sizes, replicas), sharding)
+    params, host, pruned = _weights(path, directory, record, param_shapes(config, sizes, replicas), sharding)
 
     def checkpoint_of(place: int | None) -> Checkpoint[Model | Translator]:
         own = params
@@ -177,7 +186,7 @@ def _read_at(
             own = jax.device_put(jax.tree.map(lambda leaf: leaf[place], host), sharding)
         model = models.build(config, *sizes)
         read = config, vocabularies, record["metadata"], Path(directory)
-        return Checkpoint(model, own, *read, place, _fingerprint(record))
+        return Checkpoint(model, own, *read, place, _fingerprint(record), pruned)
 
     if name := _not_finite(host):
         progress.log(f"{directory}: {name} has values that are not finite: its training diverged; train again")
@@ -192,8 +201,8 @@ def verify_at(path: Path, directory: Path | str) -> tuple[dict, str | None]:
     _vocabularies(path, directory, record)
     config, sizes = config_from_json(record["model"], path / RECORD), (record["source_size"], record["target_size"])
     shapes, device = param_shapes(config, sizes, record.get("replicas", 1)), jax.local_devices()[0]
-    _, host = _weights(path, directory, record, shapes, jax.sharding.SingleDeviceSharding(device))
-    return record, _not_finite(host)
+    weights = _weights(path, directory, record, shapes, jax.sharding.SingleDeviceSharding(device))
+    return record, _not_finite(weights.host)
 
 
 def _not_finite(params: Any) -> str | None:
@@ -212,16 +221,29 @@ def _vocabularies(path: Path, directory: Path | str, record: dict) -> vocabulary
     return vocabularies
 
 
-def _weights(path: Path, directory: Path | str, record: dict, shapes: Any, sharding: Any) -> tuple[Any, Any]:
-    """The weights as jax and as NumPy arrays, of these shapes, and with the hash that they were saved with."""
+class _Weights(NamedTuple):
+    params: Any  # jax arrays
+    host: Any  # the same as NumPy
+    pruned: Pruned | None
+
+
+def _weights(path: Path, directory: Path | str, record: dict, shapes: Any, sharding: Any) -> _Weights:
+    """The weights, of these shapes and with the hash that they were saved with; and which ones are pruned, with its."""
     where = f"{directory}: the weights do not fit the configuration beside them"
     arrays.require(record["params"], arrays.describe(shapes), where)
-    params = arrays.read(path / "params", shapes, sharding)
+    pruned = None
+    if about := record.get("pruned"):
+        host, pruned = sparse.read(path / "params", shapes, record.get("replicas", 1))
+        if sparse.describe(pruned) != about:
+            raise UserError(f"{directory}: damaged, other weights are pruned than when it was saved; {REMEDY}")
+        params = jax.device_put(host, sharding)
+    else:
+        params = arrays.read(path / "params", shapes, sharding)
+        host = arrays.host(params)
     arrays.require(arrays.describe(params), record["params"], f"{directory}: damaged, params/ is not what was saved")
-    host = arrays.host(params)
     if arrays.sha256(host) != record["params_sha256"]:
         raise UserError(f"{directory}: damaged, the weights do not have the hash they were saved with; train again")
-    return params, host
+    return _Weights(params, host, pruned)
 
 
 def load_vocabularies(directory: Path | str) -> vocabulary.Vocabularies:
@@ -241,9 +263,8 @@ def select(directory: Path | str, replica: int, to: Path | str) -> Path:
     if reason := defect(loaded):
         raise UserError(f"{directory}: replica {replica} {reason}; select another")
     metadata = {**loaded.metadata, "replica": replica}
-    return save(
-        to, loaded.params, model_config=loaded.model_config, vocabularies=loaded.vocabularies, metadata=metadata
-    )
+    described = {"model_config": loaded.model_config, "vocabularies": loaded.vocabularies, "metadata": metadata}
+    return save(to, loaded.params, **described, pruned=loaded.pruned)
 
 
 def load_params(directory: Path | str, like: Any) -> Any:
@@ -253,7 +274,7 @@ def load_params(directory: Path | str, like: Any) -> Any:
 
     def read(path: Path) -> Any:
         record = read_at(path, directory, ("params/*",))
-        return _weights(path, directory, record, shapes, device)[1]
+        return _weights(path, directory, record, shapes, device).host
 
     return integrity.whole(directory, read)
 
@@ -338,6 +359,7 @@ def average(directories: Sequence[Path | str]) -> Checkpoint[Model | Translator]
             (settings.identity(loaded.model_config) != settings.identity(first.model_config), "has another model than"),
             (loaded.vocabularies.fingerprint != first.vocabularies.fingerprint, "has another vocabulary than"),
             (run_of(loaded) != run_of(first), "is of another run than"),
+            (not sparse.same(loaded.pruned, first.pruned), "has other pruned weights than"),
         ]
         for differ, how in differs:
             if differ:

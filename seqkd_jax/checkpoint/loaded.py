@@ -7,6 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from seqkd_jax import models
 from seqkd_jax.checkpoint.record import config_to_json
+from seqkd_jax.checkpoint.sparse import Pruned
 from seqkd_jax.config import MetricConfig, ModelConfig
 from seqkd_jax.data import languages, vocabulary
 from seqkd_jax.types import Model, System, Translator, UserError
@@ -27,6 +28,7 @@ class Checkpoint(Generic[M]):
     directory: Path
     replica: int | None = None  # the replica that was loaded, of a directory that holds several seeds
     fingerprint: str = ""  # of the weights that were read; the directory may have been replaced since
+    pruned: Pruned | None = None  # which weights are pruned, NumPy; None: of a model that was not
 
     @property
     def name(self) -> str:

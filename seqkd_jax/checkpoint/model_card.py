@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from seqkd_jax.checkpoint import Checkpoint, inputs_of, run_config
+from seqkd_jax.checkpoint import Checkpoint, inputs_of, run_config, sparse
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, settings
 
@@ -35,6 +35,7 @@ def text(loaded: Checkpoint, title: str, form: Form) -> str:
     header = {"language": [code for code in languages if CODE.fullmatch(code)], **form.header}
     translates = f" that translates from `{languages[0]}` to `{languages[1]}`" if languages else ""
     size = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(loaded.params))
+    zeros = f", {sparse.describe(loaded.pruned)['weights']:,} of them pruned to zero" if loaded.pruned else ""
     options = ", ".join(f"{name} {value}" for name, value in loaded.config_json.items() if name != "kind")
     vocabularies = loaded.vocabularies
     sizes = f"{vocabularies.source.size:,}" + ("" if vocabularies.joint else f" and {vocabularies.target.size:,}")
@@ -46,7 +47,7 @@ def text(loaded: Checkpoint, title: str, form: Form) -> str:
         "",
         "## Model",
         "",
-        f"- {size:,} parameters",
+        f"- {size:,} parameters{zeros}",
         f"- configuration: {options}",
         f"- vocabulary: {vocabularies.config.kind}, {sizes} entries, fingerprint `{vocabularies.fingerprint[:16]}`",
         f"- fingerprint of the checkpoint: `{loaded.fingerprint[:16]}`",

@@ -23,6 +23,7 @@ FORM = {
     "replicas?": int,
     "params": LEAVES,
     "params_sha256": str,
+    "pruned?": {"weights": int, "sha256": str},
     "state": (dict, type(None)),  # else LEAVES
     "metadata": dict,
 }

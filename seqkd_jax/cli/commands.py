@@ -19,6 +19,7 @@ from seqkd_jax.cli.options import (
     Evaluate,
     Export,
     Import,
+    Prune,
     Score,
     Select,
     Train,
@@ -255,7 +256,7 @@ def average(command: Average) -> None:
     from seqkd_jax import checkpoint
 
     averaged = checkpoint.average(list(command.checkpoints))
-    parts = {"vocabularies": averaged.vocabularies, "metadata": averaged.metadata}
+    parts = {"vocabularies": averaged.vocabularies, "metadata": averaged.metadata, "pruned": averaged.pruned}
     save = functools.partial(checkpoint.save, params=averaged.params, model_config=averaged.model_config, **parts)
     written = outputs.write_directory(command.out, command.overwrite, checkpoint.HOLDS, save, checkpoint.fingerprint)
     exits.say(remote.given(written))
@@ -267,6 +268,15 @@ def select(command: Select) -> None:
 
     select = functools.partial(checkpoint.select, command.checkpoint, command.replica)
     written = outputs.write_directory(command.out, command.overwrite, checkpoint.HOLDS, select, checkpoint.fingerprint)
+    exits.say(remote.given(written))
+
+
+def prune(command: Prune) -> None:
+    """A checkpoint whose weights of least magnitude are zero."""
+    from seqkd_jax import checkpoint, pruning
+
+    prune = functools.partial(pruning.prune, command.checkpoint, config=command.pruning)
+    written = outputs.write_directory(command.out, command.overwrite, checkpoint.HOLDS, prune, checkpoint.fingerprint)
     exits.say(remote.given(written))
 
 

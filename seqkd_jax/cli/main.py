@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "score": (options.Score, commands.score),
     "average": (options.Average, commands.average),
     "select": (options.Select, commands.select),
+    "prune": (options.Prune, commands.prune),
     "import": (options.Import, commands.import_model),
     "export": (options.Export, commands.export_model),
     "vocab": (options.Vocab, commands.vocab),

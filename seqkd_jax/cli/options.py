@@ -22,6 +22,7 @@ from seqkd_jax.config import (
     MetricConfig,
     Overlong,
     Positive,
+    PruningConfig,
     SearchConfig,
     Tokens,
     TrainConfig,
@@ -283,6 +284,22 @@ class Select:
     """Number of the replica, from 0."""
     out: Path
     """Checkpoint to write."""
+    overwrite: Overwrite = False
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Set the weights of least magnitude to zero: seqkd prune student/best --share 0.8 --out pruned
+
+    A zero takes one bit on the disk. Train on with --start pruned: the pruned weights stay exactly zero, in all
+    checkpoints of that run.
+    """
+
+    checkpoint: tyro.conf.Positional[Path]
+    """Checkpoint of one model; of several replicas, extract one with seqkd select first."""
+    out: Path
+    """Checkpoint to write."""
+    pruning: Annotated[PruningConfig, Flat] = PruningConfig()
     overwrite: Overwrite = False
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from seqkd_jax import distributed
+from seqkd_jax import checkpoint, distributed
 from seqkd_jax.checkpoint import run_config
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.data.batches import Position
@@ -70,6 +70,7 @@ def fit(
     validate: Callable[[Any], dict],
     save: Callable[..., Path],
     params: Any = None,
+    pruned: checkpoint.Pruned | None = None,
     teacher: Teacher | None = None,
     bars: bool = False,
     inputs: Mapping[str, str] = NOTHING,
@@ -80,11 +81,11 @@ def fit(
     """Train until `config` says stop; called again on the same directory it resumes, or returns at once when done.
 
     validate: params -> {"loss": nats per token, ...}, with "bleu" if config.validate_bleu. save: (directory, params,
-    metadata=, state=), and replicas= if there are several. params: where to start instead of at random. bars: the
-    model may bar entries (see losses). inputs: what decides the run beside `config`, such as its corpus -> a hash of
-    that. described: the content of config.json; None: no such file. log: records beside metrics.jsonl, names of
-    records.WRITERS. Writes last/ (everything needed to resume), best/, step-<n>/ (config.keep of them), epoch-<n>/ and
-    end/ (config.keep_path) and metrics.jsonl. SIGTERM saves and exits with 143.
+    metadata=, state=), and replicas= if there are several. params: where to start instead of at random. pruned: which
+    of these stay zero. bars: the model may bar entries (see losses). inputs: what decides the run beside `config`, such
+    as its corpus -> a hash of that. described: the content of config.json; None: no such file. log: records beside
+    metrics.jsonl, names of records.WRITERS. Writes last/ (everything needed to resume), best/, step-<n>/ (config.keep
+    of them), epoch-<n>/ and end/ (config.keep_path) and metrics.jsonl. SIGTERM saves and exits with 143.
     Several processes call it alike: each feeds its devices, process 0 alone validates, writes and needs the directory.
     SIGTERM to one of them saves once and exits from all with 75.
     Diverged: a loss that is not finite, with the step named and the checkpoints left as they are. Of several replicas
@@ -112,7 +113,7 @@ def fit(
         if not run.finished:
             for line in idle:
                 progress.log(f"{name}: {line}")
-            state = _state(model, config, params, devices, directory if run.step else None)
+            state = _state(model, config, (params, pruned), devices, directory if run.step else None)
         if first and described is not None:
             run_config.write(directory / settings.CONFIG_FILE, described)
         with records.kept(directory, log if first else (), config.seed) as record:
@@ -130,10 +131,10 @@ def fit(
     return Summary(directory / "best", directory / "last", run.step, outcomes(run, config), rate, fraction)
 
 
-def _state(model: train_step.AnyModel, config: TrainConfig, params: Any, devices: tuple, left: Path | None) -> Any:
+def _state(model: train_step.AnyModel, config: TrainConfig, start: tuple, devices: tuple, left: Path | None) -> Any:
     """The TrainState of a run on all devices: of a new one, or of that which `left` holds, as process 0 reads it."""
     with progress.phase("compiling the initial state", compiling=True):
-        state = train_step.start_state(model, config, params)
+        state = train_step.start_state(model, config, *start)
     if left and distributed.first():
         state = load_state(left, state)
     return train_step.replicate(state, devices)

@@ -32,10 +32,12 @@ def optimiser(config: OptimiserConfig) -> optax.GradientTransformationExtraArgs:
     """The chain: (gradient, state, params, divisor=, clip_norm=, rate=, held=) -> (update to add, state).
 
     gradient: summed over the batch. divisor: what that is divided by. clip_norm: of the divided gradient; 0: no
-    clipping. held: None, or a tree of booleans, of which the true ones name weights that are zero after the update.
-    Only what `static_rule` keeps of `config` matters.
+    clipping. held: None, or a tree of booleans, of which the true ones name weights that are zero after the update;
+    they have no gradient, so the norm that is clipped is that of the others. Only what `static_rule` keeps of `config`
+    matters.
     """
     return optax.named_chain(
+        ("cut", cut_gradient()),
         ("l2", add_l2(config.l2)),
         ("clip", divide_and_clip()),
         ("direction", DIRECTIONS[config.name](config)),
@@ -97,6 +99,17 @@ def scale_by_rate() -> optax.GradientTransformation:
 
     def update(updates, state, params=None, **scalars):
         return jax.tree.map(lambda d: -scalars["rate"] * d, updates), state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
+def cut_gradient() -> optax.GradientTransformation:
+    """Gradients that are zero for the weights of `held`, as of a model that has not got these."""
+
+    def update(updates, state, params=None, held=None, **_):
+        if held is not None:
+            updates = jax.tree.map(lambda g, hold: jnp.where(hold, 0.0, g), updates, held)
+        return updates, state
 
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 

@@ -24,6 +24,9 @@ METRICS = "metrics.jsonl"
 
 BUCKETS = 3  # the default number of batch shapes up to 0.4.0
 
+MASK = "mask"  # name among the inputs of a run of which weights stay zero
+ABSENT = {MASK: "none"}  # the value of an input that a run need not have
+
 # A run may be resumed with other values of these.
 FREE = ("devices", "keep", "replicas_by", "save_minutes", "log_every")
 
@@ -233,8 +236,8 @@ def _require_same(directory: Path, stored: dict, config: TrainConfig, inputs: Ma
     for name, old, new in settings.differences(before, config):
         if name not in FREE:
             raise UserError(f"{directory}: holds a run with {name}={old!s:.100}, not {new}; use another directory")
-    for key, value in inputs.items():
-        old = stored["inputs"].get(key, value)
+    for key, value in {**ABSENT, **inputs}.items():
+        old = stored["inputs"].get(key, ABSENT.get(key, value))
         if old != value:
             raise UserError(
                 f"{directory}: holds a run with another {key} ({old[:12]}, not {value[:12]}); use another directory"

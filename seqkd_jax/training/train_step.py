@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from seqkd_jax import checkpoint
 from seqkd_jax.config import OptimiserConfig, TrainConfig
 from seqkd_jax.losses import LOSSES, LossArguments, arguments_from, blockwise, over_positions
 from seqkd_jax.training import parts, processes
@@ -35,6 +36,7 @@ class TrainState(NamedTuple):
     params: Any
     optimiser: Any  # the state of its chain
     average: Any  # moving average of the parameters; () when off
+    held: Any = None  # a tree of booleans: which parameters stay zero (`held_in`); None: none
 
 
 class Settings(NamedTuple):
@@ -240,10 +242,10 @@ def _apply(rule, average, state, settings, total):
         "clip_norm": settings.clip_norm,
         "rate": settings.learning_rate,
     }
-    updates, chain = optimiser(rule).update(gradient, state.optimiser, state.params, **scalars)
+    updates, chain = optimiser(rule).update(gradient, state.optimiser, state.params, held=state.held, **scalars)
     norm, params = gradient_norm(chain), optax.apply_updates(state.params, updates)
     averaged = moving_average(state.average, params, state.step, settings.average_decay) if average else ()
-    updated = TrainState(state.step + 1, params, chain, averaged)
+    updated = TrainState(state.step + 1, params, chain, averaged, state.held)
     good = settings.active & jnp.isfinite(value) & jnp.isfinite(norm)
     return jax.tree.map(lambda new, old: jnp.where(good, new, old), updated, state), Metrics(value, weight, norm)
 
@@ -282,8 +284,9 @@ def arrange(batch: Batch, devices: int, accumulate: int) -> tuple[Batch, np.ndar
 
 @functools.cache
 def _make_start(model: AnyModel, rule: OptimiserConfig, average: bool, replicas: int) -> tuple[Callable, Callable]:
-    def from_params(params):
-        return TrainState(jnp.zeros((), jnp.int32), params, optimiser(rule).init(params), params if average else ())
+    def from_params(params, held=None):
+        step, chain = jnp.zeros((), jnp.int32), optimiser(rule).init(params)
+        return TrainState(step, params, chain, params if average else (), held)
 
     def from_seed(seed):
         return from_params(model.init(jax.random.key(seed)))
@@ -295,11 +298,24 @@ def _make_start(model: AnyModel, rule: OptimiserConfig, average: bool, replicas:
     return jax.jit(one_by_one), jax.jit(jax.vmap(from_params, axis_size=replicas, in_axes=None))
 
 
-def start_state(model: AnyModel, config: TrainConfig, params: Any = None) -> TrainState:
-    """The state before the first update: from the seed, or from given parameters; of several replicas stacked."""
+def start_state(
+    model: AnyModel, config: TrainConfig, params: Any = None, pruned: checkpoint.Pruned | None = None
+) -> TrainState:
+    """The state before the first update: from the seed, or from given parameters; of several replicas stacked.
+
+    pruned: which of the given parameters stay zero.
+    """
     average = config.average_decay > 0
     from_seed, from_params = _make_start(model, static_rule(config.optimiser), average, config.replicas)
-    return from_seed(_seeds(config)) if params is None else from_params(params)
+    return from_seed(_seeds(config)) if params is None else from_params(params, held_in(params, pruned))
+
+
+def held_in(params: Any, pruned: checkpoint.Pruned | None) -> Any:
+    """TrainState.held of these parameters; one False for an array of which no weight is pruned."""
+    if pruned is None:
+        return None
+    masks = [pruned.get(name, np.zeros((), bool)) for name in checkpoint.arrays.named_leaves(params)]
+    return jax.tree.unflatten(jax.tree.structure(params), masks)
 
 
 def _seeds(config: TrainConfig) -> np.ndarray | np.uint32:

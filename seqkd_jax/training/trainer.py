@@ -83,8 +83,8 @@ def train_model(
     run = run._replace(config=run_state.with_buckets_of_run(directory, run.config))
     plan = _plan(run, train, directory)
     progress.log(f"{name}: {batches.describe(plan)}")
-    (teacher, of_teacher), (start, of_start) = _teacher(run), _start(run)
-    read = {"start": of_start, "teacher": of_teacher}
+    (teacher, of_teacher), start = _teacher(run), _start(run, name)
+    read = {"start": start.fingerprint, "teacher": of_teacher}
     _require_described(run, read)
 
     def stream(position: batches.Position):
@@ -97,7 +97,8 @@ def train_model(
     shared = plan.shapes if run.shapes or run.config.batch.buckets else None
     valid_plan = batches.make_plan(valid, batches.few_shapes(run.config.batch), shared, plan.rule)
     scored = [batch for _, batch in batches.eval_batches(valid, valid_plan)]
-    bars = start is not None and _barred(run, model, start, scored[0].inputs, {"training": train, "validation": valid})
+    corpora = {"training": train, "validation": valid}
+    bars = start.params is not None and _barred(run, model, start.params, scored[0].inputs, corpora)
     classifies = not FORMS[valid.form].predicts_eos
 
     def validation(params) -> dict:
@@ -112,11 +113,12 @@ def train_model(
         run.config,
         directory,
         validate=validation,
-        save=partial(_save, run),
-        params=start,
+        save=partial(_save, run, pruned=start.pruned),
+        params=start.params,
+        pruned=start.pruned,
         teacher=teacher,
         bars=bars,
-        inputs=_inputs(run, train, valid, plan) | read,
+        inputs=start.mask | _inputs(run, train, valid, plan) | read,
         described=run.described,
         log=run.log,
         name=name,
@@ -211,12 +213,28 @@ def _require_described(run: Run, read: Mapping[str, str]) -> None:
             raise UserError(f"{path}: was replaced while the run began; give the command again when that has ended")
 
 
-def _start(run: Run) -> tuple[Any, str]:
-    """Parameters to start from, None without, and the fingerprint of their checkpoint."""
+class _Start(NamedTuple):
+    """What a run starts from."""
+
+    params: Any = None
+    fingerprint: str = "none"  # of the checkpoint
+    pruned: checkpoint.Pruned | None = None
+
+    @property
+    def mask(self) -> dict[str, str]:
+        """What names, among the inputs of the run, which weights stay zero."""
+        return {} if self.pruned is None else {run_state.MASK: checkpoint.sparse.sha256(self.pruned)}
+
+
+def _start(run: Run, name: str) -> _Start:
+    """The weights to start from; of a pruned checkpoint it is said that its zeros stay."""
     if run.start is None:
-        return None, "none"
+        return _Start()
     start = _load(run.start, run)
-    return start.params, start.fingerprint
+    if start.pruned is not None:
+        count = checkpoint.sparse.describe(start.pruned)["weights"]
+        progress.log(f"{name}: {count:,} weights of {run.start} are pruned and stay zero")
+    return _Start(start.params, start.fingerprint, start.pruned)
 
 
 def _barred(run: Run, model: Any, start: Any, inputs: Any, corpora: Mapping[str, batches.Encoded]) -> bool:

@@ -39,6 +39,7 @@ def _checkpoint(path: Path, directory: Path) -> Outcome:
     require(name is None or bool(diverged), directory, f"{name} has values that are not finite")
     told = [] if sealed else ["no SHA256SUMS: a version before 0.3.0 wrote it"]
     told += [f"seed number {place} diverged" for place in diverged]
+    told += [f"{record['pruned']['weights']:,} weights are pruned"] if record.get("pruned") else []
     return Outcome("whole", "; ".join(["whole", *told]))
 
 

@@ -50,6 +50,7 @@ def made(tmp_path_factory):
 COMMANDS = {
     "average": ["{a}"],
     "select": ["{a}-two", "--replica", "0"],
+    "prune": ["{a}"],
     "import": ["{a}-tensors", "--from", "safetensors"],
     "export": ["{a}", "--to", "safetensors"],
     "vocab": ["--corpus.path", "{a}.tsv", "--vocab.kind", "words", "--vocab.tokenizer", "pretokenised"],

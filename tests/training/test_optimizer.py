@@ -118,11 +118,16 @@ def test_updates_are_those_of_the_definition(case):
     assert float(optimizer.gradient_norm(state)) == pytest.approx(norm, rel=1e-5)
 
 
-@pytest.mark.parametrize("case", ["sgd, l2, clipped", "adamw, clipped", "adafactor", "lion, clipped"])
+@pytest.mark.parametrize("case", ["sgd, l2, clipped", "adam", "adamw, clipped", "adafactor", "lion, clipped"])
 def test_weights_that_are_held_are_exactly_zero(case):
-    """From the first update on, whatever decay and moments want; the others are updated."""
+    """From the first update on, whatever decay and moments want; the others are updated, by a norm of their own."""
     held = jax.tree.map(lambda leaf: leaf > 0.5, example(9))
-    for params in chain(*CHAINS[case], held=held)[0]:
+    after, state = chain(*CHAINS[case], held=held)
+    if not CHAINS[case][0].l2:
+        others = np.concatenate([leaf[~held[name]].astype(np.float64) for name, leaf in example(3).items()])
+        norm = float(optimizer.gradient_norm(state))
+        assert norm == pytest.approx(np.linalg.norm(others) / DIVISOR, rel=1e-5)
+    for params in after:
         for name, leaf in params.items():
             assert not np.asarray(leaf)[held[name]].any(), f"{name}: a weight that is held is not zero"
             assert (np.asarray(leaf) != example(0)[name])[~held[name]].all()
