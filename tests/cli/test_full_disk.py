@@ -31,6 +31,7 @@ best = model / "best"
 writes = {
     "trained": train,
     "averaged": ["average", best],
+    "pruned": ["prune", best],
     "distilled": ["distill", "--checkpoint", best, "--corpus.path", data, *SEARCH],
     "vocabulary": ["vocab", "--corpus.path", data, *words],
     "exported": ["export", "--to", "safetensors", best],

@@ -29,6 +29,7 @@ ARGUMENTS = {
     "evaluate": ["--checkpoint", "c"],
     "score": ["--checkpoint", "c", "--source", "s", "--target", "t"],
     "select": ["c", "--replica", "0", "--out", "o"],
+    "prune": ["c", "--out", "o"],
     "export": ["c", "--out", "o"],
     "vocab": ["--out", "o"],
 }

@@ -317,6 +317,7 @@ NEEDED = {
     "score": {"checkpoint": "c", "source": "s", "target": "t"},
     "average": {"checkpoints": "a", "out": "o"},
     "select": {"checkpoint": "c", "out": "o", "replica": "0"},
+    "prune": {"checkpoint": "c", "out": "o"},
     "import": {"directory": "d", "out": "o"},
     "export": {"checkpoint": "c", "out": "o"},
     "vocab": {"out": "o", "corpus.path": "toy"},
@@ -341,7 +342,7 @@ def test_a_url_is_never_taken_for_a_path(command, name, option, tmp_path, monkey
     words = []
     for key, value in given.items():
         flag = {"config_file": "config", "checkpoint": "checkpoint"}.get(key, key).replace("_", "-")
-        positional = key in POSITIONAL or (key == "checkpoint" and command in ("select", "export"))
+        positional = key in POSITIONAL or (key == "checkpoint" and command in ("select", "prune", "export"))
         words += [value] if positional else [f"--{flag}", value]
     said = fails(capfd, command, *words)
     assert "nowhere://" in said, said
