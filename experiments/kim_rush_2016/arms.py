@@ -1,4 +1,4 @@
-"""The table of Kim & Rush 2016 as data: an arm is where a model starts, what it reads, and the loss.
+"""Tables 1 and 3 of Kim & Rush 2016 as data: an arm is where a model starts, what it reads, and the loss.
 
 Adding an arm is adding a line: any corpus of `pipeline.CORPORA`, any loss of `losses.LOSSES` (one that has a teacher is
 weighed as the scale weighs Word-KD), any earlier arm to start from. How each arm is made: sections 3 and 4.2 of the
@@ -6,6 +6,8 @@ paper; Seq-Inter is always fine-tuning of a trained model.
 """
 
 from typing import Literal, NamedTuple
+
+from seqkd_jax.config import PruningConfig
 
 
 class Arm(NamedTuple):
@@ -16,9 +18,16 @@ class Arm(NamedTuple):
     start: str | None  # the arm it is fine-tuned from; None: random weights
     corpus: Literal["gold", "seq_kd", "seq_inter"]
     loss: str  # an entry of losses.LOSSES
+    pruning: PruningConfig | None = None  # table 3: how its model is pruned, of the arm BEST; None: it is not
+
+    @property
+    def prunes(self) -> bool:
+        """Whether its start is pruned before it is trained; what starts from such an arm is pruned already."""
+        return self.pruning is not None and self.start == BEST
 
 
 TEACHER, BASELINE = "Teacher", "Baseline"  # what the others are compared with
+BEST = "Seq-KD + Seq-Inter"  # the student that table 3 prunes
 ACROSS = "beam1 to beam5"
 COMPARED = {"beam1": ("beam1", "beam1"), "beam5": ("beam5", "beam5"), ACROSS: ("beam1", "beam5")}
 """How: name -> (outputs of the arm, outputs of what it is compared with)."""
@@ -36,6 +45,17 @@ ARMS = (
     Arm("All three", "student", "Seq-KD", "seq_inter", "word_kd"),
     Arm("Transformer teacher", "transformer", None, "gold", "nll"),  # not in the paper; where a scale has one
 )
+
+
+def pruned_arms(pruning: PruningConfig) -> tuple[Arm, Arm]:
+    """Table 3 at one share: the best student pruned and retrained on Seq-KD data, then fine-tuned on Seq-Inter data."""
+    how = [] if pruning.rule == "class_blind" else [pruning.rule.replace("_", "-")]
+    how += [] if pruning.embeddings else ["no embeddings"]
+    name = " ".join([f"Pruned {100 * pruning.share:g}", *how])
+    return (
+        Arm(name, "student", BEST, "seq_kd", "nll", pruning),
+        Arm(f"{name} + Seq-Inter", "student", name, "seq_inter", "nll", pruning),
+    )
 
 
 ROLES = {arm.name: arm.role for arm in ARMS}

@@ -2,6 +2,7 @@
 
   data -> vocabulary -> teacher -> n-best lists -> seq_kd, seq_inter -> an arm's training -> its evaluation
                                                                              all evaluations -> significance
+  table 3: the best student -> prune -> training on seq_kd -> training on seq_inter -> evaluation
 
 A stage is asked for by whoever needs it, so that asking for one arm makes what that arm needs and no more.
 """
@@ -17,7 +18,7 @@ import numpy as np
 from experiments.core.study import Workspace
 from experiments.kim_rush_2016.arms import ARMS, COMPARED, TEACHER, Arm, against
 from experiments.kim_rush_2016.scales import Row, Scale, start_of
-from seqkd_jax import checkpoint, distillation, distributed, models
+from seqkd_jax import checkpoint, distillation, distributed, models, pruning
 from seqkd_jax.config import CorpusConfig, SearchConfig, TrainConfig
 from seqkd_jax.data import batches, corpus, toy, vocabulary
 from seqkd_jax.decoding import Decoding
@@ -156,9 +157,15 @@ CORPORA: dict[str, Callable[[Workspace], Path]] = {"gold": data, "seq_kd": seq_k
 # Arms
 
 
+RETRAINING = 2.0  # times the rate of fine-tuning, for what was just pruned (the paper: 0.2 and 0.1)
+
+
 def train_config(scale: Scale, arm: Arm) -> TrainConfig:
     """How an arm is trained: the scale's, with the arm's loss."""
     config = (scale.training if arm.start is None else scale.fine_tuning)[arm.role]
+    if arm.prunes:
+        rate = RETRAINING * config.optimiser.learning_rate
+        config = replace(config, optimiser=replace(config.optimiser, learning_rate=rate))
     loss = scale.word_kd if LOSSES[arm.loss].needs_teacher else config.loss
     return replace(config, loss=replace(loss, name=arm.loss))
 
@@ -169,7 +176,7 @@ def training(workspace: Workspace, row: Row) -> Path:
     read_from, words = CORPORA[row.arm.corpus](workspace), learned_vocabulary(workspace)
     inputs = {"corpus": read_from, "gold": data(workspace), "vocabulary": words}
     if start is not None:
-        inputs["start"] = trained(workspace, start)
+        inputs["start"] = pruned(workspace, row) if row.arm.prunes else trained(workspace, start)
     if LOSSES[config.loss.name].needs_teacher:
         inputs["teacher"] = trained(workspace, scale.teacher_row)
 
@@ -189,6 +196,18 @@ def training(workspace: Workspace, row: Row) -> Path:
         distributed.by_first(lambda: files.write_json(directory / "summary.json", summary))
 
     return workspace.stage(f"train-{row.key}", [row.model, config], inputs, make, resumable=True, together=True)
+
+
+def pruned(workspace: Workspace, row: Row) -> Path:
+    """The checkpoint that a row of table 3 is retrained from: its start without some of its weights."""
+    start, config = start_of(row), row.arm.pruning
+    assert start is not None and config is not None  # Arm.prunes
+    weights = trained(workspace, start)
+
+    def make(directory: Path) -> None:
+        pruning.prune(weights, directory / "checkpoint", config)
+
+    return workspace.stage(f"prune-{row.key}", config, {"checkpoint": weights}, make) / "checkpoint"
 
 
 def trained(workspace: Workspace, row: Row) -> Path:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from experiments.kim_rush_2016 import published
-from experiments.kim_rush_2016.arms import ARMS, Arm, slug
+from experiments.kim_rush_2016.arms import ARMS, Arm, pruned_arms, slug
 from experiments.kim_rush_2016.published import Published
 from seqkd_jax.config import (
     BatchConfig,
@@ -18,6 +18,7 @@ from seqkd_jax.config import (
     LSTMConfig,
     ModelConfig,
     OptimiserConfig,
+    PruningConfig,
     SearchConfig,
     TrainConfig,
     TransformerConfig,
@@ -49,6 +50,8 @@ class Scale:
     """role -> training from random weights."""
     fine_tuning: Mapping[str, TrainConfig]
     """role -> fine-tuning, on Seq-Inter."""
+    pruning: tuple[PruningConfig, ...] = ()
+    """Table 3: how the best student is pruned; (): that table is left out."""
     toy: tuple[int, int, int] | None = None
     """Sentences (train, valid, test) of the toy language, instead of data on disk."""
     shapes: tuple[tuple[int, int, int], ...] | None = None
@@ -131,7 +134,7 @@ def rows(scale: Scale) -> list[Row]:
         Row(arm, model)
         for role, configs in scale.models.items()
         for model in configs
-        for arm in ARMS
+        for arm in (*ARMS, *(arm for pruning in scale.pruning for arm in pruned_arms(pruning)))
         if arm.role == role
     ]
 
@@ -140,7 +143,8 @@ def start_of(row: Row) -> Row | None:
     """The row that this one is fine-tuned from."""
     if row.arm.start is None:
         return None
-    return Row(next(arm for arm in ARMS if arm.name == row.arm.start), row.model)
+    arms = (*ARMS, *(pruned_arms(row.arm.pruning) if row.arm.pruning else ()))
+    return Row(next(arm for arm in arms if arm.name == row.arm.start), row.model)
 
 
 def label(config: ModelConfig) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.core import dry_run, stages
 from experiments.core.study import Options, Study, Workspace
-from experiments.kim_rush_2016 import claims, pipeline, plots, tables
+from experiments.kim_rush_2016 import claims, pipeline, plots, table_3, tables
 from experiments.kim_rush_2016.arms import BASELINE, TEACHER, against
 from experiments.kim_rush_2016.scales import SCALES, Row, Scale, label, rows, start_of
 from seqkd_jax import models
@@ -28,13 +28,16 @@ class Command(Options):
 
     scale: str = "smoke"
     """smoke (minutes on two cores), multi30k (hours on two cores), paper, paper-en-de or paper-th-en."""
+    pruning: bool = False
+    """Also table 3: the best student pruned, retrained on Seq-KD data, then fine-tuned on Seq-Inter data."""
 
 
 def scales(command: Command) -> dict[str, Scale]:
     """The language pairs of a scale."""
     if command.scale not in SCALES:
         raise UserError(f"--scale {command.scale}: there is none of that name; there are {', '.join(SCALES)}")
-    return {scale.name: scale for scale in SCALES[command.scale]}
+    chosen = map(table_3.added, SCALES[command.scale]) if command.pruning else SCALES[command.scale]
+    return {scale.name: scale for scale in chosen}
 
 
 def load(scale: Scale, data: Path | None) -> Path | None:
@@ -62,11 +65,14 @@ def needs(scale: Scale, row: Row) -> Iterable[Row]:
 
 def collect(workspace: Workspace, evaluated: Mapping[Row, Path], out: Path) -> dict:
     """What results.json says beside what ran."""
-    compared = files.read_json(pipeline.significance(workspace, evaluated) / "significance.json")
+    pruned = {row: path for row, path in evaluated.items() if row.arm.pruning}
+    whole = {row: path for row, path in evaluated.items() if row not in pruned}
+    compared = files.read_json(pipeline.significance(workspace, whole) / "significance.json")
     counts = files.read_json(pipeline.data(workspace) / "counts.json")
     return {
         "data": {split: count["sha256"] for split, count in counts.items()},
-        "arms": [_entry(workspace, row, path, compared) for row, path in evaluated.items()],
+        "arms": [_entry(workspace, row, path, compared) for row, path in whole.items()],
+        **({"pruned": table_3.entries(workspace, whole, pruned)} if pruned else {}),
         "distilled": {name: _card(workspace, name) for name in ("seq_kd", "seq_inter")},
     }
 
@@ -189,8 +195,8 @@ STUDY = Study(
     samples=samples,
     required=tables.REQUIRED,
     claims=claims.claims,
-    sections=tables.sections,
-    plots=plots.PLOTS,
+    sections=lambda results: [*tables.sections(results), *table_3.sections(results)],
+    plots=plots.PLOTS | {"pruning": table_3.plot},
     headline=tables.headline,
     findings=tables.findings,
 )
