@@ -106,7 +106,7 @@ def cores() -> int:
 
 def table(benchmark: Benchmark, results: dict) -> str:
     """table.md."""
-    return report.to_markdown([_heading(results), *benchmark.sections(results)])
+    return report.to_markdown([heading(results), *benchmark.sections(results)])
 
 
 def _write(benchmark: Benchmark, results: dict, out: Path) -> int:
@@ -118,7 +118,8 @@ def _write(benchmark: Benchmark, results: dict, out: Path) -> int:
     return 0
 
 
-def _heading(results: dict) -> Section:
+def heading(results: dict) -> Section:
+    """The benchmark's name, and what ran where."""
     machine, settings = results["machine"], results["settings"]
     versions = results["versions"] | results["peer_versions"]
     shown = ", ".join(f"{name} {versions[name]}" for name in ("jax", "jaxlib", *PEERS) if name in versions)

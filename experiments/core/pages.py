@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tyro
 
@@ -120,16 +120,21 @@ def speeds(root: Path) -> list[Speed]:
     """The committed results of the benchmarks. UserError for results that none has written."""
     from experiments.benchmarks import benchmark  # it imports what the studies import
 
-    found = []
-    known = [importlib.import_module(f"experiments.benchmarks.{name}").BENCHMARK for name in BENCHMARKS]
-    places = {one.name: place for place, one in enumerate(known)}
+    found, known = [], benchmarks()
+    places = list(known)
     for path in sorted((root / RESULTS / "benchmarks").rglob("results.json")):
         results = files.read_json(path)
-        if results.get("study") not in places:
+        name = results.get("study")
+        if name not in known:
             raise UserError(f"{path}: is of no benchmark that is here; measure it again, or delete it")
-        place = places[results["study"]]
-        found.append((place, Speed(path.parent, benchmark.table(known[place], results))))
+        found.append((places.index(name), Speed(path.parent, benchmark.table(known[name], results))))
     return [one for _, one in sorted(found, key=lambda pair: pair[0])]
+
+
+def benchmarks() -> dict[str, Any]:
+    """The benchmarks by the name that their results.json has, in the order of their page."""
+    known = [importlib.import_module(f"experiments.benchmarks.{name}").BENCHMARK for name in BENCHMARKS]
+    return {one.name: one for one in known}
 
 
 # The README and the index
@@ -230,8 +235,7 @@ def _plots(paths: Sequence[Path], root: Path) -> list[Section]:
 def _how(run: Run, root: Path) -> list[str]:
     results = run.results
     trained = [arm["training"] for arm in results["arms"] if arm.get("training")]
-    named = [training.get("commits") or [training.get("commit")] for training in trained]  # older ones: the last
-    commits = dict.fromkeys(commit for of in named for commit in of if commit)
+    commits = dict.fromkeys(commit for training in trained for commit in report.commits_of(training))
     hashes = ", ".join(f"{name} `{digest[:12]}`" for name, digest in results["data"].items())
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     seconds = sum(training.get("seconds", 0) for training in trained)

@@ -1,6 +1,7 @@
 """How every plot is drawn and written, as a PNG file: the same results give the same bytes. No window is opened."""
 
 import io
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,23 @@ def draw_all(plots: Mapping[str, Callable], results: Any, directory: Path | str,
                 _save(figure, path)
                 paths.append(path)
     return paths
+
+
+def svg(draw: Callable, results: Any) -> str | None:
+    """A plot as an SVG element for a page; None if there is nothing to show.
+
+    Its ids are hashes of what they name, so that several plots can stand in one page.
+    """
+    with matplotlib.rc_context({**STYLE, "svg.fonttype": "none", "svg.hashsalt": "seqkd_jax"}):
+        figure = draw(results)
+        if figure is None:
+            return None
+        drawn = io.StringIO()
+        figure.savefig(drawn, format="svg", bbox_inches="tight", metadata={"Date": None})
+        pyplot.close(figure)
+    element = drawn.getvalue()
+    element = re.sub(r"<metadata>.*?</metadata>", "", element[element.index("<svg") :], flags=re.DOTALL)
+    return re.sub(r' id="[a-z_]+\d*(_\d+)?"(?=>)', "", element)  # groups are numbered in every plot alike
 
 
 def _save(figure, path: Path) -> None:

@@ -1,10 +1,9 @@
-"""What every report of results shares: what ran, sections as Markdown and as HTML, intervals in words."""
+"""What every report of results shares: what ran, sections as Markdown, intervals in words."""
 
 import datetime
-import html
 import platform
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from experiments.core import measure, stages
@@ -31,6 +30,12 @@ def what_ran(data: Mapping[str, str]) -> dict:
 def short_commit(results: Mapping) -> str:
     """The commit of what_ran as a table tells it: twelve digits, and whether files differed from it."""
     return results["commit"][:12] + (" + changes" if "+" in results["commit"] else "")
+
+
+def commits_of(training: Mapping) -> list[str]:
+    """The commits of an arm's `training` in results.json; older ones name the last alone, or none."""
+    last = training.get("commit")
+    return training.get("commits") or ([last] if last else [])
 
 
 def host_cpu() -> str:
@@ -77,43 +82,6 @@ def _markdown_table(table: Table) -> str:
 def _escaped(text: str) -> str:
     """Plain text as Markdown: the stars of significance are no emphasis."""
     return "".join(part if part[:1] == "`" else part.replace("*", "\\*") for part in re.split("(`[^`]*`)", text))
-
-
-STYLE = """body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em }
-table { border-collapse: collapse; font-size: 13px; margin: 1em 0 }
-th, td { border-bottom: 1px solid #ddd; padding: 3px 8px; text-align: right; font-variant-numeric: tabular-nums }
-th { border-bottom-color: #333 } .words { text-align: left } img { max-width: 100% }"""
-
-
-def to_html(title: str, sections: Iterable[Section]) -> str:
-    """The same as one page of HTML."""
-    parts = [f"<h1>{_html(title)}</h1>"]
-    for section in sections:
-        parts += [f"<h2>{_html(section.title)}</h2>"] if section.title else []
-        parts += [f"<p>{_html(text)}</p>" for text in section.text]
-        parts += _list(section.points)
-        parts += _html_table(section.table) if section.table else []
-        parts += [f'<img src="{html.escape(path)}" alt="{html.escape(shown)}">' for shown, path in section.images]
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
-    return "\n".join([f'<!doctype html><html lang="en"><head>{head}</head><body>', *parts, "</body></html>\n"])
-
-
-def _html_table(table: Table) -> list[str]:
-    def row(cells: Sequence[str], tag: str) -> str:
-        kinds = [' class="words"' if place < table.left else "" for place in range(len(cells))]
-        return "".join(f"<{tag}{kind}>{_html(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
-
-    lines = [row(table.columns, "th"), *(row(cells, "td") for cells in table.rows)]
-    return ["<table>", *(f"<tr>{line}</tr>" for line in lines), "</table>", *_list(table.notes)]
-
-
-def _list(points: Sequence[str]) -> list[str]:
-    return ["<ul>", *(f"<li>{_html(point)}</li>" for point in points), "</ul>"] if points else []
-
-
-def _html(text: str) -> str:
-    linked = re.sub(r"\[([^]]*)\]\(([^)]*)\)", r'<a href="\2">\1</a>', html.escape(text))
-    return re.sub("`([^`]*)`", r"<code>\1</code>", linked)
 
 
 def _amount(value: float) -> str:

@@ -25,11 +25,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 import tyro
 
 from experiments.core import claims, dry_run, report, stages
+from experiments.core.charts import Chart
 from experiments.core.tables import Section
 from seqkd_jax import distributed
 from seqkd_jax.cli.main import errors_in_one_line
@@ -37,6 +39,8 @@ from seqkd_jax.cli.options import Flat, Processes
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, program_cache, programs, progress
 from seqkd_jax.utils.exits import exit_status
+
+PAGE = "report.html"  # in the directory of a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +99,9 @@ class Study(NamedTuple):
     plots: Mapping[str, Callable[[dict], Any]]  # name -> a figure, or None
     headline: Callable[[dict], "Headline"]
     findings: Callable[[dict], Sequence[str]]  # the main effects in plain words, a sentence each
+    # On the page to look at (`experiments.report`)
+    charts: Mapping[str, Callable[[dict], Sequence[Chart]]] = MappingProxyType({})  # in the place of plots of that name
+    compared: tuple[str, str] = ("", "")  # the arms whose outputs are shown first, side by side
     # Beside training
     further: Callable[[Any, Sequence[Any]], Sequence[tuple[str, float]]] = lambda scale, arms: ()  # for a dry run
     samples: Callable[[Workspace, Mapping[Any, Any]], str] = lambda workspace, evaluated: ""  # for the screen
@@ -161,7 +168,7 @@ def _report(study: Study, workspace: Workspace, evaluated: Mapping[Any, Any], ou
     failed = sum(claim["verdict"] == claims.FAILED for claim in results["claims"])
     if failed:
         print(f"warning: {failed} claim(s) of the paper did not hold in this run", file=sys.stderr)
-    print(f"\nresults, table and plots: {out}")
+    print(f"\nresults, table and plots: {out}\na page to look at: {out / PAGE}")
 
 
 def describe(study: Study, scale: Any, arms: Sequence[Any]) -> str:
@@ -219,17 +226,15 @@ def evaluate_arms(study: Study, workspace: Workspace, arms: Sequence[Any], asked
 def _write(study: Study, out: Path, results: dict) -> str:
     """The claims into results, then results.json, table.md, report.html and plots/; returns the table."""
     from experiments.core.plots import draw_all
+    from experiments.report import page, parts
 
     results["claims"] = [claim._asdict() for claim in study.claims(results)]
     check(study, results, out)
-    sections = report_sections(study, results)
-    table = report.to_markdown(sections)
+    table = report.to_markdown(report_sections(study, results))
     files.write_json(out / "results.json", results)
     files.write_text(out / "table.md", table)
-    drawn = draw_all(study.plots, results, out / "plots")
-    images = [(path.stem.replace("_", " "), f"plots/{path.name}") for path in drawn]
-    page = [*sections, Section("Plots", images=images)]
-    files.write_text(out / "report.html", report.to_html(f"{study.title}: {results['scale']}", page))
+    draw_all(study.plots, results, out / "plots")
+    page.write(out / PAGE, [parts.of_study(study, results, out)])
     return table
 
 

@@ -1,7 +1,7 @@
 """The stages of the study, each a function of earlier ones' directories; `stages.stage` makes each once.
 
   data -> vocabulary -> teacher -> n-best lists -> seq_kd, seq_inter -> an arm's training -> its evaluation
-                                                                             all evaluations -> significance
+                                                                             all evaluations -> significance, outputs
   table 3: the best student -> prune -> training on seq_kd -> training on seq_inter -> evaluation
 
 A stage is asked for by whoever needs it, so that asking for one arm makes what that arm needs and no more.
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.core.outputs import Outputs
+from experiments.core.outputs import write as write_outputs
 from experiments.core.study import Workspace
 from experiments.kim_rush_2016.arms import ARMS, COMPARED, TEACHER, Arm, against
 from experiments.kim_rush_2016.scales import Row, Scale, start_of
@@ -281,3 +283,35 @@ def significance(workspace: Workspace, evaluated: Mapping[Row, Path]) -> Path:
         files.write_json(directory / "significance.json", comparisons)
 
     return workspace.stage("significance", COMPARED, given, make)
+
+
+def outputs(workspace: Workspace, evaluated: Mapping[Row, Path]) -> Path:
+    """The outputs of every row, as text, with their sentence chrF; of the toy language also whether each is right."""
+    inputs = {"data": data(workspace), **{row.key: path for row, path in evaluated.items()}}
+
+    def make(directory: Path) -> None:
+        sources = read(workspace, inputs["data"], "test").sources
+        found = {row.key: files.read_json(path / "outputs.json") for row, path in evaluated.items()}
+        references = next((of_row["references"] for of_row in found.values()), [])
+        texts = {
+            output_name(row, beam): lines
+            for row in evaluated
+            for beam, lines in found[row.key].items()
+            if beam != "references"
+        }
+        pairs = {pair for lines in texts.values() for pair in zip(lines, references, strict=True)}
+        chrf = {pair: round(metrics.sentence_chrf([pair[0]], pair[1], "")[0], 1) for pair in sorted(pairs)}
+        measures: dict[str, dict] = {
+            name: {"chrf": [chrf[pair] for pair in zip(lines, references, strict=True)]}
+            for name, lines in texts.items()
+        }
+        for name, lines in texts.items() if workspace.scale.toy else ():
+            measures[name]["right"] = [int(toy.is_right(*pair)) for pair in zip(sources, lines, strict=True)]
+        write_outputs(directory, Outputs(sources, references, texts, measures))
+
+    return workspace.stage("outputs", workspace.scale.toy is not None, inputs, make)
+
+
+def output_name(row: Row, beam: str) -> str:
+    """Of a row's outputs, as files and as results.json names them."""
+    return f"{row.key}.{beam}"

@@ -8,10 +8,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.core import dry_run, stages
+from experiments.core import dry_run, outputs, stages
 from experiments.core.study import Options, Study, Workspace
-from experiments.kim_rush_2016 import claims, pipeline, plots, table_3, tables
-from experiments.kim_rush_2016.arms import BASELINE, TEACHER, against
+from experiments.kim_rush_2016 import charts, claims, pipeline, plots, table_3, tables
+from experiments.kim_rush_2016.arms import BASELINE, BEAMS, TEACHER, against
 from experiments.kim_rush_2016.scales import SCALES, Row, Scale, label, rows, start_of
 from seqkd_jax import models
 from seqkd_jax.config import BatchConfig, ModelConfig
@@ -73,6 +73,7 @@ def collect(workspace: Workspace, evaluated: Mapping[Row, Path], out: Path) -> d
         "data": {split: count["sha256"] for split, count in counts.items()},
         "arms": [_entry(workspace, row, path, compared) for row, path in whole.items()],
         **({"pruned": table_3.entries(workspace, whole, pruned)} if pruned else {}),
+        "outputs": outputs.copy(pipeline.outputs(workspace, evaluated), out),
         "distilled": {name: _card(workspace, name) for name in ("seq_kd", "seq_inter")},
     }
 
@@ -85,6 +86,7 @@ def _entry(workspace: Workspace, row: Row, directory: Path, compared: dict) -> d
         "arm": row.arm.name,
         "model": label(row.model),
         "against": against(row.arm),
+        "outputs": {beam: pipeline.output_name(row, beam) for beam in BEAMS},
         **files.read_json(directory / "results.json"),
         "seed": config.seed,
         "significance": compared[row.key],
@@ -197,6 +199,8 @@ STUDY = Study(
     claims=claims.claims,
     sections=lambda results: [*tables.sections(results), *table_3.sections(results)],
     plots=plots.PLOTS | {"pruning": table_3.plot},
+    charts=charts.CHARTS,
+    compared=(BASELINE, "Seq-KD"),
     headline=tables.headline,
     findings=tables.findings,
 )

@@ -13,7 +13,7 @@ from experiments.core.plots import COLOURS, MARKERS, pyplot
 from experiments.core.study import Workspace
 from experiments.core.tables import Section, Table
 from experiments.kim_rush_2016 import pipeline
-from experiments.kim_rush_2016.arms import BEST
+from experiments.kim_rush_2016.arms import BEAMS, BEST
 from experiments.kim_rush_2016.published import TABLE_3, Pruned
 from experiments.kim_rush_2016.scales import Row, Scale, label
 from seqkd_jax import checkpoint, pruning
@@ -28,7 +28,6 @@ WHOLE = tuple(
     for share in (0.5, 0.8, 0.85, 0.9)
 )
 FEWER = {"smoke": (PruningConfig(0.5), PruningConfig(0.9))}  # of scales that do not have the whole of it
-BEAMS = ("beam1", "beam5")
 PROGRAMS = 2  # more than without it: a pruned run's initial state and its update
 
 

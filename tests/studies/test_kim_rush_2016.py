@@ -339,7 +339,7 @@ def test_one_arm_makes_what_it_needs_and_is_found_again(run, tmp_path):
     assert status == 0, log
     assert log.splitlines()[0] == "corpus toy data: 64 train, 8 valid, 12 test pairs, en to de"
     made = sorted(path.name.rsplit("-", 1)[0] for path in (tmp_path / "stages").iterdir() if path.name[0] != ".")
-    assert made == ["data", "evaluate-baseline-1x8", "significance", "train-baseline-1x8", "vocabulary"]
+    assert made == ["data", "evaluate-baseline-1x8", "outputs", "significance", "train-baseline-1x8", "vocabulary"]
     found = json.loads((tmp_path / "results.json").read_text())
     (arm,) = found["arms"]
     assert arm["arm"] == "Baseline" and arm["training"]["steps"] == 1 and "commit" in found
