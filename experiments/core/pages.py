@@ -1,5 +1,5 @@
-"""The results pages, docs/results/STUDY.md and speed.md, the table of the README and each table.md, all from
-results.json.
+"""The results pages, docs/results/STUDY.md and speed.md, the table of the README, each table.md and one report.html,
+all from results.json.
 
     python -m experiments.core.pages [--check]
 
@@ -20,6 +20,8 @@ import tyro
 from experiments.core import claims, report
 from experiments.core.study import Study, read, report_sections
 from experiments.core.tables import Section
+from experiments.report import page as report_page
+from experiments.report import parts as report_parts
 from seqkd_jax.cli.main import errors_in_one_line
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
@@ -29,6 +31,8 @@ BENCHMARKS = ("decoding.__main__", "training.__main__", "devices.training", "rep
 STUDIES = ("kim_rush_2016", "abnar_2020")  # whose `study` module has a STUDY; in the order of the README's table
 ROOT = Path(__file__).parents[2]
 RESULTS, PAGES, README = "experiments/results", "docs/results", "README.md"
+REPORTED = f"{RESULTS}/kim_rush_2016/smoke"  # its page to look at is committed: its texts are of the toy language
+SENTENCES = 250  # of its test set, in that page
 COMMAND = "python -m experiments.core.pages"
 START, END = "<!-- generated: results-summary -->", "<!-- end -->"
 
@@ -84,6 +88,10 @@ def written(root: Path) -> dict[str, str]:
     }
     for name in STUDIES:
         texts[f"{PAGES}/{name}.md"] = page([run for run in runs if run.study.name == name], root)
+    for run in runs:
+        if run.path == root / REPORTED:
+            told = report_parts.of_study(run.study, run.results, run.path)
+            texts[f"{REPORTED}/report.html"] = report_page.page([told], SENTENCES)
     measured = speeds(root)
     texts |= {f"{one.path.relative_to(root)}/table.md": one.table for one in measured}
     if measured:
@@ -171,6 +179,9 @@ def index(runs: Sequence[Run], measured: bool) -> str:
             summary(runs),
             "The right columns count claims of the paper by their verdict. Findings, tables, plots and deviations:\n",
             *(f"- [{title}]({name}.md)" for name, title in pages.items()),
+            f"\n[The run on the toy language as one page](../../{REPORTED}/report.html), to be downloaded and opened "
+            "in a browser: sortable tables, charts, claims, translations side by side. `python -m experiments.report "
+            "RUN ...` makes such a page of any results.",
             "\n```{toctree}\n:hidden:\n",
             *pages,
             "```\n",

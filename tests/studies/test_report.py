@@ -17,6 +17,7 @@ from experiments.core.plots import pyplot, svg
 from experiments.core.tables import Section, Table
 from experiments.report import axes, browser, claims, drawing, markup, page, parts
 from experiments.report.__main__ import main, part
+from seqkd_jax.evaluation import metrics
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
 
@@ -179,6 +180,19 @@ def test_outputs_can_be_scored_again_and_are_what_is_named(run):
     changed = results | {"outputs": results["outputs"] | {"references.txt": "0" * 64}}
     with pytest.raises(UserError, match="references.txt: is not what results.json names"):
         outputs_of.read(run, changed)
+
+
+def test_committed_outputs_have_the_committed_scores():
+    """Of one arm: as sacrebleu scores the files."""
+    results = files.read_json(SMOKE / "results.json")
+    read = outputs_of.read(SMOKE, results)
+    arm = next(one for one in results["arms"] if one["arm"] == "Seq-KD")
+    for search, name in arm["outputs"].items():
+        scores = metrics.score(read.texts[name], read.references, "none")
+        assert (scores.bleu, scores.chrf) == (arm[f"bleu_{search}"], arm[f"chrf_{search}"])
+        assert sum(read.measures[name]["right"]) / len(read.sources) == pytest.approx(arm[f"right_share_{search}"])
+    chrf = metrics.sentence_chrf(read.texts[name][:3], read.references[0], "")[0]
+    assert read.measures[name]["chrf"][0] == round(chrf, 1)
 
 
 # The command
