@@ -110,6 +110,7 @@ class Settings(NamedTuple):
     bars: Any
     in_blocks: Any
     teaching: Any
+    pruned: Any
 
 
 CHOICES = Settings(  # of each setting
@@ -122,8 +123,9 @@ CHOICES = Settings(  # of each setting
     bars=(False, True),
     in_blocks=(False, True),
     teaching=("own", "each", "cached", "dropout", "each, cached"),
+    pruned=(False, True),
 )
-TURNS = Settings(1, 2, 1, 4, 5, 3, 2, 7, 1)  # after so many programs comes the next choice
+TURNS = Settings(1, 2, 1, 4, 5, 3, 2, 7, 1, 6)  # after so many programs comes the next choice
 
 
 def update_cases(some) -> Iterator[tuple[str, str, Settings]]:
@@ -161,6 +163,8 @@ def update(kind, loss, settings):
     )
     model, axes = built(kind, settings.compute), (settings.devices, settings.microbatches)
     state = jax.eval_shape(lambda: train_step.start_state(model, config))
+    if settings.pruned:
+        state = state._replace(held=jax.tree.map(lambda leaf: abstract(*leaf.shape, dtype=bool), state.params))
     params = parameters(model)
     batch, features = batch_of(kind, model, params, *axes)
     teacher, each = None, settings.teaching.startswith("each")
