@@ -27,7 +27,7 @@ WHOLE = tuple(
     for embeddings in (True, False)
     for share in (0.5, 0.8, 0.85, 0.9)
 )
-FEWER = {"smoke": (PruningConfig(0.5), PruningConfig(0.9))}  # of scales that do not have the whole of it
+FEWER = {"smoke": (PruningConfig(0.5), PruningConfig(0.8))}  # of scales that do not have the whole of it
 PROGRAMS = 2  # more than without it: a pruned run's initial state and its update
 
 
