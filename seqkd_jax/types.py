@@ -37,15 +37,15 @@ class Model(NamedTuple):
 
 
 class Past(NamedTuple):
-    """Where a step writes in the caches, and what each hypothesis reads there: entries of T places, K at each.
+    """Where a step writes in the caches, and what each hypothesis reads there: C entries of each sentence.
 
-    A step writes one entry for each hypothesis, all at one place, and no entry is ever moved: when hypotheses change
-    their order, only `own` changes.
+    A step writes one entry for each hypothesis, where no living one reads, and no entry is ever moved: when hypotheses
+    change their order, only `own` changes.
     """
 
-    place: Any  # [] where this step writes
-    used: Any  # [] no hypothesis reads at this place or after it; greater than `place`
-    own: Any  # [B,K,T,K] the entries of a hypothesis: those of the hypotheses it extends, and the one of this step
+    place: Any  # [B,K] the entry that each hypothesis writes in this step
+    used: Any  # [] no hypothesis reads this entry or a later one
+    own: Any  # [B,K,C] the entries of a hypothesis: those of the hypotheses it extends, and the one of this step
 
 
 class Translator(NamedTuple):
@@ -68,7 +68,7 @@ class Translator(NamedTuple):
     # (params) -> params with a copy of the head's weights, laid out as the few rows of a step read them fastest; for
     # decoding only. Every function takes either
     prepare: Callable = lambda params: params
-    caches: Callable = lambda rows, beam, length: ()  # (B, K, T) -> empty caches
+    caches: Callable = lambda rows, beam, length: ()  # (B, K, T) -> empty caches [B,...], for T steps: C = K T entries
     # The state is the number of tokens read. So one step can read several tokens of a sentence, each as a hypothesis
     # that counts those before it among its own.
     parallel: bool = False

@@ -115,7 +115,7 @@ def decoding_step(model: Any, params: Any, source: jax.ShapeDtypeStruct, beam: i
     memory, state = jax.eval_shape(model.start, params, source)
     state = jax.tree.map(lambda leaf: shape(rows, beam, *leaf.shape[1:], of=leaf.dtype), state)
     caches = jax.eval_shape(lambda: model.caches(rows, beam, places))
-    past = Past(shape(), shape(), shape(rows, beam, places, beam, of=bool))
+    past = Past(shape(rows, beam), shape(), shape(rows, beam, beam * places, of=bool))
 
     def step(params, token, *others):
         features, _, *after = model.step(params, token, *others)

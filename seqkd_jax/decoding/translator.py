@@ -323,6 +323,8 @@ def _search_shape(sentence: Sentence, decoding: Decoding) -> Shape | None:
     width = width_of(length, decoding.source_buckets)
     steps = int(length_limits(config, np.array([width - 1]))[1][0])
     slots = rows_of(width, decoding.batch_tokens)
+    if decoding.decoder in POOLS and config.beam == 1 and slots > 1:
+        slots *= 2  # a step of so few rows is bound by reading the weights
     return Shape(slots * POOLS.get(decoding.decoder, 1), width, steps, width_of(given, PREFIX_BUCKETS), slots)
 
 

@@ -10,7 +10,7 @@ from seqkd_jax import checkpoint, models
 from seqkd_jax.config import LSTMConfig, SearchConfig, TransformerConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.decoding import Decoding, force_score, translate_ids, without_ends
-from seqkd_jax.decoding.search.past import extended, reordered, unwritten, with_beam_axis
+from seqkd_jax.decoding.search.past import extended, nothing_own, reordered, with_beam_axis
 from seqkd_jax.models import ensemble
 from seqkd_jax.types import BOS, EOS, PAD, UserError
 
@@ -71,11 +71,11 @@ def test_steps_repeated_equal_features(mixed):
     members, model, params = mixed
     source, target = inputs()
     memory, state = jax.jit(model.start)(params, source)
-    state, caches, lineage = with_beam_axis(state, K), model.caches(B, K, T), unwritten(B, K, T)
+    state, caches, own = with_beam_axis(state, K), model.caches(B, K, T), nothing_own(B, K, K * T)
     step, stepped, exchanged = jax.jit(model.step), [], np.tile(np.arange(K)[::-1], (B, 1))
     for t in range(T):
-        state, ancestors = reordered((state, lineage.ancestors), exchanged)
-        lineage, past = extended(lineage._replace(ancestors=ancestors))
+        state, own = reordered((state, own), exchanged)
+        own, past = extended(own)
         token = np.repeat(target[:, t : t + 1], K, axis=1)
         features, attention, state, caches = step(params, token, memory, state, caches, past)
         stepped.append(features)
@@ -84,10 +84,10 @@ def test_steps_repeated_equal_features(mixed):
         found = np.stack([np.asarray(features[member])[:, 1] for features in stepped], axis=1)
         np.testing.assert_allclose(found, expected, atol=2e-5)
     token, parts = np.full((B, K), 5), zip(members, params, memory, state, caches, strict=True)
-    own = [jax.jit(member.step)(part, token, *read, past)[1] for member, part, *read in parts]
+    alone = [jax.jit(member.step)(part, token, *read, past)[1] for member, part, *read in parts]
     _, attention, *_ = step(params, token, memory, state, caches, past)
-    assert own[2] is None
-    np.testing.assert_allclose(attention, (own[0] + own[1]) / 2, atol=1e-6)
+    assert alone[2] is None
+    np.testing.assert_allclose(attention, (alone[0] + alone[1]) / 2, atol=1e-6)
     np.testing.assert_allclose(np.asarray(attention).sum(-1), 1, rtol=1e-5)
 
 

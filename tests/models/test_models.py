@@ -11,7 +11,7 @@ import pytest
 
 from experiments.core.dry_run import decoding_step
 from seqkd_jax.config import LSTMConfig, SequenceLSTMConfig, SequenceTransformerConfig, TransformerConfig
-from seqkd_jax.decoding.search.past import extended, reordered, unwritten, with_beam_axis
+from seqkd_jax.decoding.search.past import extended, nothing_own, reordered, with_beam_axis
 from seqkd_jax.models import TRANSLATORS, build, kind_of, parameter_count
 from seqkd_jax.models.layers import LEVELS, dropout, fold_keys, gelu, normalised, product, vocabulary_logits
 from seqkd_jax.types import BOS, EOS, PAD, Translator, UserError
@@ -85,9 +85,8 @@ def pad(x, columns):
 
 
 def before_first(model, state):
-    """The state with a beam axis, empty caches, and the Lineage, with room to spare."""
-    sizes = B, K, T + 2
-    return with_beam_axis(state, K), model.caches(*sizes), unwritten(*sizes)
+    """The state with a beam axis, empty caches, and the table of own entries, with room to spare."""
+    return with_beam_axis(state, K), model.caches(B, K, T + 2), nothing_own(B, K, K * (T + 2))
 
 
 def row_keys(seed, rows=B):
@@ -106,13 +105,12 @@ def test_steps_repeated_equal_features(case, compute):
     source, _ = inputs()
     targets = np.stack([inputs(seed)[1] for seed in range(1, K + 1)], axis=1)  # [B,K,T]
     memory, state = s.start(s.params, source)
-    (state, caches, lineage), stepped, exchanged = before_first(s.model, state), [], np.tile(np.arange(K)[::-1], (B, 1))
+    (state, caches, own), stepped, exchanged = before_first(s.model, state), [], np.tile(np.arange(K)[::-1], (B, 1))
     for t in range(T):
         if t == 2:
-            state, ancestors = reordered((state, lineage.ancestors), exchanged)
-            lineage = lineage._replace(ancestors=ancestors)
+            state, own = reordered((state, own), exchanged)
             targets, stepped = targets[:, ::-1], [x[:, ::-1] for x in stepped]
-        lineage, past = extended(lineage)
+        own, past = extended(own)
         features, _, state, caches = s.step(s.params, targets[:, :, t], memory, state, caches, past)
         stepped.append(np.asarray(features, np.float32))
     for k in range(K):
@@ -132,13 +130,30 @@ def test_padding_changes_nothing(case):
     stepped = []
     for padded in (source, pad(source, 3)):
         memory, state = s.start(s.params, padded)
-        state, caches, lineage = before_first(s.model, state)
-        stepped.append(s.step(s.params, target_in[:, :K], memory, state, caches, extended(lineage)[1]))
+        state, caches, own = before_first(s.model, state)
+        stepped.append(s.step(s.params, target_in[:, :K], memory, state, caches, extended(own)[1]))
     assert_close(stepped[1][0], stepped[0][0], message="a step depends on PAD columns")
     if stepped[0][1] is not None:
         assert_close(np.asarray(stepped[0][1]).sum(-1), np.ones((B, K)), message="attention does not sum to 1")
         assert_close(stepped[1][1][..., :S], stepped[0][1], message="attention depends on PAD columns")
         assert not np.asarray(stepped[1][1])[..., S:].any(), "attention falls on PAD"
+
+
+@cases
+def test_the_memory_of_fewer_columns_may_be_padded_with_zeros(case):
+    """A step reads the same: so the search encodes short sentences apart from longer ones."""
+    s = subject(case)
+    source, target_in = inputs()
+    (narrow, state), (wide, _) = s.start(s.params, source), s.start(s.params, pad(source, 3))
+
+    def padded(leaf, of):
+        return np.pad(leaf, [(0, size - own) for own, size in zip(leaf.shape, of.shape, strict=True)])
+
+    stepped = []
+    for memory in (jax.tree.map(padded, narrow, wide), wide):
+        of_beam, caches, own = before_first(s.model, state)
+        stepped.append(s.step(s.params, target_in[:, :K], memory, of_beam, caches, extended(own)[1]))
+    assert_close(stepped[0][0], stepped[1][0], message="a step reads columns that the mask excludes")
 
 
 @over(*float32)

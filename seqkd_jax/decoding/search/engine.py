@@ -1,7 +1,7 @@
 """The fast beam search, with the results of `simple`: the sentences of a pool are decoded in few slots.
 
-Everything runs inside one program. While sentences wait, the slots of finished ones are refilled. The step is that of
-all slots, and compiled once.
+Everything runs inside one program. While sentences wait, the slots of finished ones are refilled; then those that are
+left move together, so that few slots are idle at the end. A step is that of all slots.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,25 @@ from seqkd_jax.config import SearchConfig
 from seqkd_jax.decoding.search.beams import advance
 from seqkd_jax.decoding.search.past import extended, followed
 from seqkd_jax.decoding.search.rules import Request
-from seqkd_jax.decoding.search.slots import Pool, Slots, empty, pool_of, refilled
+from seqkd_jax.decoding.search.slots import (
+    Held,
+    Slots,
+    before_first,
+    busy,
+    empty,
+    fewer,
+    pool_of,
+    refilled,
+    stored,
+    waiting,
+)
 from seqkd_jax.decoding.search.topk import extensions
 from seqkd_jax.types import Hypotheses, Translator
 
 ENCODED = 4  # 1/ENCODED of the slots is encoded at a time
 IDLE = 32  # refill when 1/IDLE of the slots are done
+FEWER = (2,)  # when no sentence waits, those that are left move to 1/2 of the slots
+MANY = 32  # fewer slots than these end as they are
 
 
 def engine(translator: Translator, config: SearchConfig, max_steps: int, slots: int | None = None) -> Callable:
@@ -35,34 +48,53 @@ def engine(translator: Translator, config: SearchConfig, max_steps: int, slots: 
     def search(params, request: Request) -> Hypotheses:
         rows = request.source.shape[0]
         width = min(slots or rows, rows)
+        sizes = [width, *(width // part for part in FEWER if width >= MANY), 0]
         request = request._replace(max_length=jnp.minimum(request.max_length, max_steps))
-        pool = pool_of(translator, params, request, max(1, width // ENCODED) if width < rows else width)
+        step = partial(_step, translator, config, params)
+
+        def begun(row, own: Request) -> Held:
+            return before_first(translator, config, params, row, own, max_steps)
+
+        pool = pool_of(request, max(1, width // ENCODED) if width < rows else width, begun)
         enough = max(1, width // IDLE)
 
-        def goes_on(now: Slots) -> Bool[Array, ""]:
-            return (now.following < pool.used) | jnp.any(now.row < rows)
+        def stepped(now: Slots) -> Slots:
+            own = jax.tree.map(lambda leaf: leaf[jnp.minimum(now.held.row, rows - 1)], request)
+            return now._replace(held=step(own, now.held))
 
         def worth_stepping(now: Slots) -> Bool[Array, ""]:
-            idle = jnp.sum(now.beams.done)
-            return idle < jnp.where(now.following < pool.used, enough, width)
+            return busy(now) > jnp.where(waiting(pool, now), width - enough, sizes[1])
 
-        def round_(now: Slots) -> Slots:
-            step = partial(_step, translator, config, params, pool)
-            return lax.while_loop(worth_stepping, step, refilled(config, pool, now))
+        def decoded(now: Slots) -> Slots:
+            """Encode the next block and decode until slots wait for the block after it; after the last, to the end."""
+            block = pool.encode(now.following)
 
-        return lax.while_loop(goes_on, round_, empty(translator, config, pool, width, max_steps)).results
+            def goes_on(now: Slots) -> Bool[Array, ""]:
+                left = now.following <= block.row[-1]
+                return jnp.where(waiting(pool, now), left, busy(now) > sizes[1])
+
+            def round_(now: Slots) -> Slots:
+                return lax.while_loop(worth_stepping, stepped, refilled(config, pool, block, now))
+
+            return lax.while_loop(goes_on, round_, now)
+
+        now = lax.while_loop(partial(waiting, pool), decoded, empty(pool, width))
+        for size, next_size in zip(sizes[1:-1], sizes[2:], strict=True):
+            now = lax.while_loop(
+                lambda now, least=next_size: busy(now) > least, stepped, fewer(config, pool, now, size)
+            )
+        return stored(config, pool, now)
 
     return search
 
 
-def _step(translator: Translator, config: SearchConfig, params, pool: Pool, now: Slots) -> Slots:
-    """One step of every slot."""
-    lineage, past = extended(now.lineage, ~now.beams.done)
-    features, attention, state, caches = translator.step(params, now.token, now.memory, now.state, now.caches, past)
-    own = jax.tree.map(lambda leaf: leaf[jnp.minimum(now.row, pool.rows - 1)], pool.request)
-    found = extensions(config, now.t, now.beams, translator.head(params, features), own)
+def _step(translator: Translator, config: SearchConfig, params, request: Request, held: Held) -> Held:
+    """One step of N sentences, with their Requests."""
+    own, past = extended(held.own & ~held.beams.done[:, None, None])  # nobody reads what a finished sentence wrote
+    features, attention, state, caches = translator.step(params, held.token, held.memory, held.state, held.caches, past)
+    found = extensions(config, held.t, held.beams, translator.head(params, features), request)
     advance_all = jax.vmap(lambda *row: advance(config, *row))
-    beams, token, parents = advance_all(now.t, now.beams, found, own.max_length, attention)
+    beams, token, parents = advance_all(held.t, held.beams, found, request.max_length, attention)
     if config.beam > 1:  # a single hypothesis is its own parent
-        state, lineage = followed(state, lineage, parents)
-    return now._replace(t=now.t + 1, beams=beams, token=token, state=state, caches=caches, lineage=lineage)
+        state, own = followed(state, own, parents)
+    return Held(held.row, held.t + 1, beams, token, held.memory, state, caches, own)

@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from seqkd_jax.decoding.search.past import extended, unwritten, with_beam_axis
+from seqkd_jax.decoding.search.past import extended, nothing_own, with_beam_axis
 from seqkd_jax.types import BOS, EOS, PAD, Translator, UserError
 
 
@@ -60,15 +60,17 @@ def _attention_of_steps(translator: Translator, params, source, tokens) -> Float
     memory, state = translator.start(params, source)
 
     def step(carry, token):
-        previous, state, caches, lineage = carry
-        lineage, past = extended(lineage)
+        previous, state, caches, own = carry
+        own, past = extended(own)
         _, attention, state, caches = translator.step(params, previous, memory, state, caches, past)
         if attention is None:
             raise UserError("attention: this model has none; leave out what needs it, such as replacing <unk>")
-        return (token, state, caches, lineage), attention
+        return (token, state, caches, own), attention
 
     first = jnp.full(tokens.shape[:2], BOS, jnp.int32)
-    carry = first, with_beam_axis(state, tokens.shape[1]), translator.caches(*tokens.shape), unwritten(*tokens.shape)
+    rows, beam, length = tokens.shape
+    own = nothing_own(rows, beam, beam * length)
+    carry = first, with_beam_axis(state, beam), translator.caches(rows, beam, length), own
     _, weights = lax.scan(step, carry, jnp.moveaxis(tokens, -1, 0))
     return jnp.moveaxis(weights, 0, 2)
 

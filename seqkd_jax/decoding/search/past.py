@@ -1,53 +1,40 @@
-"""Which entries of the caches are a hypothesis's own: caches are never reordered, this small table is (types.Past).
+"""Which entries of the caches are a hypothesis's own: caches are never reordered, this table is (types.Past).
 
-All slots of a search write at the same place, whatever the ages of their sentences. That place is the first one whose
-entries no living sentence reads. So T places are enough for sentences of T steps, and while sentences are short only
-the first places are in use.
+An entry is free when no living hypothesis of its sentence descends from the one that wrote it. Every step takes the
+lowest free entries. The hypotheses of a beam share most of their past, so few entries are in use at any time: after t
+steps about t and a few for each hypothesis, where K t were written. Only the first entries are therefore read.
 """
-
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Int
 
 from seqkd_jax.types import Past
 
-
-class Lineage(NamedTuple):
-    """Who wrote what, for B slots of K hypotheses and T places. Steps are numbered from 0."""
-
-    step: Int[Array, ""]  # the number of the next step
-    written: Int[Array, " T"]  # the step that wrote last at each place; -1: none
-    began: Int[Array, " B"]  # the first step of the slot's sentence
-    ancestors: Int[Array, "B K T"]  # the hypothesis that wrote at each place what each one descends from
+Own = Bool[Array, "B K C"]  # the entries that each hypothesis reads
 
 
-def unwritten(rows: int, beam: int, length: int) -> Lineage:
-    """The Lineage before the first step."""
-    nothing = jnp.zeros((rows, beam, length), jnp.int32)
-    return Lineage(jnp.int32(0), jnp.full(length, -1, jnp.int32), jnp.zeros(rows, jnp.int32), nothing)
+def nothing_own(rows: int, beam: int, entries: int) -> Own:
+    """The table before the first step. K entries a step are always enough; a single hypothesis needs one."""
+    return jnp.zeros((rows, beam, entries), bool)
 
 
-def extended(lineage: Lineage, lives: Bool[Array | np.ndarray, " B"] | None = None) -> tuple[Lineage, Past]:
-    """The Lineage after the next step, and that step's Past. lives: slots whose entries are still read; None: all."""
-    step, written, began, ancestors = lineage
-    _, beam, length = ancestors.shape
-    oldest = jnp.min(began if lives is None else jnp.where(lives, began, step))
-    place = jnp.argmax(written < oldest)
-    here = np.arange(length) == place
-    written = jnp.where(here, step, written)
-    ancestors = jnp.where(here[None, None], np.arange(beam)[None, :, None], ancestors)
-    used = jnp.max(jnp.where(written >= oldest, np.arange(1, length + 1), 0))
-    of_sentence = written[None] >= began[:, None]
-    own = (ancestors[..., None] == np.arange(beam)[None, None, None]) & of_sentence[:, None, :, None]
-    return Lineage(step + 1, written, began, ancestors), Past(place, used, own)
+def extended(own: Own) -> tuple[Own, Past]:
+    """The table after the next step, and that step's Past."""
+    _, beam, entries = own.shape
+    taken, entry = jnp.any(own, axis=1), np.arange(entries)
+    # On CPUs the fast top-k is that of float32.
+    place = lax.top_k(jnp.where(taken, -jnp.inf, -entry.astype(np.float32)[None]), beam)[1]
+    own |= entry[None, None] == place[..., None]
+    used = jnp.max(jnp.where(jnp.any(own, axis=(0, 1)), entry + 1, 0))
+    return own, Past(place, used, own)
 
 
-def followed(state, lineage: Lineage, parents: Int[Array | np.ndarray, "B K"]):
-    """(state [B,K,...], Lineage) of the hypotheses that extend these parents."""
-    return reordered(state, parents), lineage._replace(ancestors=reordered(lineage.ancestors, parents))
+def followed(state, own: Own, parents: Int[Array | np.ndarray, "B K"]):
+    """(state [B,K,...], table) of the hypotheses that extend these parents."""
+    return reordered((state, own), parents)
 
 
 def reordered(tree, parents: Int[Array | np.ndarray, "B K"]):

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.decoding.search.beams import advance, candidates, covered_by, first_beams, log_softmax, n_best, uncovered
-from seqkd_jax.decoding.search.past import extended, followed, unwritten, with_beam_axis
+from seqkd_jax.decoding.search.past import extended, followed, nothing_own, with_beam_axis
 from seqkd_jax.decoding.search.rules import Request, allowed, score
 from seqkd_jax.types import BOS, EOS, PAD, Hypotheses, Translator
 
@@ -43,18 +43,18 @@ def beam_search(translator: Translator, config: SearchConfig, max_steps: int) ->
             return ~jnp.all(carry[1].done)
 
         def step(carry):
-            t, beams, token, state, caches, lineage = carry
-            lineage, past = extended(lineage)
+            t, beams, token, state, caches, own = carry
+            own, past = extended(own)
             features, attention, state, caches = translator.step(params, token, memory, state, caches, past)
             found = candidates_all(t, beams, translator.head(params, features), request)
             beams, token, parents = advance_all(t, beams, found, request.max_length, attention)
             if config.beam > 1:  # a single beam is its own parent
-                state, lineage = followed(state, lineage, parents)
-            return t + 1, beams, token, state, caches, lineage
+                state, own = followed(state, own, parents)
+            return t + 1, beams, token, state, caches, own
 
         first = jnp.full(sizes[:2], BOS, jnp.int32)
         state, caches = with_beam_axis(state, config.beam), translator.caches(*sizes)
-        carry = jnp.int32(0), beams, first, state, caches, unwritten(*sizes)
+        carry = jnp.int32(0), beams, first, state, caches, nothing_own(*sizes[:2], sizes[1] * max_steps)
         return n_best_all(lax.while_loop(some_sentence_is_not_done, step, carry)[1])
 
     return search
@@ -135,17 +135,17 @@ def one_by_one(
         memory, state = translator.start(params, request.source)
 
         def step(carry):
-            now, state, caches, lineage = carry
-            lineage, past = extended(lineage)
+            now, state, caches, own = carry
+            own, past = extended(own)
             features, attention, state, caches = translator.step(params, now.token, memory, state, caches, past)
             log_probs = allowed_all(now.t, now.tokens, log_softmax(translator.head(params, features)), request)
             token = choose(now.t, log_probs, request).astype(jnp.int32)
             gained = jnp.take_along_axis(log_probs, token[..., None], axis=-1)[..., 0]
-            return grow(config, request, now, token, gained, attention), state, caches, lineage
+            return grow(config, request, now, token, gained, attention), state, caches, own
 
         sizes = request.source.shape[0], count, max_steps
         carry = nothing_grown(config, request, count, max_steps), with_beam_axis(state, count)
-        carry = *carry, translator.caches(*sizes), unwritten(*sizes)
+        carry = *carry, translator.caches(*sizes), nothing_own(*sizes[:2], sizes[1] * max_steps)
         return hypotheses(config, lax.while_loop(lambda carry: jnp.any(carry[0].running), step, carry)[0])
 
     return search

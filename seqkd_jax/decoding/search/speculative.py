@@ -14,23 +14,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.decoding.search.beams import log_softmax
-from seqkd_jax.decoding.search.past import with_beam_axis
+from seqkd_jax.decoding.search.past import Own, extended, nothing_own, with_beam_axis
 from seqkd_jax.decoding.search.rules import Request, allowed
 from seqkd_jax.decoding.search.simple import Grown, grow, hypotheses, nothing_grown
-from seqkd_jax.types import Hypotheses, Past, Translator, UserError
+from seqkd_jax.types import Hypotheses, Translator, UserError
 
 
 class Reader(NamedTuple):
-    """What one of the two has read of the translations: its state, its caches, and whose entries count."""
+    """What one of the two has read of the translations."""
 
     state: Any  # [B,1,...]
+    own: Own  # [B,1,C] the entries of tokens that were kept
     caches: Any
-    valid: Bool[Array, "B T K"]  # entries of tokens that were kept
-    place: Int[Array, ""]  # the next one that is free
 
 
 def speculative(translator: Translator, config: SearchConfig, max_steps: int) -> Callable[..., Hypotheses]:
@@ -46,31 +45,21 @@ def speculative(translator: Translator, config: SearchConfig, max_steps: int) ->
     def search(params, request: Request) -> Hypotheses:
         request = request._replace(max_length=jnp.minimum(request.max_length, max_steps))
         memory, drafts_memory = translator.start(params, request.source), draft.start(params[1], request.source)
-        rows = request.source.shape[0]
-        sizes = {"verifier": (max_steps, count + 1), "draft": (max_steps * (count + 1), 1)}  # places, entries of each
+        sizes = request.source.shape[0], 1, max_steps + count + 1  # all that may be kept, and a round
 
-        def nothing_read(of: Translator, state, places: int, entries: int) -> Reader:
-            valid = jnp.zeros((rows, places, entries), bool)
-            return Reader(with_beam_axis(state, 1), of.caches(rows, entries, places), valid, jnp.int32(0))
+        def nothing_read(of: Translator, state) -> Reader:
+            return Reader(with_beam_axis(state, 1), nothing_own(*sizes), of.caches(*sizes))
 
         def round_(carry):
             grown, verifier, reader = carry
-            own = params[1], drafts_memory[0]
-            proposed, states, reader = _drafted(config, draft, own, request, grown, reader)
+            proposed, drafted = _drafted(config, draft, (params[1], drafts_memory[0]), request, grown, reader)
             block = jnp.concatenate([grown.token, proposed], axis=1)  # [B,D+1]
-            found, caches = _verified(config, translator, (params, memory[0]), request, grown, verifier, block)
+            found, verified = _verified(config, translator, (params, memory[0]), request, grown, verifier, block)
             after = _grown(config, request, grown, block, *found)
-            read = (after.t - grown.t)[:, None]  # [B,1] tokens of the block that were right
-            kept = np.arange(count + 1)[None] < read
-            position = jax.tree.map(lambda leaf: leaf + read, verifier.state)
-            of_last = jax.tree.map(lambda leaf: _one_of(leaf, jnp.maximum(read[:, 0] - 1, 0)), states)
-            verifier = _kept(verifier, position, caches, kept[:, None])
-            return after, verifier, _kept(reader, of_last, reader.caches, kept[:, :, None])
+            read = after.t - grown.t  # [B] tokens of the block that were right
+            return after, _kept(verifier, verified, read), _kept(reader, drafted, read)
 
-        readers = (
-            nothing_read(translator, memory[1], *sizes["verifier"]),
-            nothing_read(draft, drafts_memory[1], *sizes["draft"]),
-        )
+        readers = nothing_read(translator, memory[1]), nothing_read(draft, drafts_memory[1])
         carry = nothing_grown(config, request, 1, max_steps), *readers
         grown, *_ = lax.while_loop(lambda carry: jnp.any(carry[0].running), round_, carry)
         return hypotheses(config, grown)
@@ -78,42 +67,41 @@ def speculative(translator: Translator, config: SearchConfig, max_steps: int) ->
     return search
 
 
-def _drafted(config, draft: Translator, own, request: Request, grown: Grown, reader: Reader):
-    """The proposed tokens [B,D], the states after each token read [D+1,B,1,...], the Reader with all entries."""
-    (params, memory), here = own, np.arange(reader.valid.shape[1])
+def _drafted(config, draft: Translator, given, request: Request, grown: Grown, reader: Reader):
+    """The proposed tokens [B,D]; and the Reader, whose state and own entries are those after each token [D+1,B,...]."""
+    params, memory = given
 
-    def read(token, state, caches, number):
-        new = (here >= reader.place) & (here <= reader.place + number)
-        past = Past(
-            reader.place + number, reader.place + number + 1, (reader.valid[:, :, 0] | new[None])[:, None, :, None]
-        )
-        features, _, state, caches = draft.step(params, token, memory, state, caches, past)
-        return features, state, caches
+    def read(token, reader: Reader):
+        own, past = extended(reader.own)
+        features, _, state, caches = draft.step(params, token, memory, reader.state, reader.caches, past)
+        return features, Reader(state, own, caches)
 
     def propose(carry, number):
-        token, tokens, state, caches = carry
-        features, state, caches = read(token, state, caches, number)
+        token, tokens, reader = carry
+        features, reader = read(token, reader)
         free = _allowed(config, grown.t + number, tokens, log_softmax(draft.head(params, features)), request)
         token = lax.top_k(free[:, 0], 1)[1]
         at = np.arange(tokens.shape[-1])[None] == (grown.t + number)[:, None]
-        return (token, jnp.where(at[:, None], token[..., None], tokens), state, caches), (token[:, 0], state)
+        tokens = jnp.where(at[:, None], token[..., None], tokens)
+        return (token, tokens, reader), (token[:, 0], reader[:2])
 
-    carry = grown.token, grown.tokens, reader.state, reader.caches
-    (token, _, state, caches), (proposed, states) = lax.scan(propose, carry, np.arange(config.draft_tokens))
-    _, last, caches = read(token, state, caches, config.draft_tokens)  # counts if all are right
-    states = jax.tree.map(lambda some, one: jnp.concatenate([some, one[None]]), states, last)
-    return proposed.T, states, reader._replace(caches=caches)
+    carry = grown.token, grown.tokens, reader
+    (token, _, reader), (proposed, after) = lax.scan(propose, carry, np.arange(config.draft_tokens))
+    _, last = read(token, reader)  # counts if all are right
+    after = jax.tree.map(lambda some, one: jnp.concatenate([some, one[None]]), after, last[:2])
+    return proposed.T, Reader(*after, last.caches)
 
 
-def _verified(config, translator: Translator, own, request: Request, grown: Grown, verifier: Reader, block):
-    """(choice after each token of the block [B,D+1], its log-probability, attention [B,D+1,S] or None), the caches."""
-    (params, memory), size = own, block.shape[1]
-    here = np.arange(verifier.valid.shape[1]) == verifier.place
+def _verified(config, translator: Translator, given, request: Request, grown: Grown, verifier: Reader, block):
+    """Of the block [B,D+1]: (choice after each token, its log-probability, attention [B,D+1,S] or None); the Reader."""
+    (params, memory), size = given, block.shape[1]
+    own, past = extended(jnp.repeat(verifier.own, size, axis=1))
     earlier = np.tril(np.ones((size, size), bool))  # of the block, each has itself and those before it
-    past = verifier.valid[:, None] | (here[None, None, :, None] & earlier[None, :, None])
-    past = Past(verifier.place, verifier.place + 1, past)
+    own = jnp.any(own[:, None] & earlier[None, :, :, None], axis=2)
     position = jax.tree.map(lambda leaf: leaf + np.arange(size)[None], verifier.state)  # as Translator.parallel says
-    features, attention, _, caches = translator.step(params, block, memory, position, verifier.caches, past)
+    past = past._replace(own=own)
+    features, attention, state, caches = translator.step(params, block, memory, position, verifier.caches, past)
+    state, own = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0)[:, :, None], (state, own))
     log_probs = log_softmax(translator.head(params, features))
     number = np.arange(size)
     of_block = np.arange(grown.tokens.shape[-1])[None] - grown.t[:, None]  # [B,T] which of the drafted stands there
@@ -124,7 +112,7 @@ def _verified(config, translator: Translator, own, request: Request, grown: Grow
         config, grown.t[:, None] + number[None], tokens[:, :, None], log_probs[:, :, None], request
     )
     gained, choices = lax.top_k(free[:, :, 0], 1)
-    return (choices[..., 0], gained[..., 0], attention), caches
+    return (choices[..., 0], gained[..., 0], attention), Reader(state, own, caches)
 
 
 def _grown(config, request: Request, grown: Grown, block, choices, gained, attention) -> Grown:
@@ -154,12 +142,8 @@ def _allowed(config, t: Int[Array, " B"], tokens, log_probs, request: Request):
     return jax.vmap(lambda *row: allowed(config, *row))(t, tokens, log_probs, request)
 
 
-def _kept(reader: Reader, state, caches, kept: Bool[Array, "B P K"]) -> Reader:
-    """After a round that wrote at P places: these entries of it count."""
-    valid = lax.dynamic_update_slice(reader.valid, kept, (0, reader.place, 0))
-    return Reader(state, caches, valid, reader.place + kept.shape[1])
-
-
-def _one_of(states, place: Int[Array, " B"]):
-    """Of states [D+1,B,1,...] that of each sentence after its own number of tokens."""
-    return jax.vmap(lambda of_sentence, place: of_sentence[place], in_axes=(1, 0))(states, place)
+def _kept(before: Reader, after: Reader, read: Int[Array, " B"]) -> Reader:
+    """The Reader after so many tokens of a round; after: with what follows each of them, [D+1,B,...]."""
+    of_sentence = jax.vmap(lambda leaf, before, read: jnp.where(read > 0, leaf[read - 1], before), in_axes=(1, 0, 0))
+    state, own = jax.tree.map(lambda leaf, before: of_sentence(leaf, before, read), after[:2], before[:2])
+    return Reader(state, own, after.caches)
