@@ -58,6 +58,7 @@ def entries(workspace: Workspace, whole: Mapping[Row, Path], pruned: Mapping[Row
                 "bytes": pruning.size(weights),
                 **{name: results[name] for name in ("bleu_beam1", "bleu_beam5", "signature")},
                 "seed": loaded.metadata["config"]["seed"],
+                "outputs": {beam: pipeline.output_name(row, beam) for beam in BEAMS},
                 "compared": compared.get(row.key),
             }
         )
