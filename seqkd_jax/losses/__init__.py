@@ -61,7 +61,7 @@ def word_kd(student, teacher, label, arguments: LossArguments, allowed=None):
     not teach.
     """
     gold = _gold(student, label, arguments.label_smoothing, allowed)
-    return (1.0 - arguments.alpha) * gold + arguments.alpha * _soft(student, teacher, arguments, allowed)
+    return (1.0 - arguments.alpha) * gold + arguments.alpha * arguments.scale * _soft(student, teacher, arguments.temperature, allowed)
 
 
 def barred(logits: Float[Array, "*pos V"]) -> Bool[Array, "*pos V"]:
@@ -164,21 +164,44 @@ def _gold_backward(saved, gradient):
 _gold.defvjp(_gold_forward, _gold_backward)
 
 
-def _soft(student, teacher, arguments: LossArguments, allowed):
-    scaled_student, scaled_teacher = student / arguments.temperature, teacher / arguments.temperature
+@jax.custom_vjp
+def _soft(student, teacher, temperature, allowed):
+    """Cross-entropy of the two distributions at a temperature, in nats."""
+    return _soft_forward(student, teacher, temperature, allowed)[0]
+
+
+def _soft_forward(student, teacher, temperature, allowed):
+    # A value is log(sum of exponentials) + a mean of differences to the largest logit, so that nothing is lost when all
+    # logits are large. A log-softmax would be kept for the gradient beside the exponentials.
+    cooling = 1.0 / temperature
+    top, exponentials, total = _exponentials(student, temperature)
     if allowed is not None:
-        scaled_teacher = jnp.where(allowed, scaled_teacher, -jnp.inf)
-    top, log_sum = _normaliser(scaled_student)
-    q = jnp.exp(scaled_teacher - jnp.max(scaled_teacher))  # not yet normalised
-    return arguments.scale * (log_sum + jnp.sum(q * (top - scaled_student), where=allowed) / jnp.sum(q))
+        teacher = jnp.where(allowed, teacher, -jnp.inf)
+    wanted = jnp.exp((teacher - jnp.max(teacher)) * cooling)  # not yet normalised
+    mass = jnp.sum(wanted)
+    value = jnp.log(total) + jnp.sum(wanted * (top - student), where=allowed) / mass * cooling
+    return value, (exponentials, total, wanted, mass, cooling)
 
 
-def _normaliser(logits):
-    # The log of the normaliser is computed in two parts, so that differences to the largest logit keep their precision
-    # when all logits are large. A log-softmax would be kept for the gradient, V floats for each position. A second
-    # normaliser at the student's T costs less than `lax.cond(T == 1)`, which would keep XLA from fusing.
-    top = jax.lax.stop_gradient(jnp.max(logits))
-    return top, jnp.log(jnp.sum(jnp.exp(logits - top)))
+def _soft_backward(saved, gradient):
+    exponentials, total, wanted, mass, cooling = saved
+    return gradient * cooling * (exponentials / total - wanted / mass), None, None, None
+
+
+_soft.defvjp(_soft_forward, _soft_backward)
+
+
+def _exponentials(student, temperature):
+    """The largest logit, exp((logit - that) / temperature) of each, and their sum."""
+    top = jnp.max(student)
+    plain = jnp.exp(student - top)
+    total = jnp.sum(plain)  # the gold term has these too: without a temperature both are computed once
+
+    def tempered():
+        exponentials = jnp.exp((student - top) / temperature)
+        return exponentials, jnp.sum(exponentials)
+
+    return top, *jax.lax.cond(temperature == 1.0, lambda: (plain, total), tempered)
 
 
 TEMPERATURE_SCALINGS: dict[str, Callable[[float], float]] = {
