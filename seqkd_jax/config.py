@@ -350,7 +350,8 @@ class LossConfig(Settings):
     """The training loss. Sequence-level distillation has none of its own: it is nll on a distilled corpus."""
 
     name: str = "nll"
-    """nll, the negative log-likelihood; word_kd, word-level distillation."""
+    """nll, the negative log-likelihood; word_kd, word-level distillation; word_kd_top_k, the same from the teacher's
+    most probable entries alone, which are computed once."""
     label_smoothing: Rate = 0.0
     """Probability mass spread evenly over the vocabulary in the gold term."""
     alpha: Share = 0.5
@@ -361,6 +362,8 @@ class LossConfig(Settings):
     """The teacher's term is multiplied by T^2 (Hinton et al. 2015), by 1, or by 1/T^2 (Abnar et al.'s code)."""
     teacher_dropout: bool = False
     """The teacher teaches with its dropout on, as in Abnar et al.'s code; nothing of it can be cached then."""
+    top_k: Width = 16
+    """word_kd_top_k: entries of the teacher's distribution that are kept at each position; all others are one."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,15 @@ class Batch(NamedTuple):
     inputs: Any  # for the model only; translation: (source [B,S], target_in [B,T])
     labels: Any  # [*pos] ids to predict
     weights: Any  # [*pos] 1 counts, 0 is padding; a weighted corpus multiplies its sentence weight in
-    teacher_features: Any = None  # [*pos, E] a fixed teacher's features, where they were computed before training
+    # Of a fixed teacher, where it was computed before training: its features [*pos,E], or a TopK
+    teacher_features: Any = None
+
+
+class TopK(NamedTuple):
+    """What is kept of a teacher's distribution at each position: the k most probable entries, and the rest as one."""
+
+    entries: Any  # [*pos,k] ids, none of them twice
+    probabilities: Any  # [*pos,k+1] of these; the last: of all other entries together
 
 
 class Model(NamedTuple):

@@ -39,9 +39,9 @@ from seqkd_jax.decoding.buckets import Shape
 from seqkd_jax.decoding.search import DECODERS, PROFILES, Request, named_rules
 from seqkd_jax.evaluation import likelihood
 from seqkd_jax.losses import LOSSES, blockwise
-from seqkd_jax.training import parts, teacher_cache, train_step, trainer
+from seqkd_jax.training import parts, teacher_cache, teacher_top_k, train_step, trainer
 from seqkd_jax.training.optimizer import DIRECTIONS
-from seqkd_jax.types import Batch
+from seqkd_jax.types import Batch, TopK
 from seqkd_jax.utils import performance
 
 V, B, S, T, R = 330, 4, 6, 5, 2  # from 321 entries on the search divides the vocabulary into blocks
@@ -155,7 +155,7 @@ def update(kind, loss, settings):
     count, by = settings.replicas
     decay = {"weight_decay": 0.01} if settings.optimiser == "adamw" else {"l2": 0.01}
     config = TrainConfig(
-        loss=LossConfig(loss, teacher_dropout=settings.teaching == "dropout"),
+        loss=LossConfig(loss, teacher_dropout=settings.teaching == "dropout" and not LOSSES[loss].top_k),
         optimiser=OptimiserConfig(settings.optimiser, **decay),
         replicas=count,
         replicas_by=by,
@@ -170,7 +170,11 @@ def update(kind, loss, settings):
     teacher, each = None, settings.teaching.startswith("each")
     if settings.teaching != "none":
         teacher = train_step.Teacher(model, state.params if each else params, each)
-    if settings.teaching.endswith("cached"):
+    if LOSSES[loss].top_k:  # always computed before
+        kept, K = (*axes, *features.shape[:-1], *(count,) * each), 3
+        top_k = TopK(abstract(*kept, K), abstract(*kept, K + 1, dtype=np.float32))
+        batch, teacher = batch._replace(teacher_features=top_k), train_step.Teacher(None, (), each)
+    elif settings.teaching.endswith("cached"):
         shape = *axes, *features.shape[:-1], *(count,) * each, features.shape[-1]
         batch = batch._replace(teacher_features=abstract(*shape, dtype=features.dtype))
     devices = tuple(jax.local_devices()[: settings.devices])
@@ -316,6 +320,9 @@ PROGRAMS: dict[str, Callable[[bool], Programs]] = {
     "seqkd_jax/training/trainer.py::_barred": of_translators(start_barred),
     "seqkd_jax/training/teacher_cache.py::_compiled_features": of_models(
         teacher_cache._compiled_features, lambda batch, features: (batch.inputs,)
+    ),
+    "seqkd_jax/training/teacher_top_k.py::_compiled_top_k": of_models(
+        lambda model: teacher_top_k._compiled_top_k(model, 3), lambda batch, features: (batch.inputs, np.float32(2.0))
     ),
     "seqkd_jax/evaluation/likelihood.py::_summed_nll": of_models(
         likelihood._summed_nll, lambda batch, features: (batch,)

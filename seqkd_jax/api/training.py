@@ -52,6 +52,7 @@ def train(
     teacher: Path | str | None = None,
     teachers: Literal["one", "each"] = "one",
     teacher_cache_gib: float = 4.0,
+    teacher_cache: Path | str | None = None,
     log: Sequence[str] = (),
     described: Mapping[str, Any] | None = None,
 ) -> Summary:
@@ -64,6 +65,8 @@ def train(
     teacher: checkpoint whose distribution the loss reads (loss word_kd). teachers: of a teacher with several replicas,
     the first teaches all students, or each its own.
     teacher_cache_gib: keep the teacher's features of the corpus in memory if they need no more (GiB); 0: never.
+    teacher_cache: directory of the teacher's most probable entries (loss word_kd_top_k), which several students share;
+    None: OUT.teacher-top-k.
     log: records of the metrics beside metrics.jsonl: csv, tensorboard, wandb (if their packages are installed).
     described: the content of config.json, which the command line gives; None: these arguments.
     Several processes call it alike, after seqkd_jax.distributed has joined them: process 0 alone writes.
@@ -96,7 +99,7 @@ def train(
     progress.log(f"{models.kind_of(model)}: {size:,} parameters; vocabulary {vocabularies.fingerprint[:12]}")
     if described is None:
         sources = {"start": start, "teacher": teacher, "teachers": teachers, "teacher_cache_gib": teacher_cache_gib}
-        sources["log"] = list(log)
+        sources |= {"log": list(log), **({"teacher_cache": teacher_cache} if teacher_cache else {})}
         kind = models.kind_of(model)
         given = {"out": remote.given(out), "model": kind, kind: model, "config": config, **sources}
         read = training_inputs(corpus, valid, vocabularies, start, teacher)
@@ -109,6 +112,7 @@ def train(
         teacher=Path(teacher) if teacher else None,
         teachers=teachers,
         teacher_cache_gib=teacher_cache_gib,
+        teacher_cache=Path(teacher_cache) if teacher_cache else None,
         log=tuple(log),
         described=described,
     )

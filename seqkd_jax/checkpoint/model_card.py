@@ -97,7 +97,8 @@ def _training(loaded: Checkpoint) -> Iterator[str]:
     loss = _at(metadata, "config", "loss")
     if isinstance(loss, Mapping):
         taught = loss.get("name") != "nll"  # else the other settings have no effect
-        acting = [name for name in loss if name == "label_smoothing" or taught and name != "name"]
+        acting = [name for name in loss if name == "label_smoothing" or taught and name not in ("name", "top_k")]
+        acting += ["top_k"] if "top_k" in loss and loss.get("name") == "word_kd_top_k" else []
         options = ", ".join(f"{_word(name)} {_word(loss[name])}" for name in acting)
         yield f"loss: {_word(loss.get('name'))}{f' ({options})' if options else ''}"
     for name, what in (("teacher", "teacher of the loss"), ("start", "weights at the start")):

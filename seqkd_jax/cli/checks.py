@@ -80,6 +80,11 @@ def train(command: Train) -> None:
     used = command.vocabulary or command.teacher or command.start
     if used and _is_set(command, "vocab.", command.vocab, VocabularyConfig()):
         raise UserError(f"--vocab.… has no effect: the vocabulary of {used} is used; omit --vocab.…")
+    top_k = require_loss(loss.name).top_k
+    if not top_k and _is_set(command, "loss.top_k", loss.top_k, LossConfig.top_k):
+        raise UserError("--loss.top-k needs --loss.name word_kd_top_k: add that, or omit it")
+    if not top_k and command.teacher_cache:
+        raise UserError("--teacher-cache needs --loss.name word_kd_top_k: add that, or omit it")
     for name in ("alpha", "temperature", "temperature_scaling", "teacher_dropout"):
         if not needs_teacher and _is_set(command, f"loss.{name}", getattr(loss, name), getattr(LossConfig(), name)):
             raise UserError(f"{option(f'loss.{name}')} needs --loss.name word_kd: add that, or omit it")

@@ -61,6 +61,7 @@ def train(command: Train) -> None:
         vocabularies=vocabularies,
         **given,
         teacher_cache_gib=command.teacher_cache_gib,
+        teacher_cache=command.teacher_cache,
         log=command.log,
         described=inputs.describe("train", command, read),
     )

@@ -107,6 +107,9 @@ class Train(Repeatable):
     """For a teacher of several replicas: its first teaches all students, or each replica its own student."""
     teacher_cache_gib: Amount = 4.0
     """GiB of memory for the teacher's features of the corpus, computed once and kept if they fit; 0: never kept."""
+    teacher_cache: Path | None = None
+    """For --loss.name word_kd_top_k: directory of the teacher's most probable entries at every label, which several
+    students of one teacher and corpus share. None: <out>.teacher-top-k."""
     start: Path | None = None
     """Checkpoint to start from; its model is trained. None: random weights."""
     log: Annotated[tuple[Literal["csv", "tensorboard", "wandb"], ...], tyro.conf.UseAppendAction] = ()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seqkd_jax.data.shaping import Shape
-from seqkd_jax.types import BOS, EOS, PAD, Batch, UserError
+from seqkd_jax.types import BOS, EOS, PAD, Batch, TopK, UserError
 
 
 class Encoded(NamedTuple):
@@ -16,7 +16,8 @@ class Encoded(NamedTuple):
     sources: list[np.ndarray]  # ids, EOS at the end; or images [28,28]; of a language model nothing that is read
     targets: list[np.ndarray]  # ids without BOS and EOS, or one class
     weights: np.ndarray  # [N] float32
-    # [T,E] each, or [T,R,E]: a teacher's, or R teachers', features at its T labels; see training.teacher_cache
+    # Of each its T labels: [T,E], or [T,R,E], features of a teacher, or of R teachers (see training.teacher_cache); or
+    # [T], or [T,R], of a type with the fields of a TopK (see training.teacher_top_k)
     teacher_features: list[np.ndarray] | None = None
     form: str = "pairs"  # an entry of FORMS: the layout of its batches
 
@@ -129,13 +130,15 @@ def _empty(shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.full(size, PAD, np.int32), np.full(size, PAD, np.int32), np.zeros(size, np.float32)
 
 
-def _teacher_features(encoded: Encoded, shape: Shape, rows: np.ndarray) -> np.ndarray | None:
+def _teacher_features(encoded: Encoded, shape: Shape, rows: np.ndarray) -> np.ndarray | TopK | None:
     if encoded.teacher_features is None:
         return None
     first = encoded.teacher_features[0]
     found = np.zeros((shape.rows, shape.target, *first.shape[1:]), first.dtype)
     for place, row in enumerate(rows):
         found[place, : len(encoded.teacher_features[row])] = encoded.teacher_features[row]
+    if found.dtype.names:
+        return TopK(found["entries"].astype(np.int32), found["probabilities"].copy())
     return found
 
 

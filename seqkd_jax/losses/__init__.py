@@ -1,9 +1,9 @@
 """Training losses. Each is written for one position and lifted over all position axes.
 
-A loss takes the student's logits [V], the teacher's logits [V] or None, one label and the traced settings, and returns
-nats. `over_positions` casts to float32, lifts by `vmap`, applies weights and returns `(sum, weight sum)`; the trainer
-adds both over microbatches and devices and divides once. The settings are traced scalars, so runs that differ in alpha,
-temperature, scale or smoothing share one compiled step.
+A loss takes the student's logits [V], the teacher's logits [V] (or its TopK) or None, one label and the traced
+settings, and returns nats. `over_positions` casts to float32, lifts by `vmap`, applies weights and returns
+`(sum, weight sum)`; the trainer adds both over microbatches and devices and divides once. The settings are traced
+scalars, so runs that differ in alpha, temperature, scale or smoothing share one compiled step.
 
 A model can bar entries of its vocabulary, such as the padding entry of an imported one: their logits are -inf or a huge
 negative number. They can never be produced, so no loss gives them mass: label smoothing and the teacher's distribution
@@ -20,7 +20,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
 from seqkd_jax.config import LossConfig
-from seqkd_jax.types import UserError
+from seqkd_jax.losses import terms
+from seqkd_jax.types import TopK, UserError
 
 BARRED = 1e8  # how far below the largest logit an entry can never be produced; no logit that was learned is so low
 
@@ -37,10 +38,11 @@ class LossArguments(NamedTuple):
 class Loss(NamedTuple):
     """One entry of LOSSES."""
 
-    # (student [V], teacher [V] | None, label, LossArguments, allowed [V] | None = None) -> nats
+    # (student [V], teacher [V] | TopK | None, label, LossArguments, allowed [V] | None = None) -> nats
     # allowed: which entries are not barred; None, or not given: all
     function: Callable
     needs_teacher: bool
+    top_k: bool = False  # of its teacher it reads a TopK, which is computed before training, instead of logits
 
 
 def nll(student, teacher, label, arguments: LossArguments, allowed=None):
@@ -49,7 +51,7 @@ def nll(student, teacher, label, arguments: LossArguments, allowed=None):
     The smoothing mass e is spread over all entries that are not barred, the label included, as in Szegedy et al. 2016,
     `optax.smooth_labels` and torch's `label_smoothing`.
     """
-    return _gold(student, label, arguments.label_smoothing, allowed)
+    return terms.gold(student, label, arguments.label_smoothing, allowed)
 
 
 def word_kd(student, teacher, label, arguments: LossArguments, allowed=None):
@@ -60,8 +62,32 @@ def word_kd(student, teacher, label, arguments: LossArguments, allowed=None):
     divergence by the teacher's entropy, which does not depend on the student. What the student bars, the teacher does
     not teach.
     """
-    gold = _gold(student, label, arguments.label_smoothing, allowed)
-    return (1.0 - arguments.alpha) * gold + arguments.alpha * arguments.scale * _soft(student, teacher, arguments.temperature, allowed)
+    gold = terms.gold(student, label, arguments.label_smoothing, allowed)
+    return (1.0 - arguments.alpha) * gold + arguments.alpha * arguments.scale * terms.soft(
+        student, teacher, arguments.temperature, allowed
+    )
+
+
+def word_kd_top_k(student, teacher: TopK, label, arguments: LossArguments, allowed=None):
+    """word_kd with what is known of the teacher's distribution by its k most probable entries, in nats.
+
+    All other entries are one: (1-alpha) * gold term + alpha * scale * -(sum_i q_i log p_i + q_rest log p_rest), where i
+    goes over the k entries, and p_rest is the mass that the student gives to all others. How it is distributed among
+    these nobody teaches. With k = V it is word_kd. q is of the temperature that the TopK was computed with.
+    """
+    gold = terms.gold(student, label, arguments.label_smoothing, allowed)
+    taught = terms.soft_of_top_k(student, teacher, arguments.temperature, allowed)
+    return (1.0 - arguments.alpha) * gold + arguments.alpha * arguments.scale * taught
+
+
+def top_k(logits: Float[Array, "*pos V"], k: int, temperature: float | Float[Array, ""]) -> TopK:
+    """The k most probable entries of a teacher at a temperature, and the mass of all others, summed over those."""
+    logits = logits.astype(jnp.float32) / temperature
+    largest, entries = jax.lax.top_k(logits, k)
+    exponentials, kept = jnp.exp(logits - largest[..., :1]), jnp.exp(largest - largest[..., :1])
+    rest = jnp.put_along_axis(exponentials, entries, 0.0, axis=-1, inplace=False)
+    masses = jnp.concatenate([kept, jnp.sum(rest, axis=-1, keepdims=True)], axis=-1)
+    return TopK(entries, masses / jnp.sum(masses, axis=-1, keepdims=True))
 
 
 def barred(logits: Float[Array, "*pos V"]) -> Bool[Array, "*pos V"]:
@@ -74,14 +100,15 @@ def barred(logits: Float[Array, "*pos V"]) -> Bool[Array, "*pos V"]:
 def over_positions(loss: Loss, bars: bool = False) -> Callable:
     """Lift a one-position loss over all position axes. bars: the student may bar entries; otherwise none is looked for.
 
-    Returns `(student [*pos,V], teacher [*pos,V] | None, labels [*pos], weights [*pos], arguments) -> (sum, weights)`:
-    float32 scalars, the sum in nats. Logits of any float type are cast to float32 first. A position of weight 0 adds
-    nothing, whatever its values, and gets no gradient. UserError, when traced: the loss needs a teacher and gets none.
+    Returns `(student [*pos,V], teacher [*pos,V] | TopK | None, labels [*pos], weights [*pos], arguments) ->
+    (sum, weights)`: float32 scalars, the sum in nats. Logits of any float type are cast to float32 first. A position of
+    weight 0 adds nothing, whatever its values, and gets no gradient. UserError, when traced: the loss needs a teacher
+    and gets none.
     """
 
     def lifted(
         student: Float[Array, "*pos V"],
-        teacher: Float[Array, "*pos V"] | None,
+        teacher: Float[Array, "*pos V"] | TopK | None,
         labels: Integer[Array, "*pos"],
         weights: Float[Array, "*pos"],
         arguments: LossArguments,
@@ -93,7 +120,7 @@ def over_positions(loss: Loss, bars: bool = False) -> Callable:
         elif teacher is None:
             raise UserError(f"loss {loss.function.__name__!r} needs the logits of a teacher: name its checkpoint")
         else:
-            teacher = jax.lax.stop_gradient(teacher.astype(jnp.float32))
+            teacher = jax.tree.map(_of_teacher, teacher)
         axes = (0, 0 if loss.needs_teacher else None, 0, None, *(0,) * bars)
         each = loss.function
         for _ in labels.shape:
@@ -126,6 +153,13 @@ def require_loss(name: str, named: str = "loss.name") -> Loss:
     return LOSSES[name]
 
 
+def _of_teacher(array):
+    """A constant: float32, or ids as they are."""
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        array = array.astype(jnp.float32)
+    return jax.lax.stop_gradient(array)
+
+
 @jax.custom_vjp
 def _counted(student, counted):
     """The logits as they are; at a position that does not count their gradient is 0, whatever is passed back."""
@@ -138,72 +172,6 @@ _counted.defvjp(
 )
 
 
-@jax.custom_vjp
-def _gold(student, label, smoothing, allowed):
-    return _gold_forward(student, label, smoothing, allowed)[0]
-
-
-def _gold_forward(student, label, smoothing, allowed):
-    top = jnp.max(student)
-    exponentials = jnp.exp(student - top)
-    total = jnp.sum(exponentials)
-    below = jax.lax.cond(smoothing != 0, lambda: jnp.mean(top - student, where=allowed), lambda: jnp.zeros_like(top))
-    value = jnp.log(total) + (1.0 - smoothing) * (top - student[label]) + smoothing * below
-    return value, (exponentials, total, label, smoothing, allowed)
-
-
-def _gold_backward(saved, gradient):
-    """Probabilities minus the distribution that is wanted, in one pass; JAX would scatter the label into zeros."""
-    exponentials, total, label, smoothing, allowed = saved
-    entries = jnp.arange(len(exponentials))
-    even = smoothing / len(exponentials) if allowed is None else jnp.where(allowed, smoothing / jnp.sum(allowed), 0.0)
-    wanted = jnp.where(entries == label, 1.0 - smoothing, 0.0) + even
-    return gradient * (exponentials / total - wanted), None, None, None
-
-
-_gold.defvjp(_gold_forward, _gold_backward)
-
-
-@jax.custom_vjp
-def _soft(student, teacher, temperature, allowed):
-    """Cross-entropy of the two distributions at a temperature, in nats."""
-    return _soft_forward(student, teacher, temperature, allowed)[0]
-
-
-def _soft_forward(student, teacher, temperature, allowed):
-    # A value is log(sum of exponentials) + a mean of differences to the largest logit, so that nothing is lost when all
-    # logits are large. A log-softmax would be kept for the gradient beside the exponentials.
-    cooling = 1.0 / temperature
-    top, exponentials, total = _exponentials(student, temperature)
-    if allowed is not None:
-        teacher = jnp.where(allowed, teacher, -jnp.inf)
-    wanted = jnp.exp((teacher - jnp.max(teacher)) * cooling)  # not yet normalised
-    mass = jnp.sum(wanted)
-    value = jnp.log(total) + jnp.sum(wanted * (top - student), where=allowed) / mass * cooling
-    return value, (exponentials, total, wanted, mass, cooling)
-
-
-def _soft_backward(saved, gradient):
-    exponentials, total, wanted, mass, cooling = saved
-    return gradient * cooling * (exponentials / total - wanted / mass), None, None, None
-
-
-_soft.defvjp(_soft_forward, _soft_backward)
-
-
-def _exponentials(student, temperature):
-    """The largest logit, exp((logit - that) / temperature) of each, and their sum."""
-    top = jnp.max(student)
-    plain = jnp.exp(student - top)
-    total = jnp.sum(plain)  # the gold term has these too: without a temperature both are computed once
-
-    def tempered():
-        exponentials = jnp.exp((student - top) / temperature)
-        return exponentials, jnp.sum(exponentials)
-
-    return top, *jax.lax.cond(temperature == 1.0, lambda: (plain, total), tempered)
-
-
 TEMPERATURE_SCALINGS: dict[str, Callable[[float], float]] = {
     "hinton": lambda temperature: temperature**2,
     "none": lambda temperature: 1.0,
@@ -213,4 +181,5 @@ TEMPERATURE_SCALINGS: dict[str, Callable[[float], float]] = {
 LOSSES: dict[str, Loss] = {
     "nll": Loss(nll, needs_teacher=False),
     "word_kd": Loss(word_kd, needs_teacher=True),
+    "word_kd_top_k": Loss(word_kd_top_k, needs_teacher=True, top_k=True),
 }

@@ -8,7 +8,7 @@ as it would be with `jax.checkpoint`.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,18 +32,50 @@ def summed(
     def function(params, features, others, constants):
         return loss(head(params, features), others, constants)
 
-    logits = jax.eval_shape(head, params, features)
-    axes, positions = logits.ndim - 1, math.prod(logits.shape[:-1])
-    count = -(-logits.size // LOGITS.get(jax.default_backend(), LOGITS_ELSEWHERE))
-    if count <= 1:
+    blocks = _blocks(head, params, features)
+    if blocks.count <= 1:
         return function(params, features, others, constants)
-    each = -(-positions // count)
+    return _in_blocks(function)(params, *blocks.split((features, others)), constants)
 
-    def split(leaf):
-        padded = jnp.pad(leaf.reshape(positions, -1), [(0, count * each - positions), (0, 0)])
-        return padded.reshape(count, each, *leaf.shape[axes:])
 
-    return _in_blocks(function)(params, *jax.tree.map(split, (features, others)), constants)
+def mapped(head: Callable, function: Callable, params: Any, features: Any) -> Any:
+    """`function(head(params, features))`, whose leaves are [*pos,...], in blocks of positions if there are many."""
+    blocks = _blocks(head, params, features)
+    if blocks.count <= 1:
+        return function(head(params, features))
+    return blocks.join(jax.lax.map(lambda block: function(head(params, block)), blocks.split(features)))
+
+
+class _Blocks(NamedTuple):
+    axes: tuple[int, ...]  # *pos
+    count: int
+    each: int  # positions in a block
+
+    def split(self, tree: Any) -> Any:
+        """[*pos,...] -> [blocks,positions,...], filled up with zeros."""
+        positions, axes = math.prod(self.axes), len(self.axes)
+
+        def split(leaf):
+            padded = jnp.pad(leaf.reshape(positions, -1), [(0, self.count * self.each - positions), (0, 0)])
+            return padded.reshape(self.count, self.each, *leaf.shape[axes:])
+
+        return jax.tree.map(split, tree)
+
+    def join(self, tree: Any) -> Any:
+        """[blocks,positions,...] -> [*pos,...]."""
+
+        def join(leaf):
+            flat = leaf.reshape(self.count * self.each, *leaf.shape[2:])
+            return flat[: math.prod(self.axes)].reshape(*self.axes, *leaf.shape[2:])
+
+        return jax.tree.map(join, tree)
+
+
+def _blocks(head: Callable, params: Any, features: Any) -> _Blocks:
+    logits = jax.eval_shape(head, params, features)
+    axes = logits.shape[:-1]
+    count = -(-logits.size // LOGITS.get(jax.default_backend(), LOGITS_ELSEWHERE))
+    return _Blocks(axes, count, -(-math.prod(axes) // max(count, 1)))
 
 
 def _in_blocks(function):

@@ -12,5 +12,6 @@ preemption      SIGTERM
 without_effect  settings that cannot act in a run of this length
 loop            `fit`: updates over a stream of batches, with the hooks
 teacher_cache   a fixed teacher's features of a corpus, computed once
+teacher_top_k   its most probable entries at every label, computed once, in files that several runs share
 trainer         `train_model` and `train_translator`: corpora, teacher, validation and checkpoints, tied to `fit`
 """

@@ -42,6 +42,8 @@ def model_of_run(
         records[str(start)] = checkpoint.read_record(start)
         model = _of_start(model, start, records[str(start)], named)
     model = LSTMConfig() if model is None else model
+    if vocabularies is not None:
+        require_top_k(config, vocabularies.target.size, named)
     if start is None and vocabularies is not None:
         one = vocabularies.joint or vocabularies.config.kind == "marian"  # two splitters, but one list of entries
         require_tieable(model, one, named)
@@ -75,6 +77,18 @@ def require_teacher(config: TrainConfig, has_teacher: bool) -> None:
         raise UserError(f"loss {config.loss.name!r} needs a teacher: give its checkpoint")
     if has_teacher and not needed:
         raise UserError(f"loss {config.loss.name!r} reads no teacher: leave the teacher out, or use the loss word_kd")
+    if config.loss.teacher_dropout and require_loss(config.loss.name).top_k:
+        raise UserError(
+            f"loss {config.loss.name!r} reads what was computed of the teacher before training, without dropout: leave "
+            "teacher_dropout out, or use the loss word_kd"
+        )
+
+
+def require_top_k(config: TrainConfig, entries: int, named: Named = str) -> None:
+    """UserError for more entries of a teacher's distribution than the target vocabulary has."""
+    if require_loss(config.loss.name).top_k and config.loss.top_k > entries:
+        most = f"it must not exceed {entries:,}, the entries of the vocabulary"
+        raise UserError(f"{named('loss.top_k')} is {config.loss.top_k}: {most}")
 
 
 def require_tieable(model: ModelConfig, one: bool, named: Named = str) -> None:

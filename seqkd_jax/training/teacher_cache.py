@@ -22,10 +22,10 @@ GIBIBYTE = 2**30
 
 def size(teacher: Teacher, encoded: Encoded, plan: Plan) -> int:
     """Bytes that the features of all labels take."""
-    members = _members(teacher)
+    params = members(teacher)
     _, batch = next(eval_batches(encoded, plan))
-    features = jax.eval_shape(teacher.model.features, members[0], batch.inputs, None)
-    return len(members) * int(labels_of(encoded).sum()) * features.shape[-1] * features.dtype.itemsize
+    features = jax.eval_shape(model_of(teacher).features, params[0], batch.inputs, None)
+    return len(params) * int(labels_of(encoded).sum()) * features.shape[-1] * features.dtype.itemsize
 
 
 def with_features(teacher: Teacher, encoded: Encoded, plan: Plan, name: str) -> Encoded:
@@ -33,12 +33,12 @@ def with_features(teacher: Teacher, encoded: Encoded, plan: Plan, name: str) -> 
 
     All are views of one array. Compiled once for a model and a shape.
     """
-    compute, members = _compiled_features(teacher.model), jax.device_put(_members(teacher))
+    compute, on_device = _compiled_features(model_of(teacher)), jax.device_put(members(teacher))
     ends = np.cumsum([0, *labels_of(encoded)])
     cache = np.empty(0)
     with progress.counter(len(encoded.targets), f"{name}: teacher's features", "sentences") as advance:
         for rows, batch in eval_batches(encoded, plan):
-            of_each = [np.asarray(compute(params, batch.inputs)) for params in members]
+            of_each = [np.asarray(compute(params, batch.inputs)) for params in on_device]
             features = np.stack(of_each, axis=-2) if teacher.each else of_each[0]
             if not cache.size:
                 cache = np.empty((ends[-1], *features.shape[2:]), features.dtype)
@@ -48,7 +48,13 @@ def with_features(teacher: Teacher, encoded: Encoded, plan: Plan, name: str) -> 
     return encoded._replace(teacher_features=[cache[start:end] for start, end in pairwise(ends)])
 
 
-def _members(teacher: Teacher) -> list:
+def model_of(teacher: Teacher) -> Model | Translator:
+    """Its model, which a teacher has until all that is read of it is in the batches."""
+    assert teacher.model is not None, "nothing more can be computed of this teacher"
+    return teacher.model
+
+
+def members(teacher: Teacher) -> list:
     """The parameters of each teacher."""
     if not teacher.each:
         return [teacher.params]

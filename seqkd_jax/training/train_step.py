@@ -64,7 +64,7 @@ class Metrics(NamedTuple):
 class Teacher(NamedTuple):
     """The model whose distribution a loss reads, beside the gold labels."""
 
-    model: AnyModel
+    model: AnyModel | None  # None: what the loss reads of it is in the batches
     params: Any
     each: bool = False  # one teacher a replica: params are stacked [R,...]
 
@@ -151,7 +151,7 @@ def make_update(
     def sums(state, batch, rows, settings, teacher_params):
         teaching = batch.teacher_features
         if replicas.each_teacher and teaching is not None:
-            teaching = jnp.moveaxis(teaching, -2, 0)  # [*pos,R,E]
+            teaching = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -2, 0), teaching)  # [*pos,R,E]
         if common_teacher:
             features = teach(teacher_params, teaching, batch, None, None, rows)
             teaching = teacher_head(teacher_params, features)

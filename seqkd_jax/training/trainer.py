@@ -19,7 +19,7 @@ from seqkd_jax.data.corpus import Corpus
 from seqkd_jax.data.examples import FORMS
 from seqkd_jax.decoding import Decoding, require_length, translate_lines
 from seqkd_jax.evaluation import likelihood, metrics, tokenization
-from seqkd_jax.training import best, compatibility, loop, run_state, teacher_cache, train_step
+from seqkd_jax.training import best, compatibility, loop, run_state, teacher_cache, teacher_top_k, train_step
 from seqkd_jax.types import System, UserError
 from seqkd_jax.utils import files, programs, progress, remote, settings
 
@@ -39,6 +39,8 @@ class Run(NamedTuple):
     # Of a teacher that was trained with several seeds: its first for all replicas, or replica i for replica i.
     teachers: Literal["one", "each"] = "one"
     teacher_cache_gib: float = 4.0  # a teacher's features of the whole corpus are kept in memory if they take no more
+    # Directory of the teacher's most probable entries, which several runs share; None: beside the run's
+    teacher_cache: Path | None = None
     described: Mapping[str, Any] | None = None  # the content of config.json; None: no such file
     # For the checkpoints to say; `evaluate`, `distill` and model cards use them. None: the model does not translate.
     tokenize: str | None = None  # of BLEU
@@ -87,9 +89,15 @@ def train_model(
     read = {"start": start.fingerprint, "teacher": of_teacher}
     _require_described(run, read)
 
+    top_k = losses.LOSSES[run.config.loss.name].top_k
+
     def stream(position: batches.Position):
         corpus = train
-        if teacher and _cache_pays(run, teacher, train, plan):
+        if teacher and top_k:
+            place = run.teacher_cache or directory.with_name(f"{directory.name}.{teacher_top_k.NAME}")
+            of = teacher_top_k.Of(of_teacher, run.config.loss.top_k, run.config.loss.temperature)
+            corpus = teacher_top_k.with_top_k(place, teacher, of, train, plan, name)
+        elif teacher and _cache_pays(run, teacher, train, plan):
             corpus = teacher_cache.with_features(teacher, train, plan, name)
         return batches.train_batches(corpus, plan, run.config.batch, position)
 
@@ -116,7 +124,7 @@ def train_model(
         save=partial(_save, run, pruned=start.pruned),
         params=start.params,
         pruned=start.pruned,
-        teacher=teacher,
+        teacher=teacher._replace(model=None, params=()) if teacher and top_k else teacher,
         bars=bars,
         inputs=start.mask | _inputs(run, train, valid, plan) | read,
         described=run.described,

@@ -72,6 +72,8 @@ def of_another(config: TrainConfig, length: Length) -> Iterator[str]:
         value = getattr(config.loss, field.name)
         if field.name in OF_TEACHER and value != field.default and not LOSSES[config.loss.name].needs_teacher:
             yield f"loss.{field.name} is {value}, which the loss {config.loss.name} does not read; leave it out"
+    if config.loss.top_k != LossConfig.top_k and not LOSSES[config.loss.name].top_k:
+        yield f"loss.top_k is {config.loss.top_k}, which the loss {config.loss.name} does not read; leave it out"
 
 
 OF_TEACHER = ("alpha", "temperature", "temperature_scaling", "teacher_dropout")

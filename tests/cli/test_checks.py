@@ -34,6 +34,8 @@ def test_what_an_option_is_for_lets_it_pass():
     checks.train(options.Train(OUT, PAIRS, vocab=VocabularyConfig(size=9)))
     soft = options.Train(OUT, PAIRS, config=replace(TrainConfig(), loss=LossConfig("word_kd", temperature=2.0)))
     checks.train(replace(soft, teacher=Path("t")))
+    top_k = replace(TrainConfig(), loss=LossConfig("word_kd_top_k", top_k=8))
+    checks.train(options.Train(OUT, PAIRS, config=top_k, teacher=Path("t"), teacher_cache=Path("c")))
     sampled = options.Translate(CHECKPOINT, decoder="sample")
     checks.translate(replace(sampled, search=replace(sampled.search, sample_top_k=5)))
     drafted = options.Translate(CHECKPOINT, decoder="speculative", draft=Path("d"))
@@ -87,6 +89,8 @@ def test_what_an_option_is_for_lets_it_pass():
         ),
         (["train", "--out", "o", "--loss.temperature", "2"], "--loss.temperature needs --loss.name word_kd"),
         (["train", "--out", "o", "--teacher", "t"], "--teacher has no effect with --loss.name nll"),
+        (["train", "--out", "o", "--loss.top-k", "8"], "--loss.top-k needs --loss.name word_kd_top_k"),
+        (["train", "--out", "o", "--teacher-cache", "c"], "--teacher-cache needs --loss.name word_kd_top_k"),
         (["train", "--out", "o", "--loss.name", "word_kd"], "--loss.name word_kd needs a teacher: name its checkpoint"),
         (
             ["train", "--out", "o", "--model", "transformer", "--vocab.no-joint"],

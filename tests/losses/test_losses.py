@@ -9,10 +9,10 @@ import optax
 import pytest
 
 from seqkd_jax.config import LossConfig
-from seqkd_jax.losses import LOSSES, LossArguments, arguments_from, over_positions
+from seqkd_jax.losses import LOSSES, LossArguments, arguments_from, over_positions, top_k
 from seqkd_jax.types import UserError
 
-POSITIONS, V = (3, 4), 7
+POSITIONS, V, K = (3, 4), 7, 3  # K: of a TopK
 ARGUMENTS = [
     LossArguments(alpha=0.5, temperature=1.0, scale=1.0, label_smoothing=0.0),
     LossArguments(alpha=0.9, temperature=2.0, scale=4.0, label_smoothing=0.1),
@@ -22,14 +22,20 @@ ARGUMENTS = [
 
 
 @cache
-def compiled(name: str, bars: bool = False):
-    """(sum, weight sum), gradient by the student, gradient by the teacher."""
-    lifted = over_positions(LOSSES[name], bars)
-    return jax.jit(jax.value_and_grad(lifted, argnums=(0, 1), has_aux=True))
+def compiled(name: str, bars: bool = False, k: int = K):
+    """(sum, weight sum), gradient by the student, gradient by the teacher's logits."""
+    loss = LOSSES[name]
+    lifted = over_positions(loss, bars)
+
+    def of_logits(student, teacher, labels, weights, arguments):
+        taught = top_k(teacher, k, arguments.temperature) if loss.top_k else teacher
+        return lifted(student, taught, labels, weights, arguments)
+
+    return jax.jit(jax.value_and_grad(of_logits, argnums=(0, 1), has_aux=True))
 
 
-def run(name, student, teacher, labels, weights, arguments, bars=False):
-    (total, weight), (by_student, by_teacher) = compiled(name, bars)(student, teacher, labels, weights, arguments)
+def run(name, student, teacher, labels, weights, arguments, bars=False, k=K):
+    (total, weight), (by_student, by_teacher) = compiled(name, bars, k)(student, teacher, labels, weights, arguments)
     return float(total), float(weight), np.asarray(by_student), np.asarray(by_teacher)
 
 
@@ -57,8 +63,29 @@ def word_kd(x, y, gold, arguments):
     return value, (1 - alpha) * (np.exp(log_p) - gold) + alpha * scale / temperature * (np.exp(log_p_t) - q_t)
 
 
+def word_kd_top_k(x, y, gold, arguments):
+    """word_kd of two distributions in which all entries but the teacher's k best are one."""
+    alpha, temperature, scale, _ = arguments
+    p, q, best = (
+        np.exp(log_softmax(x / temperature)),
+        np.exp(log_softmax(y / temperature)),
+        np.argsort(-y, kind="stable")[:K],
+    )
+    rest = np.setdiff1d(np.arange(len(x)), best)
+    p_rest, log_p = p[rest].sum(), log_softmax(x / temperature)
+    least = np.log(1e-37) + log_p.max()  # of the student's rest; see terms.LEAST
+    log_p_rest = np.logaddexp.reduce(log_p[rest]) if len(rest) else -np.inf
+    value, slope = -(q[best] @ log_p[best]), p.copy()
+    slope[best] -= q[best]
+    if len(rest):
+        value -= q[rest].sum() * max(log_p_rest, least)
+        slope[rest] -= q[rest].sum() * p[rest] / p_rest if log_p_rest > least else 0.0
+    value = (1 - alpha) * -(gold @ log_softmax(x)) + alpha * scale * value
+    return value, (1 - alpha) * (np.exp(log_softmax(x)) - gold) + alpha * scale / temperature * slope
+
+
 # Of one position in float64: (student, teacher, gold distribution, arguments) -> value, gradient by the student.
-REFERENCES = {"nll": nll, "word_kd": word_kd}
+REFERENCES = {"nll": nll, "word_kd": word_kd, "word_kd_top_k": word_kd_top_k}
 
 
 def reference(name, student, teacher, labels, weights, arguments):
@@ -137,6 +164,13 @@ def test_alpha_zero_is_nll():
     np.testing.assert_allclose(run("word_kd", *data, arguments)[2], run("nll", *data, arguments)[2], atol=1e-7)
 
 
+def test_of_all_entries_top_k_is_word_kd():
+    for arguments in ARGUMENTS:
+        whole, kept = (run(name, *example(12), arguments, k=V) for name in ("word_kd", "word_kd_top_k"))
+        assert kept[0] == pytest.approx(whole[0], rel=1e-6)
+        np.testing.assert_allclose(kept[2], whole[2], rtol=1e-5, atol=1e-6)
+
+
 def test_a_certain_teacher_is_the_gold_label():
     student, _, labels, weights = example(6)
     teacher = (1e4 * np.eye(V)[labels]).astype(np.float32)
@@ -159,11 +193,13 @@ def test_barred_entries_are_as_if_the_vocabulary_had_them_not(name, never, dtype
     kept = [entry for entry in range(V + 2) if entry not in (0, 5)]
     _, _, labels, weights = example(3)
     for arguments in ARGUMENTS:
-        found, _, gradient, _ = run(name, student, teacher, np.int32(kept)[labels], weights, arguments, bars=True)
+        labelled = np.int32(kept)[labels], weights
+        found, _, gradient, _ = run(name, student, teacher, *labelled, arguments, bars=True, k=V + 2)
         without = [np.maximum(logits[..., kept].astype(np.float64), -1e9) for logits in (student, teacher)]
         if dtype == jnp.float16:  # its least is a number like others to NumPy
             without[1][..., -1] = -1e9
-        expected, slope = reference(name, *without, labels, weights, arguments)
+        known = "word_kd" if LOSSES[name].top_k else name  # of all entries
+        expected, slope = reference(known, *without, labels, weights, arguments)
         assert found == pytest.approx(expected, rel=5e-6)
         np.testing.assert_allclose(gradient[..., kept].astype(float), slope, atol=2e-6 if dtype == "float32" else 2e-2)
         assert not gradient[..., [0, 5]].any(), "a barred entry must stay as it is"

@@ -243,6 +243,18 @@ def test_a_teacher_of_another_kind_is_refused():
         compatibility.require_readable(STUDENT, LSTMConfig(), "t")
 
 
+def test_students_of_the_same_teacher_share_its_most_probable_entries(tmp_path, teachers, monkeypatch):
+    """Beside the run if no place is named, or there; the second run asks the teacher nothing."""
+    loss = dataclasses.replace(SOFT.loss, name="word_kd_top_k", top_k=2)
+    student = run(dataclasses.replace(SOFT, loss=loss, replicas=1), STUDENT, teachers)
+    train(student, tmp_path / "one")
+    cache = tmp_path / "one.teacher-top-k"
+    assert {path.name for path in cache.iterdir()} == {".lock", "description.json", "shard-00000"}
+    monkeypatch.setattr(trainer.teacher_top_k, "_made", lambda *_: pytest.fail("asked again"))
+    train(student._replace(teacher_cache=cache), tmp_path / "two")
+    same(weights(tmp_path / "one" / "best"), weights(tmp_path / "two" / "best"), "the second student")
+
+
 def test_a_run_shorter_than_an_epoch_does_not_cache_its_teacher(tmp_path, teachers, monkeypatch):
     """Which would be asked about the whole corpus."""
     monkeypatch.setattr(trainer.teacher_cache, "with_features", lambda *_: pytest.fail("cached"))
