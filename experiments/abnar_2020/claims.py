@@ -1,8 +1,8 @@
 """What the paper says, as one list for each setup: each claim with its measurement on the dict of results.json.
 
 `effects` measures, `experiments.core.claims` has the rule that turns an effect into a verdict. A claim of several parts
-shows the weakest of them, for the paper as for these results. What the paper claims of a Transformer or of students in
-general is one claim for each arm that it covers, unless its parts only mean something together.
+shows the one that decides, beside the paper's numbers of the same part. What the paper claims of a Transformer or of
+students in general is one claim for each arm that it covers, unless its parts only mean something together.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from experiments.abnar_2020 import effects
 from experiments.abnar_2020.arms import Arm
-from experiments.abnar_2020.effects import Comparison, Effect
-from experiments.abnar_2020.published import SIMILARITY_EXAMPLE, number
-from experiments.core.claims import NOT_RUN, Claim, verdict, weakest
+from experiments.abnar_2020.effects import Comparison
+from experiments.abnar_2020.published import SIMILARITY_EXAMPLE
+from experiments.core.claims import Claim, Part, corrected, judged
 
 PAIRED = ("mu", "d", "a", "accuracy", "accuracy_scaled", "accuracy_translated")  # metrics with paired intervals
 NAMES = {"mu": "mu", "d": "D", "a": "A", "a_gold": "A by gold counts", "perplexity": "perplexity"}
@@ -27,8 +27,7 @@ class Statement(NamedTuple):
 
     about: str
     text: str
-    measure: Callable[[dict], list[Effect]]
-    published: Callable[[str], str] = lambda setup: ""  # the paper's numbers
+    measure: Callable[[dict], list[Part]]
     comparisons: tuple[Comparison, ...] = ()
 
 
@@ -39,7 +38,7 @@ def claims(results: dict) -> list[Claim]:
     """
     gold = any("a_gold" in arm["metrics"] for arm in results["arms"])
     asked = [one for one in CLAIMS[results["setup"]] if gold or NAMES["a_gold"] not in one.text]
-    return [_claim(statement, statement.published(results["setup"]), statement.measure(results)) for statement in asked]
+    return corrected([judged(one.about, one.text, one.measure(results)) for one in asked])
 
 
 def comparisons(setup: str) -> list[tuple[str, str, str]]:
@@ -48,53 +47,19 @@ def comparisons(setup: str) -> list[tuple[str, str, str]]:
     return list(dict.fromkeys(asked))
 
 
-def _claim(statement: Statement, published: str, parts: Sequence[Effect]) -> Claim:
-    about, text, *_ = statement
-    verdicts = [verdict(part.size, part.interval) for part in parts]
-    found = weakest(verdicts)
-    if found == NOT_RUN:
-        return Claim(about, text, published, _why(parts), 0, None, found)
-    of_it = [part for part, one in zip(parts, verdicts, strict=True) if one == found]
-    least = min(of_it, key=lambda part: part.interval[0] if part.interval else part.size)
-    shown = effects.oriented(least.interval, least.sign)
-    measured = f"least: {least.text}" if len(parts) > 1 else least.text
-    seeds = min(part.seeds for part in parts if part.size is not None)
-    return Claim(about, text, published, measured, seeds, shown, found)
-
-
-def _why(parts: Sequence[Effect]) -> str:
-    """Why something was not measured."""
-    failed = [part.premise for part in parts if part.premise]
-    if failed:
-        return f"its premise does not hold: {failed[0]}"
-    absent = list(dict.fromkeys(arm for part in parts for arm in part.missing))
-    return f"no {', '.join(absent[:3])}{f' and {len(absent) - 3} more' if len(absent) > 3 else ''}"
-
-
 # Forms of statements
 
 
 def compared(about: str, text: str, *links: Comparison, premise: Comparison | None = None) -> Statement:
     """Differences between arms, all of which must be there; premise: what they presuppose."""
 
-    def measure(results: dict) -> list[Effect]:
+    def measure(results: dict) -> list[Part]:
         found = [effects.difference(results, link, named=len(links) > 1) for link in links]
         if premise is None:
             return found
-        return [effects.presupposing(results, premise, NAMES[premise.metric], effect) for effect in found]
+        return [effects.presupposing(results, premise, NAMES[premise.metric], part) for part in found]
 
-    def published(setup: str) -> str:
-        """The numbers of the smallest of the differences."""
-        both = [(link, *(number(setup, arm, link.metric) for arm in link[:2])) for link in links]
-        known = [one for one in both if one[1] and one[2]]
-        if not known:
-            return ""
-        link, first, second = min(known, key=lambda one: one[0].sign * (one[1].value - one[2].value))
-        if len(links) == 1:
-            return f"{first.short} against {second.short}"
-        return f"least: {link.first} {first.short} against {link.second} {second.short}"
-
-    return Statement(about, text, measure, published, links)
+    return Statement(about, text, measure, links)
 
 
 def above(arm: str, other: str, metric: str, sign: int = 1) -> Statement:
@@ -118,15 +83,8 @@ def handed_on(
 
 def steadier(arm: str, alone: str, metric: str) -> Statement:
     """Smaller variation over seeds than when trained alone."""
-
-    def published(setup: str) -> str:
-        known = [number(setup, name, metric) for name in (arm, alone)]
-        if not all(one and one.deviation for one in known):
-            return ""
-        return f"sd {' against '.join(f'{one.deviation}{one.mark}' for one in known)}"
-
     text = f"{NAMES[metric]} varies less over seeds than that of {alone} alone"
-    return Statement(arm, text, lambda results: [effects.steadier(results, arm, alone, metric)], published)
+    return Statement(arm, text, lambda results: [effects.steadier(results, arm, alone, metric)])
 
 
 def representations(student: str, teacher: str) -> tuple[Statement, Statement]:
@@ -135,9 +93,13 @@ def representations(student: str, teacher: str) -> tuple[Statement, Statement]:
     example = f"{SIMILARITY_EXAMPLE} in one example, of either set-up" if arm == "LSTM → Transformer" else ""
     closer = f"representations are closer to each other than those of {student} alone"
     nearer = f"representations are nearer to {teacher}'s than those of {student} alone"
+
+    def near(results: dict) -> list[Part]:
+        return [effects.nearer(results, arm, student, teacher)._replace(printed=example)]
+
     return (
         Statement(arm, closer, lambda results: [effects.closer_together(results, arm, student)]),
-        Statement(arm, nearer, lambda results: [effects.nearer(results, arm, student, teacher)], lambda _: example),
+        Statement(arm, nearer, near),
     )
 
 
@@ -160,26 +122,22 @@ BEST, WORST = "Small Transformer", "Small LSTM"  # in perplexity
 
 def similar_perplexity() -> Statement:
     """All language models, of which some have the bias and others have not."""
-
-    def published(setup: str) -> str:
-        return " to ".join(number(setup, arm, "perplexity").short for arm in (BEST, WORST))
-
     text = "and that at similar perplexity"
-    return Statement(ALONE, text, lambda results: [effects.similar_perplexity(results, MODELS)], published)
+    return Statement(ALONE, text, lambda results: [effects.similar_perplexity(results, MODELS)])
 
 
 def the_best_in_perplexity_is_below(metric: str) -> Statement:
     """The LSTM above whichever language model has the best perplexity in these results."""
 
-    def published(setup: str) -> str:
-        ours, best = (number(setup, arm, metric).short for arm in ("LSTM", BEST))
-        return f"{ours} against {best}; the best: {BEST}"
+    def measure(results: dict) -> list[Part]:
+        printed, effect = effects.printed_difference(results["setup"], Comparison("LSTM", BEST, metric))
+        part = effects.best_is_below(results, MODELS, "LSTM", metric)
+        return [part._replace(printed=f"{printed}; the best: {BEST}", published=effect)]
 
     return Statement(
         ALONE,
         f"in {NAMES[metric]}, the LSTM is above whichever model has the best perplexity here",
-        lambda results: [effects.best_is_below(results, MODELS, "LSTM", metric)],
-        published,
+        measure,
         tuple(Comparison("LSTM", other, metric) for other in MODELS[1:]),
     )
 

@@ -3,30 +3,20 @@
 An effect's interval is over seeds: Welch's t for differences of means, Fisher's F for a ratio of deviations, and
 Welch's t on jackknife pseudo-values where pairs of models are compared, since pairs that share a model are not
 independent. Where results["differences"] has a paired interval over test examples, which takes the models as given,
-the two are put together: other seeds and other examples would both give other numbers. Arms that were never side by
-side have an interval over examples that is wider than a paired one. With too few seeds there is
-none, and the most that a claim can get is "direction only".
+the two are put together (`experiments.core.intervals`): other seeds and other examples would both give other numbers.
+What seeds and examples share is not known there, so it is counted twice. Arms that were never side by side have an
+interval over examples that is wider than a paired one. With too few seeds there is none, and no verdict.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from experiments.core.claims import Interval, together, welch
+from experiments.abnar_2020 import published
+from experiments.core.claims import Part
+from experiments.core.intervals import Estimate, Interval, estimate, mean, of_seeds, welch
 
 SIMILAR = 0.1  # "similar perplexity": the highest at most this share above the lowest
-
-
-class Effect(NamedTuple):
-    """One measured part of a claim."""
-
-    size: float | None  # positive where the claim is right; None: an arm is missing or has no seed left
-    interval: Interval
-    seeds: int
-    text: str
-    sign: int = 1  # -1: `text` shows a difference that is negative where the claim is right
-    missing: tuple[str, ...] = ()  # what a size could not be had without
-    premise: str = ""  # what the claim presupposes and does not hold here
 
 
 class Comparison(NamedTuple):
@@ -45,21 +35,32 @@ def values(results: dict, arm: str, metric: str) -> list[float]:
     return [value for value in known if value is not None and math.isfinite(value)]
 
 
-def difference(results: dict, comparison: Comparison, named: bool = False) -> Effect:
-    """The difference of two arms' means; named: its text says of which."""
+def difference(results: dict, comparison: Comparison, named: bool = False) -> Part:
+    """The difference of two arms' means, beside the paper's; named: its texts say of which."""
     first, second, metric, sign = comparison
     ours, theirs = (values(results, arm, metric) for arm in (first, second))
-    if not ours or not theirs:
-        return _missing(arm for arm, found in ((first, ours), (second, theirs)) if not found)
-    size = _mean(ours) - _mean(theirs)
-    interval = welch(ours, theirs)
-    examples = paired(results, first, second, metric) or unpaired(results, first, second, metric)
-    if examples is not None:
-        interval = together(size, interval, examples)
-    interval = oriented(interval, sign)
     names = (f"{first} ", f"{second} ") if named else ("", "")
-    text = against(_mean(ours), _mean(theirs), 2 if metric == "perplexity" else 4, names)
-    return Effect(sign * size, interval, min(len(ours), len(theirs)), text, sign)
+    printed, effects = printed_difference(results["setup"], comparison, names)
+    if not ours or not theirs:
+        missing = _missing(arm for arm, found in ((first, ours), (second, theirs)) if not found)
+        return missing._replace(printed=printed, published=effects)
+    examples = paired(results, first, second, metric) or unpaired(results, first, second, metric)
+    size = sign * (mean(ours) - mean(theirs))
+    found = estimate(size, of_seeds(ours, theirs), oriented(examples, sign))
+    text = against(mean(ours), mean(theirs), 2 if metric == "perplexity" else 4, names)
+    return Part(found, text, min(len(ours), len(theirs)), printed, effects)
+
+
+def printed_difference(
+    setup: str, comparison: Comparison, names: tuple[str, str] = ("", "")
+) -> tuple[str, tuple[float, ...]]:
+    """The paper's two numbers, and its effect; nothing where it does not have both."""
+    known = [published.number(setup, arm, comparison.metric) for arm in comparison[:2]]
+    if None in known:
+        return "", ()
+    first, second = known
+    printed = " against ".join(f"{name}{number.short}" for name, number in zip(names, known, strict=True))
+    return printed, (comparison.sign * (first.value - second.value),)
 
 
 def paired(results: dict, first: str, second: str, metric: str) -> Interval:
@@ -83,41 +84,57 @@ def unpaired(results: dict, first: str, second: str, metric: str) -> Interval:
     ours, theirs = found
     by_ours = ours["low"] - theirs["mean"], ours["high"] - theirs["mean"]
     by_theirs = ours["mean"] - theirs["high"], ours["mean"] - theirs["low"]
-    return together(ours["mean"] - theirs["mean"], by_ours, by_theirs)
+    size = ours["mean"] - theirs["mean"]
+    below, above = (math.hypot(*(end - size for end in ends)) for ends in zip(by_ours, by_theirs, strict=True))
+    return size - below, size + above
 
 
-def steadier(results: dict, arm: str, alone: str, metric: str) -> Effect:
+def steadier(results: dict, arm: str, alone: str, metric: str) -> Part:
     """ln of the ratio of the deviations over seeds, alone to taught; the interval takes seeds to be normal."""
-    from scipy import stats
+    from scipy import special
 
     sides = {name: values(results, name, metric) for name in (arm, alone)}
+    printed, effects = _printed_deviations(results["setup"], arm, alone, metric)
     if min(map(len, sides.values())) < 2:
-        return _missing((name for name, found in sides.items() if len(found) < 2), "two seeds of ")
+        missing = _missing((name for name, found in sides.items() if len(found) < 2), "two seeds of ")
+        return missing._replace(printed=printed, published=effects)
     taught, other = map(_deviation, sides.values())
     text, seeds = f"sd {taught:.4f} against {other:.4f}", min(map(len, sides.values()))
     if not taught or not other:
-        return Effect(other - taught, None, seeds, text)
+        return Part(Estimate(other - taught), text, seeds, printed, effects)
     size = math.log(other / taught)
     freedom = len(sides[alone]) - 1, len(sides[arm]) - 1
-    low, high = (size - 0.5 * math.log(float(stats.f.ppf(share, *freedom))) for share in (0.975, 0.025))
-    return Effect(size, (low, high), seeds, f"{text} (ln of the ratio {-size:+.2f})", sign=-1)
+    low, high = (size - 0.5 * math.log(float(special.fdtri(*freedom, share))) for share in (0.975, 0.025))
+    below = float(special.fdtr(*freedom, (other / taught) ** 2))
+    found = Estimate(size, (low, high), 2 * min(below, 1 - below))
+    return Part(found, text, seeds, printed, effects)
 
 
-def closer_together(results: dict, arm: str, alone: str) -> Effect:
+def _printed_deviations(setup: str, arm: str, alone: str, metric: str) -> tuple[str, tuple[float, ...]]:
+    known = [published.number(setup, name, metric) for name in (arm, alone)]
+    if not all(one and one.deviation for one in known):
+        return "", ()
+    taught, other = (float(one.deviation) for one in known)
+    return f"sd {' against '.join(f'{one.deviation}{one.mark}' for one in known)}", (math.log(other / taught),)
+
+
+def closer_together(results: dict, arm: str, alone: str) -> Part:
     """Mean similarity of an arm's models to each other, above that of the models trained alone."""
     sides = {name: _rows(results, name) for name in (arm, alone)}
     if min(map(len, sides.values())) < 2:
         return _missing((name for name, found in sides.items() if len(found) < 2), "pairs of ")
-    return _similarity(*sides.values(), interval=welch(*map(jackknifed, sides.values())))
+    taught, other = sides.values()
+    spread = of_seeds(*map(jackknifed, sides.values()))
+    return _similarity(taught, other, estimate(mean(taught) - mean(other), spread))
 
 
-def nearer(results: dict, arm: str, alone: str, teacher: str) -> Effect:
+def nearer(results: dict, arm: str, alone: str, teacher: str) -> Part:
     """Similarity of an arm's models to what taught each, above that of the models trained alone to all that taught."""
     found = (results.get("representations") or {}).get("to_teachers", {})
     sides = {name: found.get(name, {}).get(teacher, []) for name in (arm, alone)}
     if not all(sides.values()):
         return _missing((name for name, found in sides.items() if not found), f"similarity to {teacher} of ")
-    return _similarity(*sides.values(), interval=welch(*sides.values()))
+    return _similarity(*sides.values(), welch(*sides.values()))
 
 
 def jackknifed(means: Sequence[float]) -> list[float]:
@@ -125,37 +142,39 @@ def jackknifed(means: Sequence[float]) -> list[float]:
     count = len(means)
     if count < 3:
         return []
-    return [_mean(means) + 2 * (count - 1) / (count - 2) * (one - _mean(means)) for one in means]
+    return [mean(means) + 2 * (count - 1) / (count - 2) * (one - mean(means)) for one in means]
 
 
-def similar_perplexity(results: dict, arms: Sequence[str]) -> Effect:
+def similar_perplexity(results: dict, arms: Sequence[str]) -> Part:
     """How far the spread of the perplexities stays under SIMILAR."""
     found = {arm: values(results, arm, "perplexity") for arm in arms}
+    theirs = [published.number(results["setup"], arm, "perplexity") for arm in arms]
+    low, high = (chosen(theirs, key=lambda number: number.value) for chosen in (min, max))
+    beside = f"{low.short} to {high.short}", (SIMILAR - (high.value / low.value - 1),)
     if not all(found.values()):
-        return _missing(arm for arm, known in found.items() if not known)
-    ranked = sorted(found.values(), key=_mean)
-    best, worst = _mean(ranked[0]), _mean(ranked[-1])
-    size, interval = SIMILAR - (worst / best - 1), welch(ranked[-1], ranked[0])
-    if interval is not None:
-        interval = SIMILAR - interval[1] / best, SIMILAR - interval[0] / best
-    text = f"{best:.2f} to {worst:.2f}, {worst / best - 1:.1%} apart; similar: {SIMILAR:.0%} ({size:+.1%})"
-    return Effect(size, interval, min(map(len, found.values())), text)
+        missing = _missing(arm for arm, known in found.items() if not known)
+        return missing._replace(printed=beside[0], published=beside[1])
+    ranked = sorted(found.values(), key=mean)
+    best, worst = mean(ranked[0]), mean(ranked[-1])
+    seeds = of_seeds([value / best for value in ranked[-1]], [value / best for value in ranked[0]])
+    text = f"{best:.2f} to {worst:.2f}, {worst / best - 1:.1%} apart; similar: {SIMILAR:.0%}"
+    return Part(estimate(SIMILAR - (worst / best - 1), seeds), text, min(map(len, found.values())), *beside)
 
 
-def best_is_below(results: dict, arms: Sequence[str], above: str, metric: str) -> Effect:
+def best_is_below(results: dict, arms: Sequence[str], above: str, metric: str) -> Part:
     """How far `above` is above the arm that has the best perplexity here; not measured if it has that itself."""
     found = {arm: values(results, arm, "perplexity") for arm in arms}
     if not all(found.values()):
         return _missing(arm for arm, known in found.items() if not known)
-    best = min(arms, key=lambda arm: _mean(found[arm]))
+    best = min(arms, key=lambda arm: mean(found[arm]))
     if best == above:
-        return Effect(None, None, 0, "", premise=f"the best in perplexity is the {best} itself")
-    effect = difference(results, Comparison(above, best, metric))
-    return effect if effect.size is None else effect._replace(text=f"{effect.text}; the best: {best}")
+        return _without_premise(f"the best in perplexity is the {best} itself")
+    part = difference(results, Comparison(above, best, metric))
+    return part if part.estimate is None else part._replace(text=f"{part.text}; the best: {best}")
 
 
-def presupposing(results: dict, premise: Comparison, metric: str, effect: Effect) -> Effect:
-    """The effect; not measured if what it presupposes does not hold here. metric: how the premise's is called.
+def presupposing(results: dict, premise: Comparison, metric: str, part: Part) -> Part:
+    """The part; not measured if what it presupposes does not hold here. metric: how the premise's is called.
 
     premise: a teacher, as it is when it teaches if that is known, above its student alone.
     """
@@ -163,17 +182,18 @@ def presupposing(results: dict, premise: Comparison, metric: str, effect: Effect
     ours = values(results, teacher, f"taught_{key}") or values(results, teacher, key)
     theirs = values(results, student, key)
     if not ours or not theirs:
-        return _missing(arm for arm, found in ((teacher, ours), (student, theirs)) if not found)
-    if effect.size is None or _mean(ours) > _mean(theirs):
-        return effect
-    text = against(_mean(ours), _mean(theirs), 4, (f"{teacher} ", f"{student} "))
-    return Effect(None, None, 0, "", premise=f"{text} in {metric}")
+        missing = _missing(arm for arm, found in ((teacher, ours), (student, theirs)) if not found)
+    elif part.estimate is None or mean(ours) > mean(theirs):
+        return part
+    else:
+        text = against(mean(ours), mean(theirs), 4, (f"{teacher} ", f"{student} "))
+        missing = _without_premise(f"{text} in {metric}")
+    return missing._replace(printed=part.printed, published=part.published)
 
 
 def against(first: float, second: float, digits: int, names: tuple[str, str] = ("", "")) -> str:
-    """The two numbers and their difference."""
-    here, there = (f"{name}{value:.{digits}f}" for name, value in zip(names, (first, second), strict=True))
-    return f"{here} against {there} ({first - second:+.{digits}f})"
+    """The two numbers."""
+    return " against ".join(f"{name}{value:.{digits}f}" for name, value in zip(names, (first, second), strict=True))
 
 
 def alike(results: dict, arm: str) -> list[list[float]]:
@@ -188,16 +208,21 @@ def alike(results: dict, arm: str) -> list[list[float]]:
 def _rows(results: dict, arm: str) -> list[float]:
     """For each model of an arm its mean similarity to the others."""
     rows = [[*row[:i], *row[i + 1 :]] for i, row in enumerate(alike(results, arm))]
-    return [_mean(row) for row in rows if row]
+    return [mean(row) for row in rows if row]
 
 
-def _similarity(taught: Sequence[float], alone: Sequence[float], interval: Interval) -> Effect:
-    ours, theirs = _mean(taught), _mean(alone)
-    return Effect(ours - theirs, interval, min(len(taught), len(alone)), against(ours, theirs, 4))
+def _similarity(taught: Sequence[float], alone: Sequence[float], found: Estimate) -> Part:
+    return Part(found, against(mean(taught), mean(alone), 4), min(len(taught), len(alone)))
 
 
-def _missing(arms: Iterable[str], what: str = "") -> Effect:
-    return Effect(None, None, 0, "", missing=tuple(f"{what}{arm}" for arm in arms))
+def _missing(arms: Iterable[str], what: str = "") -> Part:
+    """What could not be measured without these arms."""
+    absent = [f"{what}{arm}" for arm in dict.fromkeys(arms)]
+    return Part(None, f"no {', '.join(absent)}")
+
+
+def _without_premise(why: str) -> Part:
+    return Part(None, f"its premise does not hold: {why}")
 
 
 def oriented(interval: Interval, sign: int) -> Interval:
@@ -205,9 +230,5 @@ def oriented(interval: Interval, sign: int) -> Interval:
     return interval if interval is None or sign > 0 else (-interval[1], -interval[0])
 
 
-def _mean(found: Sequence[float]) -> float:
-    return math.fsum(found) / len(found)
-
-
 def _deviation(found: Sequence[float]) -> float:
-    return math.sqrt(math.fsum((value - _mean(found)) ** 2 for value in found) / (len(found) - 1))
+    return math.sqrt(math.fsum((value - mean(found)) ** 2 for value in found) / (len(found) - 1))

@@ -279,8 +279,8 @@ def findings(results: dict) -> list[str]:
 def _gain(results: dict, arm: Mapping, heading: str) -> str:
     """A taught arm above the same model alone; "" if one of them is missing."""
     metric = COLUMNS[results["setup"]][heading]
-    found = effects.difference(results, Comparison(arm["arm"], arm["student"], metric))
-    if found.size is None:
+    found = effects.difference(results, Comparison(arm["arm"], arm["student"], metric)).estimate
+    if found is None:
         return ""
     ends: Sequence[float] = found.interval or ()
     return f"{found.size:+.3f}" + (f" [{', '.join(f'{end:+.3f}' for end in ends)}]" if ends else "")

@@ -1,5 +1,5 @@
-"""The results pages, docs/results/STUDY.md and speed.md, the table of the README, each table.md and one report.html,
-all from results.json.
+"""The results pages, docs/results/STUDY.md and speed.md, the tables of verdicts in README.md and docs/papers.md, each
+table.md and one report.html, all from results.json.
 
     python -m experiments.core.pages [--check]
 
@@ -10,7 +10,7 @@ number comes from a results.json under experiments/results; nothing is trained, 
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,16 +30,16 @@ from seqkd_jax.utils.exits import exit_status
 BENCHMARKS = ("decoding.__main__", "training.__main__", "devices.training", "replicas")  # in the order of their page
 STUDIES = ("kim_rush_2016", "abnar_2020")  # whose `study` module has a STUDY; in the order of the README's table
 ROOT = Path(__file__).parents[2]
-RESULTS, PAGES, README = "experiments/results", "docs/results", "README.md"
+RESULTS, PAGES, README, PAPERS = "experiments/results", "docs/results", "README.md", "docs/papers.md"
 REPORTED = f"{RESULTS}/kim_rush_2016/smoke"  # its page to look at is committed: its texts are of the toy language
 SENTENCES = 250  # of its test set, in that page
 COMMAND = "python -m experiments.core.pages"
-START, END = "<!-- generated: results-summary -->", "<!-- end -->"
+START, CLAIMS, END = "<!-- generated: results-summary -->", "<!-- generated: claims of {} -->", "<!-- end -->"
 
 
 @dataclass(frozen=True)
 class Options:
-    """Write docs/results, the README's table of results and each table.md anew from experiments/results."""
+    """Write docs/results, each table.md, and the tables of README.md and docs/papers.md anew from the results."""
 
     check: bool = False
     """Write nothing; exit with 1, naming them, if some are not what their results.json says."""
@@ -52,6 +52,11 @@ class Run(NamedTuple):
     path: Path  # its directory
     results: dict
     claims: Sequence[claims.Claim]
+
+    @property
+    def demonstration(self) -> bool:
+        """Whether its verdicts do not count."""
+        return claims.is_demonstration(self.results)
 
     @property
     def name(self) -> str:
@@ -97,9 +102,10 @@ def written(root: Path) -> dict[str, str]:
     if measured:
         texts[f"{PAGES}/speed.md"] = speed_page(measured, root)
     texts[f"{PAGES}/index.md"] = index(runs, bool(measured))
-    readme = (root / README).read_text(encoding="utf-8")
-    if START in readme:
-        texts[README] = with_summary(readme, runs)
+    for path, tables in ((README, {START: summary(runs)}), (PAPERS, by_study(runs))):
+        text = (root / path).read_text(encoding="utf-8") if (root / path).exists() else ""
+        if any(start in text for start in tables):
+            texts[path] = with_tables(text, tables, path)
     return texts
 
 
@@ -145,20 +151,22 @@ def benchmarks() -> dict[str, Any]:
     return {one.name: one for one in known}
 
 
-# The README and the index
+# The README, the page of the papers and the index
 
 
-def with_summary(readme: str, runs: Sequence[Run]) -> str:
-    """The text with the table between its marks written anew."""
-    before, _, rest = readme.partition(START)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise UserError(f"{README}: {START} without {END} after it; put it there")
-    return f"{before}{START}\n{summary(runs)}{END}{after}"
+def with_tables(text: str, tables: Mapping[str, str], path: str) -> str:
+    """The text with what stands between each mark and the END after it written anew."""
+    for start, table in tables.items():
+        before, found, rest = text.partition(start)
+        _, end, after = rest.partition(END)
+        if found and not end:
+            raise UserError(f"{path}: {start} without {END} after it; put it there")
+        text = f"{before}{start}\n{table}{END}{after}" if found else text
+    return text
 
 
 def summary(runs: Sequence[Run]) -> str:
-    """A row for each results.json; not aligned, so that lines stay short."""
+    """A row for each results.json; not aligned, so that lines stay short. A demonstration's verdicts do not count."""
     rows = [
         ["study", "data", "main effect [95% interval]", *claims.VERDICTS],
         ["---", "---", "---", *["---:"] * len(claims.VERDICTS)],
@@ -166,7 +174,29 @@ def summary(runs: Sequence[Run]) -> str:
     for run in runs:
         headline, verdicts = run.study.headline(run.results), [claim.verdict for claim in run.claims]
         counts = [str(verdicts.count(verdict)) for verdict in claims.VERDICTS]
+        if run.demonstration:
+            counts = ["demo", *["–"] * (len(counts) - 1)]
         rows.append([run.study.title, headline.data, headline.effect, *counts])
+    return _compact(rows)
+
+
+def by_study(runs: Sequence[Run]) -> dict[str, str]:
+    """Mark -> each claim of a study with its verdict in every one of its results."""
+    return {CLAIMS.format(name): _verdicts([run for run in runs if run.study.name == name]) for name in STUDIES}
+
+
+def _verdicts(runs: Sequence[Run]) -> str:
+    """Rows by text; where results have a claim of several models, the verdict of each."""
+    heads = [run.study.headline(run.results).data + ", a demonstration" * run.demonstration for run in runs]
+    texts = dict.fromkeys(claim.text for run in runs for claim in run.claims)
+    rows = [["claim", *heads], ["---"] * (len(runs) + 1)]
+    for text in texts:
+        found = [[claim.verdict for claim in run.claims if claim.text == text] for run in runs]
+        rows.append([text, *(", ".join(verdicts) or "–" for verdicts in found)])
+    return _compact(rows)
+
+
+def _compact(rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -177,7 +207,8 @@ def index(runs: Sequence[Run], measured: bool) -> str:
         [
             f"<!-- written by `{COMMAND}` -->\n\n# Results\n",
             summary(runs),
-            "The right columns count claims of the paper by their verdict. Findings, tables, plots and deviations:\n",
+            "The right columns count claims of the paper by their verdict, but for those of a demonstration (demo). "
+            "Findings, tables, plots and deviations:\n",
             *(f"- [{title}]({name}.md)" for name, title in pages.items()),
             f"\n[The run on the toy language as one page](../../{REPORTED}/report.html), to be downloaded and opened "
             "in a browser: sortable tables, charts, claims, translations side by side. `python -m experiments.report "
@@ -191,6 +222,11 @@ def index(runs: Sequence[Run], measured: bool) -> str:
 
 # A page
 
+INTERVALS = (
+    "[ ]: 95% intervals, over seeds, and over test examples too where those are known. ( ): over test examples alone, "
+    "of a single seed, which says nothing of another training."
+)
+
 
 def page(runs: Sequence[Run], root: Path) -> str:
     """What was found, the tables, how, deviations; of all results of a study."""
@@ -203,7 +239,7 @@ def page(runs: Sequence[Run], root: Path) -> str:
     parts = [
         f"<!-- written by `{COMMAND}` from {RESULTS}/{study.name}/*/results.json -->\n",
         f"# {study.title}: results\n",
-        report.to_markdown([Section(text=[study.about, "In brackets: 95% intervals."])]),
+        report.to_markdown([Section(text=[study.about, INTERVALS])]),
         *part("What was found", _found),
         *(text for run in runs for text in (f"## {run.name}\n", report.to_markdown(_tables(run, root), level=3))),
         *part("How", lambda run: _how(run, root)),
@@ -227,9 +263,10 @@ def speed_page(measured: Sequence[Speed], root: Path) -> str:
 
 def _found(run: Run) -> list[str]:
     """The main effects, then how many claims held, and which did not."""
-    failed = [f"{claim.about}: {claim.text}" for claim in run.claims if claim.verdict == claims.FAILED]
-    points = [*run.study.findings(run.results), f"{claims.summary(run.claims)}."]
-    return [*points, *([f"Not reproduced: {'; '.join(failed)}."] if failed else [])]
+    against = [f"{claim.about}: {claim.text}" for claim in run.claims if claim.verdict == claims.CONTRADICTED]
+    told = f"{claims.DEMONSTRATION}: " if run.demonstration else ""
+    points = [*run.study.findings(run.results), f"{told}{claims.summary(run.claims)}."]
+    return [*points, *([f"Contradicted: {'; '.join(against)}."] if against else [])]
 
 
 def _tables(run: Run, root: Path) -> list[Section]:

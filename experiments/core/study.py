@@ -165,9 +165,9 @@ def _report(study: Study, workspace: Workspace, evaluated: Mapping[Any, Any], ou
     print(study.samples(workspace, evaluated))
     print(table)
     print("".join(f"- not as in the paper: {deviation}\n" for deviation in scale.deviations), end="")
-    failed = sum(claim["verdict"] == claims.FAILED for claim in results["claims"])
-    if failed:
-        print(f"warning: {failed} claim(s) of the paper did not hold in this run", file=sys.stderr)
+    against = sum(claim["verdict"] == claims.CONTRADICTED for claim in results["claims"])
+    if against and not claims.is_demonstration(results):
+        print(f"warning: {against} claim(s) of the paper are contradicted by this run", file=sys.stderr)
     print(f"\nresults, table and plots: {out}\na page to look at: {out / PAGE}")
 
 
@@ -240,7 +240,7 @@ def _write(study: Study, out: Path, results: dict) -> str:
 
 def report_sections(study: Study, results: dict) -> list[Section]:
     """The study's tables, then the claims of its paper."""
-    return [*study.sections(results), claims.section(study.claims(results))]
+    return [*study.sections(results), claims.section(study.claims(results), claims.is_demonstration(results))]
 
 
 def read(study: Study, path: Path) -> dict:

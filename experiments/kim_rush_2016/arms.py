@@ -29,9 +29,6 @@ class Arm(NamedTuple):
 TEACHER, BASELINE = "Teacher", "Baseline"  # what the others are compared with
 BEST = "Seq-KD + Seq-Inter"  # the student that table 3 prunes
 BEAMS = ("beam1", "beam5")  # every arm is decoded so
-ACROSS = "beam1 to beam5"
-COMPARED = {"beam1": ("beam1", "beam1"), "beam5": ("beam5", "beam5"), ACROSS: ("beam1", "beam5")}
-"""How: name -> (outputs of the arm, outputs of what it is compared with)."""
 
 ARMS = (
     Arm(TEACHER, "teacher", None, "gold", "nll"),

@@ -6,7 +6,7 @@ from experiments.core.charts import Axis, Chart, Mark, Series
 from experiments.core.report import DAGGER
 from experiments.kim_rush_2016 import scales
 from experiments.kim_rush_2016.arms import BEAMS
-from experiments.kim_rush_2016.claims import difference
+from experiments.kim_rush_2016.comparisons import difference, over_sentences
 from experiments.kim_rush_2016.published import Published
 from experiments.kim_rush_2016.tables import percent, reference_of
 
@@ -27,16 +27,18 @@ def gains(results: dict) -> list[Chart]:
         marks = []
         for arm, other in compared:
             delta, interval, p_value = difference(arm, other, beam)
-            sure = "" if interval is None else f", 95% interval {interval[0]:+.1f} to {interval[1]:+.1f}"
+            drawn = interval or over_sentences(arm, other, beam)
+            over = "seeds and test sentences" if interval else "test sentences"
+            sure = "" if drawn is None else f", 95% interval over {over} {drawn[0]:+.1f} to {drawn[1]:+.1f}"
             chance = "" if p_value is None else f", p = {p_value:.3f}"
             text = f"{_name(results, arm)}, {NAMES[beam]}: {delta:+.1f} BLEU{sure}{chance}; against {other['arm']}"
-            marks.append(Mark(delta, _name(results, arm), text, interval))
+            marks.append(Mark(delta, _name(results, arm), text, drawn))
         series.append(Series(f"here, {NAMES[beam]}", marks))
     arms = [arm for arm, _ in compared]
     series += _printed(results, arms, "delta_beam1", "BLEU", lambda value: f"{value:+.1f}", "greedy")
     about = (
-        "BLEU of each arm minus that of the same model without a teacher; lines: 95% intervals of the paired "
-        "bootstrap over test sentences. A line that does not touch zero is more than chance of the test set."
+        "BLEU of each arm minus that of the same model without a teacher. Lines: 95% intervals over seeds and test "
+        "sentences; of arms with one seed over test sentences alone, which says nothing of another training."
     )
     axis = Axis("BLEU gained", zero=True)
     return [Chart("Gains by arm", about, axis, [_name(results, arm) for arm in arms], series)]

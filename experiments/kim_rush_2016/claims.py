@@ -1,34 +1,53 @@
 """What the paper says that these results can test; `experiments.core.claims` has the form of a claim and the rule.
 
-What makes a claim more than a direction here:
-- a difference in BLEU: the interval of the paired bootstrap over test sentences (`significance`) lies above zero. Its
-  p-value is shown; the interval can be the stricter of the two. Each arm is one seed, so neither speaks of another
-  training. Results that an older commit wrote have no bootstrap of an arm at beam 1 against another at beam 5;
-- "several times" and "about": the thresholds SEVERAL and NEAR;
-- perplexity: results hold no interval of it, so the most that it can get is "direction only".
+Effects are differences between arms (`comparisons`), each with an interval over seeds and, but for perplexity, over
+test sentences. Probabilities and perplexities are compared by their logarithms. What makes "several times" is the
+threshold SEVERAL; "about" is that a beam of 5 changes Seq-KD by at most half of what it adds to the baseline. Of one
+seed there is no interval, so its verdict is "inconclusive"; what is shown then is the interval over test sentences,
+which takes the trained models as given.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from typing import NamedTuple
 
-from experiments.core.claims import FAILED, NOT_RUN, Claim, verdict
+from experiments.core.claims import Claim, Part, corrected, judged
+from experiments.core.intervals import mean
 from experiments.core.report import DAGGER
 from experiments.kim_rush_2016 import scales
-from experiments.kim_rush_2016.arms import ACROSS, BASELINE, COMPARED, ROLES, TEACHER
+from experiments.kim_rush_2016.arms import BASELINE, ROLES, TEACHER
+from experiments.kim_rush_2016.comparisons import (
+    ACROSS,
+    COMPARISONS,
+    HALVED,
+    difference,
+    measures,
+    over_sentences,
+    values,
+)
 from experiments.kim_rush_2016.published import Row
 
 SEVERAL = 3.0  # times; "several times the baseline's"
-NEAR = 0.5  # BLEU; beam 1 is near beam 5 within this, or where the gain is under half the baseline's
 
 
-class Measured(NamedTuple):
-    """What a claim's test finds; `verdict` by the rule."""
+class Test(NamedTuple):
+    """One part of a statement about an arm and its reference, as `test(reference, arm)`; of the paper, of results."""
 
+    comparison: str  # of COMPARISONS
+    text: Callable[[dict, dict], str]  # the numbers here
+    printed: Callable[[Row, Row], str]  # those of the paper
+    above: float = 0.0  # what the difference must exceed
+
+
+class Statement(NamedTuple):
+    """One claim: an arm, what it is compared with, and tests all of which must hold."""
+
+    reference: str
+    arm: str
     text: str
-    interval: tuple[float, float] | None
-    verdict: str
+    tests: tuple[Test, ...]
 
 
 def claims(results: dict) -> list[Claim]:
@@ -40,14 +59,15 @@ def claims(results: dict) -> list[Claim]:
     for role in ("teacher", "student"):
         models = dict.fromkeys(arm["model"] for arm in results["arms"] if ROLES[arm["arm"]] == role)
         for model in models or (role,):
-            printed_rows = _printed_rows(published, model, teacher)
-            for needed, text, printed, test in CLAIMS[role]:
-                rows = [rows for rows in printed_rows if all(name in rows for name in needed)]
-                paper = " / ".join(printed(*(row[name] for name in needed)) for row in rows)
-                present = [teacher if name == TEACHER else arms.get((model, name)) for name in needed]
-                measured = test(*present) if all(present) else Measured("", None, NOT_RUN)
-                tested.append(Claim(model, text, paper, measured.text, int(all(present)), *measured[1:]))
-    return tested
+            beside = _printed_rows(published, model, teacher)
+            for statement in CLAIMS[role]:
+                pair = [
+                    teacher if name == TEACHER else arms.get((model, name))
+                    for name in (statement.reference, statement.arm)
+                ]
+                parts = [_part(statement, test, pair, beside) for test in statement.tests]
+                tested.append(judged(model, statement.text, parts))
+    return corrected(tested)
 
 
 def _printed_rows(published: Mapping[str, Sequence], model: str, teacher: dict | None) -> list[dict[str, Row]]:
@@ -59,51 +79,71 @@ def _printed_rows(published: Mapping[str, Sequence], model: str, teacher: dict |
     ]
 
 
-class Difference(NamedTuple):
-    """BLEU of an arm above another's, and what the paired bootstrap over test sentences says, if it was asked."""
-
-    delta: float
-    interval: tuple[float, float] | None  # 95%
-    p_value: float | None
-
-
-def difference(arm: dict, reference: dict, compared_as: str = "beam1") -> Difference:
-    """Of two arms of results.json; compared_as: at which beams, a name of COMPARED."""
-    beam, reference_beam = COMPARED[compared_as]
-    delta = arm[f"bleu_{beam}"] - reference[f"bleu_{reference_beam}"]
-    compared = arm.get("significance", {}).get(reference["arm"], {}).get(compared_as)
-    if not compared:
-        return Difference(delta, None, None)
-    return Difference(delta, (compared["delta_low"], compared["delta_high"]), compared["p_value"])
-
-
-def _gain(reference: dict, arm: dict, compared_as: str = "beam1") -> Measured:
-    delta, interval, p_value = difference(arm, reference, compared_as)
-    tested = "" if p_value is None else f", p = {p_value:.3f}"
-    return Measured(f"{delta:+.2f} BLEU{tested}", interval, verdict(delta, interval))
+def _part(statement: Statement, test: Test, pair: Sequence[dict | None], beside: Sequence[dict[str, Row]]) -> Part:
+    """What these results and the paper's tables say of one test."""
+    names = statement.reference, statement.arm
+    rows = [[table[name] for name in names] for table in beside if all(name in table for name in names)]
+    printed = " / ".join(test.printed(*both) for both in rows)
+    effects = [_of_paper(test, *both) for both in rows]
+    reference, arm = pair
+    if reference is None or arm is None:
+        absent = [name for name, one in zip(names, pair, strict=True) if one is None]
+        return Part(None, f"no {', '.join(absent)}", 0, printed, effects)
+    found = difference(arm, reference, test.comparison, test.above)
+    sentences = over_sentences(arm, reference, test.comparison, test.above)
+    text = test.text(reference, arm)
+    if found.interval is None and sentences:
+        text += "; over test sentences alone [{:+.2f}, {:+.2f}]".format(*sentences)
+    return Part(found, text, min(len(values(one, "bleu_beam1")) for one in (reference, arm)), printed, effects)
 
 
-def _mode_grows(baseline: dict, seq_kd: dict) -> Measured:
-    ratio = seq_kd["mode_probability"] / max(baseline["mode_probability"], 1e-12)
-    found = verdict(ratio - 1, threshold=SEVERAL - 1)
-    return Measured(f"{ratio:.1f} times; several: at least {SEVERAL:g}", None, found)
+def _of_paper(test: Test, reference: Row, arm: Row) -> float:
+    """The paper's effect."""
+    ours, theirs = (
+        math.fsum(weight * _printed_measure(row, name) for name, weight in weights.items())
+        for row, weights in zip((arm, reference), COMPARISONS[test.comparison], strict=True)
+    )
+    return ours - theirs - test.above
 
 
-def _beams_meet(baseline: dict, seq_kd: dict) -> Measured:
-    gain, usual = (arm["bleu_beam5"] - arm["bleu_beam1"] for arm in (seq_kd, baseline))
-    found = verdict(usual - abs(gain), threshold=usual - max(NEAR, usual / 2))
-    return Measured(_beams(gain, usual), None, found)
+def _printed_measure(row: Row, name: str) -> float:
+    if name.startswith("ln "):
+        return math.log(row.perplexity if name == "ln perplexity" else row.mode_probability / 100)
+    return getattr(row, name)
 
 
-def _perplexity_rises(baseline: dict, seq_kd: dict) -> Measured:
-    before, after = baseline["perplexity"], seq_kd["perplexity"]
-    gain = seq_kd["bleu_beam1"] - baseline["bleu_beam1"]
-    found = FAILED if gain < 0 else verdict(after - before)
-    return Measured(f"{before:.2f} -> {after:.2f}, BLEU {gain:+.2f}", None, found)
+# Numbers of both
+
+
+def _bleu(reference: dict, arm: dict, compared_as: str = "beam1") -> str:
+    beams = (next(iter(weights)) for weights in COMPARISONS[compared_as])
+    return " against ".join(f"{one[beam]:.2f}" for one, beam in zip((arm, reference), beams, strict=True))
+
+
+def _modes(reference: dict, arm: dict) -> str:
+    of = [math.exp(mean(measures(one)["ln p(t=ŷ)"])) for one in (arm, reference)]
+    shares = " against ".join(percent(share) for share in of)
+    return f"{shares}, {of[0] / of[1]:.1f} times; several: {SEVERAL:g}"
+
+
+def _perplexities(reference: dict, arm: dict) -> str:
+    return " -> ".join(f"{one['perplexity']:.2f}" for one in (reference, arm))
+
+
+def _gains(reference: dict, arm: dict) -> str:
+    return _beams(*(one["bleu_beam5"] - one["bleu_beam1"] for one in (arm, reference)))
 
 
 def _beams(gain: float, usual: float, digits: int = 2) -> str:
     return f"beam 5 adds {gain:+.{digits}f}, to the baseline {usual:+.{digits}f}"
+
+
+def percent(share: float) -> str:
+    """A share in percent, of two significant digits, without an exponent."""
+    value = 100 * share
+    if value == 0:
+        return "0%"
+    return f"{value:.{1 if value >= 1 else 2 if value >= 0.1 else 4}f}%"
 
 
 def _printed(row: Row, cell: str, form: str) -> str:
@@ -115,16 +155,16 @@ def _printed_gain(reference: Row, arm: Row) -> str:
 
 
 def _printed_difference(reference: Row, arm: Row, compared_as: str = "beam1") -> str:
-    beam, reference_beam = (f"bleu_{beam}" for beam in COMPARED[compared_as])
-    dagger = DAGGER if beam in arm.from_memory or reference_beam in reference.from_memory else ""
-    return f"{getattr(arm, beam) - getattr(reference, reference_beam):+.1f}{dagger}"
+    beam, other = (next(iter(weights)) for weights in COMPARISONS[compared_as])
+    dagger = DAGGER if beam in arm.from_memory or other in reference.from_memory else ""
+    return f"{getattr(arm, beam) - getattr(reference, other):+.1f}{dagger}"
 
 
 def _printed_modes(baseline: Row, seq_kd: Row) -> str:
     return " against ".join(_printed(row, "mode_probability", ".1f") for row in (seq_kd, baseline)) + " percent"
 
 
-def _printed_beams(baseline: Row, seq_kd: Row) -> str:
+def _printed_gains(baseline: Row, seq_kd: Row) -> str:
     unsure = {"bleu_beam1", "bleu_beam5"} & (baseline.from_memory | seq_kd.from_memory)
     gain, usual = (row.bleu_beam5 - row.bleu_beam1 for row in (seq_kd, baseline))
     return _beams(gain, usual, digits=1) + (DAGGER if unsure else "")
@@ -134,40 +174,40 @@ def _printed_perplexities(baseline: Row, seq_kd: Row) -> str:
     return " -> ".join(_printed(row, "perplexity", ".1f") for row in (baseline, seq_kd))
 
 
-class Statement(NamedTuple):
-    """One claim: the arms it needs, in the order in which they go to what prints the paper's rows and to the test."""
-
-    arms: tuple[str, ...]
-    text: str
-    printed: Callable[..., str]
-    test: Callable[..., Measured]
-
-
-PAIR = (BASELINE, "Seq-KD")
+GAIN = Test("beam1", _bleu, _printed_gain)
 CLAIMS: dict[str, tuple[Statement, ...]] = {  # by the role of the models they are about
-    "teacher": (
-        Statement(
-            (TEACHER, "Teacher + Seq-Inter"), "Seq-Inter helps the teacher itself at beam 1", _printed_gain, _gain
-        ),
-    ),
+    "teacher": (Statement(TEACHER, "Teacher + Seq-Inter", "Seq-Inter helps the teacher itself at beam 1", (GAIN,)),),
     "student": (
-        Statement(PAIR, "Seq-KD is above the baseline at beam 1", _printed_gain, _gain),
+        Statement(BASELINE, "Seq-KD", "Seq-KD is above the baseline at beam 1", (GAIN,)),
         Statement(
-            PAIR,
+            BASELINE,
+            "Seq-KD",
             "Seq-KD at beam 1 is above the baseline at beam 5",
-            partial(_printed_difference, compared_as=ACROSS),
-            partial(_gain, compared_as=ACROSS),
+            (Test(ACROSS, partial(_bleu, compared_as=ACROSS), partial(_printed_difference, compared_as=ACROSS)),),
         ),
         Statement(
-            (TEACHER, "Seq-KD"), "Seq-KD is above its teacher, both at beam 1 (in En–De)", _printed_difference, _gain
+            TEACHER,
+            "Seq-KD",
+            "Seq-KD is above its teacher, both at beam 1 (in En–De)",
+            (Test("beam1", _bleu, _printed_difference),),
         ),
-        Statement(PAIR, "Seq-KD's p(t=ŷ) is several times the baseline's", _printed_modes, _mode_grows),
-        Statement(PAIR, "under Seq-KD, beam 1 is about beam 5", _printed_beams, _beams_meet),
         Statement(
-            PAIR,
+            BASELINE,
+            "Seq-KD",
+            "Seq-KD's p(t=ŷ) is several times the baseline's",
+            (Test("ln p(t=ŷ)", _modes, _printed_modes, math.log(SEVERAL)),),
+        ),
+        Statement(
+            BASELINE,
+            "Seq-KD",
+            "under Seq-KD, beam 1 is about beam 5",
+            tuple(Test(name, _gains, _printed_gains) for name in HALVED),
+        ),
+        Statement(
+            BASELINE,
+            "Seq-KD",
             "Seq-KD's perplexity on references is worse, though its BLEU is not",
-            _printed_perplexities,
-            _perplexity_rises,
+            (Test("ln perplexity", _perplexities, _printed_perplexities), GAIN),
         ),
     ),
 }

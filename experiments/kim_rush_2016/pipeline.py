@@ -18,14 +18,15 @@ import numpy as np
 from experiments.core.outputs import Outputs
 from experiments.core.outputs import write as write_outputs
 from experiments.core.study import Workspace
-from experiments.kim_rush_2016.arms import ARMS, COMPARED, TEACHER, Arm, against
-from experiments.kim_rush_2016.scales import Row, Scale, start_of
+from experiments.kim_rush_2016 import comparisons
+from experiments.kim_rush_2016.arms import ARMS, TEACHER, Arm, against
+from experiments.kim_rush_2016.scales import Row, Scale, by_arm, start_of
 from seqkd_jax import checkpoint, distillation, distributed, models, pruning
 from seqkd_jax.config import CorpusConfig, SearchConfig, TrainConfig
 from seqkd_jax.data import batches, corpus, toy, vocabulary
 from seqkd_jax.decoding import Decoding
 from seqkd_jax.distillation import nbest
-from seqkd_jax.evaluation import evaluation, metrics, tokenization
+from seqkd_jax.evaluation import evaluation, tokenization
 from seqkd_jax.losses import LOSSES
 from seqkd_jax.training.trainer import Run, train_translator
 from seqkd_jax.utils import files, progress
@@ -172,9 +173,15 @@ def train_config(scale: Scale, arm: Arm) -> TrainConfig:
     return replace(config, loss=replace(loss, name=arm.loss))
 
 
+def of_row(scale: Scale, row: Row) -> TrainConfig:
+    """The same, under the row's seed."""
+    config = train_config(scale, row.arm)
+    return replace(config, seed=config.seed + row.place)
+
+
 def training(workspace: Workspace, row: Row) -> Path:
     """The training run of a row: checkpoints, metrics.jsonl, summary.json."""
-    scale, config, start = workspace.scale, train_config(workspace.scale, row.arm), start_of(row)
+    scale, config, start = workspace.scale, of_row(workspace.scale, row), start_of(row)
     read_from, words = CORPORA[row.arm.corpus](workspace), learned_vocabulary(workspace)
     inputs = {"corpus": read_from, "gold": data(workspace), "vocabulary": words}
     if start is not None:
@@ -238,6 +245,7 @@ def measured(workspace: Workspace, row: Row) -> Path:
         measured = {"parameters": parameters, **result.results, **(_truth(result, workspace) if scale.toy else {})}
         files.write_json(directory / "results.json", measured)
         files.write_json(directory / "outputs.json", {**result.outputs, "references": result.references})
+        files.write_json(directory / "probabilities.json", result.probabilities)
 
     settings = [
         scale.evaluation,
@@ -247,6 +255,7 @@ def measured(workspace: Workspace, row: Row) -> Path:
         scale.timed_sentences,
         scale.timed_repetitions,
         scale.toy is not None,
+        "probabilities",  # of each output, which an older stage has not kept
     ]
     inputs = {"data": given, "checkpoint": weights, "vocabulary": learned_vocabulary(workspace)}
     return workspace.stage(f"evaluate-{row.key}", settings, inputs, make)
@@ -264,25 +273,25 @@ def _truth(result: evaluation.Evaluation, workspace: Workspace) -> dict[str, flo
 
 
 def significance(workspace: Workspace, evaluated: Mapping[Row, Path]) -> Path:
-    """The paired bootstrap of every row against its model's baseline, and against the teacher, each as in COMPARED."""
+    """Every arm against its model's baseline, and against the teacher, over resampled test sentences."""
     given = {row.key: path for row, path in evaluated.items()}
 
     def make(directory: Path) -> None:
-        outputs = {key: files.read_json(path / "outputs.json") for key, path in given.items()}
-        tokenize = tokenizer(workspace)
-        comparisons: dict = {row.key: {} for row in evaluated}
-        for reference in [row for row in evaluated if row.arm.name in {against(arm) for arm in ARMS}]:
+        tokenize, compared = tokenizer(workspace), {}
+        seeds = {arm: [_resampled(evaluated[row], tokenize) for row in of] for arm, of in by_arm(evaluated).items()}
+        for reference in [row for row in seeds if row.arm.name in {against(arm) for arm in ARMS}]:
             of_teacher = reference.arm.name == TEACHER
-            same = [row for row in evaluated if of_teacher or row.model == reference.model]
-            for name, (beam, reference_beam) in COMPARED.items():
-                others = {row.key: outputs[row.key][beam] for row in same if row.key != reference.key}
-                own, references = outputs[reference.key][reference_beam], outputs[reference.key]["references"]
-                compared = metrics.paired_bootstrap(own, others, references, tokenize)
-                for key, result in compared.items():
-                    comparisons[key].setdefault(reference.arm.name, {})[name] = result
-        files.write_json(directory / "significance.json", comparisons)
+            for row in [row for row in seeds if row != reference and (of_teacher or row.model == reference.model)]:
+                found = comparisons.compare(seeds[row], seeds[reference])
+                compared.setdefault(row.label, {})[reference.arm.name] = found
+        files.write_json(directory / "significance.json", compared)
 
-    return workspace.stage("significance", COMPARED, given, make)
+    return workspace.stage("significance", comparisons.COMPARISONS, given, make)
+
+
+def _resampled(path: Path, tokenize: str) -> comparisons.Resampled:
+    read = (files.read_json(path / f"{name}.json") for name in ("results", "outputs", "probabilities"))
+    return comparisons.resampled(*read, tokenize)
 
 
 def outputs(workspace: Workspace, evaluated: Mapping[Row, Path]) -> Path:

@@ -4,7 +4,7 @@ Everything but the arms stands here; nothing is set elsewhere. Where a scale dep
 `deviations`, which are stored with the results.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, NamedTuple
@@ -75,6 +75,9 @@ class Scale:
     """Test sentences for the source words/s; None: all."""
     timed_repetitions: int = 3
     seed: int = 1
+    """Of the data."""
+    seeds: int = 1
+    """Of each arm. The students of all seeds have the teacher of the first."""
     max_compilations: int = 0
     """More are a failure; 0: no limit."""
     published: Mapping[str, tuple[Published, ...]] = field(default_factory=dict)
@@ -107,20 +110,22 @@ class Scale:
 
 
 class Row(NamedTuple):
-    """One line of the results: an arm under one model."""
+    """One training run: an arm under one model and one seed."""
 
     arm: Arm
     model: ModelConfig
+    place: int = 0  # added to the seed of the arm's training
 
     @property
     def label(self) -> str:
         """In tables."""
-        return f"{self.arm.name}, {label(self.model)}"
+        return f"{self.arm.name}, {label(self.model)}" + (f", seed +{self.place}" if self.place else "")
 
     @property
     def key(self) -> str:
         """In names of files and in logs."""
-        return f"{slug(self.arm.name)}-{label(self.model).replace('×', 'x').replace(' ', '')}"
+        seed = f"-seed{self.place}" if self.place else ""
+        return f"{slug(self.arm.name)}-{label(self.model).replace('×', 'x').replace(' ', '')}{seed}"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -129,22 +134,31 @@ class Row(NamedTuple):
 
 
 def rows(scale: Scale) -> list[Row]:
-    """Every line of a scale's table, in its order."""
+    """Every run of a scale, in the order of its table: the seeds of an arm one after the other."""
     return [
-        Row(arm, model)
+        Row(arm, model, place)
         for role, configs in scale.models.items()
         for model in configs
         for arm in (*ARMS, *(arm for pruning in scale.pruning for arm in pruned_arms(pruning)))
         if arm.role == role
+        for place in range(scale.seeds)
     ]
 
 
+def by_arm(rows: Iterable[Row]) -> dict[Row, list[Row]]:
+    """The lines of the table, each the first of its seeds, with all of them."""
+    lines: dict[tuple, list[Row]] = {}
+    for row in rows:
+        lines.setdefault((row.arm, row.model), []).append(row)
+    return {seeds[0]: seeds for seeds in lines.values()}
+
+
 def start_of(row: Row) -> Row | None:
-    """The row that this one is fine-tuned from."""
+    """The row that this one is fine-tuned from, of the same seed."""
     if row.arm.start is None:
         return None
     arms = (*ARMS, *(pruned_arms(row.arm.pruning) if row.arm.pruning else ()))
-    return Row(next(arm for arm in arms if arm.name == row.arm.start), row.model)
+    return Row(next(arm for arm in arms if arm.name == row.arm.start), row.model, row.place)
 
 
 def label(config: ModelConfig) -> str:

@@ -1,8 +1,8 @@
 """The study as a value: what its command takes, how an arm is made, what results.json says of it."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from math import ceil
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import jax
@@ -12,7 +12,7 @@ from experiments.core import dry_run, outputs, stages
 from experiments.core.study import Options, Study, Workspace
 from experiments.kim_rush_2016 import charts, claims, pipeline, plots, table_3, tables
 from experiments.kim_rush_2016.arms import BASELINE, BEAMS, TEACHER, against
-from experiments.kim_rush_2016.scales import SCALES, Row, Scale, label, rows, start_of
+from experiments.kim_rush_2016.scales import SCALES, Row, Scale, by_arm, label, rows, start_of
 from seqkd_jax import models
 from seqkd_jax.config import BatchConfig, ModelConfig
 from seqkd_jax.losses import LOSSES
@@ -28,6 +28,8 @@ class Command(Options):
 
     scale: str = "smoke"
     """smoke (minutes on two cores), multi30k (hours on two cores), paper, paper-en-de or paper-th-en."""
+    seeds: int = 1
+    """Of each arm; an interval takes at least two. --only seq_kd-2x100-seed1 makes the second seed of one arm alone."""
     pruning: bool = False
     """Also table 3: the best student pruned, retrained on Seq-KD data, then fine-tuned on Seq-Inter data."""
 
@@ -36,8 +38,10 @@ def scales(command: Command) -> dict[str, Scale]:
     """The language pairs of a scale."""
     if command.scale not in SCALES:
         raise UserError(f"--scale {command.scale}: there is none of that name; there are {', '.join(SCALES)}")
+    if command.seeds < 1:
+        raise UserError(f"--seeds {command.seeds}: it must be at least 1")
     chosen = map(table_3.added, SCALES[command.scale]) if command.pruning else SCALES[command.scale]
-    return {scale.name: scale for scale in chosen}
+    return {scale.name: replace(scale, seeds=command.seeds) for scale in chosen}
 
 
 def load(scale: Scale, data: Path | None) -> Path | None:
@@ -71,29 +75,36 @@ def collect(workspace: Workspace, evaluated: Mapping[Row, Path], out: Path) -> d
     counts = files.read_json(pipeline.data(workspace) / "counts.json")
     return {
         "data": {split: count["sha256"] for split, count in counts.items()},
-        "arms": [_entry(workspace, row, path, compared) for row, path in whole.items()],
+        "arms": [_entry(workspace, of, whole, compared) for of in by_arm(whole).values()],
         **({"pruned": table_3.entries(workspace, whole, pruned)} if pruned else {}),
         "outputs": outputs.copy(pipeline.outputs(workspace, evaluated), out),
         "distilled": {name: _card(workspace, name) for name in ("seq_kd", "seq_inter")},
     }
 
 
-def _entry(workspace: Workspace, row: Row, directory: Path, compared: dict) -> dict:
-    """One of results.json's `arms`."""
-    run, config = pipeline.training(workspace, row), pipeline.train_config(workspace.scale, row.arm)
-    how = stages.read_manifest(run)
+def _entry(workspace: Workspace, rows: Sequence[Row], evaluated: Mapping[Row, Path], compared: dict) -> dict:
+    """One of results.json's `arms`: means over its seeds, and of several seeds the numbers of each in `by_seed`.
+
+    How it was trained is that of the first.
+    """
+    first, seeds = rows[0], [pipeline.of_row(workspace.scale, row).seed for row in rows]
+    run, config = pipeline.training(workspace, first), pipeline.of_row(workspace.scale, first)
+    how, found = stages.read_manifest(run), [files.read_json(evaluated[row] / "results.json") for row in rows]
+    by_seed = {name: [one[name] for one in found] for name, value in found[0].items() if isinstance(value, float)}
     return {
-        "arm": row.arm.name,
-        "model": label(row.model),
-        "against": against(row.arm),
-        "outputs": {beam: pipeline.output_name(row, beam) for beam in BEAMS},
-        **files.read_json(directory / "results.json"),
+        "arm": first.arm.name,
+        "model": label(first.model),
+        "against": against(first.arm),
+        "outputs": {beam: pipeline.output_name(first, beam) for beam in BEAMS},
+        **found[0],
+        **{name: math.fsum(values) / len(values) for name, values in by_seed.items()},
         "seed": config.seed,
-        "significance": compared[row.key],
+        **({"seeds": seeds, "by_seed": by_seed} if len(rows) > 1 else {}),
+        "significance": compared.get(first.label, {}),
         "training": {
-            "start": row.arm.start,
-            "corpus": row.arm.corpus,
-            "loss": row.arm.loss,
+            "start": first.arm.start,
+            "corpus": first.arm.corpus,
+            "loss": first.arm.loss,
             "config": asdict(config),
             "commits": how["commits"],
             "seconds": how["seconds"],
@@ -113,7 +124,7 @@ def _card(workspace: Workspace, name: str) -> dict | None:
 
 def samples(workspace: Workspace, evaluated: Mapping[Row, Path], count: int = 4) -> str:
     """Some test sentences under the teacher, the baseline and Seq-KD, greedily: for the screen, not for a file."""
-    shown = [row for row in evaluated if row.arm.name in (TEACHER, BASELINE, "Seq-KD")]
+    shown = [row for row in by_arm(evaluated) if row.arm.name in (TEACHER, BASELINE, "Seq-KD")]
     sources = pipeline.read(workspace, pipeline.data(workspace), "test").sources
     outputs = {row.key: files.read_json(evaluated[row] / "outputs.json") for row in shown}
     lines = []
@@ -137,7 +148,7 @@ def plan(scale: Scale, row: Row) -> dry_run.Plan:
     config = pipeline.train_config(scale, row.arm)
     pairs = scale.facts.pairs * (scale.seq_inter_share if row.arm.corpus == "seq_inter" else 1.0)
     sentences = config.batch.sentences or config.batch.tokens / (scale.facts.target_length * PADDING)
-    updates = config.epochs * ceil(pairs / sentences)
+    updates = config.epochs * math.ceil(pairs / sentences)
     return dry_run.Plan(
         model=build(scale, row.model),
         config=config,
@@ -152,7 +163,7 @@ def _batch(scale: Scale, batch: BatchConfig, largest: bool) -> Batch:
     """A batch of shapes without content: the largest there is, or one of mean length."""
     source, target = batch.max_source + 1, batch.max_target + 1
     if not largest:
-        source, target = (ceil(mean * PADDING) for mean in (scale.facts.source_length, scale.facts.target_length))
+        source, target = (math.ceil(mean * PADDING) for mean in (scale.facts.source_length, scale.facts.target_length))
     count = batch.sentences or max(1, batch.tokens // target)
     if scale.shapes:
         count, source, target = scale.shapes[-1]

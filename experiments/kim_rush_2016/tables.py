@@ -1,13 +1,15 @@
-"""The study's results as a person reads them: its table beside published numbers, its main effects in words."""
+"""The study's results as a person reads them: its tables beside published numbers, its main effects in words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from experiments.core.intervals import mean, of_seeds
 from experiments.core.report import DAGGER
 from experiments.core.study import Headline
 from experiments.core.tables import Column, Section, of_arms
 from experiments.kim_rush_2016 import scales
-from experiments.kim_rush_2016.arms import ACROSS, BASELINE, ROLES, TEACHER
-from experiments.kim_rush_2016.claims import difference
+from experiments.kim_rush_2016.arms import BASELINE, ROLES, TEACHER
+from experiments.kim_rush_2016.claims import percent
+from experiments.kim_rush_2016.comparisons import ACROSS, difference, over_sentences, values
 
 REQUIRED = (
     "arm",
@@ -16,23 +18,34 @@ REQUIRED = (
     "parameters",
     "bleu_beam1",
     "bleu_beam5",
+    "chrf_beam1",
     "chrf_beam5",
+    "length_ratio_beam1",
+    "length_ratio_beam5",
     "perplexity",
     "mode_probability",
     "source_words_per_second_beam1",
     "source_words_per_second_beam5",
     "signature",
+    "chrf_signature",
     "seed",
 )
 
 
 def sections(results: dict) -> list[Section]:
-    """The table of the arms."""
-    return [Section(table=of_arms(COLUMNS, results, results["arms"], left=2, notes=_notes(results)))]
+    """Scores, gains over what an arm is compared with, and speeds."""
+    arms = results["arms"]
+    compared = [arm for arm in arms if reference_of(results, arm) not in (None, arm)]
+    found = [Section(table=of_arms(SCORES, results, arms, left=2, notes=_about_scores(results)))]
+    if compared:
+        table = of_arms(GAINS, results, compared, left=3, notes=_about_gains(results))
+        found.append(Section("Gains, with 95% intervals", table=table))
+    notes = ["source words/s at K=1 and K=5, the median of some passes over a part of the test set"]
+    return [*found, Section("Speed", table=of_arms(SPEEDS, results, arms, left=2, notes=notes))]
 
 
 def reference_of(results: dict, arm: dict) -> dict | None:
-    """The arm that deltas of `arm` are against: of the same model where there is one."""
+    """The arm that gains of `arm` are against: of the same model where there is one."""
     named = [row for row in results["arms"] if row["arm"] == arm["against"]]
     return next((row for row in named if row["model"] == arm["model"]), named[0] if named else None)
 
@@ -42,18 +55,23 @@ def _model(results: dict, arm: dict) -> str:
     return f"{arm['model']} ({f'{count / 1e6:.1f}M' if count >= 1e5 else f'{count / 1e3:.0f}k'})"
 
 
-def _delta(beam: str) -> Callable[[dict, dict], str]:
-    """BLEU above the arm it is compared with, and how sure that is."""
+def _gained(name: str) -> Callable[[dict, dict], str]:
+    """A comparison with the arm's reference, and how sure that is."""
 
     def cell(results: dict, arm: dict) -> str:
         other = reference_of(results, arm)
-        if other is None or other is arm:
-            return "–"
-        delta, _, p_value = difference(arm, other, beam)
-        mark = "" if p_value is None else "**" if p_value < 0.01 else "*" if p_value < 0.05 else ""
-        return f"{delta:+.1f}{mark}"
+        return "–" if other is None else gain(arm, other, name)
 
     return cell
+
+
+def gain(arm: Mapping, other: Mapping, name: str = "beam1", digits: int = 1) -> str:
+    """A difference with its 95% interval: over seeds and sentences, or in (), of a single seed, over sentences."""
+    size, interval, _ = difference(arm, other, name)
+    of_sentences = over_sentences(arm, other, name)
+    if interval:
+        return f"{size:+.{digits}f} [{interval[0]:+.{digits}f}, {interval[1]:+.{digits}f}]"
+    return f"{size:+.{digits}f}" + (" ({:+.1f}, {:+.1f})".format(*of_sentences) if of_sentences else "")
 
 
 def _published(name: str, form: str) -> Callable[[dict, dict], str]:
@@ -74,12 +92,18 @@ def _number(name: str, write: Callable[[float], str]) -> Callable[[dict, dict], 
     return lambda results, arm: write(arm[name]) if name in arm else None
 
 
-def percent(share: float) -> str:
-    """A share in percent, of two significant digits, without an exponent."""
-    value = 100 * share
-    if value == 0:
-        return "0%"
-    return f"{value:.{1 if value >= 1 else 2 if value >= 0.1 else 4}f}%"
+def _over_seeds(name: str, write: Callable[[float], str]) -> Callable[[dict, dict], str | None]:
+    """The mean over seeds, and their standard deviation where there are several."""
+
+    def cell(results: dict, arm: dict) -> str | None:
+        if name not in arm:
+            return None
+        found = values(arm, name)
+        spread = of_seeds(found)
+        deviation = f" ± {write((spread.variance * len(found)) ** 0.5)}" if spread else ""
+        return write(mean(found)) + deviation
+
+    return cell
 
 
 def _rate(value: float | None) -> str:
@@ -90,44 +114,65 @@ def _perplexity(value: float) -> str:
     return f"{value:.{1 if value >= 10 else 2}f}"
 
 
-COLUMNS = (
-    Column("model", _model),
-    Column("arm", _number("arm", str)),
-    Column("K=1", _number("bleu_beam1", "{:.1f}".format)),
-    Column("Δ", _delta("beam1")),
-    Column("paper Δ", _published("delta_beam1", "{:+.1f}")),
-    Column("K=5", _number("bleu_beam5", "{:.1f}".format)),
-    Column("Δ", _delta("beam5")),
-    Column("paper Δ", _published("delta_beam5", "{:+.1f}")),
-    Column("PPL", _number("perplexity", _perplexity)),
+ARM = (Column("model", _model), Column("arm", _number("arm", str)))
+SCORES = (
+    *ARM,
+    Column("BLEU K=1", _over_seeds("bleu_beam1", "{:.1f}".format)),
+    Column("K=5", _over_seeds("bleu_beam5", "{:.1f}".format)),
+    Column("chrF K=1", _over_seeds("chrf_beam1", "{:.1f}".format)),
+    Column("K=5", _over_seeds("chrf_beam5", "{:.1f}".format)),
+    Column("length K=1", _over_seeds("length_ratio_beam1", "{:.2f}".format)),
+    Column("K=5", _over_seeds("length_ratio_beam5", "{:.2f}".format)),
+    Column("PPL", _over_seeds("perplexity", _perplexity)),
     Column("paper", _published("perplexity", "{:.1f}")),
-    Column("p(t=ŷ)", _number("mode_probability", percent)),
+    Column("p(t=ŷ)", _over_seeds("mode_probability", percent)),
     Column("paper", _published("mode_probability", "{:.1f}%")),
+    Column("right", _over_seeds("right_share_beam1", "{:.0%}".format)),
+    Column("mode", _over_seeds("mode_share_beam1", "{:.0%}".format)),
+)
+GAINS = (
+    *ARM,
+    Column("against", _number("against", str)),
+    Column("BLEU K=1", _gained("beam1")),
+    Column("paper", _published("delta_beam1", "{:+.1f}")),
+    Column("BLEU K=5", _gained("beam5")),
+    Column("paper", _published("delta_beam5", "{:+.1f}")),
+    Column("chrF K=1", _gained("chrf beam1")),
+    Column("chrF K=5", _gained("chrf beam5")),
+)
+SPEEDS = (
+    *ARM,
     Column("words/s K=1", _number("source_words_per_second_beam1", _rate)),
     Column("K=5", _number("source_words_per_second_beam5", _rate)),
-    Column("right", _number("right_share_beam1", "{:.0%}".format)),
-    Column("mode", _number("mode_share_beam1", "{:.0%}".format)),
 )
 
 
-def _notes(results: dict) -> list[str]:
+def _about_scores(results: dict) -> list[str]:
+    toy = all("right_share_beam1" in arm for arm in results["arms"])
+    signatures = [dict.fromkeys(arm[name] for arm in results["arms"]) for name in ("signature", "chrf_signature")]
+    bleu, chrf = ("; ".join(f"`{name}`" for name in of) for of in signatures)
+    seeds = {len(arm.get("seeds", [0])) for arm in results["arms"]}
+    return [
+        f"K: beam; BLEU {bleu}; chrF {chrf}; length: tokens of the outputs / tokens of the references",
+        f"paper: {_labels(results)}; {DAGGER} from memory, not verified",
+        "PPL: perplexity of the references; p(t=ŷ): mean probability of the greedy output",
+        *(["right, mode: greedy outputs that are a correct, or the most probable, translation in truth"] * toy),
+        "one seed" if seeds == {1} else "±: standard deviation over seeds; an arm without has one seed",
+    ]
+
+
+def _about_gains(results: dict) -> list[str]:
+    return [
+        "[ ]: 95% interval over seeds and test sentences; ( ): of arms with one seed, over test sentences alone, which "
+        "says nothing of another training",
+        f"paper: {_labels(results)} (tokenised BLEU); {DAGGER} from memory, not verified",
+    ]
+
+
+def _labels(results: dict) -> str:
     printed = scales.named(results["scale"]).published
     of_models = [printed.get(model, ()) for model in dict.fromkeys(arm["model"] for arm in results["arms"])]
-    labels = ", ".join(" / ".join(table.label for table in tables) for tables in of_models if tables)
-    seeds = sorted({arm["seed"] for arm in results["arms"]})
-    toy = all("right_share_beam1" in arm for arm in results["arms"])
-    return [
-        "K: beam; BLEU "
-        + "; ".join(f"`{name}`" for name in dict.fromkeys(arm["signature"] for arm in results["arms"])),
-        "Δ: against that model's baseline, of a model without one against the teacher; paired bootstrap over test "
-        "sentences, * p < 0.05, ** p < 0.01",
-        f"paper: {labels or 'none'} (tokenised BLEU); {DAGGER} from memory, not verified",
-        "PPL: perplexity of the references; p(t=ŷ): mean probability of the greedy output; words/s: source words",
-        *(["right, mode: greedy outputs that are a correct, or the most probable, translation in truth"] * toy),
-        f"one seed ({seeds[0]}): the bootstrap says nothing of another training"
-        if len(seeds) == 1
-        else f"seeds: {', '.join(map(str, seeds))}",
-    ]
+    return ", ".join(" / ".join(table.label for table in tables) for tables in of_models if tables) or "none"
 
 
 # In words
@@ -140,7 +185,7 @@ def headline(results: dict) -> Headline:
     roles = {"teacher": epochs.get(TEACHER), "student": epochs.get(BASELINE)}
     trained = ", ".join(f"{role} {count}" for role, count in roles.items() if count)
     data = f"{DATA.get(results['scale'], results['scale'])}: {trained} epochs"
-    effects = [f"Seq-KD {_gain(seq_kd, baseline)} BLEU" for seq_kd, baseline in _students(results)]
+    effects = [f"Seq-KD {gain(seq_kd, baseline)} BLEU" for seq_kd, baseline in _students(results)]
     return Headline(data, f"LSTM {' to '.join(models)}", "; ".join(effects) or "–")
 
 
@@ -154,17 +199,21 @@ def findings(results: dict) -> list[str]:
     for seq_kd, baseline in _students(results):
         adds, usual = (arm["bleu_beam5"] - arm["bleu_beam1"] for arm in (seq_kd, baseline))
         sentences += [
-            f"The {seq_kd['model']} student trained by Seq-KD and decoded greedily is {_apart(seq_kd, baseline)} its "
-            f"baseline, and {_apart(seq_kd, baseline, ACROSS)} its baseline with a beam of 5.",
-            *([f"It is {_apart(seq_kd, teacher)} its teacher, both greedy."] if teacher else []),
+            f"The {seq_kd['model']} student trained by Seq-KD and decoded greedily, against its baseline: "
+            f"{gain(seq_kd, baseline)} BLEU; against its baseline with a beam of 5: {gain(seq_kd, baseline, ACROSS)} "
+            "BLEU.",
+            *([f"Against its teacher, both greedy: {gain(seq_kd, teacher)} BLEU."] if teacher else []),
             f"A beam of 5 adds {adds:+.1f} BLEU to Seq-KD, {usual:+.1f} to the baseline.",
             f"Seq-KD gives its own greedy output a probability of {percent(seq_kd['mode_probability'])}, the baseline "
             f"{percent(baseline['mode_probability'])}. Its perplexity on references is "
             f"{_perplexity(seq_kd['perplexity'])}, the baseline's {_perplexity(baseline['perplexity'])}.",
+            f"In chrF, both greedy, Seq-KD is {gain(seq_kd, baseline, 'chrf beam1')} against the baseline. Its outputs "
+            f"are {seq_kd['length_ratio_beam1']:.2f} times as long as the references, the baseline's "
+            f"{baseline['length_ratio_beam1']:.2f} times.",
         ]
         others = [arm for arm in results["arms"] if arm["model"] == seq_kd["model"] and arm not in (seq_kd, baseline)]
         if others:
-            gains = ", ".join(f"{arm['arm']} {_gain(arm, baseline)}" for arm in others)
+            gains = ", ".join(f"{arm['arm']} {gain(arm, baseline)}" for arm in others)
             sentences.append(f"The others in BLEU against the baseline, greedily: {gains}.")
     return sentences
 
@@ -174,17 +223,3 @@ def _students(results: dict) -> list[tuple[dict, dict]]:
     arms = {(arm["model"], arm["arm"]): arm for arm in results["arms"]}
     students = [(arm, arms.get((arm["model"], BASELINE))) for arm in results["arms"] if arm["arm"] == "Seq-KD"]
     return [(seq_kd, baseline) for seq_kd, baseline in students if baseline]
-
-
-def _gain(arm: dict, other: dict) -> str:
-    """A difference in BLEU, both greedy, with its 95% interval over test sentences where that was computed."""
-    delta, interval, _ = difference(arm, other)
-    return f"{delta:+.1f} " + (f"[{interval[0]:+.1f}, {interval[1]:+.1f}]" if interval else "(not tested)")
-
-
-def _apart(arm: dict, other: dict, compared_as: str = "beam1") -> str:
-    """The same in words."""
-    delta, interval, _ = difference(arm, other, compared_as)
-    sign = 1 if delta >= 0 else -1
-    reach = "[{:.1f}, {:.1f}]".format(*sorted(sign * end for end in interval)) if interval else "(not tested)"
-    return f"{abs(delta):.1f} BLEU {reach} {'above' if sign > 0 else 'below'}"

@@ -1,7 +1,6 @@
 """Claims of a paper as HTML: how many have which verdict, and each with its numbers and its interval, to be filtered.
 
-A claim is a mapping, as results.json has it: about, text, published, measured, seeds, interval, verdict; effect, p,
-p_holm and published_inside where they are known.
+A claim is a mapping, as results.json has it: the fields of `experiments.core.claims.Claim`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from experiments.core.claims import RULE, VERDICTS
 from experiments.report.markup import escape, inline, points, slug
 
-SIGNS = {"reproduced": "✓", "contradicted": "✗", "not reproduced": "✗", "not run": "–"}  # others: UNSURE
+SIGNS = {"reproduced": "✓", "contradicted": "✗", "not run": "–"}  # others: UNSURE
 UNSURE = "≈"
 
 
@@ -82,9 +81,7 @@ def _chance(claim: Mapping) -> list[str]:
         f"{name} = {claim[key]:.3f}" for key, name in (("p", "p"), ("p_holm", "p (Holm)")) if claim.get(key) is not None
     ]
     inside = claim.get("published_inside")
-    if inside is None:
-        return told
-    return [*told, f"the paper's effect lies {'inside' if inside else 'outside'} the interval"]
+    return [*told, f"the paper's effect in the interval: {inside}"] if inside else told
 
 
 def _strip(claim: Mapping) -> str:

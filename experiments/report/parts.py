@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from experiments.core import outputs as outputs_of
 from experiments.core.charts import Chart
+from experiments.core.claims import DEMONSTRATION, is_demonstration
 from experiments.core.outputs import Outputs
 from experiments.core.tables import Section
 
@@ -49,7 +50,7 @@ def of_study(study: "Study", results: Mapping, directory: Path) -> Part:
         caption=f"All arms. {data}",
         about=study.about,
         headline=effect,
-        findings=study.findings(results),
+        findings=[*study.findings(results), *([f"{DEMONSTRATION}."] if is_demonstration(results) else [])],
         claims=[claim._asdict() for claim in study.claims(results)],
         charts=[chart for drawn in charts.values() for chart in drawn],
         figures=[(name.replace("_", " ").capitalize(), drawn) for name, drawn in others.items() if drawn],

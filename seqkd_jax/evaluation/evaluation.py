@@ -37,6 +37,7 @@ class Evaluation(NamedTuple):
     results: dict  # JSON values
     outputs: dict[str, list[str]]  # "beam1", "beam5" -> one line for each source
     references: list[str]  # as the metric reads them
+    probabilities: dict[str, list[float]] = {}  # as outputs: that of each, 0 for one that was cut
 
 
 def evaluate(
@@ -67,7 +68,7 @@ def evaluate(
         require_length(number, len(vocabularies.target.encode(target)) + 1, f"{corpus.name}, references: ")
     timed = _spread(corpus.sources, timed_sentences)
     results: dict[str, Any] = {"sentences": len(references)}
-    outputs = {}
+    outputs, probabilities = {}, {}
     greedy = replace(decoding, search=greedy_rules(decoding.search))
     runs = {"beam1": greedy}  # the greedy search, whatever the rules say of a beam of 1
     if decoding.search.beam != 1:
@@ -80,7 +81,8 @@ def evaluate(
             decode = functools.partial(translate_lines, ready, decoding=run, n_best=1, progress=advance)
             translations = by_all_processes(decode, corpus.sources)
             outputs[key] = [translation.text for translation in translations]
-            measures = _of_outputs(outputs[key], references, tokenize) | _of_search(translations)
+            probabilities[key] = _probabilities(translations)
+            measures = _of_outputs(outputs[key], references, tokenize) | _of_search(translations, probabilities[key])
             speed = functools.partial(words_per_second, decode, timed, repetitions)
             measures["source_words_per_second"] = distributed.by_first(speed)
             measures["compile_seconds"] = compiling
@@ -89,7 +91,7 @@ def evaluate(
     results |= {"perplexity": found.perplexity, "reference_tokens": found.tokens}
     results["mode_probability"] = results["mode_probability_beam1"]
     results["signature"], results["chrf_signature"] = signatures(tokenize)
-    return Evaluation(distributed.agreed(results), outputs, references)
+    return Evaluation(distributed.agreed(results), outputs, references, probabilities)
 
 
 def by_all_processes(decode: Callable[[Sequence[str]], Iterable[Translation]], lines: Sequence[str]) -> list:
@@ -118,15 +120,21 @@ def _of_outputs(outputs: Sequence[str], references: Sequence[str], tokenize: str
     }
 
 
-def _of_search(translations: Sequence[Translation]) -> dict:
+def _probabilities(translations: Sequence[Translation]) -> list[float]:
+    """That of each output under its model; an output that was cut is no translation, its probability counts as 0."""
+    best = [translation.hypotheses[0] for translation in translations]
+    return [math.exp(hypothesis.log_prob) if hypothesis.finished else 0.0 for hypothesis in best]
+
+
+def _of_search(translations: Sequence[Translation], probabilities: Sequence[float]) -> dict:
     """p(t=y^), Kim & Rush 2016, table 1: the mean over sentences of the probability that a model gives its own output.
 
-    Empty sources are left out; an output that was cut is no translation, its probability counts as 0.
+    Empty sources are left out.
     """
-    best = [translation.hypotheses[0] for translation in translations if translation.source.strip()]
-    probabilities = [math.exp(hypothesis.log_prob) if hypothesis.finished else 0.0 for hypothesis in best]
-    unfinished = sum(not hypothesis.finished for hypothesis in best)
-    return {"mode_probability": statistics.fmean(probabilities or [0.0]), "unfinished": unfinished}
+    kept = [place for place, translation in enumerate(translations) if translation.source.strip()]
+    unfinished = sum(not translations[place].hypotheses[0].finished for place in kept)
+    mean = statistics.fmean([probabilities[place] for place in kept] or [0.0])
+    return {"mode_probability": mean, "unfinished": unfinished}
 
 
 def words_per_second(

@@ -141,20 +141,46 @@ def _sentence_metric(tokenize: str) -> BLEU:
 
 def _resampled_bleu(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> np.ndarray:
     """BLEU of each resample [SAMPLES]: the very resamples that sacrebleu draws under the same seed."""
-    scores = [
-        _sentence_metric(tokenize).sentence_score(*pair)
-        for pair in zip(outputs, ([r] for r in references), strict=True)
-    ]
-    counts = np.array([[s.sys_len, s.ref_len, *s.counts, *s.totals] for s in scores], np.float64)
+    counts = _bleu_counts(outputs, references, tokenize)
     order = (counts.shape[1] - 2) // 2
-    drawn = np.random.default_rng(SEED).choice(len(counts), size=(SAMPLES, len(counts)), replace=True)
-    sums = (np.bincount(sample, minlength=len(counts)) @ counts for sample in drawn)
     return np.array(
         [
             BLEU.compute_bleu(s[2 : 2 + order].tolist(), s[2 + order :].tolist(), int(s[0]), int(s[1]), "exp").score
-            for s in sums
+            for s in resamples(len(counts)) @ counts
         ]
     )
+
+
+def _bleu_counts(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> np.ndarray:
+    """Of each sentence the tokens of output and reference, and for each order the n-grams that match and all [N,10]."""
+    pairs = zip(outputs, ([reference] for reference in references), strict=True)
+    scores = [_sentence_metric(tokenize).sentence_score(*pair) for pair in pairs]
+    return np.array([[s.sys_len, s.ref_len, *s.counts, *s.totals] for s in scores], np.float64)
+
+
+def _resampled_chrf(outputs: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    metric = CHRF()
+    counts = np.array(metric._extract_corpus_statistics(outputs, [references]), np.float64)
+    return np.array([metric._compute_score_from_stats(sums).score for sums in resamples(len(counts)) @ counts])
+
+
+def resampled(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> dict[str, np.ndarray]:
+    """Each of CorpusScores over 1000 resamples of the sentences, [1000] each: the same resamples for every system."""
+    _same_length(outputs, references)
+    lengths = _bleu_counts(outputs, references, tokenize)[:, :2]
+    own, theirs = (resamples(len(outputs)) @ lengths).T
+    return {
+        "bleu": _resampled_bleu(outputs, references, tokenize),
+        "chrf": _resampled_chrf(outputs, references),
+        "length_ratio": own / np.maximum(theirs, 1),
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def resamples(count: int) -> np.ndarray:
+    """How often each of `count` sentences is in each resample, [1000, count]: those of sacrebleu under its seed."""
+    drawn = np.random.default_rng(SEED).choice(count, size=(SAMPLES, count), replace=True)
+    return np.stack([np.bincount(sample, minlength=count) for sample in drawn]).astype(np.float64)
 
 
 def _middle_95(samples: np.ndarray) -> tuple[float, float]:

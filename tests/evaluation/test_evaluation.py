@@ -76,7 +76,7 @@ def measured():
 
 
 def test_the_row_of_an_arm(measured):
-    results, outputs, references = measured.found
+    results, outputs, references, _ = measured.found
     assert set(outputs) == {"beam1", "beam3"}
     assert references == measured.data.targets
     assert json.loads(json.dumps(results, allow_nan=False)) == results
@@ -93,12 +93,13 @@ def test_the_row_of_an_arm(measured):
 
 
 def test_the_probability_of_the_mode_is_that_of_the_greedy_output(measured):
-    results, outputs, _ = measured.found
+    results, outputs, *_ = measured.found
     sources = measured.data.sources[:-1]  # the empty one is left out
     expected = [greedy(source, len(source.split()) + 3) for source in sources]
     assert outputs["beam1"][:-1] == [text for text, _, _ in expected]
     probabilities = [probability if finished else 0.0 for _, probability, finished in expected]
     assert results["mode_probability"] == pytest.approx(np.mean(probabilities), rel=1e-4)
+    assert measured.found.probabilities["beam1"][:-1] == pytest.approx(probabilities, rel=1e-4)
     assert results["unfinished_beam1"] == sum(not finished for _, _, finished in expected)
     assert 0 < results["unfinished_beam1"] < len(sources), "the example must have cut and finished outputs"
     pairs = [
@@ -184,6 +185,18 @@ def test_the_interval_is_of_sacrebleus_resamples():
     low, high = metrics.confidence_interval(texts["better"], references, "13a")
     assert (high - low) / 2 == pytest.approx(score._ci, rel=0.05)
     assert low < score.score < high
+
+
+def test_resampled_scores_are_those_of_the_resampled_text():
+    """And the resamples are the same for every system."""
+    texts, references = systems()
+    found = metrics.resampled(texts["better"], references, "13a")
+    assert all(samples.shape == (metrics.SAMPLES,) for samples in found.values())
+    for place, counts in list(enumerate(metrics.resamples(len(references))))[:3]:
+        assert counts.sum() == len(references)
+        drawn = np.repeat(np.arange(len(references)), counts.astype(int))
+        expected = metrics.score(*([lines[i] for i in drawn] for lines in (texts["better"], references)), "13a")
+        assert {name: samples[place] for name, samples in found.items()} == pytest.approx(expected._asdict())
 
 
 def test_sentence_metrics_are_sacrebleus():

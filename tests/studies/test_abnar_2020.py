@@ -17,6 +17,7 @@ from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.published import number
 from experiments.abnar_2020.scales import WITHOUT_QUIRKS
 from experiments.core import stages
+from experiments.core.claims import VERDICTS
 from experiments.core.study import Workspace, main
 from seqkd_jax import checkpoint, models
 from seqkd_jax.config import OptimiserConfig, SequenceLSTMConfig
@@ -87,12 +88,7 @@ def test_the_command_tells_what_came_out(finished):
     assert len(mapped["models"]) == 6 and np.shape(mapped["map"]) == (6, 2)
     assert {path["arm"] for path in mapped["paths"]} == {arm.label for arm in made.scale.paths}
     assert all(path["epochs"] == [0, 1, 2] for path in mapped["paths"])
-    assert {claim["verdict"] for claim in told["claims"]} <= {
-        "reproduced",
-        "direction only",
-        "not reproduced",
-        "not run",
-    }
+    assert {claim["verdict"] for claim in told["claims"]} <= set(VERDICTS)
     assert any(claim["verdict"] == "not run" for claim in told["claims"]), "arms that were not made have no verdict"
     out = made.root.parent
     assert "±" in (out / "table.md").read_text(encoding="utf-8")

@@ -1,18 +1,20 @@
 """The study through the one runner: its arms and scales, dry run, claims, tables and plots; a run that is made here."""
 
 import json
-import re
+import math
 from copy import deepcopy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from experiments.core import dry_run
-from experiments.core.claims import DIRECTION, FAILED, NOT_RUN, REPRODUCED
+from experiments.core.claims import CONTRADICTED, INCONCLUSIVE, NOT_RUN, REPRODUCED
+from experiments.core.intervals import estimate, of_seeds
 from experiments.core.pages import RESULTS, ROOT
 from experiments.core.plots import draw_all, pyplot
 from experiments.core.study import Workspace, main, read, select
-from experiments.kim_rush_2016 import arms, claims, pipeline, plots, published, scales, study, tables
+from experiments.kim_rush_2016 import arms, claims, comparisons, pipeline, plots, published, scales, study, tables
 from experiments.kim_rush_2016.scales import SCALES, rows
 from seqkd_jax import distillation, losses, models
 from seqkd_jax.config import LSTMConfig, SearchConfig
@@ -199,50 +201,143 @@ def test_memory_of_a_training_state():
 # Claims
 
 
-def results(**bleu):
+NAMES = ("bleu_beam1", "bleu_beam5", "mode_probability", "perplexity")
+
+
+def made(seeds=3, sentences=0.2, **arms):
+    """Results of a baseline, Seq-KD and their teacher; an arm's numbers are NAMES, the same under each seed but for 1%.
+
+    sentences: on each side the reach of every interval over test sentences.
+    """
     found = []
-    for name, (beam1, beam5, probability) in bleu.items():
-        row = {"model": "2×100", "arm": name.replace("_", "-"), "bleu_beam1": beam1, "bleu_beam5": beam5}
-        found.append({**row, "mode_probability": probability, "perplexity": 5.0})
+    for name, numbers in arms.items():
+        by_seed = {
+            key: [n * (1 + 0.01 * (i - (seeds - 1) / 2)) for i in range(seeds)]
+            for key, n in zip(NAMES, numbers, strict=True)
+        }
+        arm = {"model": "2×500" if name == "Teacher" else "2×100", "arm": name.replace("_", "-"), "by_seed": by_seed}
+        found.append(arm | dict(zip(NAMES, numbers, strict=True)))
+    for arm in found:
+        arm["significance"] = {other["arm"]: compared(arm, other, sentences) for other in found if other is not arm}
     return {"scale": "multi30k", "arms": found}
 
 
+def compared(arm, other, reach):
+    """What the stage of that name would say."""
+    known = [name for name in comparisons.COMPARISONS if "chrf" not in name and name != "ln perplexity"]
+    sizes = {name: comparisons.difference(arm, other, name).size for name in known}
+    return {
+        name: {"delta_low": size - reach, "delta_high": size + reach, "shared": 0.0} for name, size in sizes.items()
+    }
+
+
+GOOD = {"Baseline": (20.0, 22.0, 0.01, 5.0), "Seq_KD": (24.0, 24.2, 0.1, 9.0), "Teacher": (22.0, 24.0, 0.02, 4.0)}
+
+
+def verdicts_of(results):
+    return [claim.verdict for claim in claims.claims(results)]
+
+
 def test_claims_get_their_verdicts_as_measured():
-    found = claims.claims(results(Baseline=(20.0, 22.0, 0.01), **{"Seq_KD": (23.0, 23.2, 0.1)}))
-    verdicts = [NOT_RUN, DIRECTION, DIRECTION, NOT_RUN, REPRODUCED, REPRODUCED, FAILED]
-    assert [claim.verdict for claim in found] == verdicts
-    assert "+3.00 BLEU" in found[1].measured and "+1.00 BLEU" in found[2].measured and "10.0 times" in found[4].measured
-    found = claims.claims(results(Baseline=(20.0, 20.4, 0.01), **{"Seq_KD": (19.0, 21.0, 0.011)}))
-    assert [claim.verdict for claim in found] == [NOT_RUN, FAILED, FAILED, NOT_RUN, DIRECTION, FAILED, FAILED]
-    assert found[4].measured.startswith("1.1 times"), "more, but not several times"
-    found = claims.claims(results(Baseline=(20.0, 22.0, 0.01)))
-    assert [claim.verdict for claim in found] == [NOT_RUN] * 7, "no verdict on arms that were not run"
+    assert verdicts_of(made(**GOOD)) == [NOT_RUN, *[REPRODUCED] * 6]
+    bad = GOOD | {"Seq_KD": (18.0, 20.5, 0.011, 4.0)}
+    assert verdicts_of(made(**bad)) == [NOT_RUN, *[CONTRADICTED] * 6]
+    near = GOOD | {"Seq_KD": (20.1, 21.2, 0.03, 5.0)}
+    assert verdicts_of(made(**near))[1:] == [INCONCLUSIVE, CONTRADICTED, CONTRADICTED, *[INCONCLUSIVE] * 3]
+    assert verdicts_of(made(Baseline=GOOD["Baseline"])) == [NOT_RUN] * 7, "no verdict on arms that were not run"
 
 
-def test_the_bootstrap_decides_whether_a_gain_is_more_than_a_direction():
-    made = results(Baseline=(20.0, 22.0, 0.01), **{"Seq_KD": (20.5, 23.2, 0.1)})
-    compared = {"delta": 0.5, "p_value": 0.01, "delta_low": 0.1, "delta_high": 0.9}
-    made["arms"][1]["significance"] = {"Baseline": {"beam1": compared}}
-    claim = claims.claims(made)[1]
-    assert (claim.verdict, claim.interval, claim.seeds) == (REPRODUCED, (0.1, 0.9), 1) and "p = 0.010" in claim.measured
-    compared["delta_low"] = -0.1
-    assert claims.claims(made)[1].verdict == DIRECTION
-    made["arms"].append({**made["arms"][0], "model": "2×500", "arm": "Teacher", "bleu_beam1": 19.0})
-    made["arms"][1]["significance"]["Teacher"] = {"beam1": compared | {"delta_low": 0.2}}
-    assert claims.claims(made)[3].interval == (0.2, 0.9), "with its teacher, which is another model"
-    assert claims.claims(made)[2].interval is None, "at one beam against another: nothing in these results says it"
-    made["arms"][1]["significance"]["Baseline"]["beam1 to beam5"] = compared
-    assert claims.claims(made)[2].interval == (-0.1, 0.9)
+def test_a_threshold_takes_an_interval_too():
+    several = made(**GOOD | {"Seq_KD": (24.0, 24.2, 0.033, 9.0)})
+    claim = claims.claims(several)[4]
+    assert claim.effect == pytest.approx(math.log(3.3 / 3), rel=1e-3) and claim.interval[0] < 0 < claim.interval[1]
+    assert claim.verdict == INCONCLUSIVE and "3.3 times" in claim.measured
+
+
+def test_a_single_seed_gives_no_verdict():
+    """What it gives is an interval over test sentences, which is shown as that."""
+    for claim in claims.claims(made(seeds=1, **GOOD))[1:]:
+        assert (claim.verdict, claim.interval, claim.p, claim.seeds) == (INCONCLUSIVE, None, None, 1)
+        assert "perplexity" in claim.text or "over test sentences alone" in claim.measured
+    results = made(seeds=1, **GOOD)
+    for arm in results["arms"]:
+        del arm["significance"], arm["by_seed"]  # of an older commit
+    assert verdicts_of(results) == [NOT_RUN, *[INCONCLUSIVE] * 6]
+
+
+def test_intervals_are_over_seeds_and_sentences():
+    results = made(**GOOD)
+    arms = {arm["arm"]: arm for arm in results["arms"]}
+    seeds = of_seeds(*(arms[name]["by_seed"]["bleu_beam1"] for name in ("Seq-KD", "Baseline")))
+    claim = claims.claims(results)[1]
+    assert claim.interval == pytest.approx(estimate(4.0, seeds, (3.8, 4.2)).interval) and claim.seeds == 3
+    arms["Seq-KD"]["significance"]["Baseline"]["beam1"]["shared"] = seeds.variance
+    less = claims.claims(results)[1].interval
+    assert less == pytest.approx(estimate(4.0, seeds, (3.8, 4.2), seeds.variance).interval) and less != claim.interval
+    perplexity = comparisons.difference(arms["Seq-KD"], arms["Baseline"], "ln perplexity")
+    assert perplexity.size == pytest.approx(math.log(9 / 5)) and perplexity.interval is not None
 
 
 def test_claims_show_the_numbers_of_the_paper():
-    made = results(Baseline=(20.0, 22.0, 0.01), **{"Seq_KD": (23.0, 23.2, 0.1)})
-    made["arms"].append({**made["arms"][0], "model": "2×500", "arm": "Teacher"})
-    _, gain, across, above, modes, beams, perplexities = (claim.published for claim in claims.claims(made))
-    assert across == "+1.3 / +0.1" and above == "+1.2 / -1.5"
-    assert gain == "+4.2 / +2.2†" and modes == "16.9 against 0.9 percent / 6.9† against 1.4 percent"
-    assert beams == "beam 5 adds +0.1, to the baseline +2.9 / beam 5 adds +0.6, to the baseline +2.1†"
-    assert perplexities == "8.2 -> 22.7 / 37.0 -> 125.4†"
+    _, gain, across, above, modes, beams, perplexities = claims.claims(made(**GOOD))
+    assert across.published == "+1.3 / +0.1" and above.published == "+1.2 / -1.5"
+    assert gain.published == "+4.2 / +2.2†" and gain.published_inside == "yes / no"
+    assert modes.published == "16.9 against 0.9 percent / 6.9† against 1.4 percent"
+    assert modes.published_inside == "no / no", "ln 18.8 and ln 4.9 beside ln 10, less ln 3 each"
+    told = "least: beam 5 adds +0.1, to the baseline +2.9 / beam 5 adds +0.6, to the baseline +2.1†"
+    assert beams.published == told and beams.effect == pytest.approx(0.8)
+    assert perplexities.published in ("least: 8.2 -> 22.7 / 37.0 -> 125.4†", "least: +4.2 / +2.2†")
+
+
+# Comparisons
+
+
+def test_the_bootstrap_draws_sentences_for_all_seeds_of_both_arms():
+    """Against a loop: each comparison on each resample, each seed with the same sentences."""
+    draw = np.random.default_rng(0)
+    sides = [
+        [
+            comparisons.Resampled(
+                dict(zip(KNOWN, draw.normal(size=5), strict=True)),
+                dict(zip(KNOWN, draw.normal(size=(5, 40)), strict=True)),
+            )
+            for _ in range(seeds)
+        ]
+        for seeds in (3, 2)
+    ]
+    found = comparisons.compare(*sides)
+    assert set(found) == set(comparisons.COMPARISONS) - {"ln perplexity"}
+    for name, of in found.items():
+        weighed = [
+            [sum(weight * seed.samples[key] for key, weight in weights.items()) for seed in side]
+            for side, weights in zip(sides, comparisons.COMPARISONS[name], strict=True)
+        ]
+        samples = [
+            np.mean([of_seed[i] for of_seed in weighed[0]]) - np.mean([s[i] for s in weighed[1]]) for i in range(40)
+        ]
+        assert (of["delta_low"], of["delta_high"]) == pytest.approx(tuple(np.percentile(samples, [2.5, 97.5])))
+        deviations = [
+            [
+                of_seed - sum(weight * seed.values[key] for key, weight in weights.items())
+                for seed, of_seed in zip(side, of_side, strict=True)
+            ]
+            for side, of_side, weights in zip(sides, weighed, comparisons.COMPARISONS[name], strict=True)
+        ]
+        shared = sum(
+            np.mean([np.var([d[i] for d in side], ddof=1) for i in range(40)]) / len(side) for side in deviations
+        )
+        assert of["shared"] == pytest.approx(shared)
+    assert comparisons.compare(sides[0][:1], sides[1][:1])["beam1"]["shared"] == 0.0
+
+
+KNOWN = ("bleu_beam1", "bleu_beam5", "chrf_beam1", "chrf_beam5", "ln p(t=ŷ)")
+
+
+def test_beam_1_is_about_beam_5_within_half_of_what_the_beam_adds_to_the_baseline():
+    arm, other = {"bleu_beam1": 20.0, "bleu_beam5": 20.3}, {"arm": "B", "bleu_beam1": 10.0, "bleu_beam5": 12.0}
+    both = {"perplexity": 2.0, "mode_probability": 0.5}
+    sizes = [comparisons.difference(arm | both, other | both, name).size for name in comparisons.HALVED]
+    assert sizes == pytest.approx([0.7, 1.3])
 
 
 # Tables and plots
@@ -255,25 +350,44 @@ def committed():
 
 
 def test_every_arm_has_a_row_beside_the_paper(committed):
-    (section,) = tables.sections(committed)
-    found = {arm: cells for _, arm, *cells in section.table.rows}
-    assert list(found) == [arm["arm"] for arm in committed["arms"]]
+    scores, gains, speed = (section.table for section in tables.sections(committed))
+    assert [row[1] for row in scores.rows] == [arm["arm"] for arm in committed["arms"]]
+    assert [row[1] for row in speed.rows] == [row[1] for row in scores.rows]
+    seq_kd = next(arm for arm in committed["arms"] if arm["arm"] == "Seq-KD")
+    columns = dict(zip(scores.columns[2:], next(row[2:] for row in scores.rows if row[1] == "Seq-KD"), strict=True))
+    names = ("bleu_beam1", "chrf_beam1", "length_ratio_beam1")
+    shown = [columns[name] for name in ("BLEU K=1", "chrF K=1", "length K=1")]
+    assert shown == [f"{seq_kd[name]:.{digits}f}" for name, digits in zip(names, (1, 1, 2), strict=True)]
+    cells = [cell for row in scores.rows if row[1] == "Seq-KD" for cell in row]
+    assert "22.7 / 125.4†" in cells and "16.9% / 6.9%†" in cells
+    notes = "; ".join(scores.notes)
+    assert seq_kd["signature"] in notes and seq_kd["chrf_signature"] in notes and "En–De 2×500 / Th–En 2×100" in notes
+
+
+def test_gains_have_intervals_beside_the_paper_s(committed):
+    gains = tables.sections(committed)[1].table
+    rows = {arm: cells for _, arm, *cells in gains.rows}
+    assert "Teacher" not in rows and "Baseline" not in rows, "what is compared with itself"
+    assert rows["Teacher + Seq-Inter"][0] == "Teacher" and rows["Seq-KD"][0] == "Baseline"
+    assert rows["Seq-KD"][2] == "+4.2 / +2.2†"
     arms = {arm["arm"]: arm for arm in committed["arms"]}
-    baseline, seq_kd = arms["Baseline"], arms["Seq-KD"]
-    compared = seq_kd["significance"]["Baseline"]
-    assert compared["beam1"]["p_value"] < 0.01
-    delta = seq_kd["bleu_beam1"] - baseline["bleu_beam1"]
-    assert found["Seq-KD"][:3] == [f"{seq_kd['bleu_beam1']:.1f}", f"{delta:+.1f}**", "+4.2 / +2.2†"]
-    assert found["Seq-KD"][7] == "22.7 / 125.4†" and found["Seq-KD"][9] == "16.9% / 6.9%†"
-    assert found["Teacher"][1:3] == ["–", "–"], "the teacher is not compared with itself"
-    notes = "; ".join(section.table.notes)
-    assert seq_kd["signature"] in notes and "one seed (0)" in notes and "En–De 2×500 / Th–En 2×100" in notes
-    compared["beam1"]["p_value"], seq_kd["seed"] = 0.03, 1
-    (section,) = tables.sections(committed)
-    assert f"{delta:+.1f}*" in section.table.rows[4] and "seeds: 0, 1" in section.table.notes
-    for arm in committed["arms"]:
-        del arm["significance"]
-    assert not any("*" in cell for row in tables.sections(committed)[0].table.rows for cell in row)
+    seq_kd, baseline = arms["Seq-KD"], arms["Baseline"]
+    size = seq_kd["bleu_beam1"] - baseline["bleu_beam1"]
+    seq_kd["significance"] = {"Baseline": {"beam1": {"delta_low": size - 1, "delta_high": size + 1}}}
+    assert tables.gain(seq_kd, baseline) == f"{size:+.1f} ({size - 1:+.1f}, {size + 1:+.1f})", "one seed"
+    for arm in (seq_kd, baseline):
+        arm["by_seed"] = {"bleu_beam1": [arm["bleu_beam1"]] * 2}
+    assert tables.gain(seq_kd, baseline) == f"{size:+.1f} [{size - 1:+.1f}, {size + 1:+.1f}]"
+    del seq_kd["significance"], seq_kd["by_seed"]
+    assert tables.gain(seq_kd, baseline) == f"{size:+.1f}", "nothing is known of it"
+
+
+def test_several_seeds_have_a_mean_and_a_deviation(committed):
+    seq_kd = next(arm for arm in committed["arms"] if arm["arm"] == "Seq-KD")
+    seq_kd |= {"seeds": [0, 1, 2], "by_seed": {"bleu_beam1": [27.0, 28.0, 29.0]}}
+    scores = tables.sections(committed)[0].table
+    cells = next(row for row in scores.rows if row[1] == "Seq-KD")
+    assert cells[2] == "28.0 ± 1.0" and any("an arm without has one seed" in note for note in scores.notes)
 
 
 @pytest.mark.parametrize("percent, text", [(0, "0%"), (12.345, "12.3%"), (0.456, "0.46%"), (0.0123, "0.0123%")])
@@ -282,9 +396,12 @@ def test_small_percentages_keep_their_digits(percent, text):
 
 
 def test_findings_are_signed_as_the_numbers_are(committed):
-    gain, teacher, beam, *_ = tables.findings(committed)
-    assert re.search(r"2×100 .* 2\.9 BLEU \[2\.0, 3\.7\] above its baseline, and 1\.0 BLEU \(not tested\)", gain)
-    assert "5.2 BLEU [4.2, 6.3] below its teacher" in teacher and "adds +2.0 BLEU to Seq-KD, +1.9" in beam
+    gain, teacher, beam, *_, chrf, _ = tables.findings(committed)
+    arms = {arm["arm"]: arm for arm in committed["arms"]}
+    below = arms["Seq-KD"]["bleu_beam1"] - arms["Teacher"]["bleu_beam1"]
+    assert below < 0 and f"Against its teacher, both greedy: {below:+.1f} " in teacher
+    assert f"against its baseline: {tables.gain(arms['Seq-KD'], arms['Baseline'])} BLEU" in gain
+    assert "A beam of 5 adds +" in beam and "times as long as the references" in chrf
     committed["arms"] = committed["arms"][:2]
     assert tables.findings(committed) == [] and tables.headline(committed).effect == "–"
 
@@ -396,6 +513,6 @@ def test_the_whole_table(run, tmp_path):
         wanted = {"Teacher"} if arm["arm"] == "Baseline" else {"Teacher", arm["against"]} - {arm["arm"]}
         assert set(arm["significance"]) >= wanted - {arm["arm"]}
     assert found["distilled"]["seq_inter"]["lines"] == 16 and found["distilled"]["seq_kd"]["lines"] == 64
-    assert {claim["verdict"] for claim in found["claims"]} <= {REPRODUCED, DIRECTION, FAILED}
+    assert {claim["verdict"] for claim in found["claims"]} == {INCONCLUSIVE}, "of one seed"
     assert len(found["claims"]) == 7 and "7 claims:" in told and "reference:" in told
     assert str(tmp_path) not in json.dumps(found["arms"])
