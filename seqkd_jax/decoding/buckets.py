@@ -139,7 +139,7 @@ def width_of(length: int, buckets: Sequence[int]) -> int:
 
 def fitted(shape: Shape, count: int) -> Shape:
     """The shape for so few sentences that most slots of a search would be empty; or `shape`."""
-    few = [slots for slots in FEW if count <= slots <= shape.slots // 4]
+    few = [slots for slots in FEW if count <= slots <= shape.slots // 2]
     refills = shape.rows > shape.slots >= MANY
     return shape._replace(rows=few[0], slots=few[0]) if refills and few else shape
 

@@ -206,7 +206,7 @@ def prepare(translator: Translator, params, count: int = 0) -> Prepared:
     """
     if isinstance(params, Prepared):
         return params
-    chosen = devices.local(count)
+    chosen = devices.of_a_thread_each(devices.local(count))
     ready = _compiled_preparation(translator)(jax.device_put(params, chosen[0]))
     return Prepared(devices.on_each(ready, chosen))
 

@@ -1,5 +1,6 @@
 """Several devices share the sentences: the results are those of one, bit for bit, and none of them is idle for long."""
 
+import os
 from dataclasses import replace
 
 import jax
@@ -81,7 +82,7 @@ def test_scores_and_attention_of_given_translations(count):
 def test_prepared_parameters_say_on_which_devices():
     ready = prepare(TINY, PARAMS, 3)
     places = [next(iter(jax.tree.leaves(own)[0].devices())) for own in ready.params]
-    assert places == jax.local_devices()[:3]
+    assert places == list(devices.of_a_thread_each(devices.local(3)))
     assert bits(translate_ids(TINY, ready, sentences(9), PLAIN)) == bits(
         translate_ids(TINY, PARAMS, sentences(9), PLAIN)
     )
@@ -120,3 +121,11 @@ def test_an_environment_that_says_how_many_devices_a_cpu_is_is_obeyed(monkeypatc
     for count in (1, 0, 60_000):  # what is more than there are cores is refused later, as on other devices
         devices.make_cpu_devices(count)
     assert asked == [("jax_num_cpu_devices", count) for count in (1, devices.cores(), devices.cores())]
+
+
+def test_each_of_several_cpu_devices_of_a_search_has_a_thread_of_its_own():
+    several = devices.of_a_thread_each(devices.local(2))
+    assert len(set(several)) == 2 and not set(several) & set(jax.devices()), "make clients of one device each"
+    assert devices.of_a_thread_each(devices.local(2)) == several, "clients are made once"
+    assert devices.of_a_thread_each(devices.local(1)) == devices.local(1), "a device alone has all threads"
+    assert devices.THREADS not in os.environ, "others make clients with all threads"

@@ -33,8 +33,8 @@ from seqkd_jax.types import Hypotheses, Translator
 
 ENCODED = 4  # 1/ENCODED of the slots is encoded at a time
 IDLE = 32  # refill when 1/IDLE of the slots are done
-FEWER = (2,)  # when no sentence waits, those that are left move to 1/2 of the slots
-MANY = 32  # fewer slots than these end as they are
+FEWER = (2, 8)  # when no sentence waits, those that are left move to 1/2, then to 1/8 of the slots
+MANY = 16  # fewer slots than these end as they are
 
 
 def engine(translator: Translator, config: SearchConfig, max_steps: int, slots: int | None = None) -> Callable:
@@ -48,7 +48,7 @@ def engine(translator: Translator, config: SearchConfig, max_steps: int, slots: 
     def search(params, request: Request) -> Hypotheses:
         rows = request.source.shape[0]
         width = min(slots or rows, rows)
-        sizes = [width, *(width // part for part in FEWER if width >= MANY), 0]
+        sizes = [width, *(width // part for part in FEWER if rows > width >= MANY), 0]
         request = request._replace(max_length=jnp.minimum(request.max_length, max_steps))
         step = partial(_step, translator, config, params)
 
