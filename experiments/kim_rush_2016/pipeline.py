@@ -26,7 +26,7 @@ from seqkd_jax.config import CorpusConfig, SearchConfig, TrainConfig
 from seqkd_jax.data import batches, corpus, toy, vocabulary
 from seqkd_jax.decoding import Decoding
 from seqkd_jax.distillation import nbest
-from seqkd_jax.evaluation import evaluation, tokenization
+from seqkd_jax.evaluation import evaluation, metrics, tokenization
 from seqkd_jax.losses import LOSSES
 from seqkd_jax.training.trainer import Run, train_translator
 from seqkd_jax.utils import files, progress

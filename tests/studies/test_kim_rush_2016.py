@@ -502,6 +502,45 @@ def test_each_arm_learns_from_its_corpus_its_start_and_its_teacher(monkeypatch, 
         assert run.model == row.model and run.config.loss.name == arm.loss
 
 
+def test_seeds_of_an_arm_are_runs_of_their_own():
+    """The first keeps its name, so that what was made before is found; a start is that of the same seed."""
+    once, twice = rows(micro()), rows(replace(micro(), seeds=2))
+    assert [row for row in twice if not row.place] == once and len({row.key for row in twice}) == 2 * len(once)
+    assert [row.place for row in twice[:4]] == [0, 1, 0, 1]
+    second = next(row for row in twice if row.key == "baseline+seq_inter-1x8-seed1")
+    assert scales.start_of(second).key == "baseline-1x8-seed1"
+    assert select(twice, ["baseline"]) == select(twice, ["baseline-1x8", "baseline-1x8-seed1"])
+    first = next(row for row in twice if row.arm == second.arm)
+    seeds = [pipeline.of_row(micro(), row).seed for row in (first, second)]
+    assert seeds[1] == seeds[0] + 1 and scales.by_arm(twice)[first] == [first, second]
+    assert not any(row.place for row in study.needs(micro(), next(row for row in twice if row.arm.name == "Seq-KD")))
+
+
+def test_a_number_of_seeds_that_cannot_be(run):
+    status, _, error = run("--seeds", "0")
+    assert status == 2 and "--seeds 0" in error
+
+
+@pytest.mark.slow
+def test_two_seeds_give_verdicts(run, tmp_path):
+    """Means over seeds, each seed's numbers, intervals over seeds and sentences."""
+    status, told, log = run("--seeds", "2", "--only", "baseline", "seq_kd", "teacher-1x12")
+    assert status == 0, log
+    found = json.loads((tmp_path / "results.json").read_text())
+    seeds = {arm["arm"]: arm.get("seeds") for arm in found["arms"]}
+    assert seeds == {"Teacher": None, "Baseline": [3, 4], "Seq-KD": [3, 4]}
+    for arm in found["arms"][1:]:
+        assert len(set(arm["by_seed"]["perplexity"])) == 2, "each seed is a training of its own"
+        assert arm["perplexity"] == pytest.approx(np.mean(arm["by_seed"]["perplexity"]))
+    compared = found["arms"][2]["significance"]["Baseline"]
+    assert set(compared) == set(comparisons.COMPARISONS) - {"ln perplexity"}
+    claims_of = {claim["text"]: claim for claim in found["claims"]}
+    gain = claims_of["Seq-KD is above the baseline at beam 1"]
+    assert gain["seeds"] == 2 and gain["interval"] is not None and gain["p_holm"] >= gain["p"]
+    assert claims_of["Seq-KD is above its teacher, both at beam 1 (in En–De)"]["interval"] is None, "one teacher"
+    assert "±" in (tmp_path / "table.md").read_text()
+
+
 @pytest.mark.slow
 def test_the_whole_table(run, tmp_path):
     """Every stage and arm."""
