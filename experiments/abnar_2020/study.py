@@ -8,7 +8,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from experiments.abnar_2020 import claims, pipeline, plots, results, tables, tasks
+from experiments.abnar_2020 import charts, claims, pipeline, plots, results, tables, tasks
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.scales import QUIRKS, SETUPS, Quirk, Scale, scale_of
 from experiments.core import dry_run
@@ -157,6 +157,7 @@ STUDY = Study(
     claims=claims.claims,
     sections=tables.sections,
     plots=plots.PLOTS,
+    charts=charts.CHARTS,
     headline=tables.headline,
     findings=tables.findings,
 )

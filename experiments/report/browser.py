@@ -80,7 +80,7 @@ def _controls(known: Sequence[System], first: int, second: int, right: bool) -> 
         return "".join(f'<option value="{value}">{text}</option>' for value, text in named.items())
 
     return (
-        '<form class="controls script" role="search" aria-label="Translations">\n'
+        '<form class="controls script" role="group" aria-label="Translations">\n'
         f"{choice('A', 'first', first)}{choice('B', 'second', second)}"
         f'<label>Order <select name="order">{options(orders)}</select></label>\n'
         f'<label>Show <select name="filter">{options(filters)}</select></label>\n'

@@ -42,7 +42,7 @@ def section(claims: Sequence[Mapping], part: str) -> str:
     )
     listed = "".join(_item(claim, place) for place, claim in enumerate(claims))
     return (
-        f'<div class="claims" id="{escape(part)}-claims-list">\n<form class="controls script" role="search" '
+        f'<div class="claims" id="{escape(part)}-claims-list">\n<form class="controls script" role="group" '
         f'aria-label="Filter claims">\n<fieldset><legend>Verdict</legend>{buttons}</fieldset>\n'
         '<label>Text <input type="search" name="text" placeholder="Seq-KD, perplexity …" autocomplete="off"></label>\n'
         '<label>Order <select name="order"><option value="given">as in the study</option>'

@@ -63,7 +63,7 @@ def table(given: Table, caption: str) -> str:
     )
     body = "\n".join(f"<tr>{cells(row)}</tr>" for row in given.rows)
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">\n<table class="sortable">\n'
+        f'<div class="scroll" role="group" tabindex="0" aria-label="{escape(caption)}">\n<table class="sortable">\n'
         f"<caption>{inline(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n"
         f"</div>\n{points(given.notes, 'notes')}"
     )

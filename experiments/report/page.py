@@ -45,7 +45,7 @@ def page(parts: Sequence[Part], sentences: int = SENTENCES) -> str:
         navigation="".join(_navigation(part, anchor, blocks, several) for part, anchor, blocks in told),
         heading=f"seqkd_jax: report of {f'{len(parts)} runs' if several else 'a run'}",
         overview=_overview(parts, names) if several else "",
-        body="".join(_article(part, anchor, blocks) for part, anchor, blocks in told),
+        body="".join(_article(part, anchor, blocks, several) for part, anchor, blocks in told),
     )
 
 
@@ -90,7 +90,7 @@ def _figure(name: str, picture: str) -> str:
     """A picture that was drawn before; on narrow pages it scrolls."""
     return (
         f'<figure class="static"><figcaption><h4>{escape(name)}</h4></figcaption>\n'
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(name)}">{picture}</div></figure>\n'
+        f'<div class="scroll" role="group" tabindex="0" aria-label="{escape(name)}">{picture}</div></figure>\n'
     )
 
 
@@ -112,8 +112,10 @@ def _value(value: object) -> str:
 # Around the blocks
 
 
-def _article(part: Part, anchor: str, blocks: dict[str, str]) -> str:
-    """A run."""
+def _article(part: Part, anchor: str, blocks: dict[str, str], several: bool) -> str:
+    """A run; of several each has links to its sections."""
+    label = escape(f"Sections of {part.title}, {part.name}")
+    inside = f'<nav class="inside" aria-label="{label}"><ul>{_links(anchor, blocks)}</ul></nav>\n' if several else ""
     main = f'<p class="headline"><small>Main effect [95% interval]</small> {inline(part.headline)}</p>\n'
     headline = main if part.headline not in ("", "–") else ""
     about = f'<p class="about-study">{inline(part.about)}</p>\n' if part.about else ""
@@ -125,16 +127,18 @@ def _article(part: Part, anchor: str, blocks: dict[str, str]) -> str:
     return (
         f'<article id="{anchor}">\n<header class="hero"><h2>{escape(part.title)}</h2>\n'
         f'<p class="setting" id="{anchor}-name">{escape(part.name)}</p>\n'
-        f"{headline}{about}"
+        f"{headline}{about}{inside}"
         f"</header>\n{sections}</article>\n"
     )
 
 
 def _navigation(part: Part, anchor: str, blocks: dict[str, str], several: bool) -> str:
-    links = "".join(f'<li><a href="#{_id(anchor, name)}">{name}</a></li>' for name in blocks)
-    if not several:
-        return links
-    return f'<li><a class="run" href="#{anchor}">{escape(_short(part))}</a><ul>{links}</ul></li>\n'
+    """In the bar at the top: the sections of the only run, or the runs."""
+    return f'<li><a href="#{anchor}">{escape(_short(part))}</a></li>' if several else _links(anchor, blocks)
+
+
+def _links(anchor: str, blocks: dict[str, str]) -> str:
+    return "".join(f'<li><a href="#{_id(anchor, name)}">{name}</a></li>' for name in blocks)
 
 
 def _overview(parts: Sequence[Part], names: Sequence[str]) -> str:
