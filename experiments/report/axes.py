@@ -33,7 +33,7 @@ def scale(values: Sequence[float], first: float, last: float, *, log: bool, zero
 
 def _logarithmic(values: Sequence[float], first: float, last: float, ticks: int) -> Scale:
     low, high = math.log(min(values)), math.log(max(values))
-    margin = max(MARGIN * (high - low), 0.15)
+    margin = MARGIN * (high - low) or 0.15
     low, high = low - margin, high + margin
 
     def place(value: float) -> float:
@@ -53,7 +53,7 @@ def linear_ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def log_ticks(low: float, high: float, count: int) -> list[float]:
-    """1, 2 and 5 times powers of ten inside the range; 1 alone, or every second power, where those are too many."""
+    """1, 2 and 5 times powers of ten inside the range; fewer where those are too many, round ones where too few."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     found: list[float] = []
     for factors, every in (((1, 2, 5), 1), ((1, 3), 1), ((1,), 1), ((1,), 2), ((1,), 3)):
@@ -61,7 +61,7 @@ def log_ticks(low: float, high: float, count: int) -> list[float]:
         found = [tick for tick in found if low <= tick <= high]
         if len(found) <= count:
             break
-    return found
+    return found if len(found) > 2 else linear_ticks(low, high, count)
 
 
 def number(value: float) -> str:

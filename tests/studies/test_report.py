@@ -119,9 +119,10 @@ def test_ticks_are_round_and_inside(low, high, count, ticks):
     assert axes.linear_ticks(low, high, count) == pytest.approx(ticks)
 
 
-def test_logarithmic_ticks_are_not_too_many():
+def test_logarithmic_ticks_are_neither_too_many_nor_too_few():
     assert axes.log_ticks(1.5, 60, 8) == pytest.approx([2, 5, 10, 20, 50])
     assert axes.log_ticks(1e-6, 1e3, 5) == pytest.approx([1e-6, 1e-4, 1e-2, 1e0, 1e2])
+    assert axes.log_ticks(4.5, 5.4, 5) == pytest.approx([4.6, 4.8, 5.0, 5.2, 5.4])
 
 
 @pytest.mark.parametrize("log", [False, True])
