@@ -47,7 +47,7 @@ def section(part: str, results: Mapping, outputs: Outputs, shown: tuple[str, str
         f"<p>{count} of the test set under {len(known)} systems. Score: sentence chrF against the reference, 0 to 100. "
         "A dotted line marks words that are not in the reference, in its order.</p>\n"
         '<noscript><p class="card">The translations need JavaScript.</p></noscript>\n'
-        f"{_controls(known, first, second, right)}"
+        f"{_controls(escape(part), known, first, second, right)}"
         '<p class="status"><output aria-live="polite"></output></p>\n<ol class="sentences"></ol>\n'
         '<nav class="pager script" aria-label="Pages of sentences"><button type="button" data-step="-1">← Previous'
         '</button><span></span><button type="button" data-step="1">Next →</button></nav>\n'
@@ -55,7 +55,7 @@ def section(part: str, results: Mapping, outputs: Outputs, shown: tuple[str, str
     )
 
 
-def _controls(known: Sequence[System], first: int, second: int, right: bool) -> str:
+def _controls(part: str, known: Sequence[System], first: int, second: int, right: bool) -> str:
     """What is compared, in which order, and which sentences are shown."""
 
     def choice(label: str, name: str, chosen: int) -> str:
@@ -80,7 +80,7 @@ def _controls(known: Sequence[System], first: int, second: int, right: bool) -> 
         return "".join(f'<option value="{value}">{text}</option>' for value, text in named.items())
 
     return (
-        '<form class="controls script" role="group" aria-label="Translations">\n'
+        f'<form class="controls script" aria-labelledby="{part}-translations-heading {part}-name">\n'
         f"{choice('A', 'first', first)}{choice('B', 'second', second)}"
         f'<label>Order <select name="order">{options(orders)}</select></label>\n'
         f'<label>Show <select name="filter">{options(filters)}</select></label>\n'

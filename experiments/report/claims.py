@@ -42,8 +42,9 @@ def section(claims: Sequence[Mapping], part: str) -> str:
     )
     listed = "".join(_item(claim, place) for place, claim in enumerate(claims))
     return (
-        f'<div class="claims" id="{escape(part)}-claims-list">\n<form class="controls script" role="group" '
-        f'aria-label="Filter claims">\n<fieldset><legend>Verdict</legend>{buttons}</fieldset>\n'
+        f'<div class="claims" id="{escape(part)}-claims-list">\n<form class="controls script" '
+        f'aria-labelledby="{escape(part)}-claims-heading {escape(part)}-name">\n'
+        f"<fieldset><legend>Verdict</legend>{buttons}</fieldset>\n"
         '<label>Text <input type="search" name="text" placeholder="Seq-KD, perplexity …" autocomplete="off"></label>\n'
         '<label>Order <select name="order"><option value="given">as in the study</option>'
         '<option value="verdict">by verdict</option><option value="about">by model</option></select></label>\n'

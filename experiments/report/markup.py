@@ -52,11 +52,13 @@ def points(texts: Sequence[str], kind: str = "") -> str:
 def table(given: Table, caption: str) -> str:
     """A table that can be sorted; wide ones scroll in their own frame, which keys can reach.
 
-    The last column of words names the row.
+    The column "arm" names the row, or else the last column of words.
     """
+    words = list(given.columns[: given.left])
+    naming = words.index("arm") if "arm" in words else given.left - 1
 
     def cells(row: Sequence[str]) -> str:
-        return "".join(_cell(text, place, given.left) for place, text in enumerate(row))
+        return "".join(_cell(text, place, given.left, naming) for place, text in enumerate(row))
 
     head = "".join(
         f'<th scope="col"{_words(place, given.left)}>{inline(text)}</th>' for place, text in enumerate(given.columns)
@@ -69,8 +71,8 @@ def table(given: Table, caption: str) -> str:
     )
 
 
-def _cell(text: str, place: int, left: int) -> str:
-    if place == left - 1:
+def _cell(text: str, place: int, left: int, naming: int) -> str:
+    if place == naming:
         return f'<th scope="row"{_words(place, left, text)}>{inline(text)}</th>'
     return f"<td{_words(place, left, text)}>{inline(text)}</td>"
 

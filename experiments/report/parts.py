@@ -50,7 +50,7 @@ def of_study(study: "Study", results: Mapping, directory: Path) -> Part:
         caption=f"All arms. {data}",
         about=study.about,
         headline=effect,
-        findings=[*study.findings(results), *([f"{DEMONSTRATION}."] if is_demonstration(results) else [])],
+        findings=[*study.findings(results), *([f"{DEMONSTRATION.capitalize()}."] if is_demonstration(results) else [])],
         claims=[claim._asdict() for claim in study.claims(results)],
         charts=[chart for drawn in charts.values() for chart in drawn],
         figures=[(name.replace("_", " ").capitalize(), drawn) for name, drawn in others.items() if drawn],
