@@ -43,7 +43,9 @@ def training_curves(results: dict) -> list[Chart]:
         losses: dict[int, list[float]] = {}
         for seed in arm["training"].get("replicas", ()):
             for entry in seed["history"]:
-                if entry.get("loss") is not None and math.isfinite(entry["loss"]):
+                if entry.get("loss") is not None and math.isfinite(
+                    float(entry["loss"])
+                ):  # a record holds "nan" as text
                     losses.setdefault(entry["step"], []).append(entry["loss"])
         marks = [
             Mark(
