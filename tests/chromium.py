@@ -69,9 +69,11 @@ class Page:
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
 
-    def prefer(self, theme: str):
-        """The system's colours: light or dark."""
-        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+    def prefer(self, theme: str, media: str = "screen"):
+        """The system's colours, light or dark; media: screen or print."""
+        self.send(
+            "Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": theme}]
+        )
 
     def press(self, key: str):
         """A key of that name; Tab moves the focus as it does for a person."""

@@ -248,6 +248,9 @@ def test_in_a_browser_the_page_sorts_filters_and_fits(run, tab, tmp_path):
             tab.open(path)
             assert tab.run("document.documentElement.scrollWidth") == width
             assert not tab.wrong()
+    tab.prefer("dark", media="print")
+    assert tab.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)", "paper is white"
+    tab.prefer("light")
     _tables_sort(tab)
     _claims_filter(tab)
     _translations_filter(tab)
