@@ -23,7 +23,8 @@ def scale(values: Sequence[float], first: float, last: float, *, log: bool, zero
         return _logarithmic([value for value in values if value > 0] or [1.0], first, last, ticks)
     low, high = min([*values, *[0.0] * zero]), max([*values, *[0.0] * zero])
     margin = MARGIN * (high - low) or abs(high) or 1.0
-    low, high = (low - margin * (low != 0 or not zero)), (high + margin * (high != 0 or not zero))
+    ends = zero and low != high  # zero itself may end the axis
+    low, high = (low - margin * (low != 0 or not ends)), (high + margin * (high != 0 or not ends))
 
     def place(value: float) -> float:
         return first + (value - low) / (high - low) * (last - first)

@@ -522,8 +522,9 @@ def test_a_number_of_seeds_that_cannot_be(run):
 
 
 @pytest.mark.slow
-def test_two_seeds_give_verdicts(run, tmp_path):
+def test_two_seeds_give_verdicts(run, tmp_path, monkeypatch):
     """Means over seeds, each seed's numbers, intervals over seeds and sentences."""
+    monkeypatch.setitem(SCALES, "micro", (replace(micro(), max_compilations=0),))
     status, told, log = run("--seeds", "2", "--only", "baseline", "seq_kd", "teacher-1x12")
     assert status == 0, log
     found = json.loads((tmp_path / "results.json").read_text())

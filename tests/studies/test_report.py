@@ -135,6 +135,11 @@ def test_marks_stand_between_the_axes_in_order(log):
         assert places == sorted(places) and 10 <= places[0] <= places[-1] <= 110 and scale.ticks
 
 
+def test_an_axis_on_which_all_is_zero_has_a_range():
+    scale = axes.scale([0.0, 0.0], 10, 110, log=False, zero=True, ticks=5)
+    assert scale.place(0.0) == pytest.approx(60) and 0.0 in scale.ticks
+
+
 def test_a_chart_has_the_same_marks_for_both_widths_and_in_its_table():
     marks = [Mark(1.0, "a", "a: 1", (0.5, 1.5)), Mark(2.0, "b", "b: 2", hollow=True)]
     told = drawing.figure(Chart("T", "A.", Axis("x"), ["a", "b"], [Series("s", marks), Series("t", marks[:1])]), "t")
