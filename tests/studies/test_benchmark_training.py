@@ -27,6 +27,26 @@ def test_the_command_at_tiny_sizes(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_what_distilling_costs_at_tiny_sizes(tmp_path):
+    arguments = ["--smoke", "--no-peers", "--rounds", "6", "--updates", "1", "--only", "distilling", "memory"]
+    assert command.main([*arguments, "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "results.json").read_text("utf-8"))
+    assert set(found["distilling"]["seconds"]) == {command.LIKELIHOOD, command.TEACHER, command.WORD_KD, command.TOP_K}
+    assert all(memory["peak"] > memory["temporary"] > 0 for memory in found["memory"]["systems"].values())
+    targets = [line for line in (tmp_path / "table.md").read_text("utf-8").splitlines() if "at most" in line]
+    assert len(targets) == 4, "Word-KD, from the most probable entries, and two of memory"
+
+
+def test_a_target_is_reached_where_its_interval_says_so():
+    def verdicts(least):
+        around = [{"median": m, "low": m - 0.1, "high": m + 0.1} for m in (0.8, 1.0, 1.2)]
+        return [command._verdict(ratio, 1.0, least) for ratio in around]
+
+    assert verdicts(True) == ["no", "not shown", "yes"] and verdicts(False) == ["yes", "not shown", "no"]
+    assert command._verdict({"median": 2.0, "low": None, "high": None}, 1.0, True) == "too few rounds"
+
+
+@pytest.mark.slow
 def test_replicas_at_tiny_sizes(tmp_path):
     arguments = ["--smoke", "--replicas", "2", "--rounds", "1", "--updates", "1"]
     assert replicas.main([*arguments, "--out", str(tmp_path)]) == 0

@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from experiments.benchmarks.training.subjects import Subject, batch, teacher_kernel
-from seqkd_jax import models
+from seqkd_jax import losses, models
 from seqkd_jax.config import LossConfig, TrainConfig
 from seqkd_jax.losses import blockwise
 from seqkd_jax.training import train_step
-from seqkd_jax.types import Model
+from seqkd_jax.types import Batch, Model
 from seqkd_jax.utils import performance
 
 
@@ -27,17 +29,23 @@ class Update(NamedTuple):
     compile_seconds: float | None = None  # of its one program, tracing included; a run has one for each batch shape
 
 
-def update(subject: Subject, seed: int, in_blocks: bool) -> Update:
-    """The update of a random start."""
+def update(subject: Subject, seed: int, in_blocks: bool = True, loss: str = "nll") -> Update:
+    """The update of a random start. loss: read if the subject has a live teacher."""
     model = models.build(subject.model, subject.entries, subject.entries)
-    config, teacher, params = TrainConfig(), None, None
+    config, given = TrainConfig(loss=LossConfig(loss, top_k=subject.top_k or 1)), batch(subject, seed)
+    teacher = None
     if subject.teacher:
         config = TrainConfig(loss=LossConfig("word_kd", alpha=1.0))
-        params = {"kernel": teacher_kernel(subject, seed)}
-        teacher = train_step.Teacher(_RECORDED, params)
+        teacher = train_step.Teacher(_RECORDED, {"kernel": teacher_kernel(subject, seed)})
+    elif loss == "word_kd":
+        teacher = train_step.Teacher(*live_teacher(subject, seed))
+    elif loss == "word_kd_top_k":
+        kept = jax.tree.map(np.asarray, _kept(subject, seed, given))
+        teacher, given = train_step.Teacher(None, ()), given._replace(teacher_features=kept)
     devices = train_step.devices(1)
     state = train_step.replicate(train_step.start_state(model, config), devices)
-    arguments = [*train_step.arrange(batch(subject, seed), 1, 1), train_step.settings(config, 1e-3), params]
+    params = train_step.replicate(teacher.params, devices) if teacher else None
+    arguments = [*train_step.arrange(given, 1, 1), train_step.settings(config, 1e-3), params]
     with _blocks(in_blocks):
         step = train_step.update_for(model, config, devices, teacher)
         flops = performance.count_flops(step, state, *arguments)
@@ -52,6 +60,52 @@ def update(subject: Subject, seed: int, in_blocks: bool) -> Update:
 
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     return Update(run, parameters, flops, compiled.memory_analysis().temp_size_in_bytes, seconds)
+
+
+def forward(subject: Subject, seed: int) -> Callable[[], float]:
+    """The live teacher's forward pass, head included, in blocks as the loss has them; a number that it gives."""
+    model, params = live_teacher(subject, seed)
+
+    def largest(params, inputs):
+        features = model.features(params, inputs, None)
+        return jnp.sum(blockwise.mapped(model.head, lambda logits: jnp.max(logits, -1), params, features))
+
+    compiled, inputs = jax.jit(largest), jax.device_put(batch(subject, seed).inputs)
+    return lambda: float(compiled(params, inputs))
+
+
+def memory(subject: Subject, in_blocks: bool) -> dict[str, int]:
+    """Bytes of a Word-KD update under its live teacher, which is compiled and not run."""
+    model, config = (
+        models.build(subject.model, subject.entries, subject.entries),
+        TrainConfig(loss=LossConfig("word_kd")),
+    )
+    taught, devices = models.build(subject.live, subject.entries, subject.entries), train_step.devices(1)
+    state = jax.eval_shape(lambda: train_step.start_state(model, config))
+    params = jax.eval_shape(lambda: taught.init(jax.random.key(0)))
+    arranged = train_step.arrange(batch(subject, 0), 1, 1)
+    with _blocks(in_blocks):
+        step = train_step.update_for(model, config, devices, train_step.Teacher(taught, params))
+        found = step.lower(state, *arranged, train_step.settings(config, 1e-3), params).compile().memory_analysis()
+    held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    return {"temporary": found.temp_size_in_bytes, "peak": held + found.temp_size_in_bytes}
+
+
+def live_teacher(subject: Subject, seed: int) -> tuple:
+    """Model and random parameters of the teacher that runs in every update."""
+    model = models.build(subject.live, subject.entries, subject.entries)
+    return model, jax.jit(model.init)(jax.random.key(seed + 1))
+
+
+def _kept(subject: Subject, seed: int, given: Batch):
+    """The most probable entries of the live teacher."""
+    model, params = live_teacher(subject, seed)
+
+    def kept(params, inputs):
+        features = model.features(params, inputs, None)
+        return blockwise.mapped(model.head, lambda logits: losses.top_k(logits, subject.top_k, 1.0), params, features)
+
+    return jax.jit(kept)(params, given.inputs)
 
 
 # A teacher whose features are cached is its head.

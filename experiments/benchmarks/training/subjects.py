@@ -18,6 +18,9 @@ class Subject(NamedTuple):
     rows: int  # sentences
     steps: int  # positions of a sentence, of source and target alike; none of them padding
     teacher: int = 0  # width of the cached features of a teacher, whose distribution alone is learnt; 0: no teacher
+    live: ModelConfig | None = None  # a teacher that runs in every update; the student learns from it and from labels
+    top_k: int = 0  # entries that are kept of that teacher instead
+    target: float | None = None  # how many times as fast as PyTorch an update is to be
 
     @property
     def translates(self) -> bool:
@@ -29,21 +32,31 @@ LANGUAGE_MODEL = SequenceTransformerConfig(
     6, 192, heads=6, feed_forward=768, reads="every", tied=True,
     dropout=0.0, embedding_dropout=0.0, attention_dropout=0.0,
 )  # fmt: skip
+STUDENT = TransformerConfig(3, 3, 256, dropout=0.0)
 SUBJECTS = {
     "lstm": Subject(
         "LSTM 2×512 with attention and input feeding, 8,000 entries",
-        LSTMConfig(2, 512, dropout=0.0), 8000, rows=64, steps=20,
+        LSTMConfig(2, 512, dropout=0.0), 8000, rows=64, steps=20, target=1.3,
     ),
     "transformer": Subject(
-        "Transformer 3+3×256, 8,000 entries", TransformerConfig(3, 3, 256, dropout=0.0), 8000, rows=64, steps=20
+        "Transformer 3+3×256, 8,000 entries", STUDENT, 8000, rows=64, steps=20, target=1.0
     ),
     "language-model": Subject(
-        "language model, Transformer 6×192, 9,925 words", LANGUAGE_MODEL, 9925, rows=64, steps=24
+        "language model, Transformer 6×192, 9,925 words", LANGUAGE_MODEL, 9925, rows=64, steps=24, target=1.0
     ),
     "word-kd": Subject(
         "the same, taught word by word by an LSTM of width 256", LANGUAGE_MODEL, 9925, rows=64, steps=24, teacher=256
     ),
 }  # fmt: skip
+# Of one student and its teacher: what Word-KD costs beside likelihood.
+TAUGHT = Subject(
+    "Transformer 3+3×256 taught by a Transformer 3+3×512, 8,000 entries", STUDENT, 8000, rows=64, steps=20,
+    live=TransformerConfig(3, 3, 512, heads=8, feed_forward=2048, dropout=0.0), top_k=16,
+)  # fmt: skip
+# Compiled, not run: the memory of head and loss.
+LARGE = TAUGHT._replace(
+    about="the same with 32,000 entries, 128 sentences of 32 positions", entries=32_000, rows=128, steps=32
+)
 
 
 def tiny(subject: Subject) -> Subject:
@@ -53,8 +66,10 @@ def tiny(subject: Subject) -> Subject:
         TransformerConfig: {"encoder_layers": 1, "decoder_layers": 2, "width": 8, "heads": 2, "feed_forward": 16},
         SequenceTransformerConfig: {"layers": 2, "width": 8, "heads": 2, "feed_forward": 16},
     }
-    model = replace(subject.model, **small[type(subject.model)])
-    return subject._replace(model=model, entries=50, rows=3, steps=5, teacher=8 if subject.teacher else 0)
+    model, live = (config and replace(config, **small[type(config)]) for config in (subject.model, subject.live))
+    assert model is not None
+    teacher, top_k = 8 if subject.teacher else 0, min(subject.top_k, 3)
+    return subject._replace(model=model, live=live, entries=50, rows=3, steps=5, teacher=teacher, top_k=top_k)
 
 
 def batch(subject: Subject, seed: int) -> Batch:
