@@ -91,7 +91,10 @@ def with_top_k(directory: Path, teacher: Teacher, of: Of, encoded: Encoded, plan
 @contextlib.contextmanager
 def _held(directory: Path) -> Iterator[None]:
     """The directory, made if it is missing, for this process alone; waits while another one makes it."""
-    files.require_replaceable(directory, (DESCRIPTION, "shard-*", ".lock", ".*.new"))
+    holds = [".lock", DESCRIPTION]  # the lock comes first, but may be missing in a copy
+    if not (directory / ".lock").exists():
+        holds.reverse()
+    files.require_replaceable(directory, (*holds, "shard-*", ".*.new"))
     directory.mkdir(parents=True, exist_ok=True)
 
     def busy() -> None:

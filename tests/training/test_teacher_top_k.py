@@ -88,6 +88,11 @@ def test_what_is_there_is_read_and_what_is_missing_or_damaged_is_made_again(tmp_
     (tmp_path / "c" / ".shard-00001.0123456789abcdef.new").write_bytes(b"of a killed process")
     kept(tmp_path / "c")
     assert contents(tmp_path / "c") == whole
+    (tmp_path / "c" / ".lock").unlink()  # a copy
+    kept(tmp_path / "c")
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / ".lock").touch()  # all that a killed process had made
+    assert len(kept(tmp_path / "begun").teacher_features or ()) == len(ENCODED.targets)
     assert capsys.readouterr().err.count("damaged; it is made again") == 2
 
 
