@@ -19,8 +19,9 @@ SWITCHES = (
 class Page:
     """One tab. `events`: what the browser said by itself."""
 
-    def __init__(self, to: int, answers):
-        self.to, self.answers, self.events, self.number, self.session = to, answers, [], 0, None
+    def __init__(self, to: int, answers: int):
+        self.to, self.answers, self.rest = to, answers, b""
+        self.events, self.number, self.session = [], 0, None
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -41,12 +42,12 @@ class Page:
             self.events.append(answer)
 
     def _read(self):
-        found = b""
-        while not found.endswith(b"\0"):
-            character = self.answers.read(1)
-            assert character, "the browser has ended"
-            found += character
-        return json.loads(found[:-1])
+        while b"\0" not in self.rest:
+            found = os.read(self.answers, 1 << 20)
+            assert found, "the browser has ended"
+            self.rest += found
+        message, _, self.rest = self.rest.partition(b"\0")
+        return json.loads(message)
 
     def open(self, path: Path):
         """Load a file, to its end."""
@@ -105,10 +106,10 @@ def opened():
     """A new browser with one empty page; it has ended, and its files are gone, afterwards."""
     commands, to = os.pipe()
     answers, back = os.pipe()
-    with tempfile.TemporaryDirectory() as profile, open(answers, "rb", buffering=1 << 16) as stream:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = _started(profile, commands, back)
         try:
-            page = Page(to, stream)
+            page = Page(to, answers)
             yield page
             page.session = None
             page.send("Browser.close")
@@ -117,6 +118,7 @@ def opened():
             raise
         finally:
             os.close(to)
+            os.close(answers)
             os.waitpid(process, 0)
 
 
