@@ -7,6 +7,7 @@ makes it: JAX lowers a pmap itself for the present backend only, and a jitted fu
 
 import dataclasses
 import functools
+import inspect
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from updates import VOCABULARIES
 import experiments
 import seqkd_jax
 from experiments.abnar_2020 import predictions
+from experiments.benchmarks.training import ours
 from seqkd_jax import models
 from seqkd_jax.config import (
     CNNConfig,
@@ -218,7 +220,8 @@ def of_models(compiled, reads, registry=models.MODELS):
     def program(kind, compute):
         model = built(kind, compute)
         params = parameters(model)
-        return compiled(model).__wrapped__, (params, *reads(*batch_of(kind, model, params)))
+        jitted = inspect.unwrap(compiled(model), stop=lambda of: hasattr(of, "lower"))
+        return jitted, (params, *reads(*batch_of(kind, model, params)))
 
     def programs_of(some) -> Programs:
         for case in list(itertools.product(registry, COMPUTE))[:: 7 if some else 1]:
@@ -321,8 +324,8 @@ PROGRAMS: dict[str, Callable[[bool], Programs]] = {
     "seqkd_jax/training/teacher_cache.py::_compiled_features": of_models(
         teacher_cache._compiled_features, lambda batch, features: (batch.inputs,)
     ),
-    "seqkd_jax/training/teacher_top_k.py::_compiled_top_k": of_models(
-        lambda model: teacher_top_k._compiled_top_k(model, 3), lambda batch, features: (batch.inputs, np.float32(2.0))
+    "seqkd_jax/training/teacher_top_k.py::compiled_top_k": of_models(
+        lambda model: teacher_top_k.compiled_top_k(model, 3), lambda batch, features: (batch.inputs, np.float32(2.0))
     ),
     "seqkd_jax/evaluation/likelihood.py::_summed_nll": of_models(
         likelihood._summed_nll, lambda batch, features: (batch,)
@@ -336,6 +339,9 @@ PROGRAMS: dict[str, Callable[[bool], Programs]] = {
     "seqkd_jax/decoding/scoring.py::_compiled_attention": of_translators(attention, ("transformer", 1, (2,))),
     "seqkd_jax/utils/performance.py::matrix_peak": yardstick(performance.matrix_peak),
     "seqkd_jax/utils/performance.py::memory_bandwidth": yardstick(performance.memory_bandwidth),
+    "experiments/benchmarks/training/ours.py::_compiled_forward": of_models(
+        ours._compiled_forward, lambda batch, features: (batch.inputs,)
+    ),
     "experiments/abnar_2020/predictions.py::_reader": of_models(
         predictions._reader, lambda batch, features: (batch.inputs,), models.READERS
     ),
@@ -346,8 +352,11 @@ PROGRAMS: dict[str, Callable[[bool], Programs]] = {
         predictions._measures, lambda batch, features: (batch, None, np.float32(2.0))
     ),
 }
-# Traced to count FLOPs and never run; the random weights of a benchmark, which are a model's start.
-NOT_THEIR_OWN = {"experiments/abnar_2020/study.py::_pass_of", "experiments/benchmarks/decoding/work.py::from_random"}
+NOT_THEIR_OWN = {
+    "experiments/abnar_2020/study.py::_pass_of",  # traced to count FLOPs and never run
+    "experiments/benchmarks/decoding/work.py::from_random",  # random weights: a model's start
+    "experiments/benchmarks/training/ours.py::live_teacher",  # likewise
+}
 SOME = [(place, name, make) for place, found in PROGRAMS.items() for name, make in found(True)]
 
 

@@ -152,7 +152,7 @@ def _made(shard: _Shard, teacher: Teacher, of: Of, encoded: Encoded, plan: Plan)
     rows = slice(shard.first, shard.last)
     part = Encoded(encoded.sources[rows], encoded.targets[rows], encoded.weights[rows], form=encoded.form)
     ends = np.cumsum([0, *labels_of(part)])
-    compute, params = _compiled_top_k(model_of(teacher), of.k), jax.device_put(members(teacher))
+    compute, params = compiled_top_k(model_of(teacher), of.k), jax.device_put(members(teacher))
     made = np.zeros(shard.shape, shard.kind)
     for sentences, batch in eval_batches(part, plan._replace(buckets=plan.buckets[rows])):
         of_each = [compute(own, batch.inputs, np.float32(of.temperature)) for own in params]
@@ -165,7 +165,9 @@ def _made(shard: _Shard, teacher: Teacher, of: Of, encoded: Encoded, plan: Plan)
 
 
 @functools.cache
-def _compiled_top_k(model: Model | Translator, k: int) -> Callable:
+def compiled_top_k(model: Model | Translator, k: int) -> Callable:
+    """(params, inputs, temperature) -> TopK at every position of a batch, of a model without dropout."""
+
     def kept(params, inputs, temperature):
         features = model.features(params, inputs, None)
         return blockwise.mapped(model.head, lambda logits: losses.top_k(logits, k, temperature), params, features)

@@ -81,7 +81,7 @@ def test_the_plot_is_drawn(tmp_path):
 @pytest.mark.slow
 def test_a_pruned_student_is_made_and_told_of(monkeypatch, tmp_path, capfd):
     """Beside the tables of the arms, which are as without it."""
-    monkeypatch.setitem(SCALES, "micro", (replace(micro(), max_compilations=0),))
+    monkeypatch.setitem(SCALES, "micro", (micro(),))
     monkeypatch.setitem(table_3.FEWER, "micro", (PruningConfig(0.9),))
     common = ["--scale", "micro", "--out", str(tmp_path)]
     status = main(study.STUDY, [*common, "--pruning", "--only", "pruned_90+seq_inter"])

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.training.subjects import Subject, batch, teacher_kernel
-from seqkd_jax import losses, models
+from seqkd_jax import models
 from seqkd_jax.config import LossConfig, TrainConfig
 from seqkd_jax.losses import blockwise
-from seqkd_jax.training import train_step
+from seqkd_jax.training import teacher_top_k, train_step
 from seqkd_jax.types import Batch, Model
 from seqkd_jax.utils import performance
 
@@ -65,13 +65,16 @@ def update(subject: Subject, seed: int, in_blocks: bool = True, loss: str = "nll
 def forward(subject: Subject, seed: int) -> Callable[[], float]:
     """The live teacher's forward pass, head included, in blocks as the loss has them; a number that it gives."""
     model, params = live_teacher(subject, seed)
+    compiled, inputs = _compiled_forward(model), jax.device_put(batch(subject, seed).inputs)
+    return lambda: float(compiled(params, inputs))
 
+
+def _compiled_forward(model: Model) -> Callable:
     def largest(params, inputs):
         features = model.features(params, inputs, None)
         return jnp.sum(blockwise.mapped(model.head, lambda logits: jnp.max(logits, -1), params, features))
 
-    compiled, inputs = jax.jit(largest), jax.device_put(batch(subject, seed).inputs)
-    return lambda: float(compiled(params, inputs))
+    return jax.jit(largest)
 
 
 def memory(subject: Subject, in_blocks: bool) -> dict[str, int]:
@@ -100,12 +103,7 @@ def live_teacher(subject: Subject, seed: int) -> tuple:
 def _kept(subject: Subject, seed: int, given: Batch):
     """The most probable entries of the live teacher."""
     model, params = live_teacher(subject, seed)
-
-    def kept(params, inputs):
-        features = model.features(params, inputs, None)
-        return blockwise.mapped(model.head, lambda logits: losses.top_k(logits, subject.top_k, 1.0), params, features)
-
-    return jax.jit(kept)(params, given.inputs)
+    return teacher_top_k.compiled_top_k(model, subject.top_k)(params, given.inputs, np.float32(1))
 
 
 # A teacher whose features are cached is its head.
