@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkabl
 from seqkd_jax.types import EOS, UserError
 from seqkd_jax.utils.settings import Formerly, Named, Range, Settings
 
-ComputeType = Literal["float32", "bfloat16"]
+ComputeType = Literal["float32", "bfloat16", "bfloat16_products"]
 Overlong = Literal["fail", "empty"]  # what becomes of a line that is too long to be translated
 
 # Numbers and the ranges that can be served. Counts and seeds are 32-bit integers in compiled programs. A layer is

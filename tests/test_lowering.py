@@ -47,7 +47,7 @@ from seqkd_jax.types import Batch, TopK
 from seqkd_jax.utils import performance
 
 V, B, S, T, R = 330, 4, 6, 5, 2  # from 321 entries on the search divides the vocabulary into blocks
-COMPUTE = "float32", "bfloat16"
+COMPUTE = "float32", "bfloat16", "bfloat16_products"
 
 
 def abstract(*shape, dtype=np.int32):

@@ -15,6 +15,9 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 from seqkd_jax.types import PAD, UserError
 
 DECODING = "decoding"  # name of the collection beside `params` that holds weights in the layout for decoding
+# compute -> the type of activations, and that in which a product reads them and its weights; sums are float32.
+ACTIVATION_TYPES = {"float32": "float32", "bfloat16": "bfloat16", "bfloat16_products": "float32"}
+OPERAND_TYPES = {"float32": "float32", "bfloat16": "bfloat16", "bfloat16_products": "bfloat16"}
 LEVELS = 2**16  # a mask compares 16 random bits with round(rate * LEVELS): rates are rounded to 1/65536
 
 
@@ -44,18 +47,23 @@ def dropout(x: Float[Array, "B *pos"], rate: float, keys: Key[Array, "B"] | None
 
 @jax.custom_vjp
 def product(x: Shaped[Array, "*pos I"], kernel: Shaped[Array, "I O"]) -> Shaped[Array, "*pos O"]:
-    """x . kernel. The gradients equal JAX's to rounding; that of the kernel is one product over all positions in a row.
+    """x . kernel in the type of x. Both are read in the kernel's type, and the sums are float32.
 
-    JAX would contract several position axes. On CPUs XLA then transposes a factor in memory and fuses into that
-    transposition the sum over all layers above in a residual stream.
+    The gradients equal JAX's to rounding; that of the kernel is one product over all positions in a row. JAX would
+    contract several position axes. On CPUs XLA then transposes a factor in memory and fuses into that transposition
+    the sum over all layers above in a residual stream.
     """
-    return jnp.einsum("...i,io->...o", x, kernel)
+    return summed("...i,io->...o", x, kernel).astype(x.dtype)
+
+
+def summed(axes: str, x: Shaped[Array, "..."], kernel: Shaped[Array, "..."]) -> Float[Array, "..."]:
+    """The einsum of x, read in the type of the kernel, with the kernel; sums are float32."""
+    return jnp.einsum(axes, x.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
 
 
 def _product_backward(saved, gradient):
     x, kernel = saved
-    of_x = jnp.einsum("...o,io->...i", gradient, kernel)
-    return of_x, over_positions(x, gradient, kernel.dtype)
+    return summed("...o,io->...i", gradient, kernel).astype(x.dtype), over_positions(x, gradient, kernel.dtype)
 
 
 product.defvjp(lambda x, kernel: (product(x, kernel), (x, kernel)), _product_backward)
@@ -66,10 +74,10 @@ def attention_weights(scores, mask):
     return jax.nn.softmax(jnp.where(mask, scores.astype(jnp.float32), jnp.finfo(jnp.float32).min), axis=-1)
 
 
-def over_positions(x: Shaped[Array, "*pos I"], y: Shaped[Array, "*pos O"], dtype: Any = None) -> Shaped[Array, "I O"]:
-    """The sum over all positions of the outer products of x and y, in `dtype`."""
-    x, y = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
-    return jax.lax.dot_general(x, y, (((0,), (0,)), ((), ())), preferred_element_type=dtype)
+def over_positions(x: Shaped[Array, "*pos I"], y: Shaped[Array, "*pos O"], dtype: Any) -> Shaped[Array, "I O"]:
+    """The sum over all positions of the outer products of x and y: read and returned in `dtype`, summed in float32."""
+    x, y = (each.reshape(-1, each.shape[-1]).astype(dtype) for each in (x, y))
+    return jax.lax.dot_general(x, y, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32).astype(dtype)
 
 
 @jax.custom_vjp
@@ -156,23 +164,23 @@ def vocabulary_logits(
     if prepared is not None:
         if prepared.shape[0] > features.shape[-1]:  # it includes the bias
             features, bias = jnp.concatenate([features, jnp.ones_like(features[..., :1])], axis=-1), None
-        logits = jnp.einsum("...e,ev->...v", features, prepared, preferred_element_type=jnp.float32)
+        logits = summed("...e,ev->...v", features, prepared)
     else:
-        logits = _logits(features, kernel.astype(compute))
+        logits = _logits(features, kernel.astype(OPERAND_TYPES[compute]))
     return logits if bias is None else logits + jnp.expand_dims(bias, tuple(range(logits.ndim - 1)))
 
 
 @jax.custom_vjp
 def _logits(features, kernel):
     """[*pos,E] . [V,E] -> [*pos,V] in float32. As in `product` no [*pos,V] is transposed."""
-    return jnp.einsum("...e,ve->...v", features, kernel, preferred_element_type=jnp.float32)
+    return summed("...e,ve->...v", features, kernel)
 
 
 def _logits_backward(saved, gradient):
     features, kernel = saved
-    of_features = jnp.einsum("...v,ve->...e", gradient, kernel, preferred_element_type=jnp.float32)
-    of_kernel = over_positions(gradient, features, jnp.float32)
-    return of_features.astype(features.dtype), of_kernel.astype(kernel.dtype)
+    return summed("...v,ve->...e", gradient, kernel).astype(features.dtype), over_positions(
+        gradient, features, kernel.dtype
+    )
 
 
 _logits.defvjp(lambda features, kernel: (_logits(features, kernel), (features, kernel)), _logits_backward)
@@ -185,10 +193,21 @@ def prepared_head(kernel: Float[Array, "V E"], bias: Float[Array, " V"] | None, 
     """
     if bias is not None and compute == "float32":
         kernel = jnp.concatenate([kernel, bias[:, None]], axis=-1)
-    return kernel.T.astype(compute)
+    return kernel.T.astype(OPERAND_TYPES[compute])
 
 
 def preparing(module) -> Callable:
-    """`Translator.prepare` of a module whose method `prepare` returns the `prepared` weights of its head."""
+    """`Translator.prepare` of a module whose method `prepare` returns the `prepared` weights of its head.
 
-    return lambda params: {**params, DECODING: {"head": module.apply(params, method="prepare")}}
+    The other weights of products get the type in which these read them, which a loop would otherwise do at every step.
+    """
+    operands = OPERAND_TYPES[module.config.compute]
+
+    def typed(path, leaf):
+        return leaf.astype(operands) if path[-1].key.endswith(("kernel", "attention", "combine")) else leaf
+
+    def prepare(params):
+        head = module.apply(params, method="prepare")
+        return {**jax.tree_util.tree_map_with_path(typed, params), DECODING: {"head": head}}
+
+    return prepare

@@ -20,11 +20,14 @@ import jax.numpy as jnp
 
 from seqkd_jax.config import LSTMConfig
 from seqkd_jax.models.layers import (
+    ACTIVATION_TYPES,
     DECODING,
+    OPERAND_TYPES,
     dropout,
     fold_keys,
     prepared_head,
     preparing,
+    product,
     vocabulary_logits,
 )
 from seqkd_jax.models.recurrence import Weight, apply_weight, lstm_cell, lstm_layer, scan_products
@@ -142,20 +145,23 @@ class LSTMTranslator(nn.Module):
         return vector, attention if self.config.attention else None, state, caches
 
     def _typed(self, x):
-        return x.astype(self.config.compute)
+        return x.astype(ACTIVATION_TYPES[self.config.compute])
+
+    def _kernel(self, weight):
+        return weight.astype(OPERAND_TYPES[self.config.compute])
 
     def _embed_target(self, tokens):
         """The embeddings' part of the first decoder layer's gates, bias included: [...] -> [...,4E]."""
         kernel, bias = self.decoder[0]
-        weight = Weight(self._typed(kernel[: self.config.size]), self._typed(bias))
+        weight = Weight(self._kernel(kernel[: self.config.size]), self._typed(bias))
         return apply_weight(weight, self._typed(self.target_embedding[tokens]))
 
     def _decoder_weights(self, memory):
-        weights = {"values": Weight(memory.values), "combine": Weight(self._typed(self.combine))}
+        weights = {"values": Weight(memory.values), "combine": Weight(self._kernel(self.combine))}
         if self.config.attention:
             weights["keys"] = Weight(memory.keys)
         for layer, (kernel, bias) in enumerate(self.decoder):
-            kernel, bias = self._typed(kernel), self._typed(bias)
+            kernel, bias = self._kernel(kernel), self._typed(bias)
             weights[f"decoder_{layer}"] = Weight(kernel, bias) if layer else Weight(kernel[self.config.size :])
         return weights
 
@@ -164,7 +170,7 @@ class LSTMTranslator(nn.Module):
         if keys is None or self.config.dropout == 0:
             return None
         rows, steps = target_in.shape
-        ones = jnp.ones((rows, steps, self.config.layers, self.config.size), self.config.compute)
+        ones = jnp.ones((rows, steps, self.config.layers, self.config.size), ACTIVATION_TYPES[self.config.compute])
         masks = dropout(ones, self.config.dropout, fold_keys(keys, 1))
         return jnp.transpose(masks, (1, 2, 0, 3))[:, :, :, None]
 
@@ -179,7 +185,7 @@ class LSTMTranslator(nn.Module):
                 if layer:
                     site = fold_keys(keys, direction * self.config.layers + layer)
                     x = jnp.swapaxes(dropout(jnp.swapaxes(x, 0, 1), self.config.dropout, site), 0, 1)
-                x, end = lstm_layer(x, self._typed(kernel), self._typed(bias), mask, reverse=direction == 1)
+                x, end = lstm_layer(x, self._kernel(kernel), self._typed(bias), mask, reverse=direction == 1)
                 last.append(end)
             outputs.append(x)
             lasts.append(last)
@@ -190,8 +196,8 @@ class LSTMTranslator(nn.Module):
         mask = jnp.swapaxes(mask, 0, 1).swapaxes(1, 2)
         if not self.config.attention:
             return Memory(None, last[-1][0][:, None], mask), state
-        keys = jnp.einsum("bse,de->bds", states, self._typed(self.attention))
-        return Memory(keys, states, mask), state
+        keys = product(states, self._kernel(self.attention).T)
+        return Memory(jnp.swapaxes(keys, 1, 2), states, mask), state
 
 
 def build_lstm(config: LSTMConfig, source_size: int, target_size: int) -> Translator:

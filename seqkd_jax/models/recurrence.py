@@ -16,7 +16,7 @@ from seqkd_jax.models.layers import over_positions, product
 
 
 class Weight(NamedTuple):
-    """One product of a scan's body: x @ kernel + bias."""
+    """One product of a scan's body: x @ kernel + bias, in the type of x."""
 
     kernel: jax.Array  # [I,O] with x [B,I] or [B,K,I]; or [B,I,O], one matrix for each row (attention), with x [B,K,I]
     bias: jax.Array | None = None  # [O]
@@ -35,7 +35,8 @@ def _probed(weight, x, probe):
 
 
 def _probed_backward(weight, gradient):
-    return None, gradient @ jnp.swapaxes(weight.kernel, -1, -2), gradient
+    backwards = jnp.swapaxes(weight.kernel, -1, -2)
+    return None, product(gradient, backwards) if backwards.ndim == 2 else gradient @ backwards, gradient
 
 
 _probed.defvjp(lambda weight, x, probe: (apply_weight(weight, x), weight), _probed_backward)
@@ -46,7 +47,7 @@ def _weight_gradient(weight: Weight, x, gradient) -> Weight:
     if weight.kernel.ndim == 3:
         kernel = jnp.einsum("tbki,tbko->bio", x, gradient, preferred_element_type=jnp.float32)
     else:
-        kernel = over_positions(x, gradient, jnp.float32)
+        kernel = over_positions(x, gradient, weight.kernel.dtype)
     bias = None if weight.bias is None else gradient.reshape(-1, gradient.shape[-1]).sum(0).astype(weight.bias.dtype)
     return Weight(kernel.astype(weight.kernel.dtype), bias)
 

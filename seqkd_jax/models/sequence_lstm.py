@@ -15,8 +15,11 @@ from jaxtyping import Array, Float, Int
 
 from seqkd_jax.config import SequenceLSTMConfig
 from seqkd_jax.models.layers import (
+    ACTIVATION_TYPES,
+    OPERAND_TYPES,
     dropout,
     fold_keys,
+    product,
     read_positions,
     require_tied,
     vocabulary_logits,
@@ -83,19 +86,20 @@ class SequenceLSTM(nn.Module):
     def features(self, inputs: Int[Array, "B T"], keys=None) -> Float[Array, "B P E"]:
         """The vectors that the head reads, at all T positions or at the last word. keys [B]: with dropout."""
         config = self.config
-        x = dropout(self.embedding[inputs].astype(config.compute), config.input_dropout, fold_keys(keys, 0))
+        activations, operands = ACTIVATION_TYPES[config.compute], OPERAND_TYPES[config.compute]
+        x = dropout(self.embedding[inputs].astype(activations), config.input_dropout, fold_keys(keys, 0))
         mask = (inputs != PAD).T[..., None]
         for layer, (kernel, bias) in enumerate(self.layers):
             site = fold_keys(keys, layer + 1)
             kept = None
             if keys is not None and config.recurrent_dropout:
-                ones = jnp.ones((inputs.shape[0], config.size), config.compute)
+                ones = jnp.ones((inputs.shape[0], config.size), activations)
                 kept = dropout(ones, config.recurrent_dropout, fold_keys(site, 0))
-            kernel, bias = kernel.astype(config.compute), bias.astype(config.compute)
+            kernel, bias = kernel.astype(operands), bias.astype(activations)
             states, _ = lstm_layer(jnp.swapaxes(x, 0, 1), kernel, bias, mask, recurrent_mask=kept)
             x = dropout(jnp.swapaxes(states, 0, 1), config.dropout, fold_keys(site, 1))
         x = read_positions(x, inputs, config.reads)
-        return x if self.projection is None else x @ self.projection.astype(config.compute)
+        return x if self.projection is None else product(x, self.projection.astype(operands))
 
     def head(self, features: Float[Array, "*pos E"]) -> Float[Array, "*pos V"]:
         """Logits in float32."""

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from seqkd_jax.config import SequenceTransformerConfig
 from seqkd_jax.models.layers import (
+    ACTIVATION_TYPES,
     dropout,
     fold_keys,
     read_positions,
@@ -54,7 +55,7 @@ class SequenceTransformer(nn.Module):
                 "position embeddings; raise max_length, or leave out longer sequences"
             )
         embedded = self.embedding[inputs] + self.positions[None, :length]
-        x = dropout(embedded.astype(config.compute), config.embedding_dropout, fold_keys(keys, 0))
+        x = dropout(embedded.astype(ACTIVATION_TYPES[config.compute]), config.embedding_dropout, fold_keys(keys, 0))
         mask = (inputs != PAD)[:, None, None]
         if config.causal:
             steps = jnp.arange(length)
@@ -62,7 +63,7 @@ class SequenceTransformer(nn.Module):
         for depth in range(config.layers):
             x = self.layers[0 if config.shared else depth](x, mask, fold_keys(keys, depth + 1))
         x = self.norm(read_positions(x, inputs, config.reads))
-        return x.astype(config.compute)
+        return x.astype(ACTIVATION_TYPES[config.compute])
 
     def head(self, features: Float[Array, "*pos E"]) -> Float[Array, "*pos V"]:
         """Logits in float32."""

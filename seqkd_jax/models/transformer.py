@@ -10,7 +10,8 @@ norm="post", activation="swish", tied="all" and output_bias=True the model is Ma
 kernel is the query, key and value kernels side by side. Norms have epsilon 1e-5.
 
 Parameters are float32. With compute="bfloat16" products and activations are bfloat16; norms, softmax and logits are
-float32.
+float32. With compute="bfloat16_products" weights and what they are multiplied with are read in bfloat16, and all else
+is float32.
 """
 
 import math
@@ -24,6 +25,7 @@ from jaxtyping import Array, Bool, Float, Int
 from seqkd_jax.config import TransformerConfig
 from seqkd_jax.models import caches
 from seqkd_jax.models.layers import (
+    ACTIVATION_TYPES,
     DECODING,
     dropout,
     fold_keys,
@@ -135,7 +137,7 @@ class TransformerTranslator(nn.Module):
         scale = math.sqrt(self.config.width) if self.config.scale_embeddings else 1.0
         positions = _sinusoids(position, self.config.width, self.config.positions)
         embedded = embedding[tokens] * scale + positions
-        return dropout(embedded.astype(self.config.compute), self.config.dropout, keys)
+        return dropout(embedded.astype(ACTIVATION_TYPES[self.config.compute]), self.config.dropout, keys)
 
 
 def build_transformer(config: TransformerConfig, source_size: int, target_size: int) -> Translator:
@@ -149,7 +151,7 @@ def build_transformer(config: TransformerConfig, source_size: int, target_size: 
 
     def empty_caches(rows: int, beam: int, length: int):
         sizes = rows, beam, length, config.heads, config.width // config.heads
-        return tuple(caches.empty(*sizes, config.compute) for _ in range(config.decoder_layers))
+        return tuple(caches.empty(*sizes, ACTIVATION_TYPES[config.compute]) for _ in range(config.decoder_layers))
 
     return Translator(
         init=lambda key: module.init(

@@ -12,7 +12,16 @@ from jaxtyping import Array, Key
 
 from seqkd_jax.config import SequenceTransformerConfig, TransformerConfig
 from seqkd_jax.models.caches import attend, written
-from seqkd_jax.models.layers import attention_weights, dropout, fold_keys, gelu, normalised, product
+from seqkd_jax.models.layers import (
+    ACTIVATION_TYPES,
+    OPERAND_TYPES,
+    attention_weights,
+    dropout,
+    fold_keys,
+    gelu,
+    normalised,
+    product,
+)
 from seqkd_jax.types import Past
 
 LayerConfig = TransformerConfig | SequenceTransformerConfig  # the layers read only fields that both have
@@ -21,16 +30,22 @@ ACTIVATIONS = {"relu": nn.relu, "gelu": gelu, "swish": nn.swish}
 Keys = Key[Array, "B"] | None
 
 
-def _linear(config: LayerConfig, size: int, scale: float = 1.0) -> nn.Dense:
-    """A product [*pos,I] -> [*pos,size] in the compute type; Glorot uniform with its variance times `scale`."""
-    initial = nn.initializers.variance_scaling(scale, "fan_avg", "uniform")
-    types = {"dtype": config.compute, "param_dtype": jnp.float32}
-    return nn.Dense(size, config.biases, **types, kernel_init=initial, dot_general=_product)
+class Linear(nn.Module):
+    """A product [*pos,I] -> [*pos,size], and a bias; Glorot uniform with its variance times `scale`."""
 
+    config: LayerConfig
+    size: int
+    scale: float = 1.0
 
-def _product(x, kernel, dimensions, precision=None):
-    """`dot_general` for nn.Dense: the last axis with the first."""
-    return product(x, kernel)
+    @nn.compact
+    def __call__(self, x):
+        initial, compute = nn.initializers.variance_scaling(self.scale, "fan_avg", "uniform"), self.config.compute
+        kernel = self.param("kernel", initial, (x.shape[-1], self.size))
+        found = product(x, kernel.astype(OPERAND_TYPES[compute]))
+        if not self.config.biases:
+            return found
+        bias = self.param("bias", nn.initializers.zeros, (self.size,)).astype(ACTIVATION_TYPES[compute])
+        return found + jnp.expand_dims(bias, tuple(range(found.ndim - 1)))
 
 
 class LayerNorm(nn.Module):
@@ -53,10 +68,10 @@ class Attention(nn.Module):
         config, width = self.config, self.config.width
         # Initial values as in fairseq: Glorot uniform of an ExE kernel with half the variance.
         if self.to_itself:
-            self.query_key_value = _linear(config, 3 * width)
+            self.query_key_value = Linear(config, 3 * width)
         else:
-            self.query, self.key_value = _linear(config, width, 1 / 2), _linear(config, 2 * width, 3 / 4)
-        self.output = _linear(config, width)
+            self.query, self.key_value = Linear(config, width, 1 / 2), Linear(config, 2 * width, 3 / 4)
+        self.output = Linear(config, width)
 
     def itself(self, x, mask, keys: Keys):
         """All positions at once: x [B,T,E], mask broadcastable to [B,H,T,T]."""
@@ -106,7 +121,7 @@ class FeedForward(nn.Module):
     config: LayerConfig
 
     def setup(self):
-        self.inner, self.outer = _linear(self.config, self.config.feed_forward), _linear(self.config, self.config.width)
+        self.inner, self.outer = Linear(self.config, self.config.feed_forward), Linear(self.config, self.config.width)
 
     def __call__(self, x, keys: Keys):
         inner = ACTIVATIONS[self.config.activation](self.inner(x))

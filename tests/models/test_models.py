@@ -13,7 +13,17 @@ from experiments.core.dry_run import decoding_step
 from seqkd_jax.config import LSTMConfig, SequenceLSTMConfig, SequenceTransformerConfig, TransformerConfig
 from seqkd_jax.decoding.search.past import extended, nothing_own, reordered, with_beam_axis
 from seqkd_jax.models import TRANSLATORS, build, kind_of, parameter_count
-from seqkd_jax.models.layers import LEVELS, dropout, fold_keys, gelu, normalised, product, vocabulary_logits
+from seqkd_jax.models.layers import (
+    ACTIVATION_TYPES,
+    LEVELS,
+    OPERAND_TYPES,
+    dropout,
+    fold_keys,
+    gelu,
+    normalised,
+    product,
+    vocabulary_logits,
+)
 from seqkd_jax.types import BOS, EOS, PAD, Translator, UserError
 
 SOURCE_SIZE, TARGET_SIZE, B, S, T, K = 19, 19, 3, 6, 5, 2
@@ -28,18 +38,18 @@ CASES = {
         TRANSFORMER, norm="post", activation="swish", tied="none", biases=False, output_bias=True
     ),
 }
-TOLERANCE = {"float32": 2e-5, "bfloat16": 0.06}  # absolute, on features of about unit size
+TOLERANCE = {"float32": 2e-5, "bfloat16": 0.06, "bfloat16_products": 0.03}  # absolute, on features of about unit size
 
 
 def over(*fast):
     """Parametrise over cases and compute types; those not in `fast` are slow, since each compiles programs."""
-    every = [(case, compute) for case in CASES for compute in ("float32", "bfloat16")]
+    every = [(case, compute) for case in CASES for compute in TOLERANCE]
     marks = {pair: [] if pair in fast else [pytest.mark.slow] for pair in every}
     return pytest.mark.parametrize(("case", "compute"), [pytest.param(*pair, marks=marks[pair]) for pair in every])
 
 
 FIRST = ("lstm", "transformer")  # of each kind; the others are variants
-float32, bfloat16 = ([(case, compute) for case in FIRST] for compute in ("float32", "bfloat16"))
+float32, bfloat16, products = ([(case, compute) for case in FIRST] for compute in TOLERANCE)
 variants = [(case, "float32") for case in CASES]
 cases = pytest.mark.parametrize(
     "case", [pytest.param(case, marks=[] if case in FIRST else [pytest.mark.slow]) for case in CASES]
@@ -205,7 +215,7 @@ def test_the_head_gives_float32(case, compute):
     assert logits.shape == (B, T, TARGET_SIZE) and logits.dtype == np.float32
 
 
-@over(("lstm", "float32"), ("transformer, post", "float32"), ("transformer, post", "bfloat16"))
+@over(("lstm", "float32"), ("transformer, post", "float32"), ("transformer, post", "bfloat16"), *products)
 def test_prepared_parameters_give_the_same(case, compute):
     s = subject(case, compute)
     prepared, features = s.model.prepare(s.params), s.features(s.params, inputs(), None)
@@ -214,36 +224,61 @@ def test_prepared_parameters_give_the_same(case, compute):
     np.testing.assert_array_equal(s.features(prepared, inputs(), None), features)
 
 
-@over(*float32, *bfloat16)
+@over(*float32, *bfloat16, *products)
 def test_types(case, compute):
-    """Float32 parameters; features in the compute type; a state that a loop can carry."""
+    """Float32 parameters; features in the type of activations; a state that a loop can carry."""
     s = subject(case, compute)
     wrong = {leaf.dtype for leaf in jax.tree.leaves(s.params)} - {np.dtype("float32")}
     assert not wrong, f"parameters must be float32 whatever the compute type, found {wrong}"
-    assert s.features(s.params, inputs(), None).dtype == compute
+    activations = ACTIVATION_TYPES[compute]
+    assert s.features(s.params, inputs(), None).dtype == activations
     step, *arguments = decoding_step(s.model, s.params, jax.ShapeDtypeStruct((B, S), np.int32), K, T)
     memory, before = arguments[2], arguments[3:5]
     assert {leaf.shape[0] for leaf in jax.tree.leaves((memory, before))} == {B}
     features, attention, *after = jax.eval_shape(s.model.step, *arguments)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), before)
-    assert features.shape[:2] == (B, K) and features.dtype == compute
+    assert features.shape[:2] == (B, K) and features.dtype == activations
     assert attention is None or attention.shape == (B, K, S)
 
 
-@cases
-def test_bfloat16_is_close_to_float32(case):
-    s, low = subject(case), subject(case, "bfloat16")
+@over(*bfloat16, *products)
+def test_other_types_are_close_to_float32(case, compute):
+    s, low = subject(case), subject(case, compute)
     expected = s.features(s.params, inputs(), None)
-    assert_close(low.features(s.params, inputs(), None), expected, "bfloat16", "bfloat16 compute strays from float32")
+    assert_close(low.features(s.params, inputs(), None), expected, compute, f"{compute} strays from float32")
+
+
+@pytest.mark.parametrize("case", FIRST)
+def test_only_products_with_weights_read_bfloat16(case):
+    """Every product with a weight does, whichever way it is taken; sums and all other products are float32."""
+    s = subject(case, "bfloat16_products")
+
+    def loss(params):
+        return s.model.head(params, s.model.features(params, inputs(), None)).sum()
+
+    dots = [
+        tuple(str(variable.aval.dtype) for variable in (*equation.invars, *equation.outvars))
+        for equation in equations(jax.make_jaxpr(jax.grad(loss))(s.params).jaxpr)
+        if equation.primitive.name == "dot_general"
+    ]
+    assert set(dots) == {("bfloat16", "bfloat16", "float32"), ("float32",) * 3}
+    paths = jax.tree_util.tree_leaves_with_path(s.params)
+    weights = sum(leaf.ndim == 2 and "embedding" not in str(path) for path, leaf in paths)
+    assert dots.count(("bfloat16", "bfloat16", "float32")) >= 3 * weights  # forward, of the input, of the weight
+
+
+def equations(jaxpr):
+    """All equations of a program, those of inner programs included."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")):
+            if hasattr(inner, "eqns") or hasattr(inner, "jaxpr"):
+                yield from equations(getattr(inner, "jaxpr", inner))
 
 
 def sizes(jaxpr):
-    """Sizes of all intermediate arrays of a program, inner programs included."""
-    for equation in jaxpr.eqns:
-        yield from (variable.aval.size for variable in equation.outvars)
-        for inner in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")):
-            if hasattr(inner, "eqns") or hasattr(inner, "jaxpr"):
-                yield from sizes(getattr(inner, "jaxpr", inner))
+    """Sizes of all intermediate arrays of a program."""
+    return (variable.aval.size for equation in equations(jaxpr) for variable in equation.outvars)
 
 
 @cases
@@ -280,19 +315,20 @@ def test_parameters_are_counted_without_allocating_them(case):
     assert build(CASES[case], SOURCE_SIZE, TARGET_SIZE) is s.model, "equal configurations must share one model"
 
 
-@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+@pytest.mark.parametrize("compute", TOLERANCE)
 @pytest.mark.parametrize(("into", "out"), [(7, 4), (4, 7), (5, 5)])
 def test_products_have_the_gradients_that_jax_finds(into, out, compute):
     """They only say which factor comes first; whichever that is, over any position axes, in the types of JAX's own."""
+    types = ACTIVATION_TYPES[compute], OPERAND_TYPES[compute], ACTIVATION_TYPES[compute]
     x, kernel, pulled = (
-        jax.random.normal(jax.random.key(place), shape).astype(compute)
+        jax.random.normal(jax.random.key(place), shape).astype(types[place])
         for place, shape in enumerate([(2, 3, into), (into, out), (2, 3, out)])
     )
 
     def logits(x, kernel):
         return vocabulary_logits(x, kernel.T, None, compute)
 
-    plain = {product: lambda x, kernel: x @ kernel}
+    plain = {product: lambda x, kernel: x @ kernel.astype(x.dtype)}
     plain[logits] = lambda x, kernel: jnp.einsum("abi,io->abo", x, kernel, preferred_element_type=jnp.float32)
     for ours, theirs in plain.items():
         (found, pull), (expected, pull_theirs) = (jax.vjp(function, x, kernel) for function in (ours, theirs))
@@ -300,7 +336,7 @@ def test_products_have_the_gradients_that_jax_finds(into, out, compute):
         for one, other in zip((found, *pull(given)), (expected, *pull_theirs(given)), strict=True):
             assert (one.dtype, one.shape) == (other.dtype, other.shape)
             pair = (np.asarray(leaf, np.float64) for leaf in (one, other))
-            np.testing.assert_allclose(*pair, atol=TOLERANCE[compute], err_msg=str(ours))
+            np.testing.assert_allclose(*pair, atol=TOLERANCE[compute], rtol=TOLERANCE[compute], err_msg=str(ours))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.5, 0.999])
