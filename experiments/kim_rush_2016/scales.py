@@ -14,6 +14,7 @@ from experiments.kim_rush_2016.arms import ARMS, Arm, pruned_arms, slug
 from experiments.kim_rush_2016.published import Published
 from seqkd_jax.config import (
     BatchConfig,
+    ComputeType,
     LossConfig,
     LSTMConfig,
     ModelConfig,
@@ -107,6 +108,14 @@ class Scale:
     def batch(self) -> BatchConfig:
         """How all arms make batches."""
         return self.training["teacher"].batch
+
+
+def computed(scale: Scale, compute: ComputeType) -> Scale:
+    """The scale with this type of products and activations."""
+    if compute == "float32":
+        return scale
+    chosen = {role: tuple(replace(model, compute=compute) for model in of) for role, of in scale.models.items()}
+    return replace(scale, models=chosen, deviations=(*scale.deviations, f"--compute {compute}, not float32"))
 
 
 class Row(NamedTuple):

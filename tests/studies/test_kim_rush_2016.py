@@ -517,6 +517,14 @@ def test_seeds_of_an_arm_are_runs_of_their_own():
     assert not any(row.place for row in study.needs(micro(), next(row for row in twice if row.arm.name == "Seq-KD")))
 
 
+def test_the_type_of_products_is_that_of_every_model_and_is_told(run):
+    status, told, error = run("--compute", "bfloat16_products", "--dry-run")
+    assert status == 0 and "- --compute bfloat16_products, not float32" in told, error
+    scale = study.scales(study.Command(scale="smoke", compute="bfloat16_products"))["smoke"]
+    assert {model.compute for models in scale.models.values() for model in models} == {"bfloat16_products"}
+    assert {row.model.compute for row in rows(scale)} == {"bfloat16_products"}
+
+
 def test_a_number_of_seeds_that_cannot_be(run):
     status, _, error = run("--seeds", "0")
     assert status == 2 and "--seeds 0" in error
