@@ -351,7 +351,8 @@ class LossConfig(Settings):
 
     name: str = "nll"
     """nll, the negative log-likelihood; word_kd, word-level distillation; word_kd_top_k, the same from the teacher's
-    most probable entries alone, which are computed once."""
+    most probable entries alone, which are computed once; with another measure of how the student differs from its
+    teacher: reverse_kl, jensen_shannon, total_variation, or tie_kd, word_kd that also ranks the first entries."""
     label_smoothing: Rate = 0.0
     """Probability mass spread evenly over the vocabulary in the gold term."""
     alpha: Share = 0.5

@@ -102,7 +102,7 @@ class Train(Repeatable):
     lstm: LSTMConfig = LSTMConfig()
     transformer: TransformerConfig = TransformerConfig()
     teacher: Path | None = None
-    """Checkpoint of the teacher that the loss reads (word_kd)."""
+    """Checkpoint of the teacher that the loss reads (all but nll)."""
     teachers: Literal["one", "each"] = "one"
     """For a teacher of several replicas: its first teaches all students, or each replica its own student."""
     teacher_cache_gib: Amount = 4.0

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
 from seqkd_jax.config import LossConfig
-from seqkd_jax.losses import terms
+from seqkd_jax.losses import divergences, terms
 from seqkd_jax.types import TopK, UserError
 
 BARRED = 1e8  # how far below the largest logit an entry can never be produced; no logit that was learned is so low
@@ -62,10 +62,7 @@ def word_kd(student, teacher, label, arguments: LossArguments, allowed=None):
     divergence by the teacher's entropy, which does not depend on the student. What the student bars, the teacher does
     not teach.
     """
-    gold = terms.gold(student, label, arguments.label_smoothing, allowed)
-    return (1.0 - arguments.alpha) * gold + arguments.alpha * arguments.scale * terms.soft(
-        student, teacher, arguments.temperature, allowed
-    )
+    return _interpolated(terms.soft, student, teacher, label, arguments, allowed)
 
 
 def word_kd_top_k(student, teacher: TopK, label, arguments: LossArguments, allowed=None):
@@ -75,8 +72,54 @@ def word_kd_top_k(student, teacher: TopK, label, arguments: LossArguments, allow
     goes over the k entries, and p_rest is the mass that the student gives to all others. How it is distributed among
     these nobody teaches. With k = V it is word_kd. q is of the temperature that the TopK was computed with.
     """
+    return _interpolated(terms.soft_of_top_k, student, teacher, label, arguments, allowed)
+
+
+def reverse_kl(student, teacher, label, arguments: LossArguments, allowed=None):
+    """(1-alpha) * gold term + alpha * scale * KL(student_T || teacher_T), in nats.
+
+    It leads a student that is too small for the whole distribution to a part of it, where word_kd spreads it over all
+    (Wen et al. 2023, f-distill; Gu et al. 2024, MiniLLM). The teacher's probabilities count as at least terms.LEAST
+    times the largest, so that an entry that it bars costs the student at most 85 nats.
+    """
+    return _interpolated(divergences.reverse_kl, student, teacher, label, arguments, allowed)
+
+
+def jensen_shannon(student, teacher, label, arguments: LossArguments, allowed=None):
+    """(1-alpha) * gold term + alpha * scale * the mean of the KL divergences of both from their mean, in nats.
+
+    At most ln 2, symmetric (Lin 1991; Wen et al. 2023).
+    """
+    return _interpolated(divergences.jensen_shannon, student, teacher, label, arguments, allowed)
+
+
+def total_variation(student, teacher, label, arguments: LossArguments, allowed=None):
+    """(1-alpha) * gold term + alpha * scale * half the sum of |p - q|: the mass that lies otherwise, 0 to 1.
+
+    Wen et al. 2023. Beside nats it is small; its gradient too, where the student is sure.
+    """
+    return _interpolated(divergences.total_variation, student, teacher, label, arguments, allowed)
+
+
+def tie_kd(student, teacher, label, arguments: LossArguments, allowed=None):
+    """word_kd with the ranking loss of Zhang et al. 2023 (TIE-KD) added to its teacher's term.
+
+    With t the teacher's 5 best entries, best first, and s the student's:
+    sum_j max(0, p(t_j) - p(t_1)) + sum_ij [q(t_i) > q(s_j)] max(0, p(s_j) - p(t_i)). The formula and 5 are those of the
+    authors' code (songmzhang/NMT-KD, label_smoothed_cross_entropy_advanced_kd.py). Their second means, distilling again
+    on the student's own predictions, is not part of it.
+    """
+
+    def taught(*given):
+        return terms.soft(*given) + divergences.top_1_ranking(*given)
+
+    return _interpolated(taught, student, teacher, label, arguments, allowed)
+
+
+def _interpolated(term, student, teacher, label, arguments: LossArguments, allowed):
+    """(1-alpha) * gold term + alpha * scale * the teacher's term."""
     gold = terms.gold(student, label, arguments.label_smoothing, allowed)
-    taught = terms.soft_of_top_k(student, teacher, arguments.temperature, allowed)
+    taught = term(student, teacher, arguments.temperature, allowed)
     return (1.0 - arguments.alpha) * gold + arguments.alpha * arguments.scale * taught
 
 
@@ -182,4 +225,8 @@ LOSSES: dict[str, Loss] = {
     "nll": Loss(nll, needs_teacher=False),
     "word_kd": Loss(word_kd, needs_teacher=True),
     "word_kd_top_k": Loss(word_kd_top_k, needs_teacher=True, top_k=True),
+    "reverse_kl": Loss(reverse_kl, needs_teacher=True),
+    "jensen_shannon": Loss(jensen_shannon, needs_teacher=True),
+    "total_variation": Loss(total_variation, needs_teacher=True),
+    "tie_kd": Loss(tie_kd, needs_teacher=True),
 }

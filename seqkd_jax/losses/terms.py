@@ -46,7 +46,7 @@ def _soft_forward(student, teacher, temperature, allowed):
     # A value is log(sum of exponentials) + a mean of differences to the largest logit, so that nothing is lost when all
     # logits are large. A log-softmax would be kept for the gradient beside the exponentials.
     cooling = 1.0 / temperature
-    top, exponentials, total = _exponentials(student, temperature)
+    top, exponentials, total = masses(student, temperature)
     if allowed is not None:
         teacher = jnp.where(allowed, teacher, -jnp.inf)
     wanted = jnp.exp((teacher - jnp.max(teacher)) * cooling)  # not yet normalised
@@ -79,7 +79,7 @@ def _soft_of_top_k_forward(student, teacher, temperature, allowed):
         wanted = jnp.where(allowed[entries], wanted, 0.0)
     mass = jnp.maximum(jnp.sum(wanted) + wanted_rest, LEAST)
     wanted, wanted_rest = wanted / mass, wanted_rest / mass
-    top, exponentials, total = _exponentials(student, temperature)
+    top, exponentials, total = masses(student, temperature)
     kept = exponentials[entries]
     others = exponentials.at[entries].set(0.0)
     rest = jnp.maximum(jnp.sum(others), LEAST)  # the total less what is kept could be a rounding error
@@ -98,14 +98,14 @@ def _soft_of_top_k_backward(saved, gradient):
 soft_of_top_k.defvjp(_soft_of_top_k_forward, _soft_of_top_k_backward)
 
 
-def _exponentials(student, temperature):
+def masses(logits, temperature):
     """The largest logit, exp((logit - that) / temperature) of each, and their sum."""
-    top = jnp.max(student)
-    plain = jnp.exp(student - top)
+    top = jnp.max(logits)
+    plain = jnp.exp(logits - top)
     total = jnp.sum(plain)  # the gold term has these too: without a temperature both are computed once
 
     def tempered():
-        exponentials = jnp.exp((student - top) / temperature)
+        exponentials = jnp.exp((logits - top) / temperature)
         return exponentials, jnp.sum(exponentials)
 
     return top, *jax.lax.cond(temperature == 1.0, lambda: (plain, total), tempered)
