@@ -2,7 +2,8 @@
 
 Adding an arm is adding a line: any corpus of `pipeline.CORPORA`, any loss of `losses.LOSSES` (one that has a teacher is
 weighed as the scale weighs Word-KD), any earlier arm to start from. How each arm is made: sections 3 and 4.2 of the
-paper; Seq-Inter is always fine-tuning of a trained model.
+paper; Seq-Inter is always fine-tuning of a trained model. The arms "+ gold" are not of the paper: they are the controls
+of Seq-Inter, fine-tuned alike on the references of the same sources.
 """
 
 from typing import Literal, NamedTuple
@@ -16,7 +17,7 @@ class Arm(NamedTuple):
     name: str
     role: Literal["teacher", "student", "transformer"]  # which of the scale's models
     start: str | None  # the arm it is fine-tuned from; None: random weights
-    corpus: Literal["gold", "seq_kd", "seq_inter"]
+    corpus: Literal["gold", "gold_part", "seq_kd", "seq_inter"]
     loss: str  # an entry of losses.LOSSES
     pruning: PruningConfig | None = None  # table 3: how its model is pruned, of the arm BEST; None: it is not
 
@@ -28,6 +29,7 @@ class Arm(NamedTuple):
 
 TEACHER, BASELINE = "Teacher", "Baseline"  # what the others are compared with
 BEST = "Seq-KD + Seq-Inter"  # the student that table 3 prunes
+PRUNED = "Pruned"  # all arms of table 3, where their seeds are counted
 BEAMS = ("beam1", "beam5")  # every arm is decoded so
 
 ARMS = (
@@ -41,6 +43,9 @@ ARMS = (
     Arm("Seq-KD + Seq-Inter", "student", "Seq-KD", "seq_inter", "nll"),
     Arm("Seq-KD + Word-KD", "student", None, "seq_kd", "word_kd"),
     Arm("All three", "student", "Seq-KD", "seq_inter", "word_kd"),
+    Arm("Teacher + gold", "teacher", TEACHER, "gold_part", "nll"),
+    Arm("Baseline + gold", "student", BASELINE, "gold_part", "nll"),
+    Arm("Seq-KD + gold", "student", "Seq-KD", "gold_part", "nll"),
     Arm("Transformer teacher", "transformer", None, "gold", "nll"),  # not in the paper; where a scale has one
 )
 
@@ -62,6 +67,13 @@ ROLES = {arm.name: arm.role for arm in ARMS}
 def slug(name: str) -> str:
     """An arm's name in file names and on the command line: "Seq-KD + Seq-Inter" -> seq_kd+seq_inter."""
     return name.lower().replace(" + ", "+").replace("-", "_").replace(" ", "_")
+
+
+def control_of(arm: Arm) -> str | None:
+    """The arm that was fine-tuned alike, but on references; None: it has none."""
+    if arm.corpus != "seq_inter":
+        return None
+    return next((other.name for other in ARMS if other.corpus == "gold_part" and other.start == arm.start), None)
 
 
 def against(arm: Arm) -> str:

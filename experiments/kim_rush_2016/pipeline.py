@@ -1,6 +1,7 @@
 """The stages of the study, each a function of earlier ones' directories; `stages.stage` makes each once.
 
   data -> vocabulary -> teacher -> n-best lists -> seq_kd, seq_inter -> an arm's training -> its evaluation
+  data -> gold_part, the references of seq_inter's sources --------------^
                                                                              all evaluations -> significance, outputs
   table 3: the best student -> prune -> training on seq_kd -> training on seq_inter -> evaluation
 
@@ -19,7 +20,7 @@ from experiments.core.outputs import Outputs
 from experiments.core.outputs import write as write_outputs
 from experiments.core.study import Workspace
 from experiments.kim_rush_2016 import comparisons
-from experiments.kim_rush_2016.arms import ARMS, TEACHER, Arm, against
+from experiments.kim_rush_2016.arms import ARMS, TEACHER, Arm, against, control_of
 from experiments.kim_rush_2016.scales import Row, Scale, by_arm, start_of
 from seqkd_jax import checkpoint, distillation, distributed, models, pruning
 from seqkd_jax.config import CorpusConfig, SearchConfig, TrainConfig
@@ -49,14 +50,18 @@ def data(workspace: Workspace) -> Path:
             else:
                 pairs = corpus.load_split(CorpusConfig(str(workspace.data), *scale.languages), split)
             counts[split] = {"pairs": len(pairs.sources), "sha256": corpus.fingerprint(pairs)}
-            for suffix, lines in zip(scale.languages, (pairs.sources, pairs.targets), strict=True):
-                files.write_text(directory / f"{split}.{suffix}", "".join(f"{line}\n" for line in lines))
+            _write(directory, split, scale, pairs)
         files.write_json(directory / "counts.json", counts)
 
     settings = {"languages": scale.languages, "toy": None}
     if scale.toy:  # its first sentences stand for the language: another grammar makes another stage
         settings["toy"] = [*scale.toy, scale.seed, _first_sentences(scale.seed)]
     return workspace.stage("data", settings, {} if workspace.data is None else {"data": workspace.data}, make)
+
+
+def _write(directory: Path, split: str, scale: Scale, pairs: corpus.Corpus) -> None:
+    for suffix, lines in zip(scale.languages, (pairs.sources, pairs.targets), strict=True):
+        files.write_text(directory / f"{split}.{suffix}", "".join(f"{line}\n" for line in lines))
 
 
 @functools.cache
@@ -98,8 +103,7 @@ def n_best(workspace: Workspace, search: SearchConfig, share: float) -> tuple[Pa
     """The teacher's lists for a share of the training sources, and the places of these in the corpus."""
     scale, given, teacher = workspace.scale, data(workspace), trained(workspace, workspace.scale.teacher_row)
     gold = read(workspace, given, "train")
-    count = len(gold.sources)
-    chosen = np.sort(np.random.default_rng(scale.seed).permutation(count)[: round(share * count)])
+    chosen = drawn(scale, len(gold.sources), share)
 
     def make(directory: Path) -> None:
         _lists(workspace, directory, teacher, [gold.sources[place] for place in chosen], search)
@@ -108,6 +112,11 @@ def n_best(workspace: Workspace, search: SearchConfig, share: float) -> tuple[Pa
     settings = [search, share, scale.seed, scale.source_buckets, scale.decode_tokens, *made_by]
     inputs = {"data": given, "teacher": teacher}
     return workspace.stage(f"n-best-{search.beam}", settings, inputs, make, resumable=True, together=True), chosen
+
+
+def drawn(scale: Scale, count: int, share: float) -> np.ndarray:
+    """The places of a share of so many training pairs."""
+    return np.sort(np.random.default_rng(scale.seed).permutation(count)[: round(share * count)])
 
 
 def _lists(workspace: Workspace, directory: Path, teacher: Path, lines: list[str], search: SearchConfig):
@@ -154,7 +163,25 @@ def seq_inter(workspace: Workspace) -> Path:
     return distilled(workspace, scale.seq_inter_search, scale.seq_inter_share, scale.seq_inter_selection, "seq_inter")
 
 
-CORPORA: dict[str, Callable[[Workspace], Path]] = {"gold": data, "seq_kd": seq_kd, "seq_inter": seq_inter}
+def gold_part(workspace: Workspace) -> Path:
+    """The references of the sources that Seq-Inter's targets are made for."""
+    scale, given = workspace.scale, data(workspace)
+
+    def make(directory: Path) -> None:
+        gold = read(workspace, given, "train")
+        _write(directory, "train", scale, corpus.take(gold, drawn(scale, len(gold.sources), scale.seq_inter_share)))
+
+    return workspace.stage("gold_part", [scale.seq_inter_share, scale.seed], {"data": given}, make)
+
+
+CORPORA: dict[str, Callable[[Workspace], Path]] = {
+    "gold": data,
+    "gold_part": gold_part,
+    "seq_kd": seq_kd,
+    "seq_inter": seq_inter,
+}
+TAUGHT = ("seq_kd", "seq_inter")  # corpora that the teacher made
+OF_A_SHARE = ("gold_part", "seq_inter")  # corpora of a share of the training sources
 
 
 # Arms
@@ -273,20 +300,26 @@ def _truth(result: evaluation.Evaluation, workspace: Workspace) -> dict[str, flo
 
 
 def significance(workspace: Workspace, evaluated: Mapping[Row, Path]) -> Path:
-    """Every arm against its model's baseline, and against the teacher, over resampled test sentences."""
+    """Every arm against its model's baseline, the teacher and its control, over resampled test sentences."""
     given = {row.key: path for row, path in evaluated.items()}
 
     def make(directory: Path) -> None:
         tokenize, compared = tokenizer(workspace), {}
         seeds = {arm: [_resampled(evaluated[row], tokenize) for row in of] for arm, of in by_arm(evaluated).items()}
-        for reference in [row for row in seeds if row.arm.name in {against(arm) for arm in ARMS}]:
-            of_teacher = reference.arm.name == TEACHER
-            for row in [row for row in seeds if row != reference and (of_teacher or row.model == reference.model)]:
+        for row in seeds:
+            for reference in [other for other in seeds if other != row and _compared(row, other)]:
                 found = comparisons.compare(seeds[row], seeds[reference])
                 compared.setdefault(row.label, {})[reference.arm.name] = found
         files.write_json(directory / "significance.json", compared)
 
-    return workspace.stage("significance", comparisons.COMPARISONS, given, make)
+    return workspace.stage("significance", comparisons.COMPARISONS, given, make, version=2)
+
+
+def _compared(row: Row, reference: Row) -> bool:
+    """Whether a reference's arm is one that every arm is compared with, or the control of this one."""
+    of_model = row.model == reference.model
+    every = {against(arm) for arm in ARMS}
+    return reference.arm.name == TEACHER or of_model and reference.arm.name in {*every, control_of(row.arm)}
 
 
 def _resampled(path: Path, tokenize: str) -> comparisons.Resampled:

@@ -1,4 +1,4 @@
-"""What a run of the study is made of, as data: `smoke` for minutes, `multi30k` for hours, `paper` as published.
+"""What a run of the study is made of, as data: `smoke` for minutes, `multi30k` for days, `paper` as published.
 
 Everything but the arms stands here; nothing is set elsewhere. Where a scale departs from the paper it says so in
 `deviations`, which are stored with the results.
@@ -10,7 +10,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from experiments.kim_rush_2016 import published
-from experiments.kim_rush_2016.arms import ARMS, Arm, pruned_arms, slug
+from experiments.kim_rush_2016.arms import ARMS, BASELINE, PRUNED, Arm, pruned_arms, slug
 from experiments.kim_rush_2016.published import Published
 from seqkd_jax.config import (
     BatchConfig,
@@ -77,13 +77,21 @@ class Scale:
     timed_repetitions: int = 3
     seed: int = 1
     """Of the data."""
-    seeds: int = 1
-    """Of each arm. The students of all seeds have the teacher of the first."""
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    """Arm, or PRUNED for those of table 3 -> its seeds; of those not named 1. The students of all seeds have the
+    teacher of the first."""
+    some: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Label of a model that has not all arms of its role -> those that it has, and their seeds."""
     max_compilations: int = 0
     """More are a failure; 0: no limit."""
     published: Mapping[str, tuple[Published, ...]] = field(default_factory=dict)
     """Label of a model -> the published tables whose numbers stand beside it."""
     deviations: tuple[str, ...] = ()
+
+    def count(self, arm: Arm, model: ModelConfig) -> int:
+        """Seeds of an arm under a model; 0: the model does not have that arm."""
+        name, some = PRUNED if arm.pruning else arm.name, self.some.get(label(model))
+        return self.seeds.get(name, 1) if some is None else some.get(name, 0)
 
     @property
     def teacher(self) -> ModelConfig:
@@ -150,8 +158,15 @@ def rows(scale: Scale) -> list[Row]:
         for model in configs
         for arm in (*ARMS, *(arm for pruning in scale.pruning for arm in pruned_arms(pruning)))
         if arm.role == role
-        for place in range(scale.seeds)
+        for place in range(scale.count(arm, model))
     ]
+
+
+def with_seeds(scale: Scale, count: int) -> Scale:
+    """The scale with so many seeds of each arm."""
+    names = (*(arm.name for arm in ARMS), PRUNED)
+    some = {label: dict.fromkeys(seeds, count) for label, seeds in scale.some.items()}
+    return replace(scale, seeds=dict.fromkeys(names, count), some=some)
 
 
 def by_arm(rows: Iterable[Row]) -> dict[Row, list[Row]]:
@@ -186,10 +201,10 @@ def _adam(rate: float, batch: BatchConfig, warmup: int = 100, clip: float = 5.0,
 
 
 def _fine(config: TrainConfig, epochs: int) -> TrainConfig:
-    """Fine-tuning: from a tenth of the peak rate on."""
+    """Fine-tuning: from a tenth of the peak rate on, to its end."""
     rate = 0.1 * config.optimiser.learning_rate
     optimiser = replace(config.optimiser, learning_rate=rate, warmup_steps=0)
-    return replace(config, optimiser=optimiser, epochs=epochs)
+    return replace(config, optimiser=optimiser, epochs=epochs, patience=0)
 
 
 def _smoke() -> Scale:
@@ -228,10 +243,14 @@ def _smoke() -> Scale:
     )
 
 
+_MAIN = (BASELINE, "Word-KD", "Seq-KD", "Seq-KD + Word-KD")
+_CERTAIN = (*_MAIN, "Baseline + gold", "Seq-KD + gold")  # more seeds than others
+
+
 def _multi30k() -> Scale:
     batch = BatchConfig(tokens=2048, buckets=6, max_source=50, max_target=50)
     adam = partial(_adam, batch=batch, clip=1.0, validate_bleu=True, seed=0)
-    teacher, student = adam(1.5e-3, warmup=400, epochs=10), adam(3e-3, warmup=400, epochs=8)
+    teacher, student = adam(1.5e-3, warmup=400, epochs=10), adam(3e-3, warmup=400, epochs=15, patience=4)
     transformer = adam(1e-3, warmup=600, epochs=10, loss=LossConfig(label_smoothing=0.1))
     transformer = replace(transformer, batch=replace(batch, tokens=1024))
     return Scale(
@@ -241,11 +260,16 @@ def _multi30k() -> Scale:
         vocabulary=VocabularyConfig("sentencepiece", 4000, joint=True),
         models={
             "teacher": (LSTMConfig(2, 500, dropout=0.3),),
-            "student": (LSTMConfig(2, 100, dropout=0.1, init_scale=0.2),),
+            "student": (
+                LSTMConfig(2, 100, dropout=0.1, init_scale=0.2),
+                LSTMConfig(2, 200, dropout=0.2, init_scale=0.14),
+            ),
             "transformer": (TransformerConfig(3, 3, 256, heads=4, feed_forward=1024, dropout=0.2),),
         },
         training={"teacher": teacher, "student": student, "transformer": transformer},
         fine_tuning={"teacher": _fine(teacher, 3), "student": _fine(student, 5)},
+        seeds={arm.name: 3 for arm in ARMS if arm.role == "student"} | dict.fromkeys(_CERTAIN, 5) | {PRUNED: 2},
+        some={"2×200": dict.fromkeys(_MAIN, 3)},
         published={
             "2×500": (published.EN_DE_TEACHER, published.TH_EN_TEACHER),
             "2×100": (published.EN_DE_500, published.TH_EN_100),
@@ -255,7 +279,7 @@ def _multi30k() -> Scale:
             _ADAM,
             "loss divided by tokens, not by sentences",
             "sacrebleu, cased and detokenised, not multi-bleu.perl on tokens",
-            "the checkpoint with the best BLEU on the validation set",
+            "the checkpoint with the best BLEU on the validation set; students stop once 4 epochs brought no better",
         ),
     )
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import jax
@@ -12,7 +12,7 @@ from experiments.core import dry_run, outputs, stages
 from experiments.core.study import Options, Study, Workspace
 from experiments.kim_rush_2016 import charts, claims, pipeline, plots, table_3, tables
 from experiments.kim_rush_2016.arms import BASELINE, BEAMS, TEACHER, against
-from experiments.kim_rush_2016.scales import SCALES, Row, Scale, by_arm, computed, label, rows, start_of
+from experiments.kim_rush_2016.scales import SCALES, Row, Scale, by_arm, computed, label, rows, start_of, with_seeds
 from seqkd_jax import models
 from seqkd_jax.config import BatchConfig, ComputeType, ModelConfig
 from seqkd_jax.losses import LOSSES
@@ -27,9 +27,9 @@ class Command(Options):
     """Kim & Rush 2016: a teacher, students distilled from it in every way of the paper, and a table beside theirs."""
 
     scale: str = "smoke"
-    """smoke (minutes on two cores), multi30k (hours on two cores), paper, paper-en-de or paper-th-en."""
-    seeds: int = 1
-    """Of each arm; an interval takes at least two. --only seq_kd-2x100-seed1 makes the second seed of one arm alone."""
+    """smoke (minutes on two cores), multi30k (days on two cores), paper, paper-en-de or paper-th-en."""
+    seeds: int | None = None
+    """Of each arm, instead of as many as the scale has. --only seq_kd-2x100-seed1 makes the second seed of one arm."""
     pruning: bool = False
     """Also table 3: the best student pruned, retrained on Seq-KD data, then fine-tuned on Seq-Inter data."""
     compute: ComputeType = "float32"
@@ -40,10 +40,11 @@ def scales(command: Command) -> dict[str, Scale]:
     """The language pairs of a scale."""
     if command.scale not in SCALES:
         raise UserError(f"--scale {command.scale}: there is none of that name; there are {', '.join(SCALES)}")
-    if command.seeds < 1:
+    if command.seeds is not None and command.seeds < 1:
         raise UserError(f"--seeds {command.seeds}: it must be at least 1")
     chosen = map(table_3.added, SCALES[command.scale]) if command.pruning else SCALES[command.scale]
-    return {scale.name: computed(replace(scale, seeds=command.seeds), command.compute) for scale in chosen}
+    seeded = [with_seeds(scale, command.seeds) if command.seeds else scale for scale in chosen]
+    return {scale.name: computed(scale, command.compute) for scale in seeded}
 
 
 def load(scale: Scale, data: Path | None) -> Path | None:
@@ -65,7 +66,7 @@ def size(workspace: Workspace) -> str:
 def needs(scale: Scale, row: Row) -> Iterable[Row]:
     """What it is fine-tuned from, and the teacher if it learns from it."""
     start = start_of(row)
-    taught = row.arm.corpus != "gold" or LOSSES[row.arm.loss].needs_teacher
+    taught = row.arm.corpus in pipeline.TAUGHT or LOSSES[row.arm.loss].needs_teacher
     return ([start] if start else []) + ([scale.teacher_row] if taught else [])
 
 
@@ -146,9 +147,9 @@ def build(scale: Scale, config: ModelConfig) -> Translator:
 
 
 def plan(scale: Scale, row: Row) -> dry_run.Plan:
-    """What a dry run must know of a row's training: of a corpus as long as gold, or Seq-Inter's share of it."""
+    """What a dry run must know of a row's training: of a corpus as long as gold, or the share of fine-tuning."""
     config = pipeline.train_config(scale, row.arm)
-    pairs = scale.facts.pairs * (scale.seq_inter_share if row.arm.corpus == "seq_inter" else 1.0)
+    pairs = scale.facts.pairs * (scale.seq_inter_share if row.arm.corpus in pipeline.OF_A_SHARE else 1.0)
     sentences = config.batch.sentences or config.batch.tokens / (scale.facts.target_length * PADDING)
     updates = config.epochs * math.ceil(pairs / sentences)
     return dry_run.Plan(

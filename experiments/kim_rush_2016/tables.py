@@ -7,10 +7,15 @@ from experiments.core.report import DAGGER
 from experiments.core.study import Headline
 from experiments.core.tables import Column, Section, of_arms
 from experiments.kim_rush_2016 import scales
-from experiments.kim_rush_2016.arms import BASELINE, ROLES, TEACHER
+from experiments.kim_rush_2016.arms import ARMS, BASELINE, ROLES, TEACHER, control_of
 from experiments.kim_rush_2016.claims import percent
 from experiments.kim_rush_2016.comparisons import ACROSS, difference, over_sentences, values
 
+CONTROLS = {arm.name: control for arm in ARMS if (control := control_of(arm))}
+ABOUT_CONTROLS = (
+    "+ gold: not of the paper; fine-tuned on references, of the same sources, at the same rates and as long as "
+    "+ Seq-Inter, whose gain over that is the effect of its targets: over gold"
+)
 REQUIRED = (
     "arm",
     "model",
@@ -63,6 +68,25 @@ def _gained(name: str) -> Callable[[dict, dict], str]:
         return "–" if other is None else gain(arm, other, name)
 
     return cell
+
+
+def _over_control(name: str) -> Callable[[dict, dict], str | None]:
+    """A comparison of an arm of Seq-Inter with what was fine-tuned alike on gold."""
+
+    def cell(results: dict, arm: dict) -> str | None:
+        if not any(control_in(results, other) for other in results["arms"]):
+            return None
+        other = control_in(results, arm)
+        return "–" if other is None else gain(arm, other, name)
+
+    return cell
+
+
+def control_in(results: dict, arm: dict) -> dict | None:
+    """The control of an arm, of the same model, if it was run."""
+    name = CONTROLS.get(arm["arm"])
+    found = (other for other in results["arms"] if other["arm"] == name and other["model"] == arm["model"])
+    return next(found, None)
 
 
 def gain(arm: Mapping, other: Mapping, name: str = "beam1", digits: int = 1) -> str:
@@ -139,6 +163,8 @@ GAINS = (
     Column("paper", _published("delta_beam5", "{:+.1f}")),
     Column("chrF K=1", _gained("chrf beam1")),
     Column("chrF K=5", _gained("chrf beam5")),
+    Column("BLEU K=1 over gold", _over_control("beam1")),
+    Column("K=5", _over_control("beam5")),
 )
 SPEEDS = (
     *ARM,
@@ -162,10 +188,12 @@ def _about_scores(results: dict) -> list[str]:
 
 
 def _about_gains(results: dict) -> list[str]:
+    controlled = any(control_in(results, arm) for arm in results["arms"])
     return [
         "[ ]: 95% interval over seeds and test sentences; ( ): of arms with one seed, over test sentences alone, which "
         "says nothing of another training",
         f"paper: {_labels(results)} (tokenised BLEU); {DAGGER} from memory, not verified",
+        *([ABOUT_CONTROLS] * controlled),
     ]
 
 

@@ -67,9 +67,36 @@ def test_each_arm_is_one_cell_and_starts_from_an_earlier_one():
     for place, arm in enumerate(arms.ARMS):
         assert arm.corpus in pipeline.CORPORA and arm.loss in losses.LOSSES
         earlier = {other.name: other for other in arms.ARMS[:place]}
-        as_in_the_paper = (arm.corpus == "seq_inter") == (arm.start is not None)
-        assert as_in_the_paper, "Seq-Inter is fine-tuning, and nothing else is; an arm of your own: leave it out here"
+        as_in_the_paper = (arm.corpus in pipeline.OF_A_SHARE) == (arm.start is not None)
+        assert as_in_the_paper, "Seq-Inter and its control are fine-tuning, nothing else is; your own arm: leave it out"
         assert arm.start is None or earlier[arm.start].role == arm.role
+
+
+def test_controls_of_seq_inter_are_fine_tuned_alike():
+    """Their start, rates and loss; the references of the same sources."""
+    named = {arm.name: arm for arm in arms.ARMS}
+    pairs = {name: arms.control_of(arm) for name, arm in named.items()}
+    assert {name: control for name, control in pairs.items() if control} == {
+        "Teacher + Seq-Inter": "Teacher + gold",
+        "Baseline + Seq-Inter": "Baseline + gold",
+        "Seq-KD + Seq-Inter": "Seq-KD + gold",
+        "All three": "Seq-KD + gold",
+    }
+    for name in ("Teacher + Seq-Inter", "Baseline + Seq-Inter", "Seq-KD + Seq-Inter"):
+        arm, control = named[name], named[pairs[name]]
+        assert control == arm._replace(name=control.name, corpus="gold_part")
+        assert pipeline.train_config(micro(), control) == pipeline.train_config(micro(), arm)
+
+
+def test_a_control_reads_the_references_of_seq_inter_s_sources(tmp_path):
+    """And needs no teacher."""
+    workspace = Workspace(micro(), None, tmp_path)
+    part, gold = (pipeline.read(workspace, make(workspace), "train") for make in (pipeline.gold_part, pipeline.data))
+    chosen = pipeline.drawn(workspace.scale, 64, 0.25)
+    assert part.targets == [gold.targets[place] for place in chosen] and len(part.sources) == 16
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("train-")]
+    control = next(row for row in rows(micro()) if row.arm.name == "Baseline + gold")
+    assert [row.arm.name for row in study.needs(micro(), control)] == ["Baseline"]
 
 
 def test_an_arm_is_trained_with_the_loss_that_it_names(monkeypatch):
@@ -112,7 +139,28 @@ def test_scales_hold_together(scale):
     for role, config in scale.fine_tuning.items():
         rate = config.optimiser.learning_rate
         assert rate == pytest.approx(0.1 * scale.training[role].optimiser.learning_rate)
-    assert set(scale.published) <= {scales.label(row.model) for row in given}
+    assert set(scale.published) | set(scale.some) <= {scales.label(row.model) for row in given}
+    assert not any(config.patience for config in scale.fine_tuning.values()), "it is short, and its rate falls to 0"
+    there = {(row.arm.name, row.model, row.place) for row in given}
+    for row in given:
+        for needed in study.needs(scale, row):
+            assert (needed.arm.name, needed.model, needed.place) in there, f"{row.label} has no {needed.label}"
+
+
+def test_a_scale_states_the_seeds_of_each_arm():
+    """And, of a model without all arms, which it has; --seeds puts one number in the place of all."""
+    (scale,) = SCALES["multi30k"]
+
+    def counted(scale, label):
+        names = [row.arm.name for row in rows(scale) if scales.label(row.model) == label]
+        return {name: names.count(name) for name in names}
+
+    main = dict.fromkeys(("Baseline", "Word-KD", "Seq-KD", "Seq-KD + Word-KD"), 5)
+    found = counted(scale, "2×100")
+    assert main.items() <= found.items() and found["Baseline + gold"] == 5 and found["All three"] == 3
+    assert counted(scale, "2×200") == dict.fromkeys(main, 3) and counted(scale, "2×500")["Teacher"] == 1
+    twice = scales.with_seeds(scale, 2)
+    assert set(counted(twice, "2×100").values()) == {2} and counted(twice, "2×200") == dict.fromkeys(main, 2)
 
 
 def test_published_settings():
@@ -177,7 +225,9 @@ def test_updates_are_counted_by_hand():
 
 def test_word_kd_costs_a_teacher_more():
     scale = micro()
-    plans = {row.arm.name: study.plan(scale, row) for row in rows(scale)[2:5]}
+    plans = {
+        row.arm.name: study.plan(scale, row) for row in rows(scale) if row.arm.name in ("Baseline", "Word-KD", "Seq-KD")
+    }
     flops = {name: dry_run.update_flops(plan) for name, plan in plans.items()}
     assert flops["Word-KD"] > flops["Baseline"] == flops["Seq-KD"]
     memory = {name: dry_run.update_memory(plan, 1) for name, plan in plans.items()}
@@ -216,7 +266,8 @@ def made(seeds=3, sentences=0.2, **arms):
             key: [n * (1 + 0.01 * (i - (seeds - 1) / 2)) for i in range(seeds)]
             for key, n in zip(NAMES, numbers, strict=True)
         }
-        arm = {"model": "2×500" if name == "Teacher" else "2×100", "arm": name.replace("_", "-"), "by_seed": by_seed}
+        name = name.replace("_+_", " + ").replace("_", "-")
+        arm = {"model": "2×500" if name == "Teacher" else "2×100", "arm": name, "by_seed": by_seed}
         found.append(arm | dict(zip(NAMES, numbers, strict=True)))
     for arm in found:
         arm["significance"] = {other["arm"]: compared(arm, other, sentences) for other in found if other is not arm}
@@ -240,47 +291,57 @@ def verdicts_of(results):
 
 
 def test_claims_get_their_verdicts_as_measured():
-    assert verdicts_of(made(**GOOD)) == [NOT_RUN, *[REPRODUCED] * 6]
+    assert verdicts_of(made(**GOOD)) == [NOT_RUN, NOT_RUN, *[REPRODUCED] * 6, NOT_RUN, NOT_RUN]
     bad = GOOD | {"Seq_KD": (18.0, 20.5, 0.011, 4.0)}
-    assert verdicts_of(made(**bad)) == [NOT_RUN, *[CONTRADICTED] * 6]
+    assert verdicts_of(made(**bad)) == [NOT_RUN, NOT_RUN, *[CONTRADICTED] * 6, NOT_RUN, NOT_RUN]
     near = GOOD | {"Seq_KD": (20.1, 21.2, 0.03, 5.0)}
-    assert verdicts_of(made(**near))[1:] == [INCONCLUSIVE, CONTRADICTED, CONTRADICTED, *[INCONCLUSIVE] * 3]
-    assert verdicts_of(made(Baseline=GOOD["Baseline"])) == [NOT_RUN] * 7, "no verdict on arms that were not run"
+    assert verdicts_of(made(**near))[2:8] == [INCONCLUSIVE, CONTRADICTED, CONTRADICTED, *[INCONCLUSIVE] * 3]
+    assert verdicts_of(made(Baseline=GOOD["Baseline"])) == [NOT_RUN] * 10, "no verdict on arms that were not run"
+
+
+def test_seq_inter_is_judged_against_its_control():
+    more = {"Baseline_+_gold": (22.0, 24.0, 0.01, 5.0), "Baseline_+_Seq_Inter": (21.0, 23.0, 0.01, 5.0)}
+    results = made(Baseline=GOOD["Baseline"], **more)
+    claim = claims.claims(results)[-2]
+    assert claim.verdict == CONTRADICTED and claim.measured == "21.00 against 22.00" and not claim.published
+    arm = results["arms"][-1]
+    assert tables.control_in(results, arm)["arm"] == "Baseline + gold"
+    assert tables.control_in(results, results["arms"][0]) is None
 
 
 def test_a_threshold_takes_an_interval_too():
     several = made(**GOOD | {"Seq_KD": (24.0, 24.2, 0.033, 9.0)})
-    claim = claims.claims(several)[4]
+    claim = claims.claims(several)[5]
     assert claim.effect == pytest.approx(math.log(3.3 / 3), rel=1e-3) and claim.interval[0] < 0 < claim.interval[1]
     assert claim.verdict == INCONCLUSIVE and "3.3 times" in claim.measured
 
 
 def test_a_single_seed_gives_no_verdict():
     """What it gives is an interval over test sentences, which is shown as that."""
-    for claim in claims.claims(made(seeds=1, **GOOD))[1:]:
+    for claim in claims.claims(made(seeds=1, **GOOD))[2:8]:
         assert (claim.verdict, claim.interval, claim.p, claim.seeds) == (INCONCLUSIVE, None, None, 1)
         assert "perplexity" in claim.text or "over test sentences alone" in claim.measured
     results = made(seeds=1, **GOOD)
     for arm in results["arms"]:
         del arm["significance"], arm["by_seed"]  # of an older commit
-    assert verdicts_of(results) == [NOT_RUN, *[INCONCLUSIVE] * 6]
+    assert verdicts_of(results)[2:8] == [INCONCLUSIVE] * 6
 
 
 def test_intervals_are_over_seeds_and_sentences():
     results = made(**GOOD)
     arms = {arm["arm"]: arm for arm in results["arms"]}
     seeds = of_seeds(*(arms[name]["by_seed"]["bleu_beam1"] for name in ("Seq-KD", "Baseline")))
-    claim = claims.claims(results)[1]
+    claim = claims.claims(results)[2]
     assert claim.interval == pytest.approx(estimate(4.0, seeds, (3.8, 4.2)).interval) and claim.seeds == 3
     arms["Seq-KD"]["significance"]["Baseline"]["beam1"]["shared"] = seeds.variance
-    less = claims.claims(results)[1].interval
+    less = claims.claims(results)[2].interval
     assert less == pytest.approx(estimate(4.0, seeds, (3.8, 4.2), seeds.variance).interval) and less != claim.interval
     perplexity = comparisons.difference(arms["Seq-KD"], arms["Baseline"], "ln perplexity")
     assert perplexity.size == pytest.approx(math.log(9 / 5)) and perplexity.interval is not None
 
 
 def test_claims_show_the_numbers_of_the_paper():
-    _, gain, across, above, modes, beams, perplexities = claims.claims(made(**GOOD))
+    gain, across, above, modes, beams, perplexities = claims.claims(made(**GOOD))[2:8]
     assert across.published == "+1.3 / +0.1" and above.published == "+1.2 / -1.5"
     assert gain.published == "+4.2 / +2.2†" and gain.published_inside == "yes / no"
     assert modes.published == "16.9 against 0.9 percent / 6.9† against 1.4 percent"
@@ -486,7 +547,7 @@ def test_each_arm_learns_from_its_corpus_its_start_and_its_teacher(monkeypatch, 
     def corpus_of(kind):
         return lambda _: made(kind, {f"train.{source}": "source\n", f"train.{target}": f"{kind}\n"})
 
-    distilled = {kind: corpus_of(kind) for kind in ("seq_kd", "seq_inter")}
+    distilled = {kind: corpus_of(kind) for kind in pipeline.CORPORA if kind != "gold"}
     monkeypatch.setattr(pipeline, "CORPORA", {"gold": pipeline.data, **distilled})
     monkeypatch.setattr(pipeline, "trained", lambda _, row: made(row.key, {"weights": row.key}))
     monkeypatch.setattr(pipeline, "train_translator", stopped)
@@ -505,7 +566,7 @@ def test_each_arm_learns_from_its_corpus_its_start_and_its_teacher(monkeypatch, 
 
 def test_seeds_of_an_arm_are_runs_of_their_own():
     """The first keeps its name, so that what was made before is found; a start is that of the same seed."""
-    once, twice = rows(micro()), rows(replace(micro(), seeds=2))
+    once, twice = rows(micro()), rows(scales.with_seeds(micro(), 2))
     assert [row for row in twice if not row.place] == once and len({row.key for row in twice}) == 2 * len(once)
     assert [row.place for row in twice[:4]] == [0, 1, 0, 1]
     second = next(row for row in twice if row.key == "baseline+seq_inter-1x8-seed1")
@@ -562,5 +623,5 @@ def test_the_whole_table(run, tmp_path):
         assert set(arm["significance"]) >= wanted - {arm["arm"]}
     assert found["distilled"]["seq_inter"]["lines"] == 16 and found["distilled"]["seq_kd"]["lines"] == 64
     assert {claim["verdict"] for claim in found["claims"]} == {INCONCLUSIVE}, "of one seed"
-    assert len(found["claims"]) == 7 and "7 claims:" in told and "reference:" in told
+    assert len(found["claims"]) == 10 and "10 claims:" in told and "reference:" in told
     assert str(tmp_path) not in json.dumps(found["arms"])

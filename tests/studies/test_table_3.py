@@ -9,14 +9,14 @@ from test_kim_rush_2016 import micro
 from experiments.core.plots import draw_all
 from experiments.core.study import main
 from experiments.kim_rush_2016 import arms, pipeline, study, table_3
-from experiments.kim_rush_2016.scales import SCALES, rows, start_of
+from experiments.kim_rush_2016.scales import SCALES, rows, start_of, with_seeds
 from seqkd_jax import checkpoint
 from seqkd_jax.config import PruningConfig
 from seqkd_jax.utils import settings
 
 
 def test_the_best_student_is_pruned_retrained_and_fine_tuned():
-    scale = table_3.added(SCALES["multi30k"][0])
+    scale = table_3.added(with_seeds(SCALES["multi30k"][0], 1))
     pruned = [row for row in rows(scale) if row.arm.pruning]
     assert len(pruned) == 2 * 16 and len({row.key for row in pruned}) == len(pruned)
     assert not any(row.arm.pruning for row in rows(SCALES["multi30k"][0])), "only where it is asked for"
