@@ -356,6 +356,7 @@ NOT_THEIR_OWN = {
     "experiments/abnar_2020/study.py::_pass_of",  # traced to count FLOPs and never run
     "experiments/benchmarks/decoding/work.py::from_random",  # random weights: a model's start
     "experiments/benchmarks/training/ours.py::live_teacher",  # likewise
+    "experiments/benchmarks/decoding/systems.py::idle_share",  # the engine, and two sums
 }
 SOME = [(place, name, make) for place, found in PROGRAMS.items() for name, make in found(True)]
 

@@ -111,7 +111,7 @@ def _outputs_of(
     if Path(other).is_file():
         return metrics.metric_references(loaded.vocabularies, read_lines(other), tokenize)
     search = decoding.search if decoding.search.beam > 1 else greedy_rules(decoding.search)
-    translator = load(other, devices=decoding.devices)
+    translator = load(other, devices=decoding.devices, compute=loaded.compute)
     with progress.counter(len(corpus.sources), f"translate with {remote.given(other)}", "sentences") as advance:
         decode = functools.partial(
             translator.stream,

@@ -42,7 +42,7 @@ from seqkd_jax.checkpoint.loaded import (
 from seqkd_jax.checkpoint.metadata import OF_RUN, defect, inputs_of, run_of
 from seqkd_jax.checkpoint.record import FORMAT, RECORD, REMEDY, config_from_json, config_to_json, read_at, versions
 from seqkd_jax.checkpoint.sparse import Pruned
-from seqkd_jax.config import ModelConfig
+from seqkd_jax.config import ComputeType, ModelConfig
 from seqkd_jax.data import vocabulary
 from seqkd_jax.types import Model, Translator, UserError
 from seqkd_jax.utils import files, integrity, progress, settings
@@ -289,24 +289,37 @@ def _check_replica(replica: int | None, replicas: int, directory: Path | str) ->
 
 
 def load_translator(
-    directory: Path | str, sharding: jax.sharding.Sharding | None = None, replica: int | None = None
+    directory: Path | str,
+    sharding: jax.sharding.Sharding | None = None,
+    replica: int | None = None,
+    compute: ComputeType | None = None,
 ) -> Checkpoint[Translator]:
-    """`load` of a translation model. UserError for a checkpoint of another kind."""
+    """`load` of a translation model. compute: in place of the one that it was trained with; None: that.
+
+    UserError for a checkpoint of another kind, or a compute that there is not.
+    """
     loaded = load(directory, sharding, replica)
     kind = models.kind_of(loaded.model_config)
     if kind not in models.TRANSLATORS:
         raise UserError(f"{directory}: holds a {kind}, which does not translate; name a translation model")
+    if compute is not None:
+        config = replace(loaded.model_config, compute=compute)
+        model = models.build(config, loaded.vocabularies.source.size, loaded.vocabularies.target.size)
+        loaded = replace(loaded, model=model, model_config=config, compute=compute)
     return cast(Checkpoint[Translator], loaded)
 
 
-def load_translators(directories: Sequence[Path | str]) -> Checkpoint[Translator] | Ensemble:
+def load_translators(
+    directories: Sequence[Path | str], compute: ComputeType | None = None
+) -> Checkpoint[Translator] | Ensemble:
     """The translation model of one directory, or the ensemble of several, which may be of different kinds.
 
-    UserError: no directory, a model that does not translate, members with different vocabularies.
+    compute: as in `load_translator`. UserError: no directory, a model that does not translate, members with different
+    vocabularies.
     """
     if not directories:
         raise UserError("no checkpoint is named: give one (--checkpoint), or several for an ensemble")
-    first, *others = members = [load_translator(directory) for directory in directories]
+    first, *others = members = [load_translator(directory, compute=compute) for directory in directories]
     for other in others:
         require_same_vocabulary(first, other, "an ensemble needs one vocabulary")
     return Ensemble(tuple(members)) if others else first

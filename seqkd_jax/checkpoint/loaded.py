@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from seqkd_jax import models
 from seqkd_jax.checkpoint.record import config_to_json
 from seqkd_jax.checkpoint.sparse import Pruned
-from seqkd_jax.config import MetricConfig, ModelConfig
+from seqkd_jax.config import ComputeType, MetricConfig, ModelConfig
 from seqkd_jax.data import languages, vocabulary
 from seqkd_jax.types import Model, System, Translator, UserError
 from seqkd_jax.utils import files, settings, urls
@@ -29,6 +29,7 @@ class Checkpoint(Generic[M]):
     replica: int | None = None  # the replica that was loaded, of a directory that holds several seeds
     fingerprint: str = ""  # of the weights that were read; the directory may have been replaced since
     pruned: Pruned | None = None  # which weights are pruned, NumPy; None: of a model that was not
+    compute: ComputeType | None = None  # given when it was loaded, in place of the one that it was trained with
 
     @property
     def name(self) -> str:
@@ -80,6 +81,11 @@ class Ensemble(NamedTuple):
     def replica(self) -> None:
         """No member is one of several seeds in a directory."""
         return None
+
+    @property
+    def compute(self) -> ComputeType | None:
+        """Given when they were loaded, for all."""
+        return self.members[0].compute
 
     @property
     def metric(self) -> MetricConfig:

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +84,7 @@ def translate(command: Translate) -> None:
     if read_ahead == 1 and command.devices > 1:
         progress.log("--devices has no effect at a terminal: a line at a time is translated on one device")
     count = 1 if read_ahead == 1 else command.devices  # one sentence, one device
-    translator = _load(command.checkpoint, count, command.draft)
+    translator = _load(command, count, command.draft)
     read = {"checkpoint": translator.checkpoint.fingerprint}
     read |= {"draft": translator.draft.fingerprint} if translator.draft else {}
     described = inputs.describe("translate", command, read)
@@ -128,12 +128,12 @@ def translate(command: Translate) -> None:
         run_config.write(beside, described)
 
 
-def _load(checkpoints: Sequence[Path], count: int, draft: Path | None = None) -> "LoadedTranslator":
-    """The translation model on `count` devices, 0: all; with a draft for speculative decoding."""
+def _load(command: Translate | Distill | Evaluate | Score, count: int, draft: Path | None = None) -> "LoadedTranslator":
+    """The translation model of a command on `count` devices, 0: all; with a draft for speculative decoding."""
     from seqkd_jax import api
 
     devices.make_cpu_devices(count)
-    return api.load(*checkpoints, devices=count, draft=draft)
+    return api.load(*command.checkpoint, devices=count, draft=draft, compute=command.compute)
 
 
 def distill(command: Distill) -> None:
@@ -146,7 +146,7 @@ def distill(command: Distill) -> None:
         _print(api.distill_status(command.out), table.of_status)
         return
     checks.distill(command)
-    teacher = _load(command.checkpoint, command.devices) if command.checkpoint else None
+    teacher = _load(command, command.devices) if command.checkpoint else None
     if command.source_only:
         sources, references = list(read_lines(command.source_only)), None
         languages = inputs.distilled_languages(command, teacher)
@@ -199,7 +199,7 @@ def evaluate(command: Evaluate) -> None:
     checks.evaluate(command)
     if command.out:
         files.require_replaceable(command.out, RESULTS)
-    translator = _load(command.checkpoint, command.devices)
+    translator = _load(command, command.devices)
     corpus = inputs.load_pairs(command.pairs, command.split)
     read = {"checkpoint": translator.checkpoint.fingerprint, "corpus": corpus}
     described = inputs.describe("evaluate", command, read)
@@ -237,7 +237,7 @@ def score(command: Score) -> None:
     from seqkd_jax.data.corpus import read_lines
 
     outputs.require_free(command.out, command.overwrite)
-    translator = _load(command.checkpoint, command.devices)
+    translator = _load(command, command.devices)
     sources, targets = (list(read_lines(path)) for path in (command.source, command.target))
     if not sources:
         raise UserError(f"{command.source}: has no line")

@@ -219,18 +219,24 @@ def _compiled_preparation(translator: Translator):
 def compile_searches(translator: Translator, params, sentences: Iterable[Ids], decoding: Decoding) -> float:
     """Compile the programs that `translate_ids` needs for these sentences; returns the seconds that it took."""
     start = time.perf_counter()
-    ready, shapes = prepare(translator, params, decoding.devices), set()
-
-    def note(shape: Shape, *_):
-        shapes.add(shape)
-        return ()
-
-    deque(_in_batches(_numbered(sentences, None, 0), decoding, note), maxlen=0)
-    for shape in sorted(shapes):
+    ready = prepare(translator, params, decoding.devices)
+    for shape in sorted({shape for shape, _ in requests(sentences, decoding)}):
         request = _request(decoding.search, shape, [])  # fill rows only: the program ends before its first step
         search = _search(translator, decoding, shape, False)
         jax.block_until_ready([search(own, request) for own in ready.params])
     return time.perf_counter() - start
+
+
+def requests(sentences: Iterable[Ids], decoding: Decoding) -> list[tuple[Shape, Request]]:
+    """Every search of `translate_ids` for these sentences: its shape and what it is given beside the parameters."""
+    found = []
+
+    def note(shape: Shape, batch, device: int):
+        found.append((shape, _request(decoding.search, shape, batch)))
+        return ()
+
+    deque(_in_batches(_numbered(sentences, None, 0), decoding, note), maxlen=0)
+    return found
 
 
 def compiled_searches() -> int:

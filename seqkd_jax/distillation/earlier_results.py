@@ -66,6 +66,7 @@ def _inputs(described: Mapping[str, Any]) -> dict[str, Any]:
     found = {
         "teacher": teacher.get("fingerprint") or teacher.get("sha256"),
         "replica": teacher.get("replica"),
+        "compute": teacher.get("compute"),
         **(settings.to_json(SearchConfig()) if described.get("decoding") else {}),
         **((described.get("decoding") or {}).get("search") or {}),
         **{name: value for name, value in (described.get("decoding") or {}).items() if name != "search"},

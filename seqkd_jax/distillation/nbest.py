@@ -52,8 +52,8 @@ class NBest(NamedTuple):
     def card(self) -> dict:
         """What a card says of them: the teacher, and how it decoded."""
         rules = {key: self.settings[key] for key in ("search", "decoder", "source_buckets", "batch_tokens")}
-        replica = {"replica": self.settings["replica"]} if "replica" in self.settings else {}
-        teacher = {**self.teacher, "fingerprint": self.settings["checkpoint"], **replica}
+        given = {name: self.settings[name] for name in ("replica", "compute") if name in self.settings}
+        teacher = {**self.teacher, "fingerprint": self.settings["checkpoint"], **given}
         return {"teacher": teacher, "decoding": rules}
 
     def read(self) -> Iterator[list[Candidate]]:
@@ -72,7 +72,8 @@ def plan(
     """What `ledger.make` is to make; nothing is read or written."""
     decoding = replace(decoding, chunk=shard_lines)
     decoding.validate(lambda name: "shard_lines" if name == "chunk" else name)
-    made = _made_by(teacher.fingerprint, teacher.replica)  # the weights that decode, not what is there now
+    made_by = teacher.fingerprint, teacher.replica, teacher.compute  # the weights that decode, not what is there now
+    made = _made_by(*made_by)
     told = {
         **made,
         "search": settings.to_json(decoding.search),
@@ -82,21 +83,24 @@ def plan(
     }
     shards = [lines[start : start + shard_lines] for start in range(0, len(lines), shard_lines)]
     described = {"path": teacher.name, "model": teacher.config_json}
-    identity = identity_of(teacher.fingerprint, teacher.replica, decoding)
+    identity = identity_of(*made_by, decoding)
     return NBest(Path(directory), told, identity, shards, described, decoding, shard_lines)
 
 
-def _made_by(fingerprint: str, replica: int | None) -> dict:
-    return {"format": FORMAT, "checkpoint": fingerprint, **({} if replica is None else {"replica": replica})}
+def _made_by(fingerprint: str, replica: int | None, compute: str | None) -> dict:
+    given = {"replica": replica, "compute": compute}
+    given = {name: value for name, value in given.items() if value is not None}
+    return {"format": FORMAT, "checkpoint": fingerprint, **given}
 
 
-def identity_of(fingerprint: str, replica: int | None, decoding: Decoding) -> dict:
+def identity_of(fingerprint: str, replica: int | None, compute: str | None, decoding: Decoding) -> dict:
     """What identifies n-best lists, beside their lines: the teacher and its rules, not how the work is split.
 
-    fingerprint: of the teacher's weights. replica: which seed of a checkpoint of several; None: it holds one.
+    fingerprint: of the teacher's weights. replica: which seed of a checkpoint of several; None: it holds one. compute:
+    in place of the teacher's own; None: that.
     """
     rules = replace(decoding, chunk=Decoding.chunk, devices=Decoding.devices)
-    return {**_made_by(fingerprint, replica), "decoding": settings.identity(rules)}
+    return {**_made_by(fingerprint, replica, compute), "decoding": settings.identity(rules)}
 
 
 def read_n_best(found: NBest) -> Iterator[list[Candidate]]:

@@ -162,7 +162,7 @@ def _identity(described: dict, path: Path) -> dict:
     teacher, rules = described["teacher"], described["decoding"]
     search = settings.from_json(SearchConfig, rules["search"], lambda name: f"{path}: decoding.search.{name}")
     decoding = Decoding(search, rules["decoder"], tuple(rules["source_buckets"]), rules["batch_tokens"])
-    return nbest.identity_of(teacher["fingerprint"], teacher.get("replica"), decoding)
+    return nbest.identity_of(teacher["fingerprint"], teacher.get("replica"), teacher.get("compute"), decoding)
 
 
 def _shard(directory: Path, number: int, size: int, identity: dict) -> list[str]:

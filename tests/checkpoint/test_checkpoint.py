@@ -1,5 +1,6 @@
 """Checkpoints: what goes in comes out, on any number of devices, or one line says why not; and the files under them."""
 
+import dataclasses
 import shutil
 from typing import NamedTuple
 
@@ -189,6 +190,16 @@ def test_fingerprint_is_of_the_content(tmp_path, vocabularies):
 
     assert made("a", 0, {"step": 1}) == made("b", 0, {"step": 2})
     assert made("c", 1, {"step": 1}) != made("a", 0, {"step": 1})
+
+
+def test_another_compute_than_that_of_the_training(saved):
+    """It is the same weights, told apart by `compute` and the configuration."""
+    plain, other = checkpoint.load_translator(saved), checkpoint.load_translator(saved, compute="bfloat16_products")
+    assert (plain.compute, other.compute) == (None, "bfloat16_products")
+    assert other.model_config == dataclasses.replace(plain.model_config, compute="bfloat16_products")
+    assert other.fingerprint == plain.fingerprint and other.model is not plain.model
+    kernels = [leaf for leaf in jax.tree.leaves(other.model.prepare(other.params)) if leaf.dtype == "bfloat16"]
+    assert kernels and {leaf.ndim for leaf in kernels} == {2}
 
 
 def test_missing_and_not_a_checkpoint(tmp_path, saved):

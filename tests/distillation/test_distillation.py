@@ -141,6 +141,7 @@ def test_other_settings_other_weights_or_other_lines_are_another_list(tmp_path, 
     again(changed[3:6], lines=changed)
     again([], lines=changed)
     again(LINES, lines=LINES, teacher=replace(teacher, replica=1))  # another seed of one directory
+    again(LINES, lines=LINES, teacher=replace(teacher, compute="bfloat16_products"))
     again(changed, lines=changed)
     moved = make_teacher(tmp_path / "moved")
     again([], lines=changed, teacher=moved)  # the same weights elsewhere

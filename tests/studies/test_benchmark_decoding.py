@@ -35,7 +35,7 @@ def tiny(tmp_path_factory):
 
 
 def test_forced_lengths_are_kept_and_special_entries_never_produced(tiny):
-    outputs = systems.ours("beam", tiny.model)(tiny.sentences, 4, work.rules_of(tiny, 2))()
+    outputs = systems.ours("beam", None, tiny.model)(tiny.sentences, 4, work.rules_of(tiny, 2))()
     assert {len(ids) for ids in outputs} == {work.SMOKE.target_tokens}
     assert min(min(ids) for ids in outputs) >= len(work.SPECIALS)
     assert any(len(set(ids)) > 1 for ids in outputs), "one token over and over is too easy to agree on"
@@ -106,12 +106,13 @@ def test_a_smoke_run_on_real_sentences_without_peers(tmp_path, capsys):
     assert model["sentences"] == 5, "the empty line is left out"
     (of_beam,) = model["beams"]
     assert of_beam["beam"] == 2 and [case["rows"] for case in of_beam["cases"]] == [1, 4]
-    ours = {systems.BASE, f"{systems.BASE}, one device", systems.REFERENCE}
+    ours = {systems.BASE, systems.ROUNDED, f"{systems.BASE}, one device", systems.REFERENCE}
     for case in of_beam["cases"]:
         assert set(case["systems"]) == ours
         assert case["agreement"][systems.BASE]["identical_tokens"] == 1
         assert (case["rows"] == 1) == ("p95_seconds" in case["systems"][systems.BASE])
     assert of_beam["best_rows"] == dict.fromkeys(ours, 4)
+    assert 0 <= of_beam["idle_share"] < 1 and "of the engine's slots" in table
     assert 0 <= of_beam["cases"][-1]["bleu"][systems.REFERENCE] <= 100
     assert table in capsys.readouterr().out and "A smoke run" in table
     assert "1,051.3" in table and f"{systems.BASE}, lstm" in table, "the paper's Table 2 must stand beside ours"
@@ -168,7 +169,7 @@ def test_ctranslate2_decodes_every_transformer(tmp_path, norm):
     model, tiny = checkpoint.load(tmp_path / "other"), tiny._replace(rules=named_rules(SearchConfig(), work.RULES))
     for beam in (1, 3):
         asked = tiny.sentences, 4, work.rules_of(tiny, beam)
-        ours = systems.ours("beam", model)(*asked)()
+        ours = systems.ours("beam", None, model)(*asked)()
         for each_core in (True, False):
             assert peers.ctranslate2("float32", each_core, model, tmp_path / "files")(*asked)() == ours
     peers.ctranslate2("int8", True, model, tmp_path / "files")
@@ -198,7 +199,7 @@ def test_the_lstm_in_pytorch_gives_the_same_tokens(rules, tmp_path):
     sentences = [[*draw.integers(4, 12, draw.integers(1, 8)).tolist(), EOS] for _ in range(40)]
     for beam in (1, 3):
         asked = sentences, 16, SearchConfig(beam=beam, stop="first_k_finished", **rules)
-        ours, theirs = systems.ours("beam", model)(*asked)(), open_nmt(model, tmp_path)(*asked)()
+        ours, theirs = systems.ours("beam", None, model)(*asked)(), open_nmt(False, model, tmp_path)(*asked)()
         assert len({len(ids) for ids in ours}) > 3, "lengths must differ, or nothing is tested"
         assert ours == theirs, f"beam {beam}"
 
@@ -210,4 +211,4 @@ def test_a_peer_that_cannot_hold_the_model_says_why(tmp_path):
 
     model = checkpoint.load(lstm_checkpoint(tmp_path / "lstm", bidirectional=True))
     with pytest.raises(workers.Missing, match="one direction"):
-        open_nmt(model, tmp_path)
+        open_nmt(False, model, tmp_path)

@@ -24,14 +24,17 @@ from seqkd_jax.decoding.search import length_limits, length_penalty
 from seqkd_jax.types import BOS, EOS, PAD, UNK
 
 
-def open_nmt(model: Checkpoint, scratch: Path) -> Loaded:
-    """The decoder for a checkpoint of an LSTM with attention and input feeding that encodes forwards."""
+def open_nmt(rounded: bool, model: Checkpoint, scratch: Path) -> Loaded:
+    """The decoder for a checkpoint of an LSTM with attention and input feeding that encodes forwards.
+
+    rounded: in bfloat16, all but the probabilities.
+    """
     config = model.model_config
     if config.bidirectional or not (config.attention and config.input_feeding and config.start_from_encoder):
         raise Missing("is written for the paper's LSTM: one direction, attention, input feeding, start from encoder")
     torch.set_num_threads(cores())
     device = torch.device("cuda" if on_gpu() and torch.cuda.is_available() else "cpu")
-    network = _load(model).to(device).eval()
+    network = _load(model).to(device, torch.bfloat16 if rounded else torch.float32).eval()
 
     def loaded(sentences: Sentences, rows: int, rules: SearchConfig) -> Callable[[], Outputs]:
         places = [part[::-1] for part in sorted_batches(sentences, rows)]  # packed sequences want the longest first
@@ -103,7 +106,7 @@ def _search(network: LSTM, source, on_host: np.ndarray, rules: SearchConfig) -> 
     results: list[list[int]] = [[] for _ in rows]
     for t in range(int(longest.max())):
         feed, state = network.step(network.target(token), feed, state, *tiled)
-        log_probs = torch.log_softmax(network.output(feed), -1)
+        log_probs = torch.log_softmax(network.output(feed).float(), -1)
         log_probs[:, never] = float("-inf")
         log_probs = log_probs.view(len(rows), beam, -1)
         log_probs[torch.from_numpy(t < shortest[rows]).to(device), :, EOS] = float("-inf")

@@ -65,6 +65,7 @@ def model_results(work: Work, plan: Plan, scratch: Path) -> dict:
         "sentences": len(work.sentences),
         "missing": missing,
         "base": BASE,
+        "against": {name: SYSTEMS[name].against for name in workers if name != BASE},
         "beams": [_beam(work, plan, workers, beam) for beam in plan.beams],
     }
     if plan.growth:
@@ -100,20 +101,21 @@ def _beam(work: Work, plan: Plan, workers: Mapping[str, Worker], beam: int) -> d
         runs |= {(name, rows): partial(_run, worker, (beam, rows)) for name, worker in workers.items()}
     timed = _interleaved(runs, plan, f"{work.name}: beam {beam}")
     seconds = {key: [sum(one.seconds) for one in rounds] for key, rounds in timed.items()}
+    others = [name for name in workers if name != BASE]
     for rows, case in cases.items():
         case["systems"] = {name: _numbers(case, name, timed[name, rows]) for name in workers}
         case["speed_ups"] = {
-            name: measure.ratio(seconds[name, rows], seconds[BASE, rows])._asdict() for name in workers if name != BASE
+            name: measure.ratio(seconds[name, rows], seconds[SYSTEMS[name].against, rows])._asdict() for name in others
         }
     batched = [rows for rows in plan.batches if rows > 1] or plan.batches
     rate = lambda name, rows: cases[rows]["systems"][name]["target_tokens_per_second"]["median"]  # noqa: E731
     best = {name: max(batched, key=partial(rate, name)) for name in workers}
-    at_best = {
-        name: measure.ratio(seconds[name, best[name]], seconds[BASE, best[BASE]])._asdict()
-        for name in workers
-        if name != BASE
-    }
-    return {"beam": beam, "cases": list(cases.values()), "best_rows": best, "speed_ups_at_best": at_best}
+    at_best = {}
+    for name in others:
+        own = SYSTEMS[name].against
+        at_best[name] = measure.ratio(seconds[name, best[name]], seconds[own, best[own]])._asdict()
+    found = {"beam": beam, "cases": list(cases.values()), "best_rows": best, "speed_ups_at_best": at_best}
+    return {**found, "idle_share": workers[BASE].ask("idle", work.sentences, best[BASE], rules)}
 
 
 def _run(worker: Worker, key) -> measure.Timed:

@@ -9,15 +9,19 @@ import importlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+
+import jax
 
 from experiments.benchmarks import workers
 from experiments.benchmarks.workers import Worker
 from seqkd_jax import checkpoint, models
 from seqkd_jax.checkpoint import Checkpoint
-from seqkd_jax.config import SearchConfig
-from seqkd_jax.decoding import Decoding, prepare, translate_ids, without_ends
+from seqkd_jax.config import ComputeType, SearchConfig
+from seqkd_jax.decoding import Decoding, prepare, requests, translate_ids, without_ends
+from seqkd_jax.decoding.search import counting_engine
 from seqkd_jax.utils import devices, program_cache, programs
 
 MIDDLE = 32  # source positions; the engine and the simple search decode more sentences of fewer at a time
@@ -34,15 +38,17 @@ class System(NamedTuple):
     kind: str | None = None  # of the models that it decodes; None: any
     packages: tuple[str, ...] = ()  # what it imports
     devices: int = 1  # of ours, 0: one a core
+    against: str = "seqkd_jax engine"  # the one of ours that its speed is compared with
 
 
-def ours(decoder: str, model: Checkpoint) -> Loaded:
+def ours(decoder: str, compute: ComputeType | None, model: Checkpoint) -> Loaded:
     """One of our decoders, on all devices of this process; `rows` of MIDDLE positions are decoded at a time."""
+    if compute:
+        model = checkpoint.load_translator(model.directory, compute=compute)
     params = prepare(model.model, model.params)  # as the peers do when they load
 
     def loaded(sentences: Sentences, rows: int, rules: SearchConfig) -> Callable[[], Outputs]:
-        tokens = 1 if rows == 1 else rows * MIDDLE
-        decoding = Decoding(rules, decoder, batch_tokens=tokens, chunk=max(len(sentences), 1))
+        decoding = _decoding(decoder, sentences, rows, rules)
 
         def run() -> Outputs:
             found = translate_ids(model.model, params, sentences, decoding)
@@ -53,8 +59,22 @@ def ours(decoder: str, model: Checkpoint) -> Loaded:
     return loaded
 
 
-def _ours(decoder: str, count: int) -> System:
-    return System(lambda model, scratch: ours(decoder, model), devices=count)
+def _decoding(decoder: str, sentences: Sentences, rows: int, rules: SearchConfig) -> Decoding:
+    return Decoding(rules, decoder, batch_tokens=1 if rows == 1 else rows * MIDDLE, chunk=max(len(sentences), 1))
+
+
+def idle_share(model: Checkpoint, sentences: Sentences, rows: int, rules: SearchConfig) -> float:
+    """The share of the engine's slots, over all steps, in which no sentence is decoded."""
+    (params,) = prepare(model.model, model.params, 1).params
+    use = [
+        jax.device_get(jax.jit(counting_engine(model.model, rules, shape.steps, shape.slots))(params, request)[1])
+        for shape, request in requests(sentences, _decoding("engine", sentences, rows, rules))
+    ]
+    return 1 - float(sum(one.busy for one in use)) / float(sum(one.slots for one in use))
+
+
+def _ours(decoder: str, count: int, compute: ComputeType | None = None) -> System:
+    return System(lambda model, scratch: ours(decoder, compute, model), devices=count)
 
 
 def _peer(peer: str, kind: str, packages: tuple[str, ...], module: str, function: str, *arguments) -> System:
@@ -63,22 +83,27 @@ def _peer(peer: str, kind: str, packages: tuple[str, ...], module: str, function
     return System(lambda *given: getattr(load(), function)(*arguments, *given), peer, kind, packages)
 
 
-BASE = "seqkd_jax engine"  # what the others' speed is compared with
+BASE = System._field_defaults["against"]
+ROUNDED = f"{BASE}, bfloat16 products"  # what is compared with peers that round, too
 REFERENCE = "seqkd_jax simple"  # what all outputs are compared with
 EACH, TOGETHER = "a worker a core", "all cores on a batch"
 SYSTEMS = {
     BASE: _ours("engine", 0),
+    ROUNDED: _ours("engine", 0, "bfloat16_products"),
     f"{BASE}, one device": _ours("engine", 1),
     REFERENCE: _ours("beam", 1),
     **{
         f"CTranslate2 {name}, {way}": _peer(
             "ctranslate2", "transformer", ("ctranslate2",), "peers", "ctranslate2", name, way == EACH
-        )
-        for name in ("float32", "int8")
+        )._replace(against=ours_)
+        for name, ours_ in (("float32", BASE), ("int8", ROUNDED))
         for way in (EACH, TOGETHER)
     },
     "Hugging Face generate": _peer("hf", "transformer", ("transformers", "torch"), "peers", "hugging_face"),
-    "PyTorch as OpenNMT-py": _peer("opennmt", "lstm", ("torch",), "opennmt", "open_nmt"),
+    "PyTorch as OpenNMT-py": _peer("opennmt", "lstm", ("torch",), "opennmt", "open_nmt", False),
+    "PyTorch as OpenNMT-py, bfloat16": _peer("opennmt", "lstm", ("torch",), "opennmt", "open_nmt", True)._replace(
+        against=ROUNDED
+    ),
 }
 
 
@@ -86,7 +111,8 @@ def start(name: str, model: Checkpoint, scratch: Path, count: int | None = None)
     """The system in a process; None if it decodes no model of this kind. count: another number of devices.
 
     Requests: prepare (key, sentences, rows, rules) -> what its first pass gave and took; run (key) -> seconds, of each
-    sentence at rows 1, of all otherwise; memory () -> bytes. Missing: it cannot be had here.
+    sentence at rows 1, of all otherwise; memory () -> bytes; idle (sentences, rows, rules) -> `idle_share`. Missing: it
+    cannot be had here.
     """
     system = SYSTEMS[name]
     if system.kind not in (None, models.kind_of(model.model_config)):
@@ -103,7 +129,8 @@ def answers(name: str, count: int, directory: Path, scratch: Path) -> dict[str, 
     for package in SYSTEMS[name].packages:
         importlib.import_module(package)
     before = workers.resident()
-    loaded = SYSTEMS[name].load(checkpoint.load(directory), scratch)
+    model = checkpoint.load(directory)
+    loaded = SYSTEMS[name].load(model, scratch)
     prepared: dict = {}
 
     def prepare_(key, sentences: Sentences, rows: int, rules: SearchConfig) -> dict:
@@ -126,7 +153,7 @@ def answers(name: str, count: int, directory: Path, scratch: Path) -> dict[str, 
         of_device = workers.device_peak(bool(SYSTEMS[name].peer))
         return {"before": before, "highest": workers.highest_resident(), "device": of_device}
 
-    return {"prepare": prepare_, "run": run, "memory": memory}
+    return {"prepare": prepare_, "run": run, "memory": memory, "idle": partial(idle_share, model)}
 
 
 def _seconds(run: Callable) -> float:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 
-from experiments.benchmarks.decoding.systems import REFERENCE
+from experiments.benchmarks.decoding.systems import BASE, REFERENCE, ROUNDED
 from experiments.core.report import interval, speed_up
 from experiments.core.tables import Section, Table
 from experiments.kim_rush_2016 import published
+
+OURS = "ours is"
 
 
 def sections(results: Mapping) -> list[Section]:
@@ -28,7 +30,13 @@ def rows(model: Mapping) -> Iterator[tuple[int, Mapping, str, Mapping]]:
 def _about(results: Mapping, model: Mapping) -> list[str]:
     lengths = "random sentences, forced lengths" if model["random"] else "real sentences, natural lengths"
     told = [f"{model['kind']}, {model['parameters']:,} parameters; {model['sentences']:,} {lengths}"]
+    rounding = [name for name, ours in model.get("against", {}).items() if ours == ROUNDED]
+    told.append(f"ours is {BASE}; beside {', '.join(rounding)} it is {ROUNDED}" if rounding else f"ours is {BASE}")
     told.append(f"rules of the search: {results['settings'].get('rules', 'the defaults')}")
+    for of_beam in model["beams"]:
+        if "idle_share" in of_beam:  # not in records of older versions
+            at = f"beam {of_beam['beam']}, rows {of_beam['best_rows'][BASE]}"
+            told.append(f"{at}: {of_beam['idle_share']:.1%} of the engine's slots, over all steps, decode nothing")
     return told + [f"missing: {name}: {reason}" for name, reason in model["missing"].items()]
 
 
@@ -43,7 +51,7 @@ def _best(model: Mapping) -> Table:
             lines.append(
                 [system, str(of_beam["beam"]), str(best), tokens, f"{found['share_of_peak']['median']:.0%}", ratio]
             )
-    head = ["each at its best", "beam", "rows", "target tokens/s", "of peak", f"{model['base']} is"]
+    head = ["each at its best", "beam", "rows", "target tokens/s", "of peak", OURS]
     return Table(head, lines)
 
 
@@ -57,7 +65,7 @@ def _speeds(model: Mapping) -> Table:
         bleu = [f"{case['bleu'][system]:.2f}" if "bleu" in case else "–"] * scored
         ratio = speed_up(case["speed_ups"].get(system))
         lines.append([system, str(beam), str(case["rows"]), *rates, *shares, *bleu, ratio])
-    return Table([*head, *["BLEU"] * scored, f"{model['base']} is"], lines)
+    return Table([*head, *["BLEU"] * scored, OURS], lines)
 
 
 def _latencies(model: Mapping) -> Table | None:
@@ -74,7 +82,7 @@ def _latencies(model: Mapping) -> Table | None:
         "beam",
         "p50 ms",
         "p95 ms",
-        f"{model['base']} is",
+        OURS,
     ]
     return Table(head, lines)
 

@@ -10,7 +10,7 @@
 caller to jit.
 """
 
-from seqkd_jax.decoding.search.engine import engine
+from seqkd_jax.decoding.search.engine import counting_engine, engine
 from seqkd_jax.decoding.search.forced import attended, attention_weights, sequence_log_probs
 from seqkd_jax.decoding.search.rules import PROFILES, Request, greedy_rules, length_limits, length_penalty, named_rules
 from seqkd_jax.decoding.search.sampling import sample
@@ -25,6 +25,7 @@ __all__ = [
     "attended",
     "attention_weights",
     "beam_search",
+    "counting_engine",
     "engine",
     "greedy",
     "greedy_rules",

@@ -19,6 +19,7 @@ from seqkd_jax.decoding.search.rules import Request
 from seqkd_jax.decoding.search.slots import (
     Held,
     Slots,
+    Use,
     before_first,
     busy,
     empty,
@@ -43,9 +44,15 @@ def engine(translator: Translator, config: SearchConfig, max_steps: int, slots: 
     slots: sentences decoded at a time, at most P (None: P). Rules and results are those of `simple.beam_search`, up to
     rounding.
     """
+    search = counting_engine(translator, config, max_steps, slots)
+    return lambda params, request: search(params, request)[0]
+
+
+def counting_engine(translator: Translator, config: SearchConfig, max_steps: int, slots: int | None = None) -> Callable:
+    """The `engine` with how it used its slots: (params, Request) -> (Hypotheses, Use)."""
     config.validate()
 
-    def search(params, request: Request) -> Hypotheses:
+    def search(params, request: Request) -> tuple[Hypotheses, Use]:
         rows = request.source.shape[0]
         width = min(slots or rows, rows)
         sizes = [width, *(width // part for part in FEWER if rows > width >= MANY), 0]
@@ -60,7 +67,8 @@ def engine(translator: Translator, config: SearchConfig, max_steps: int, slots: 
 
         def stepped(now: Slots) -> Slots:
             own = jax.tree.map(lambda leaf: leaf[jnp.minimum(now.held.row, rows - 1)], request)
-            return now._replace(held=step(own, now.held))
+            used = Use(now.used.slots + len(now.held.row), now.used.busy + busy(now))
+            return now._replace(held=step(own, now.held), used=used)
 
         def worth_stepping(now: Slots) -> Bool[Array, ""]:
             return busy(now) > jnp.where(waiting(pool, now), width - enough, sizes[1])
@@ -83,7 +91,7 @@ def engine(translator: Translator, config: SearchConfig, max_steps: int, slots: 
             now = lax.while_loop(
                 lambda now, least=next_size: busy(now) > least, stepped, fewer(config, pool, now, size)
             )
-        return stored(config, pool, now)
+        return stored(config, pool, now), now.used
 
     return search
 

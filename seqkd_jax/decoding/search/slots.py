@@ -36,12 +36,20 @@ class Held(NamedTuple):
     own: Own  # [N,K,C] the entries of the caches that each hypothesis reads
 
 
+class Use(NamedTuple):
+    """How the slots were used."""
+
+    slots: Int[Array, ""]  # the sum of the slots of all steps
+    busy: Int[Array, ""]  # of those with a sentence that was not done
+
+
 class Slots(NamedTuple):
     """The state of the decoder: B slots for the P sentences of the pool."""
 
     held: Held  # of N = B
     following: Int[Array, ""]  # the next row of the pool
     results: Hypotheses  # [P,K,...]
+    used: Use
 
 
 class Pool(NamedTuple):
@@ -109,7 +117,12 @@ def empty(pool: Pool, slots: int) -> Slots:
     beam, steps = shapes.beams.live.shape[1:]
     nothing = jnp.full((pool.rows, beam), -jnp.inf, jnp.float32)
     tokens = jnp.full((pool.rows, beam, steps), PAD, jnp.int32)
-    return Slots(held, jnp.int32(0), Hypotheses(tokens, nothing, nothing, jnp.zeros(nothing.shape, bool)))
+    return Slots(
+        held,
+        jnp.int32(0),
+        Hypotheses(tokens, nothing, nothing, jnp.zeros(nothing.shape, bool)),
+        Use(jnp.int32(0), jnp.int32(0)),
+    )
 
 
 def waiting(pool: Pool, now: Slots) -> Bool[Array, ""]:
@@ -138,7 +151,7 @@ def refilled(config: SearchConfig, pool: Pool, block: Held, now: Slots) -> Slots
     slot = jnp.where(taken, free[jnp.clip(turn, 0, len(free) - 1)], len(free))
     held = now.held._replace(row=jnp.where(done, pool.rows, now.held.row))
     held = jax.tree.map(lambda old, new: old.at[slot].set(new, mode="drop"), held, block)
-    return Slots(held, now.following + jnp.sum(taken), stored(config, pool, now))
+    return Slots(held, now.following + jnp.sum(taken), stored(config, pool, now), now.used)
 
 
 def fewer(config: SearchConfig, pool: Pool, now: Slots, size: int) -> Slots:
