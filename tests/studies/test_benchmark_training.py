@@ -19,7 +19,7 @@ def test_the_command_at_tiny_sizes(tmp_path, capsys):
     table = (tmp_path / "table.md").read_text("utf-8")
     assert table in capsys.readouterr().out and "A smoke run" in table
     (found,) = json.loads((tmp_path / "results.json").read_text("utf-8"))["subjects"].values()
-    assert set(found["systems"]) == {command.OURS, command.AT_ONCE}
+    assert set(found["systems"]) == {command.OURS, command.AT_ONCE, command.ROUNDED}
     assert found["flops"] > 0 and found["speed_ups"][command.AT_ONCE]["median"] > 0
     losses = [system["first_losses"] for system in found["systems"].values()]
     assert all(system["compile_seconds"] > 0 for system in found["systems"].values())

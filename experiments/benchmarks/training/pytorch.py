@@ -74,7 +74,7 @@ def update(subject: Subject, seed: int, compiled: bool = False) -> Update:
     torch.manual_seed(seed)
     device = torch.device("cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu")
     model = MODELS[type(subject.model)](subject.model, subject.entries).to(device)
-    mixed = torch.autocast(device.type, torch.bfloat16, enabled=subject.model.compute == "bfloat16")
+    mixed = torch.autocast(device.type, torch.bfloat16, enabled=subject.model.compute != "float32")
     forward = torch.compile(model) if compiled else model
     optimiser = torch.optim.Adam(model.parameters(), 1e-3, (0.9, 0.98), 1e-9)
     made = batch(subject, seed)
