@@ -28,13 +28,29 @@ def size(teacher: Teacher, encoded: Encoded, plan: Plan) -> int:
     return len(params) * int(labels_of(encoded).sum()) * features.shape[-1] * features.dtype.itemsize
 
 
-def with_features(teacher: Teacher, encoded: Encoded, plan: Plan, name: str) -> Encoded:
+def with_features(teacher: Teacher, encoded: Encoded, plan: Plan, name: str, kept_as: str = "") -> Encoded:
     """The corpus with the teacher's features beside it, [T,E] a sentence; of one teacher a replica [T,R,E].
 
-    All are views of one array. Compiled once for a model and a shape.
+    All are views of one array. Compiled once for a model and a shape. kept_as: a hash of teacher, corpus and plan: the
+    features stay in memory for the next run of this process that gives the same; "": they do not stay.
     """
-    compute, on_device = _compiled_features(model_of(teacher)), jax.device_put(members(teacher))
     ends = np.cumsum([0, *labels_of(encoded)])
+    if kept_as in _kept:
+        cache = _kept[kept_as]
+    else:
+        _kept.clear()  # first, since there may be no room for two
+        cache = _computed(teacher, encoded, plan, ends, name)
+        if kept_as:
+            _kept[kept_as] = cache
+    return encoded._replace(teacher_features=[cache[start:end] for start, end in pairwise(ends)])
+
+
+_kept: dict[str, np.ndarray] = {}  # one at most
+
+
+def _computed(teacher: Teacher, encoded: Encoded, plan: Plan, ends: np.ndarray, name: str) -> np.ndarray:
+    """The features of all labels, those of a sentence between its two ends."""
+    compute, on_device = _compiled_features(model_of(teacher)), jax.device_put(members(teacher))
     cache = np.empty(0)
     with progress.counter(len(encoded.targets), f"{name}: teacher's features", "sentences") as advance:
         for rows, batch in eval_batches(encoded, plan):
@@ -45,7 +61,7 @@ def with_features(teacher: Teacher, encoded: Encoded, plan: Plan, name: str) -> 
             for place, row in enumerate(rows):
                 cache[ends[row] : ends[row + 1]] = features[place, : ends[row + 1] - ends[row]]
             advance(len(rows))
-    return encoded._replace(teacher_features=[cache[start:end] for start, end in pairwise(ends)])
+    return cache
 
 
 def model_of(teacher: Teacher) -> Model | Translator:

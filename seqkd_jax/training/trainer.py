@@ -39,6 +39,7 @@ class Run(NamedTuple):
     # Of a teacher that was trained with several seeds: its first for all replicas, or replica i for replica i.
     teachers: Literal["one", "each"] = "one"
     teacher_cache_gib: float = 4.0  # a teacher's features of the whole corpus are kept in memory if they take no more
+    keep_teacher_features: bool = False  # they stay for the next run of this process with this teacher and corpus
     # Directory of the teacher's most probable entries, which several runs share; None: beside the run's
     teacher_cache: Path | None = None
     described: Mapping[str, Any] | None = None  # the content of config.json; None: no such file
@@ -98,7 +99,9 @@ def train_model(
             of = teacher_top_k.Of(of_teacher, run.config.loss.top_k, run.config.loss.temperature)
             corpus = teacher_top_k.with_top_k(place, teacher, of, train, plan, name)
         elif teacher and _cache_pays(run, teacher, train, plan):
-            corpus = teacher_cache.with_features(teacher, train, plan, name)
+            read_from = [of_teacher, run.teachers, batches.fingerprint(train), batches.choice(plan)]
+            kept_as = files.sha256_json(read_from) if run.keep_teacher_features else ""
+            corpus = teacher_cache.with_features(teacher, train, plan, name, kept_as)
         return batches.train_batches(corpus, plan, run.config.batch, position)
 
     model = models.build(run.model, run.vocabularies.source.size, run.vocabularies.target.size)

@@ -64,6 +64,16 @@ def test_updates_are_those_with_the_teacher_in_the_step(teacher):
     )
 
 
+def test_features_stay_in_memory_for_the_next_run_that_reads_the_same(teacher):
+    first = teacher_cache.with_features(teacher, ENCODED, PLAN, "test", "one")
+    again = teacher_cache.with_features(teacher, ENCODED, PLAN, "test", "one")
+    assert again.teacher_features[0].base is first.teacher_features[0].base
+    teacher_cache.with_features(teacher, ENCODED, PLAN, "test", "another")
+    assert list(teacher_cache._kept) == ["another"], "there may be no room for two"
+    teacher_cache.with_features(teacher, ENCODED, PLAN, "test")
+    assert not teacher_cache._kept, "a run that does not ask for it leaves nothing"
+
+
 def test_size_is_what_is_kept_and_each_sentence_has_its_own(teacher):
     encoded = teacher_cache.with_features(teacher, ENCODED, PLAN, "test")
     assert teacher_cache.size(teacher, ENCODED, PLAN) == sum(found.nbytes for found in encoded.teacher_features)
