@@ -58,6 +58,29 @@ def estimate(size: float, seeds: Spread | None, examples: Interval = None, share
     return Estimate(size, (size - below, size + above), _p_value(abs(size), seeds, towards_zero, shared))
 
 
+class Parts(NamedTuple):
+    """What `estimate` puts together."""
+
+    size: float
+    seeds: Spread | None
+    examples: Interval = None
+    shared: float = 0.0
+
+
+def between(first: Parts, second: Parts) -> Estimate:
+    """first - second, two differences with neither seeds nor examples in common."""
+    size = first.size - second.size
+    if first.seeds is None or second.seeds is None:
+        return estimate(size, None)
+    squares = math.fsum(spread.variance**2 / spread.freedom for spread in (first.seeds, second.seeds))
+    variance = first.seeds.variance + second.seeds.variance
+    seeds = Spread(variance, variance**2 / squares if squares else math.inf)
+    (low, high), (other_low, other_high) = (of.examples or (of.size, of.size) for of in (first, second))
+    below = math.hypot(first.size - low, other_high - second.size)
+    above = math.hypot(high - first.size, second.size - other_low)
+    return estimate(size, seeds, (size - below, size + above), first.shared + second.shared)
+
+
 def welch(first: Sequence[float], second: Sequence[float]) -> Estimate:
     """Of mean(first) - mean(second), over seeds alone: Welch's t."""
     return estimate(mean(first) - mean(second), of_seeds(first, second))

@@ -17,18 +17,21 @@ from experiments.core.claims import Claim, Part, corrected, judged
 from experiments.core.intervals import mean
 from experiments.core.report import DAGGER
 from experiments.kim_rush_2016 import scales
-from experiments.kim_rush_2016.arms import ARMS, BASELINE, ROLES, TEACHER, control_of
+from experiments.kim_rush_2016.arms import ARMS, BASELINE, BEAMS, ROLES, TEACHER, control_of
 from experiments.kim_rush_2016.comparisons import (
     ACROSS,
     COMPARISONS,
     HALVED,
     difference,
+    gained_more,
     measures,
     over_sentences,
     values,
 )
 from experiments.kim_rush_2016.published import Row
 
+NAMES = ("Seq-KD", BASELINE)
+CHRF = {name: f"chrf {name}" for name in (*BEAMS, ACROSS)}  # of a comparison by BLEU that by chrF
 SEVERAL = 3.0  # times; "several times the baseline's"
 
 
@@ -67,7 +70,24 @@ def claims(results: dict) -> list[Claim]:
                 ]
                 parts = [_part(statement, test, pair, beside) for test in statement.tests]
                 tested.append(judged(model, statement.text, parts))
+            if role == "student" and results["scale"] in scales.MORE_MODES:
+                tested.append(_more_modes(results, arms, model))
     return corrected(tested)
+
+
+def _more_modes(results: dict, arms: Mapping[tuple, dict], model: str) -> Claim:
+    """Whether Seq-KD gains more than in the run beside this one, whose sources have fewer translations."""
+    other, beside = scales.MORE_MODES[results["scale"]], results.get("beside")
+    text = f"not of the paper: Seq-KD gains more at beam 1 where sources have more translations, here than on {other}"
+    there = {arm["arm"]: arm for arm in beside["arms"] if arm["model"] == model} if beside else {}
+    pairs = [(of.get("Seq-KD"), of.get(BASELINE)) for of in ({name: arms.get((model, name)) for name in NAMES}, there)]
+    if None in (*pairs[0], *pairs[1]):
+        return judged(model, text, [Part(None, f"no {' or '.join(NAMES)} here, or of {other}; give --beside")])
+    found = gained_more(*pairs)
+    gains = [seq_kd["bleu_beam1"] - baseline["bleu_beam1"] for seq_kd, baseline in pairs]
+    told = " against ".join(f"{gain:+.2f}" for gain in gains)
+    seeds = min(len(values(one, "bleu_beam1")) for pair in pairs for one in pair)
+    return judged(model, text, [Part(found, told, seeds)])
 
 
 def _printed_rows(published: Mapping[str, Sequence], model: str, teacher: dict | None) -> list[dict[str, Row]]:
@@ -91,10 +111,19 @@ def _part(statement: Statement, test: Test, pair: Sequence[dict | None], beside:
         return Part(None, f"no {', '.join(absent)}", 0, printed, effects)
     found = difference(arm, reference, test.comparison, test.above)
     sentences = over_sentences(arm, reference, test.comparison, test.above)
-    text = test.text(reference, arm)
+    text = test.text(reference, arm) + _in_chrf(found.size, reference, arm, test)
     if found.interval is None and sentences:
         text += "; over test sentences alone [{:+.2f}, {:+.2f}]".format(*sentences)
     return Part(found, text, min(len(values(one, "bleu_beam1")) for one in (reference, arm)), printed, effects)
+
+
+def _in_chrf(size: float, reference: dict, arm: dict, test: Test) -> str:
+    """What chrF says of a difference in BLEU where it has the other sign."""
+    name = CHRF.get(test.comparison)
+    if name is None or not all(f"chrf_{beam}" in one for beam in BEAMS for one in (reference, arm)):
+        return ""
+    found = difference(arm, reference, name).size
+    return f"; chrF says otherwise: {found:+.2f}" if found * size < 0 else ""
 
 
 def _of_paper(test: Test, reference: Row, arm: Row) -> float:

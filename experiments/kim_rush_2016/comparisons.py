@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.core.intervals import Estimate, Interval, estimate, mean, of_seeds
-from experiments.kim_rush_2016.arms import BEAMS
+from experiments.core.intervals import Estimate, Interval, Parts, between, estimate, mean, of_seeds
+from experiments.kim_rush_2016.arms import BASELINE, BEAMS
 from seqkd_jax.evaluation import metrics
 
 LEAST = 1e-12  # of a probability whose logarithm is taken
@@ -41,7 +41,9 @@ _GAIN, _HALF = {"bleu_beam5": 1.0, "bleu_beam1": -1.0}, {"bleu_beam5": 0.5, "ble
 COMPARISONS: dict[str, Comparison] = {
     **{beam: _same(f"bleu_{beam}") for beam in BEAMS},
     **{f"chrf {beam}": _same(f"chrf_{beam}") for beam in BEAMS},
+    **{f"tuned {beam}": _same(f"tuned_bleu_{beam}") for beam in BEAMS},
     ACROSS: Comparison({"bleu_beam1": 1.0}, {"bleu_beam5": 1.0}),
+    f"chrf {ACROSS}": Comparison({"chrf_beam1": 1.0}, {"chrf_beam5": 1.0}),
     "ln perplexity": _same("ln perplexity"),
     "ln p(t=ŷ)": _same("ln p(t=ŷ)"),
     HALVED[0]: Comparison(_negative(_GAIN), _negative(_HALF)),
@@ -51,7 +53,7 @@ COMPARISONS: dict[str, Comparison] = {
 
 def measures(arm: Mapping) -> dict[str, list[float]]:
     """Measure -> a value for each seed, of one of results.json's arms, or of one evaluation."""
-    scores = [f"{name}_{beam}" for beam in BEAMS for name in ("bleu", "chrf")]
+    scores = [f"{name}_{beam}" for beam in BEAMS for name in ("bleu", "chrf", "tuned_bleu")]
     found = {name: values(arm, name) for name in scores if name in arm}
     for name, of in LOGARITHMS.items():
         if of in arm:
@@ -72,11 +74,13 @@ class Resampled(NamedTuple):
 
 
 def resampled(found: Mapping, outputs: Mapping, probabilities: Mapping, tokenize: str) -> Resampled:
-    """Of an evaluation's numbers, its outputs and their probabilities."""
+    """Of an evaluation's numbers, its outputs and their probabilities; of outputs with tuned lengths as tuned_BEAM."""
     samples, references = {}, outputs["references"]
     for beam in BEAMS:
         scores = metrics.resampled(outputs[beam], references, tokenize)
         samples |= {f"{name}_{beam}": scores[name] for name in ("bleu", "chrf")}
+        if tuned := outputs.get(f"tuned_{beam}"):
+            samples[f"tuned_bleu_{beam}"] = metrics.resampled(tuned, references, tokenize)["bleu"]
     known = np.array(probabilities["beam1"])
     means = metrics.resamples(len(known)) @ known / len(known)
     samples["ln p(t=ŷ)"] = np.log(np.maximum(means, LEAST))
@@ -120,12 +124,35 @@ def difference(arm: Mapping, reference: Mapping, name: str, above: float = 0.0) 
     """By how much a comparison of two arms of results.json exceeds `above`: over seeds, and over test sentences if
     results have that.
     """
+    return estimate(*parts(arm, reference, name, above))
+
+
+def summary(results: Mapping) -> dict:
+    """Of a results.json what `gained_more` reads: BLEU at beam 1 of the baselines and of Seq-KD."""
+    kept = []
+    for arm in results["arms"]:
+        if arm["arm"] in (BASELINE, "Seq-KD"):
+            compared = arm.get("significance", {}).get(BASELINE, {})
+            by_seed = {name: found for name, found in arm.get("by_seed", {}).items() if name == "bleu_beam1"}
+            significance = {BASELINE: {name: found for name, found in compared.items() if name == "beam1"}}
+            of_arm = {name: arm[name] for name in ("arm", "model", "bleu_beam1")}
+            kept.append({**of_arm, "by_seed": by_seed, "significance": significance})
+    return {"scale": results["scale"], "arms": kept}
+
+
+def gained_more(here: Sequence[Mapping], there: Sequence[Mapping], name: str = "beam1") -> Estimate:
+    """By how much an arm gains more over its reference here than there: (arm, reference) of two runs."""
+    return between(parts(*here, name), parts(*there, name))
+
+
+def parts(arm: Mapping, reference: Mapping, name: str, above: float = 0.0) -> Parts:
+    """The same before it is put together."""
     pairs = zip((arm, reference), COMPARISONS[name], strict=True)
     ours, theirs = (_weighed(measures(side), weights) for side, weights in pairs)
     found = _compared(arm, reference, name)
     size = mean(ours) - mean(theirs) - above
     sentences = over_sentences(arm, reference, name, above)
-    return estimate(size, of_seeds(ours, theirs), sentences, found.get("shared", 0.0))
+    return Parts(size, of_seeds(ours, theirs), sentences, found.get("shared", 0.0))
 
 
 def over_sentences(arm: Mapping, reference: Mapping, name: str, above: float = 0.0) -> Interval:

@@ -26,6 +26,7 @@ from seqkd_jax import checkpoint, distillation, distributed, models, pruning
 from seqkd_jax.config import CorpusConfig, SearchConfig, TrainConfig
 from seqkd_jax.data import batches, corpus, toy, vocabulary
 from seqkd_jax.decoding import Decoding
+from seqkd_jax.decoding.search import greedy_rules
 from seqkd_jax.distillation import nbest
 from seqkd_jax.evaluation import evaluation, metrics, tokenization
 from seqkd_jax.losses import LOSSES
@@ -129,6 +130,17 @@ def decoding(scale: Scale, search: SearchConfig) -> Decoding:
     return Decoding(search, source_buckets=scale.source_buckets, batch_tokens=scale.decode_tokens)
 
 
+def searches(scale: Scale) -> dict[str, Decoding]:
+    """Those that arms are evaluated by: greedy, and with the scale's beam."""
+    rules = decoding(scale, scale.evaluation)
+    return {"beam1": replace(rules, search=greedy_rules(rules.search)), f"beam{rules.search.beam}": rules}
+
+
+def decoded_by(scale: Scale) -> list:
+    """What decides outputs beside model and sources."""
+    return [scale.evaluation, decoding(scale, scale.evaluation).decoder, scale.source_buckets, scale.decode_tokens]
+
+
 def distilled(workspace: Workspace, search: SearchConfig, share: float, selection: str, name: str) -> Path:
     """A corpus with the teacher's targets, chosen from its n-best lists."""
     candidates, chosen = n_best(workspace, search, share)
@@ -224,6 +236,7 @@ def training(workspace: Workspace, row: Row) -> Path:
             shapes=shapes(workspace) if config.batch == scale.batch else None,
             start=inputs.get("start"),
             teacher=inputs.get("teacher"),
+            keep_teacher_features=True,  # for the next seed
         )
         train, valid = read(workspace, read_from, "train"), read(workspace, inputs["gold"], "valid")
         outcome = train_translator(run, train, valid, directory, row.key)
@@ -275,10 +288,7 @@ def measured(workspace: Workspace, row: Row) -> Path:
         files.write_json(directory / "probabilities.json", result.probabilities)
 
     settings = [
-        scale.evaluation,
-        decoding(scale, scale.evaluation).decoder,
-        scale.source_buckets,
-        scale.decode_tokens,
+        *decoded_by(scale),
         scale.timed_sentences,
         scale.timed_repetitions,
         scale.toy is not None,
@@ -299,13 +309,20 @@ def _truth(result: evaluation.Evaluation, workspace: Workspace) -> dict[str, flo
     return shares
 
 
-def significance(workspace: Workspace, evaluated: Mapping[Row, Path]) -> Path:
-    """Every arm against its model's baseline, the teacher and its control, over resampled test sentences."""
+def significance(workspace: Workspace, evaluated: Mapping[Row, Path], tuned: Mapping[Row, Path]) -> Path:
+    """Every arm against its model's baseline, the teacher and its control, over resampled test sentences.
+
+    tuned: of each row what `length.tuned` made; {}: of none.
+    """
     given = {row.key: path for row, path in evaluated.items()}
+    given |= {f"lengths {row.key}": path for row, path in tuned.items()}
 
     def make(directory: Path) -> None:
         tokenize, compared = tokenizer(workspace), {}
-        seeds = {arm: [_resampled(evaluated[row], tokenize) for row in of] for arm, of in by_arm(evaluated).items()}
+        seeds = {
+            arm: [_resampled(evaluated[row], tuned.get(row), tokenize) for row in of]
+            for arm, of in by_arm(evaluated).items()
+        }
         for row in seeds:
             for reference in [other for other in seeds if other != row and _compared(row, other)]:
                 found = comparisons.compare(seeds[row], seeds[reference])
@@ -322,9 +339,14 @@ def _compared(row: Row, reference: Row) -> bool:
     return reference.arm.name == TEACHER or of_model and reference.arm.name in {*every, control_of(row.arm)}
 
 
-def _resampled(path: Path, tokenize: str) -> comparisons.Resampled:
-    read = (files.read_json(path / f"{name}.json") for name in ("results", "outputs", "probabilities"))
-    return comparisons.resampled(*read, tokenize)
+def _resampled(path: Path, tuned: Path | None, tokenize: str) -> comparisons.Resampled:
+    results, outputs, probabilities = (
+        files.read_json(path / f"{name}.json") for name in ("results", "outputs", "probabilities")
+    )
+    if tuned:
+        results |= files.read_json(tuned / "results.json")
+        outputs |= {f"tuned_{beam}": lines for beam, lines in files.read_json(tuned / "outputs.json").items()}
+    return comparisons.resampled(results, outputs, probabilities, tokenize)
 
 
 def outputs(workspace: Workspace, evaluated: Mapping[Row, Path]) -> Path:

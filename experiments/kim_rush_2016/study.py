@@ -2,17 +2,28 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from experiments.core import dry_run, outputs, stages
-from experiments.core.study import Options, Study, Workspace
-from experiments.kim_rush_2016 import charts, claims, pipeline, plots, table_3, tables
+from experiments.core.study import Options, Study, Workspace, read
+from experiments.kim_rush_2016 import charts, claims, comparisons, length, pipeline, plots, table_3, tables
 from experiments.kim_rush_2016.arms import BASELINE, BEAMS, TEACHER, against
-from experiments.kim_rush_2016.scales import SCALES, Row, Scale, by_arm, computed, label, rows, start_of, with_seeds
+from experiments.kim_rush_2016.scales import (
+    MORE_MODES,
+    SCALES,
+    Row,
+    Scale,
+    by_arm,
+    computed,
+    label,
+    rows,
+    start_of,
+    with_seeds,
+)
 from seqkd_jax import models
 from seqkd_jax.config import BatchConfig, ComputeType, ModelConfig
 from seqkd_jax.losses import LOSSES
@@ -27,11 +38,13 @@ class Command(Options):
     """Kim & Rush 2016: a teacher, students distilled from it in every way of the paper, and a table beside theirs."""
 
     scale: str = "smoke"
-    """smoke (minutes on two cores), multi30k (days on two cores), paper, paper-en-de or paper-th-en."""
+    """smoke (minutes on two cores), multi30k or tatoeba (days on two cores), paper, paper-en-de or paper-th-en."""
     seeds: int | None = None
     """Of each arm, instead of as many as the scale has. --only seq_kd-2x100-seed1 makes the second seed of one arm."""
     pruning: bool = False
     """Also table 3: the best student pruned, retrained on Seq-KD data, then fine-tuned on Seq-Inter data."""
+    beside: Path | None = None
+    """tatoeba: a directory with results.json of multi30k, to tell whether Seq-KD gains more here."""
     compute: ComputeType = "float32"
     """Type of matrix products and activations of all models. bfloat16_products takes half the time on CPUs with AMX."""
 
@@ -44,7 +57,20 @@ def scales(command: Command) -> dict[str, Scale]:
         raise UserError(f"--seeds {command.seeds}: it must be at least 1")
     chosen = map(table_3.added, SCALES[command.scale]) if command.pruning else SCALES[command.scale]
     seeded = [with_seeds(scale, command.seeds) if command.seeds else scale for scale in chosen]
-    return {scale.name: computed(scale, command.compute) for scale in seeded}
+    found = {scale.name: computed(scale, command.compute) for scale in seeded}
+    if command.beside:
+        found = {name: replace(scale, beside=_summary(name, command.beside)) for name, scale in found.items()}
+    return found
+
+
+def _summary(name: str, directory: Path) -> dict:
+    """What the claims of a scale read of the run that it is compared with."""
+    if name not in MORE_MODES:
+        raise UserError(f"--beside has no effect on scale {name}: it is for {', '.join(MORE_MODES)}; leave it out")
+    found = comparisons.summary(read(STUDY, directory / "results.json"))
+    if found["scale"] != MORE_MODES[name]:
+        raise UserError(f"--beside {directory}: is of scale {found['scale']}; name a run of {MORE_MODES[name]}")
+    return found
 
 
 def load(scale: Scale, data: Path | None) -> Path | None:
@@ -74,18 +100,34 @@ def collect(workspace: Workspace, evaluated: Mapping[Row, Path], out: Path) -> d
     """What results.json says beside what ran."""
     pruned = {row: path for row, path in evaluated.items() if row.arm.pruning}
     whole = {row: path for row, path in evaluated.items() if row not in pruned}
-    compared = files.read_json(pipeline.significance(workspace, whole) / "significance.json")
+    tuned = {row: length.tuned(workspace, row) for row in whole} if workspace.scale.end_bonuses else {}
+    compared = files.read_json(pipeline.significance(workspace, whole, tuned) / "significance.json")
     counts = files.read_json(pipeline.data(workspace) / "counts.json")
     return {
         "data": {split: count["sha256"] for split, count in counts.items()},
-        "arms": [_entry(workspace, of, whole, compared) for of in by_arm(whole).values()],
+        "arms": [_entry(workspace, of, whole, tuned, compared) for of in by_arm(whole).values()],
         **({"pruned": table_3.entries(workspace, whole, pruned)} if pruned else {}),
+        **({"beside": workspace.scale.beside} if workspace.scale.beside else {}),
         "outputs": outputs.copy(pipeline.outputs(workspace, evaluated), out),
         "distilled": {name: _card(workspace, name) for name in ("seq_kd", "seq_inter")},
     }
 
 
-def _entry(workspace: Workspace, rows: Sequence[Row], evaluated: Mapping[Row, Path], compared: dict) -> dict:
+def evaluate(workspace: Workspace, row: Row) -> Path:
+    """The row's evaluation; of an arm of table 1 also that with tuned lengths, where the scale has it."""
+    found = pipeline.measured(workspace, row)
+    if workspace.scale.end_bonuses and not row.arm.pruning:
+        length.tuned(workspace, row)
+    return found
+
+
+def _entry(
+    workspace: Workspace,
+    rows: Sequence[Row],
+    evaluated: Mapping[Row, Path],
+    tuned: Mapping[Row, Path],
+    compared: Mapping[str, dict],
+) -> dict:
     """One of results.json's `arms`: means over its seeds, and of several seeds the numbers of each in `by_seed`.
 
     How it was trained is that of the first.
@@ -93,6 +135,9 @@ def _entry(workspace: Workspace, rows: Sequence[Row], evaluated: Mapping[Row, Pa
     first, seeds = rows[0], [pipeline.of_row(workspace.scale, row).seed for row in rows]
     run, config = pipeline.training(workspace, first), pipeline.of_row(workspace.scale, first)
     how, found = stages.read_manifest(run), [files.read_json(evaluated[row] / "results.json") for row in rows]
+    for row, numbers in zip(rows, found, strict=True):
+        of_lengths = files.read_json(tuned[row] / "results.json") if row in tuned else {}
+        numbers |= {name: value for name, value in of_lengths.items() if isinstance(value, float)}
     by_seed = {name: [one[name] for one in found] for name, value in found[0].items() if isinstance(value, float)}
     return {
         "arm": first.arm.name,
@@ -204,7 +249,7 @@ STUDY = Study(
     size=size,
     arms=rows,
     needs=needs,
-    evaluate=pipeline.measured,
+    evaluate=evaluate,
     collect=collect,
     plan=plan,
     further=further,

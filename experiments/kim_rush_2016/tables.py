@@ -1,13 +1,14 @@
 """The study's results as a person reads them: its tables beside published numbers, its main effects in words."""
 
 from collections.abc import Callable, Mapping
+from itertools import permutations
 
 from experiments.core.intervals import mean, of_seeds
 from experiments.core.report import DAGGER
 from experiments.core.study import Headline
 from experiments.core.tables import Column, Section, of_arms
 from experiments.kim_rush_2016 import scales
-from experiments.kim_rush_2016.arms import ARMS, BASELINE, ROLES, TEACHER, control_of
+from experiments.kim_rush_2016.arms import ARMS, BASELINE, BEAMS, ROLES, TEACHER, control_of
 from experiments.kim_rush_2016.claims import percent
 from experiments.kim_rush_2016.comparisons import ACROSS, difference, over_sentences, values
 
@@ -38,13 +39,16 @@ REQUIRED = (
 
 
 def sections(results: dict) -> list[Section]:
-    """Scores, gains over what an arm is compared with, and speeds."""
+    """Scores, gains over what an arm is compared with, what is left of them at tuned lengths, and speeds."""
     arms = results["arms"]
     compared = [arm for arm in arms if reference_of(results, arm) not in (None, arm)]
     found = [Section(table=of_arms(SCORES, results, arms, left=2, notes=_about_scores(results)))]
     if compared:
         table = of_arms(GAINS, results, compared, left=3, notes=_about_gains(results))
         found.append(Section("Gains, with 95% intervals", table=table))
+    if tuned := [arm for arm in arms if "tuned_bleu_beam1" in arm]:
+        table = of_arms(LENGTHS, results, tuned, left=3, notes=ABOUT_LENGTHS)
+        found.append(Section("With lengths tuned on the validation set", table=table))
     notes = ["source words/s at K=1 and K=5, the median of some passes over a part of the test set"]
     return [*found, Section("Speed", table=of_arms(SPEEDS, results, arms, left=2, notes=notes))]
 
@@ -65,7 +69,7 @@ def _gained(name: str) -> Callable[[dict, dict], str]:
 
     def cell(results: dict, arm: dict) -> str:
         other = reference_of(results, arm)
-        return "–" if other is None else gain(arm, other, name)
+        return "–" if other in (None, arm) else gain(arm, other, name)
 
     return cell
 
@@ -166,6 +170,27 @@ GAINS = (
     Column("BLEU K=1 over gold", _over_control("beam1")),
     Column("K=5", _over_control("beam5")),
 )
+LENGTHS = (
+    *ARM,
+    Column("against", _number("against", str)),
+    *(
+        column
+        for beam, name in zip(BEAMS, ("K=1", "K=5"), strict=True)
+        for column in (
+            Column(f"BLEU {name}", _over_seeds(f"tuned_bleu_{beam}", "{:.1f}".format)),
+            Column("gain", _gained(f"tuned {beam}")),
+            Column("chrF", _over_seeds(f"tuned_chrf_{beam}", "{:.1f}".format)),
+            Column("length", _over_seeds(f"tuned_length_ratio_{beam}", "{:.2f}".format)),
+            Column("bonus", _over_seeds(f"tuned_end_bonus_{beam}", "{:+.2f}".format)),
+        )
+    ),
+)
+ABOUT_LENGTHS = (
+    "bonus: added to the logit of the end of a translation in every step, for each system and beam that with the best "
+    "BLEU on the validation set; above 0: shorter",
+    "gain: in BLEU, against the arm that is named, whose lengths are tuned too; [ ] and ( ) as above",
+    "a model that adds nothing to its logits has no bonus, and is left out",
+)
 SPEEDS = (
     *ARM,
     Column("words/s K=1", _number("source_words_per_second_beam1", _rate)),
@@ -183,8 +208,25 @@ def _about_scores(results: dict) -> list[str]:
         f"paper: {_labels(results)}; {DAGGER} from memory, not verified",
         "PPL: perplexity of the references; p(t=ŷ): mean probability of the greedy output",
         *(["right, mode: greedy outputs that are a correct, or the most probable, translation in truth"] * toy),
+        _about_chrf(results),
         "one seed" if seeds == {1} else "±: standard deviation over seeds; an arm without has one seed",
     ]
+
+
+REVERSED = 0.5  # points, in both
+
+
+def _about_chrf(results: dict) -> str:
+    """Pairs of arms of one model that BLEU and chrF rank otherwise, greedily."""
+    found = []
+    for model in dict.fromkeys(arm["model"] for arm in results["arms"]):
+        arms = [arm for arm in results["arms"] if arm["model"] == model]
+        for first, second in permutations(arms, 2):
+            bleu, chrf = (first[name] - second[name] for name in ("bleu_beam1", "chrf_beam1"))
+            if bleu >= REVERSED and -chrf >= REVERSED:
+                found.append(f"{model} {first['arm']} against {second['arm']} {bleu:+.1f} BLEU, {chrf:+.1f} chrF")
+    rule = f"pairs that BLEU and chrF rank otherwise at K=1, by {REVERSED:g} or more in both"
+    return f"{rule}: {'; '.join(found) or 'none'}"
 
 
 def _about_gains(results: dict) -> list[str]:
@@ -217,7 +259,13 @@ def headline(results: dict) -> Headline:
     return Headline(data, f"LSTM {' to '.join(models)}", "; ".join(effects) or "–")
 
 
-DATA = {"smoke": "Toy language", "multi30k": "Multi30k", "paper-en-de": "WMT En–De", "paper-th-en": "IWSLT Th–En"}
+DATA = {
+    "smoke": "Toy language",
+    "multi30k": "Multi30k",
+    "tatoeba": "Tatoeba",
+    "paper-en-de": "WMT En–De",
+    "paper-th-en": "IWSLT Th–En",
+}
 
 
 def findings(results: dict) -> list[str]:

@@ -2,9 +2,11 @@
 
 import json
 import math
+from argparse import Namespace
 from copy import deepcopy
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
@@ -14,11 +16,22 @@ from experiments.core.intervals import estimate, of_seeds
 from experiments.core.pages import RESULTS, ROOT
 from experiments.core.plots import draw_all, pyplot
 from experiments.core.study import Workspace, main, read, select
-from experiments.kim_rush_2016 import arms, claims, comparisons, pipeline, plots, published, scales, study, tables
+from experiments.kim_rush_2016 import (
+    arms,
+    claims,
+    comparisons,
+    length,
+    pipeline,
+    plots,
+    published,
+    scales,
+    study,
+    tables,
+)
 from experiments.kim_rush_2016.scales import SCALES, rows
 from seqkd_jax import distillation, losses, models
 from seqkd_jax.config import LSTMConfig, SearchConfig
-from seqkd_jax.types import UserError
+from seqkd_jax.types import EOS, System, UserError
 from seqkd_jax.utils import programs
 
 
@@ -276,7 +289,7 @@ def made(seeds=3, sentences=0.2, **arms):
 
 def compared(arm, other, reach):
     """What the stage of that name would say."""
-    known = [name for name in comparisons.COMPARISONS if "chrf" not in name and name != "ln perplexity"]
+    known = [name for name in comparisons.COMPARISONS if not {"chrf", "tuned", "perplexity"} & set(name.split())]
     sizes = {name: comparisons.difference(arm, other, name).size for name in known}
     return {
         name: {"delta_low": size - reach, "delta_high": size + reach, "shared": 0.0} for name, size in sizes.items()
@@ -360,8 +373,8 @@ def test_the_bootstrap_draws_sentences_for_all_seeds_of_both_arms():
     sides = [
         [
             comparisons.Resampled(
-                dict(zip(KNOWN, draw.normal(size=5), strict=True)),
-                dict(zip(KNOWN, draw.normal(size=(5, 40)), strict=True)),
+                dict(zip(KNOWN, draw.normal(size=7), strict=True)),
+                dict(zip(KNOWN, draw.normal(size=(7, 40)), strict=True)),
             )
             for _ in range(seeds)
         ]
@@ -392,7 +405,8 @@ def test_the_bootstrap_draws_sentences_for_all_seeds_of_both_arms():
     assert comparisons.compare(sides[0][:1], sides[1][:1])["beam1"]["shared"] == 0.0
 
 
-KNOWN = ("bleu_beam1", "bleu_beam5", "chrf_beam1", "chrf_beam5", "ln p(t=ŷ)")
+SCORES = ("bleu_beam1", "bleu_beam5", "chrf_beam1", "chrf_beam5")
+KNOWN = (*SCORES, "tuned_bleu_beam1", "tuned_bleu_beam5", "ln p(t=ŷ)")
 
 
 def test_beam_1_is_about_beam_5_within_half_of_what_the_beam_adds_to_the_baseline():
@@ -400,6 +414,103 @@ def test_beam_1_is_about_beam_5_within_half_of_what_the_beam_adds_to_the_baselin
     both = {"perplexity": 2.0, "mode_probability": 0.5}
     sizes = [comparisons.difference(arm | both, other | both, name).size for name in comparisons.HALVED]
     assert sizes == pytest.approx([0.7, 1.3])
+
+
+def test_chrf_is_told_where_it_reverses_a_ranking():
+    results = made(**GOOD)
+    for arm, chrf in zip(results["arms"], (50.0, 49.0, 55.0), strict=True):
+        arm |= {"chrf_beam1": chrf, "chrf_beam5": chrf}
+    gain, across, above, *_ = claims.claims(results)[2:8]
+    assert gain.measured == "24.00 against 20.00; chrF says otherwise: -1.00"
+    assert "otherwise: -1.00" in across.measured and "otherwise: -6.00" in above.measured
+    assert tables._about_chrf(results).endswith("both: 2×100 Seq-KD against Baseline +4.0 BLEU, -1.0 chrF")
+    results["arms"][1] |= {"chrf_beam1": 51.0, "chrf_beam5": 51.0}
+    assert claims.claims(results)[2].measured == "24.00 against 20.00"
+    assert tables._about_chrf(results).endswith("both: none")
+
+
+def test_two_gains_are_compared_over_the_seeds_and_sentences_of_both():
+    here, there = made(**GOOD), made(**GOOD | {"Seq_KD": (21.0, 22.5, 0.1, 9.0)})
+    results = here | {"scale": "tatoeba", "beside": comparisons.summary(there)}
+    claim = claims.claims(results)[-1]
+    assert claim.effect == pytest.approx(3.0) and claim.measured == "+4.00 against +1.00" and claim.seeds == 3
+    spreads = [of_seeds(*(one["by_seed"]["bleu_beam1"] for one in of["arms"][1::-1])) for of in (here, there)]
+    variance = sum(spread.variance for spread in spreads)
+    freedom = variance**2 / sum(spread.variance**2 / spread.freedom for spread in spreads)
+    reach = 0.2 * 2**0.5
+    expected = estimate(3.0, type(spreads[0])(variance, freedom), (3.0 - reach, 3.0 + reach))
+    assert claim.interval == pytest.approx(expected.interval) and claim.verdict == REPRODUCED
+    del results["beside"]
+    claim = claims.claims(results)[-1]
+    assert claim.verdict == NOT_RUN and "--beside" in claim.measured
+    single = made(seeds=1, **GOOD)
+    assert claims.claims(single | {"scale": "tatoeba", "beside": comparisons.summary(single)})[-1].interval is None
+
+
+def test_a_run_is_compared_with_one_of_the_scale_with_fewer_modes(tmp_path):
+    committed = ROOT / RESULTS / "kim_rush_2016"
+    scale = study.scales(study.Command(scale="tatoeba", beside=committed / "multi30k"))["tatoeba"]
+    assert scale.beside["scale"] == "multi30k" and [arm["arm"] for arm in scale.beside["arms"]] == [
+        "Baseline",
+        "Seq-KD",
+    ]
+    with pytest.raises(UserError, match="is of scale smoke; name a run of multi30k"):
+        study.scales(study.Command(scale="tatoeba", beside=committed / "smoke"))
+    with pytest.raises(UserError, match="has no effect on scale smoke"):
+        study.scales(study.Command(scale="smoke", beside=committed / "multi30k"))
+
+
+# Lengths
+
+
+def test_a_bonus_is_added_to_the_logit_of_eos_alone():
+    model = models.build(LSTMConfig(1, 4), 6, 6)
+    params = model.init(jax.random.key(0))
+    shifted = jax.tree.map(jax.numpy.asarray, length.with_bonus(params, 1.5))
+    logits = [model.head(given, jax.numpy.ones((1, 4))) for given in (params, shifted)]
+    np.testing.assert_allclose(logits[1] - logits[0], [[1.5 * (place == EOS) for place in range(6)]], atol=1e-6)
+    assert length.with_bonus({"kernel": np.ones(6)}, 1.0) is None
+
+
+def test_of_equal_bonuses_the_nearest_to_zero_is_chosen():
+    assert length.chosen({-1.0: 3.0, -0.5: 5.0, 0.0: 4.0, 0.5: 5.0}) in (-0.5, 0.5)
+    assert length.chosen({-1.0: 5.0, 0.0: 5.0, 1.0: 5.0}) == 0.0
+
+
+def test_lengths_are_tuned_on_valid_and_the_test_set_is_translated_once(monkeypatch, tmp_path):
+    workspace, seen = Workspace(replace(micro(), end_bonuses=(-1.0, 0.0, 1.0)), None, tmp_path / "stages"), []
+    test = pipeline.read(workspace, pipeline.data(workspace), "test")
+
+    def translated(system, sources, rules, n_best):
+        bonus, split = system.params["output_bias"][EOS], "test" if sources == test.sources else "valid"
+        seen.append((split, rules.search.beam, bonus))
+        targets = pipeline.read(workspace, pipeline.data(workspace), split).targets
+        return [Namespace(text=target if bonus == 1.0 else "wrong") for target in targets]
+
+    given = tmp_path / "given"
+    given.mkdir()
+    monkeypatch.setattr(length, "translate_lines", translated)
+    monkeypatch.setattr(pipeline, "trained", lambda *_: given)
+    monkeypatch.setattr(pipeline, "learned_vocabulary", lambda _: given)
+    monkeypatch.setattr(pipeline, "tokenizer", lambda _: "none")
+    monkeypatch.setattr(pipeline, "decoded_by", lambda _: [])
+    system = System(None, {"output_bias": np.zeros(5, np.float32)}, None)
+    monkeypatch.setattr(length.checkpoint, "load_translator", lambda _: Namespace(system=system))
+    found = json.loads((length.tuned(workspace, rows(workspace.scale)[0]) / "results.json").read_text())
+    assert found["tuned_end_bonus_beam1"] == 1.0 and found["tuned_bleu_beam5"] == pytest.approx(100.0)
+    assert [bonus for bonus, *_ in found["valid_beam5"]] == [-1.0, 0.0, 1.0]
+    assert [one for one in seen if one[0] == "test"] == [("test", 1, 1.0), ("test", 5, 1.0)]
+
+
+def test_gains_at_tuned_lengths_have_a_table(committed):
+    assert not [section for section in tables.sections(committed) if "lengths" in section.title]
+    for arm in committed["arms"][2:4]:
+        for beam in arms.BEAMS:
+            arm |= {f"tuned_{name}_{beam}": arm[f"{name}_{beam}"] + 1 for name in ("bleu", "chrf", "length_ratio")}
+            arm[f"tuned_end_bonus_{beam}"] = 0.5
+    (table,) = (section.table for section in tables.sections(committed) if "lengths" in section.title)
+    baseline, word_kd = table.rows
+    assert baseline[4] == "–" and word_kd[4] == "+1.4" and word_kd[7] == "+0.50"
 
 
 # Tables and plots
@@ -603,7 +714,7 @@ def test_two_seeds_give_verdicts(run, tmp_path):
         assert len(set(arm["by_seed"]["perplexity"])) == 2, "each seed is a training of its own"
         assert arm["perplexity"] == pytest.approx(np.mean(arm["by_seed"]["perplexity"]))
     compared = found["arms"][2]["significance"]["Baseline"]
-    assert set(compared) == set(comparisons.COMPARISONS) - {"ln perplexity"}
+    assert set(compared) == {name for name in comparisons.COMPARISONS if "tuned" not in name} - {"ln perplexity"}
     claims_of = {claim["text"]: claim for claim in found["claims"]}
     gain = claims_of["Seq-KD is above the baseline at beam 1"]
     assert gain["seeds"] == 2 and gain["interval"] is not None and gain["p_holm"] >= gain["p"]
