@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from experiments.abnar_2020 import published
 from experiments.core.claims import Part
-from experiments.core.intervals import Estimate, Interval, estimate, mean, of_seeds, welch
+from experiments.core.intervals import Estimate, Interval, Spread, estimate, mean, of_seeds
 
 SIMILAR = 0.1  # "similar perplexity": the highest at most this share above the lowest
 
@@ -129,12 +129,48 @@ def closer_together(results: dict, arm: str, alone: str) -> Part:
 
 
 def nearer(results: dict, arm: str, alone: str, teacher: str) -> Part:
-    """Similarity of an arm's models to what taught each, above that of the models trained alone to all that taught."""
-    found = (results.get("representations") or {}).get("to_teachers", {})
-    sides = {name: found.get(name, {}).get(teacher, []) for name in (arm, alone)}
-    if not all(sides.values()):
-        return _missing((name for name, found in sides.items() if not found), f"similarity to {teacher} of ")
-    return _similarity(*sides.values(), welch(*sides.values()))
+    """Similarity of an arm's models to what taught each, above that of the models trained alone to all that taught.
+
+    The models alone share these teachers: their mean varies with the models, and with the teachers, so that variances
+    of its rows and of its columns are added. Where the columns are not known, no interval is.
+    """
+    taught = ((results.get("representations") or {}).get("to_teachers", {})).get(arm, {}).get(teacher, [])
+    others = _to_each_teacher(results, alone, teacher)
+    if not taught or not others:
+        return _missing(
+            (name for name, found in ((arm, taught), (alone, others)) if not found), f"similarity to {teacher} of "
+        )
+    rows = [mean(row) for row in others]
+    parts = [of_seeds(taught), of_seeds(rows)]
+    columns = [mean(column) for column in zip(*others, strict=True)]
+    if results.get("teachers") != "one":  # else all is told of that one
+        parts.append(of_seeds(columns))
+    return _similarity(taught, rows, estimate(mean(taught) - mean(rows), added(parts)))
+
+
+def _to_each_teacher(results: dict, alone: str, teacher: str) -> list[list[float]]:
+    """Of each model trained alone its similarity to each seed of a teacher; [] if that is not known.
+
+    Results of an older form have the mean over the teachers. Where these taught as they were at their end, the
+    similarities of all models hold each.
+    """
+    found = results.get("representations") or {}
+    known = found.get("to_teachers", {}).get(alone, {}).get(teacher, [])
+    if not known or isinstance(known[0], list):
+        return known
+    places = {name: [i for i, one in enumerate(found["models"]) if one["arm"] == name] for name in (alone, teacher)}
+    if results.get("teaching") == "end" and all(places.values()):
+        return [[found["similarity"][i][j] for j in places[teacher]] for i in places[alone]]
+    return [[value] for value in known]
+
+
+def added(spreads: Sequence[Spread | None]) -> Spread | None:
+    """Of a sum of independent parts, by Welch and Satterthwaite; None if one is not known."""
+    if None in spreads:
+        return None
+    total = math.fsum(part.variance for part in spreads)
+    squares = math.fsum(part.variance**2 / part.freedom for part in spreads)
+    return Spread(total, total**2 / squares if squares else math.inf)
 
 
 def jackknifed(means: Sequence[float]) -> list[float]:

@@ -1,29 +1,30 @@
 """The stages of the study, each a function of the data as models read them and of earlier stages' directories.
 
   prepared -> training of each arm, its teacher's first -> its predictions
-                                                        -> what it teaches, if it does
-                                                        -> its vectors -> map of all
+           -> what a teacher is when it teaches (lesson) -> its vectors -> map of all
 
 `stages.stage` makes each once. An arm's seeds are trained at once, as replicas of one run. A stage is asked for by
 whoever needs it, so that asking for one arm makes what that arm needs and no more.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from experiments.abnar_2020 import predictions
-from experiments.abnar_2020.arms import Arm
-from experiments.abnar_2020.tasks import first
+from experiments.abnar_2020.arms import MATCHED, Arm
+from experiments.abnar_2020.scales import Scale
+from experiments.abnar_2020.tasks import first, half
 from experiments.core.study import Workspace
 from seqkd_jax import checkpoint, distributed
 from seqkd_jax.config import BatchConfig
 from seqkd_jax.data import batches, vocabulary
 from seqkd_jax.evaluation import representations
 from seqkd_jax.training import loop
-from seqkd_jax.training.run_state import plain
+from seqkd_jax.training.run_state import STEPS, plain
 from seqkd_jax.training.trainer import Run, train_model
 from seqkd_jax.types import Model
 from seqkd_jax.utils import files, progress
@@ -56,10 +57,12 @@ def shapes(workspace: Workspace) -> tuple[batches.Shape, ...]:
 
 
 def untaught(workspace: Workspace, arm: Arm) -> set[int]:
-    """The seeds, by their places, whose teacher was not trained to the end; it is trained first."""
-    without = set() if arm.teacher is None else diverged(workspace, Arm(arm.teacher))
-    if workspace.scale.teachers == "one":
-        return set(range(workspace.scale.seeds)) if 0 in without else set()
+    """The seeds, by their places, whose teacher was not trained to the end, or what that is chosen by; both come
+    first."""
+    scale = workspace.scale
+    without = set().union(*(diverged(workspace, needed) for needed in scale.needs(arm)))
+    if scale.teachers == "one":
+        return set(range(scale.seeds)) if 0 in without else set()
     return without
 
 
@@ -81,10 +84,10 @@ def training(workspace: Workspace, arm: Arm) -> Path:
     If all its seeds diverged, the summary has only what is known of them.
     """
     scale, task = workspace.scale, workspace.data
-    model, config = scale.models[arm.student], scale.config(arm)
+    model, config, learns = scale.model(arm), scale.config(arm), scale.way(arm).learns
     inputs = {"prepared": prepared(workspace)}
     if arm.teacher is not None:
-        inputs["teacher"] = teaching(workspace, Arm(arm.teacher))
+        inputs["teacher"] = teaching(workspace, arm)
 
     def make(directory: Path) -> None:
         summarised = directory / "summary.json"
@@ -95,16 +98,17 @@ def training(workspace: Workspace, arm: Arm) -> Path:
         distributed.by_first(lambda: files.remove(directory / "last"))
 
     settings = [scale.setup, task.learned_from, model, config, scale.teachers if arm.teacher else None]
+    settings += [f"half {learns}"] if learns else []
     return workspace.stage(f"train-{arm.key}", settings, inputs, make, resumable=True, together=True)
 
 
 def _trained(workspace: Workspace, arm: Arm, inputs: Mapping[str, Path], directory: Path) -> dict:
     """Train an arm; returns what is known of the run."""
     scale, task = workspace.scale, workspace.data
-    given = scale.models[arm.student], task.vocabularies, scale.config(arm), shapes(workspace)
+    given = scale.model(arm), task.vocabularies, scale.config(arm), shapes(workspace)
     try:
         run = Run(*given, teacher=inputs.get("teacher"), teachers=scale.teachers)
-        summary = train_model(run, task.train, task.valid, directory, arm.key)._asdict()
+        summary = train_model(run, learned(workspace, arm), task.valid, directory, arm.key)._asdict()
         del summary["best"], summary["last"]
     except loop.Diverged as error:
         progress.log(f"{error}; no seed of {arm.label} is left, the study goes on without it")
@@ -113,14 +117,53 @@ def _trained(workspace: Workspace, arm: Arm, inputs: Mapping[str, Path], directo
     return plain(summary)
 
 
-def teaching(workspace: Workspace, teacher: Arm) -> Path:
-    """The checkpoint that a teacher's students learn from."""
-    return training(workspace, teacher) / workspace.scale.teaching
+def learned(workspace: Workspace, arm: Arm) -> batches.Encoded:
+    """The training examples of an arm."""
+    train, learns = workspace.data.train, workspace.scale.way(arm).learns
+    return half(train, learns) if learns else train
 
 
-def teaches(workspace: Workspace, arm: Arm) -> bool:
-    """Whether an arm is some student's teacher."""
-    return arm.teacher is None and any(other.teacher == arm.student for other in workspace.scale.arms)
+def teaching(workspace: Workspace, arm: Arm) -> Path:
+    """The checkpoint that a taught arm learns from."""
+    scale = workspace.scale
+    place = scale.way(arm).teaching or scale.teaching
+    return matched(workspace, arm) if place == MATCHED else training(workspace, scale.teacher(arm)) / place
+
+
+def matched(workspace: Workspace, arm: Arm) -> Path:
+    """Of each seed of an arm's teacher the kept checkpoint whose validation loss is nearest to that of the same seed of
+    the student's architecture alone at its end; the earlier of two that are as near.
+
+    A teacher that is no better a model than its student would be alone: what it hands on is something else.
+    """
+    scale = workspace.scale
+    teacher, alone = (training(workspace, needed) for needed in scale.needs(arm))
+
+    def make(directory: Path) -> None:
+        wanted = [history[-1]["loss"] for history in _histories(alone)]
+        steps = {int(path.name.removeprefix("step-")): path for path in teacher.glob(STEPS)}
+        chosen = [
+            min((entry for entry in history if entry["step"] in steps), key=lambda entry: abs(entry["loss"] - loss))
+            for history, loss in zip(_histories(teacher), wanted, strict=True)
+        ]
+        found = [checkpoint.load(steps[entry["step"]], replica=place) for place, entry in enumerate(chosen)]
+        params = jax.tree.map(lambda *leaves: np.stack(list(map(np.asarray, leaves))), *(one.params for one in found))
+        made = {"model_config": found[0].model_config, "vocabularies": found[0].vocabularies, "replicas": len(found)}
+        checkpoint.save(directory / "checkpoint", params, metadata={}, **made)
+        files.write_json(directory / "chosen.json", {"wanted": wanted, "chosen": chosen})
+
+    made = workspace.stage(f"matched-{arm.key}", "nearest in loss", {"teacher": teacher, "alone": alone}, make)
+    return made / "checkpoint"
+
+
+def _histories(run: Path) -> list[list[dict]]:
+    """Of each seed of a run its validations."""
+    return [outcome["history"] for outcome in files.read_json(run / "summary.json")["replicas"]]
+
+
+def students_of(scale: Scale, teacher: Arm) -> list[Arm]:
+    """The plain arms that an arm taught; any of them says what it is when it teaches."""
+    return [other for other in scale.arms if not other.way and scale.teacher(other) == teacher]
 
 
 # Evaluation
@@ -131,8 +174,8 @@ def evaluated(workspace: Workspace, arm: Arm) -> set[int]:
     left_out = diverged(workspace, arm)
     if len(left_out) < workspace.scale.seeds:
         evaluation(workspace, arm)
-        if teaches(workspace, arm):
-            lesson(workspace, arm)
+        for taught in [arm] if arm.teacher else students_of(workspace.scale, arm)[:1]:
+            lesson(workspace, taught)
     return left_out
 
 
@@ -155,14 +198,15 @@ def evaluation(workspace: Workspace, arm: Arm) -> Path:
     )
 
 
-def lesson(workspace: Workspace, teacher: Arm) -> Path:
-    """What a teacher is when it teaches, of each seed: its decisions on the test set, its vectors of the mapped
-    examples, and of its soft targets on training examples the entropy and whether they are right.
+def lesson(workspace: Workspace, arm: Arm) -> Path:
+    """What taught an arm, as it is when it teaches, of each seed: its decisions on the test set, its vectors of the
+    mapped examples, and of its soft targets on the arm's training examples the entropy and whether they are right.
 
     A teacher that has its training set by heart has an entropy of nearly 0: its soft targets are the labels.
     """
-    taught_by, soft, task = teaching(workspace, teacher), workspace.scale.soft, workspace.data
-    shown = first(task.train, TAUGHT)
+    taught_by, soft, task = teaching(workspace, arm), workspace.scale.loss(arm), workspace.data
+    teacher, learns = workspace.scale.teacher(arm), workspace.scale.way(arm).learns
+    shown = first(learned(workspace, arm), TAUGHT)
 
     def measure(model: Model, params) -> dict[str, np.ndarray]:
         given = model, params, shown, _batch(workspace, teacher), shapes(workspace)
@@ -174,17 +218,17 @@ def lesson(workspace: Workspace, teacher: Arm) -> Path:
             "vectors": predictions.vectors(model, params, task.mapped).astype(np.float32),
         }
 
-    dropout = ["dropout"] if soft.teacher_dropout else []
-    settings = [workspace.scale.setup, task.learned_from, task.tested_on, soft.temperature, TAUGHT, *dropout]
+    more = [*(["dropout"] if soft.teacher_dropout else []), *([f"half {learns}"] if learns else [])]
+    settings = [workspace.scale.setup, task.learned_from, task.tested_on, soft.temperature, TAUGHT, *more]
     inputs = {"teacher": taught_by, "prepared": prepared(workspace)}
     return workspace.stage(
         f"lesson-{teacher.key}", settings, inputs, lambda to: _save(to / "lesson.npz", taught_by, measure)
     )
 
 
-def lesson_of(workspace: Workspace, teacher: Arm) -> dict[str, np.ndarray]:
+def lesson_of(workspace: Workspace, arm: Arm) -> dict[str, np.ndarray]:
     """The arrays of a lesson, [R,...] each."""
-    return read_arrays(lesson(workspace, teacher) / "lesson.npz")
+    return read_arrays(lesson(workspace, arm) / "lesson.npz")
 
 
 def _batch(workspace: Workspace, arm: Arm) -> BatchConfig:
@@ -231,38 +275,33 @@ def drawn_map(workspace: Workspace, left_out: Mapping[Arm, set[int]]) -> Path:
     left_out: of each arm to be shown the replicas that diverged.
     """
     scale, arms = workspace.scale, tuple(left_out)
-    teachers = [arm for arm in arms if teaches(workspace, arm)]
+    of_teachers = {arm: found[0] for arm in arms if arm.teacher is None and (found := students_of(scale, arm))}
     inputs = {arm.key: vectors(workspace, arm) for arm in arms}
-    inputs |= {f"lesson of {arm.key}": lesson(workspace, arm) for arm in teachers}
+    inputs |= {f"lesson of {arm.key}": lesson(workspace, taught) for arm, taught in of_teachers.items()}
+    inputs |= {f"lesson of {arm.key}": lesson(workspace, arm) for arm in arms if arm.teacher and arm.way}
 
     def make(directory: Path) -> None:
         ends, paths = [], []
         for arm in arms:
-            arrays = read_arrays(inputs[arm.key] / "vectors.npz")
+            arrays, walked = read_arrays(inputs[arm.key] / "vectors.npz"), 0
             for key in sorted(arrays, key=lambda key: (int(key.rsplit(".", 1)[1]), _epoch(key))):
                 place, index = key.rsplit(".", 1)
                 if int(index) in left_out[arm]:
                     continue
                 entry = {"arm": arm.label, "seed": scale.config(arm).seed + int(index)}
-                matrix = representations.cosine_matrix(arrays[key])
                 if place == END:
-                    ends.append((int(index), entry, matrix))
-                else:
-                    paths.append(({**entry, "epoch": _epoch(key)}, matrix))
-        lessons = {
-            arm.student: {
-                place: representations.cosine_matrix(found)
-                for place, found in enumerate(lesson_of(workspace, arm)["vectors"])
-                if place not in left_out[arm] and (scale.teachers == "each" or place == 0)
-            }
-            for arm in teachers
-        }
-        to_teachers = {arm.label: _to_teachers(workspace, arm, ends, lessons) for arm in arms}
+                    walked += 1
+                    ends.append((int(index), entry, representations.cosine_matrix(arrays[key])))
+                elif walked <= (scale.path_seeds or walked):
+                    paths.append(({**entry, "epoch": _epoch(key)}, representations.cosine_matrix(arrays[key])))
+        to_teachers = {arm.label: _to_teachers(workspace, arm, ends, of_teachers, left_out) for arm in arms}
         shown = _mapped([(entry, matrix) for _, entry, matrix in ends], paths, len(workspace.data.mapped.targets))
         files.write_json(directory / "map.json", {**shown, "to_teachers": to_teachers})
 
     settings: list = [[arm.label, sorted(left_out[arm])] for arm in arms]
-    return workspace.stage("map", [*settings, *(["one"] if scale.teachers == "one" else [])], inputs, make)
+    settings += ["one"] if scale.teachers == "one" else []
+    settings += [f"{scale.path_seeds} paths"] if scale.path_seeds else []
+    return workspace.stage("map", settings, inputs, make, version=2)
 
 
 def _epoch(key: str) -> int:
@@ -270,20 +309,34 @@ def _epoch(key: str) -> int:
     return -1 if key.startswith(END) else int(key.split(".")[0].removeprefix("epoch-"))
 
 
-def _to_teachers(workspace: Workspace, arm: Arm, ends: list, lessons: Mapping[str, Mapping[int, np.ndarray]]) -> dict:
-    """Teacher -> of each model of an arm, how similar it is to what taught it; alone, to all that teach others."""
+def _to_teachers(
+    workspace: Workspace,
+    arm: Arm,
+    ends: list,
+    of_teachers: Mapping[Arm, Arm],
+    left_out: Mapping[Arm, set[int]],
+) -> dict[str, list]:
+    """Teacher -> of each model of an arm, how similar it is to what taught it; alone, to each seed of all that teach
+    others. of_teachers: teacher -> an arm that it taught."""
     own = [(place, matrix) for place, entry, matrix in ends if entry["arm"] == arm.label]
-    taught_by = {arm.teacher} if arm.teacher else lessons.keys() - {arm.student}
     each = workspace.scale.teachers == "each"
-    similar = {}
-    for teacher, known in lessons.items():
-        if teacher in taught_by and known:
-            others = [[known[place if each else 0]] if arm.teacher else known.values() for place, _ in own]
-            pairs = zip(own, others, strict=True)
-            similar[teacher] = [
-                float(np.mean([representations.similarity(matrix, other) for other in of])) for (_, matrix), of in pairs
-            ]
-    return similar
+
+    def taught(by: Arm, without: Collection[int] = ()) -> dict[int, np.ndarray]:
+        found = lesson_of(workspace, by)["vectors"]
+        used = [place for place in range(len(found)) if place not in without and (each or place == 0)]
+        return {place: representations.cosine_matrix(found[place]) for place in used}
+
+    if arm.teacher:
+        known = taught(arm) if own else {}
+        similar = [representations.similarity(matrix, known[place if each else 0]) for place, matrix in own]
+        return {arm.teacher: similar} if own else {}
+    others = {teacher: student for teacher, student in of_teachers.items() if teacher.student != arm.student}
+    known = {teacher.student: list(taught(by, left_out[teacher]).values()) for teacher, by in others.items()}
+    return {
+        name: [[representations.similarity(matrix, other) for other in of] for _, matrix in own]
+        for name, of in known.items()
+        if of
+    }
 
 
 def _mapped(ends: list, paths: list, examples: int) -> dict:

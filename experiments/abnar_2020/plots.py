@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from experiments.abnar_2020.published import number
-from experiments.abnar_2020.tables import metrics, names, ordered, students, teachers
+from experiments.abnar_2020.tables import metrics, names, ordered, plain, students, teachers
 from experiments.core.plots import pyplot
 
 
@@ -112,7 +112,7 @@ def _by_bin(results: dict, kinds: dict[str, str], spread: float):
         rows, columns, figsize=(3.1 * columns + 1, 2.6 * rows + 0.4), sharey=True, layout="constrained", squeeze=False
     )
     for axes, (kind, teacher) in zip(panels.flat, cells, strict=False):
-        for arm in results["arms"]:
+        for arm in plain(results):
             if arm["teacher"] in (None, teacher) and _bins(arm, kind):
                 place = students(results).index(arm["student"]) - (len(students(results)) - 1) / 2
                 shift = None if arm["teacher"] != teacher else spread * place
@@ -150,7 +150,7 @@ def _line(axes, bins: dict[str, dict], drawn: dict, shift: float | None) -> None
 
 def calibration(results: dict):
     """Reliability diagrams, teachers by students: accuracy by confidence; bars: the share of examples in a bin."""
-    drawn = {(arm["teacher"], arm["student"]): arm for arm in results["arms"] if _counted(arm)}
+    drawn = {(arm["teacher"], arm["student"]): arm for arm in plain(results) if _counted(arm)}
     if not drawn:
         return None
     shape = len(teachers(results)), len(students(results))
@@ -214,7 +214,7 @@ def grid(results: dict):
 
 
 def _heat(figure, axes, results: dict, metric: str) -> None:
-    values = {(arm["teacher"], arm["student"]): _mean(arm, metric) for arm in results["arms"]}
+    values = {(arm["teacher"], arm["student"]): _mean(arm, metric) for arm in plain(results)}
     values = {place: value for place, value in values.items() if value is not None}
     missing = math.nan  # leaves a cell white
     gains = [
@@ -278,14 +278,18 @@ def representations(results: dict):
     figure, axes = pyplot.subplots(figsize=(6.8, 4.6), layout="constrained")
     for arm, point in zip(shown, found["map"], strict=True):
         drawn = {"color": style(results, arm["teacher"]).colour, "markersize": 6 if arm["teacher"] else 9}
-        marker = style(results, arm["student"]).marker
-        axes.plot(*point, marker, markeredgecolor="white", markeredgewidth=0.6, alpha=0.9, **drawn)
+        edge = {"markeredgecolor": "white", "markeredgewidth": 0.6}
+        if arm.get("way"):  # of the controls: hollow
+            edge = {"markeredgecolor": drawn["color"], "markerfacecolor": "none"}
+        axes.plot(*point, style(results, arm["student"]).marker, alpha=0.9, **drawn, **edge)
     of, by = ({arm[role] for arm in shown} for role in ("student", "teacher"))
     handles = [mark("student:", "", "#000000")]
     handles += [mark(name, style(results, name).marker, "#000000") for name in students(results) if name in of]
     handles += [mark("taught by:", "", "#000000")]
     named = [(name, style(results, name).colour) for name in teachers(results) if name in by]
-    outside(figure, handles + [mark(name or "nobody (larger)", "o", colour) for name, colour in named])
+    handles += [mark(name or "nobody (larger)", "o", colour) for name, colour in named]
+    handles += [mark("controls", "o", "#000000", face="none")] if results.get("ways") else []
+    outside(figure, handles)
     _bare(axes)
     return figure
 

@@ -33,6 +33,7 @@ def collect(workspace: Workspace, left_out: Mapping[Arm, set[int]], out: Path) -
         "teachers": scale.teachers,
         "teaching": scale.teaching,
         "quirks": list(scale.quirks),
+        **({"ways": {name: way.about for name, way in scale.ways.items()}} if scale.ways else {}),
         "data": data_hashes(task),
         "counts": task.counts,
         "arms": [_entry(workspace, arm, kept, left_out[arm]) for arm in left_out],
@@ -78,24 +79,27 @@ def _kept(workspace: Workspace, arm: Arm, left_out: set[int]) -> Arrays:
 def _entry(workspace: Workspace, arm: Arm, kept: Mapping[Arm, Arrays], left_out: set[int]) -> dict:
     """One entry of results.json's `arms`."""
     scale, found = workspace.scale, kept[arm]
-    config, model = scale.config(arm), scale.models[arm.student]
+    config, model, teacher = scale.config(arm), scale.model(arm), scale.teacher(arm)
     sizes = workspace.data.vocabularies
     metrics, bins, reliability = {}, {}, []
     if len(found["places"]):
         metrics, bins = (_of_agreement if workspace.data.strata else _of_images)(workspace.data, found)
         metrics |= _of_labels(scale.setup, found)
-        if pipeline.teaches(workspace, arm):
-            metrics |= _as_teacher(workspace, arm, found["places"])
-        if arm.teacher is not None and Arm(arm.teacher) in kept:
+        if students := pipeline.students_of(scale, arm):
+            metrics |= _as_teacher(workspace, students[0], found["places"], "taught")
+        if arm.way and teacher in kept:
+            metrics |= _as_teacher(workspace, arm, found["places"], "teacher")
+        if teacher in kept:
             # The share of test examples on which students decide as their teachers did when they taught.
             rows = found["places"] if scale.teachers == "each" else slice(0, 1)
-            taught = pipeline.lesson_of(workspace, Arm(arm.teacher))["decisions_test"][rows]
+            taught = pipeline.lesson_of(workspace, arm)["decisions_test"][rows]
             metrics["agreement"] = accuracy.agreement_with(found["decisions_test"], taught)
         reliability = calibration.reliability(found["valid_confidence"].ravel(), found["valid_correct"].ravel())
     return {
         "arm": arm.label,
         "student": arm.student,
         "teacher": arm.teacher,
+        **({"way": arm.way} if arm.way else {}),
         "parameters": models.parameter_count(models.build(model, sizes.source.size, sizes.target.size)),
         "seeds": [config.seed + int(place) for place in found["places"]],
         "diverged": [config.seed + place for place in sorted(left_out)],
@@ -122,8 +126,11 @@ def _ran(workspace: Workspace, arm: Arm) -> dict:
     return ran | {"seconds": how["seconds"], "resumed": how["resumed"], **files.read_json(run / "summary.json")}
 
 
-def _as_teacher(workspace: Workspace, arm: Arm, places: np.ndarray) -> dict:
-    """What a teacher is when it teaches, which need not be what it is at its end; of the seeds that teach."""
+def _as_teacher(workspace: Workspace, arm: Arm, places: np.ndarray, called: str) -> dict:
+    """What taught an arm, as it was when it taught, which need not be what it is at its end; of the seeds that teach.
+
+    called: what the names of these metrics begin with: taught, of the teacher of plain arms; teacher, of the student's.
+    """
     task, taught = workspace.data, pipeline.lesson_of(workspace, arm)
     rows = [place for place in places.tolist() if workspace.scale.teachers == "each" or place == 0]
     if not rows:
@@ -135,7 +142,7 @@ def _as_teacher(workspace: Workspace, arm: Arm, places: np.ndarray) -> dict:
         found |= {name: measured[name] for name in ("mu", "d", "a")}
     else:
         found["accuracy"] = accuracy.mean_with_interval(correct)
-    return {f"taught_{key}": value for key, value in found.items()}
+    return {f"{called}_{key}": value for key, value in found.items()}
 
 
 def _of_agreement(task: Task, found: Arrays) -> tuple[dict, dict]:

@@ -8,11 +8,11 @@ and smoke language models name those that are taught. So a further architecture 
 (seqkd_jax/models says how).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from experiments.abnar_2020.arms import Arm, grid
+from experiments.abnar_2020.arms import MATCHED, PLAIN, Arm, Way, grid
 from seqkd_jax.config import (
     BatchConfig,
     CNNConfig,
@@ -34,14 +34,15 @@ class Setup(NamedTuple):
     files: str  # what --data leads to
     length: int  # ids of a training example, about, padding included; 0: an image
     classes: int  # to decide between; 0: at every position the next word
-    examples: dict[str, int]  # for training, by scale; that of toy data is in the scale
+    examples: int  # for training, of the data that the small scales were made for; that of toy data is in the scale
+    published: int  # of the paper
 
 
 SENTENCES = "train.tsv, valid.tsv and test.tsv, or Linzen et al.'s file"
 SETUPS = {  # of a scenario, the last is what it means if none is named
-    "lm": Setup("agreement", SENTENCES, 27, 0, {"small": 39_929, "paper": 157_700}),
-    "classification": Setup("agreement", SENTENCES, 12, 2, {"small": 39_929, "paper": 157_700}),
-    "images": Setup("digits", "the four idx files of MNIST", 0, 10, {"small": 60_000, "paper": 60_000}),
+    "lm": Setup("agreement", SENTENCES, 27, 0, 39_929, 157_700),
+    "classification": Setup("agreement", SENTENCES, 12, 2, 39_929, 157_700),
+    "images": Setup("digits", "the four idx files of MNIST", 0, 10, 60_000, 60_000),
 }
 
 # In what this differs from the paper
@@ -96,6 +97,8 @@ class Scale:
     vocabulary: int = 10_000  # words at most, the most frequent of the training split
     mapped: int = 1000  # examples whose representations are compared
     paths: tuple[Arm, ...] = ()  # arms whose learning paths are shown
+    path_seeds: int = 0  # of so many seeds of each; 0: of all
+    ways: Mapping[str, Way] = field(default_factory=dict)  # those that arms name
     max_compilations: int = 0
 
     def __str__(self) -> str:
@@ -122,6 +125,36 @@ class Scale:
         named = [name for name in QUIRKS if name != "temperature_scaling" or self.soft.temperature != 1]
         return (*found, *(WITHOUT_QUIRKS[name] for name in named if name not in self.quirks))
 
+    @property
+    def examples(self) -> int:
+        """For training, about."""
+        setup = SETUPS[self.setup]
+        return self.toy["train"] if self.toy else setup.published if self.name == "paper" else setup.examples
+
+    def way(self, arm: Arm) -> Way:
+        """In what an arm differs from the plain one."""
+        return self.ways[arm.way] if arm.way else PLAIN
+
+    def model(self, arm: Arm) -> ModelConfig:
+        """What an arm trains."""
+        model, dropout = self.models[arm.student], self.way(arm).dropout
+        return model if dropout is None else replace(model, dropout=dropout)
+
+    def teacher(self, arm: Arm) -> Arm | None:
+        """The arm that taught it."""
+        return None if arm.teacher is None else Arm(arm.teacher, way=self.way(arm).teacher)
+
+    def needs(self, arm: Arm) -> tuple[Arm, ...]:
+        """The arms that must be trained before it: its teacher, and what that is chosen by."""
+        teacher = self.teacher(arm)
+        matched = (Arm(arm.student),) if self.way(arm).teaching == MATCHED else ()
+        return () if teacher is None else (teacher, *matched)
+
+    def loss(self, arm: Arm) -> LossConfig:
+        """What a taught arm learns by."""
+        temperature = self.way(arm).temperature
+        return self.soft if temperature is None else replace(self.soft, temperature=temperature)
+
     def config(self, arm: Arm) -> TrainConfig:
         """How an arm is trained.
 
@@ -130,7 +163,7 @@ class Scale:
         config = self.training[arm.student]
         if arm.teacher is not None:
             config = self.distilling.get(arm.student, config)
-            config = replace(config, loss=self.soft, seed=config.seed + OWN_SEEDS)
+            config = replace(config, loss=self.loss(arm), seed=config.seed + OWN_SEEDS)
         return replace(config, replicas=self.seeds, keep_path=True)
 
 
@@ -194,6 +227,42 @@ def _classification_small() -> Scale:
     )
     arms = grid(tuple(models))
     return Scale("small", "classification", models, training, arms, notes, teaching="best", paths=OWN_PATHS)
+
+
+OF_HALVES = {
+    "half A": Way("learned from half A of the sentences", learns="A"),
+    "half B": Way("learned from half B of the sentences, which shares no prefix with half A", learns="B"),
+    "cross-fit": Way("learned from half B, taught by what learned from half A", learns="B", teacher="half A"),
+    "same half": Way("learned from half B, taught by what learned from half B", learns="B", teacher="half B"),
+}
+OF_SOFT_TARGETS = {
+    "temperature 2": Way("taught at temperature 2", temperature=2.0),
+    "temperature 4": Way("taught at temperature 4", temperature=4.0),
+    "teacher with dropout 0.6": Way("taught by what was trained with dropout 0.6", teacher="dropout 0.6"),
+    "teacher of one epoch": Way("taught by what the teacher was after its first epoch", teaching="epoch-0001"),
+}
+
+
+def _classification_controls() -> Scale:
+    """Why is what the LSTM hands on so little? Its soft targets of sentences that it has learned are nearly the labels.
+
+    The arms of halves all learn from half B, so that what differs is whether the teacher has seen those sentences
+    (cross-fit, same half), whether it has the bias (LSTM, Transformer), and that there is one.
+    """
+    small = _classification_small()
+    halves = (
+        *(Arm(name, way=half) for name in ("LSTM", "Transformer") for half in ("half A", "half B")),
+        *(Arm("Transformer", by, way) for by in ("LSTM", "Transformer") for way in ("cross-fit", "same half")),
+    )
+    ways = {**OF_SOFT_TARGETS, "dropout 0.6": Way("trained with dropout 0.6", dropout=0.6), **OF_HALVES}
+    arms = (
+        *map(Arm, small.models),
+        *(Arm(student, "LSTM") for student in small.models),
+        Arm("LSTM", way="dropout 0.6"),
+        *(Arm(student, "LSTM", way) for way in OF_SOFT_TARGETS for student in ("Transformer", "Transformer-seq")),
+        *halves,
+    )
+    return replace(small, name="controls", arms=arms, ways=ways, seeds=5, paths=arms[:8], path_seeds=1)
 
 
 def _classification_paper() -> Scale:
@@ -349,7 +418,7 @@ def _images_paper() -> Scale:
 SCALES: dict[tuple[str, str], Scale] = {
     (scale.setup, scale.name): scale
     for scale in (
-        *(_classification_smoke(), _classification_small(), _classification_paper()),
+        *(_classification_smoke(), _classification_small(), _classification_controls(), _classification_paper()),
         *(_lm_smoke(), _lm_small(), _lm_paper()),
         *(_images_smoke(), _images_small(), _images_paper()),
     )

@@ -29,8 +29,9 @@ class Command(Options):
     """Subject-verb agreement, or digits."""
     setup: Literal["lm", "classification"] | None = None
     """Of agreement: language models, or classifiers of the verb's number (None)."""
-    scale: Literal["smoke", "small", "paper"] = "smoke"
-    """smoke: minutes, on toy data; small: hours on two cores; paper: the published sizes."""
+    scale: Literal["smoke", "small", "controls", "paper"] = "smoke"
+    """smoke: minutes, on toy data; small: hours on two cores; controls: small, with arms that differ in one thing each
+    and tell what an effect comes from; paper: the published sizes."""
     seeds: int | None = None
     """So many seeds of each arm, trained at once (None: the scale's)."""
     quirks: tuple[Quirk, ...] = ()
@@ -63,8 +64,8 @@ def size(workspace: Workspace) -> str:
 
 
 def needs(scale: Scale, arm: Arm) -> Iterable[Arm]:
-    """Its teacher."""
-    return [] if arm.teacher is None else [Arm(arm.teacher)]
+    """Its teacher, and what that is chosen by."""
+    return scale.needs(arm)
 
 
 # Dry run
@@ -78,8 +79,7 @@ def plan(scale: Scale, arm: Arm) -> dry_run.Plan:
     Of a teacher whose features are kept for all epochs a step computes the head; the pass that finds them is in `once`.
     """
     config = scale.config(arm)
-    examples = scale.toy["train"] if scale.toy else SETUPS[scale.setup].examples[scale.name]
-    in_epoch = math.ceil(examples / config.batch.sentences)
+    in_epoch = math.ceil(scale.examples / config.batch.sentences / (2 if scale.way(arm).learns else 1))
     batch, once = _batch(scale, config.batch.sentences), 0.0
     teacher, each = None if arm.teacher is None else build(scale, arm.teacher), scale.teachers == "each"
     if teacher and not config.loss.teacher_dropout:

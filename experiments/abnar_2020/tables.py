@@ -78,9 +78,12 @@ THIN = 100  # examples of a bin
 def sections(results: dict) -> list[Section]:
     """The tables of one set-up."""
     setup = results["setup"]
-    taught = [arm for arm in ordered(results) if "taught_entropy" in arm["metrics"]]
-    head = ["teacher", *AS_TEACHER[setup]]
-    rows = [[arm["arm"], *(measured(arm, metric) for metric in AS_TEACHER[setup].values())] for arm in taught]
+    head, rows = ["teacher", *AS_TEACHER[setup]], []
+    for arm in ordered(results):
+        for called, name in (("taught", arm["arm"]), ("teacher", f"that of {arm['arm']}")):
+            if f"{called}_entropy" in arm["metrics"]:
+                metrics = (metric.replace("taught", called) for metric in AS_TEACHER[setup].values())
+                rows.append([name, *(measured(arm, metric) for metric in metrics)])
     return [
         Section(table=_arms(results)),
         *_grids(results),
@@ -148,9 +151,18 @@ def measured(arm: dict, metric: str) -> str:
 
 
 def ordered(results: dict) -> list[dict]:
-    """The arms: alone first, then by teacher and student."""
-    models = [None, *names(results)]
-    return sorted(results["arms"], key=lambda arm: (models.index(arm["teacher"]), models.index(arm["student"])))
+    """The arms: alone first, then by teacher and student; after them those of the controls, likewise, by their ways."""
+    models, ways = [None, *names(results)], ["", *results.get("ways", {})]
+
+    def place(arm: dict) -> tuple[int, ...]:
+        return ways.index(arm.get("way", "")), models.index(arm["teacher"]), models.index(arm["student"])
+
+    return sorted(results["arms"], key=place)
+
+
+def plain(results: dict) -> list[dict]:
+    """The arms in their order without those of the controls."""
+    return [arm for arm in ordered(results) if not arm.get("way")]
 
 
 def names(results: dict) -> list[str]:
@@ -179,6 +191,7 @@ def metrics(results: dict) -> set[str]:
 
 def _notes(results: dict) -> list[str]:
     notes = [*MEANINGS[results["setup"]], *ABOUT_TEACHING, *_taken(results)]
+    notes += [f"({name}): {about}" for name, about in results.get("ways", {}).items()]
     if results.get("teachers") == "one":
         notes.append("one teacher for all: its first seed; intervals and spreads of taught models are given that one")
     notes.append("± and seeds: standard deviation over seeds; one that diverged, or whose teacher did, is in no number")
@@ -238,13 +251,14 @@ STRONG = ("LSTM", "CNN")  # teachers whose bias the paper hands on
 def headline(results: dict) -> Headline:
     """Data and how the paper's code is followed; models and epochs; what the strong teacher's first student gains."""
     setup = results["setup"]
-    parts = [KINDS[setup], *(quirk.replace("_", " ") for quirk in results["quirks"])]
+    controls = ["controls"] * (results["scale"] == "controls")
+    parts = [KINDS[setup], *controls, *(quirk.replace("_", " ") for quirk in results["quirks"])]
     epochs = {arm["training"]["config"]["epochs"] for arm in results["arms"] if arm.get("training")}
     models = f"{len(students(results))} models, {'/'.join(map(str, sorted(epochs)))} epochs"
     setting = models if setup == "images" else f"agreement of verbs, {models}"
     gained = [
         f"{arm['arm']}: {EFFECTS[setup][0]} {gain}"
-        for arm in ordered(results)
+        for arm in plain(results)
         if arm["teacher"] in STRONG and arm["student"] in ("Transformer", "MLP")
         if (gain := _gain(results, arm, EFFECTS[setup][0]))
     ]
@@ -254,7 +268,7 @@ def headline(results: dict) -> Headline:
 
 def findings(results: dict) -> list[str]:
     """What models have alone, what teachers hand on, how sharp the strong teacher's soft targets are."""
-    setup, arms = results["setup"], ordered(results)
+    setup, arms = results["setup"], plain(results)
     found = []
     for heading in (*(["PPL"] if setup == "lm" else []), *EFFECTS[setup]):
         known = [(arm, arm["metrics"].get(COLUMNS[setup][heading])) for arm in arms if arm["teacher"] is None]

@@ -15,6 +15,7 @@ import numpy as np
 
 from experiments.abnar_2020 import digits, sentences
 from experiments.abnar_2020.accuracy import LARGEST_DISTANCE, LARGEST_INTERVENING, attractor_rows, distance_rows
+from experiments.abnar_2020.arms import Half
 from experiments.abnar_2020.scales import Scale
 from experiments.abnar_2020.sentences import Prefixes, Sentences
 from seqkd_jax.data import batches, shaping, vocabulary
@@ -196,7 +197,22 @@ def _strata(test: Sentences, train: Sentences) -> dict[str, np.ndarray]:
     return kinds | {"seen": ~sentences.unseen(test, train)}
 
 
+def half(encoded: batches.Encoded, name: Half) -> batches.Encoded:
+    """Half A or B of the examples: of the different inputs, in the order in which they first occur, every other one.
+
+    All examples of one input are in the same half, so that what has learned from one half has seen none of the other.
+    """
+    read = encoded.targets if encoded.form == "language_model" else encoded.sources
+    inputs = [np.asarray(example).tobytes() for example in read]
+    order = {found: place for place, found in enumerate(dict.fromkeys(inputs))}
+    return _taken(encoded, [row for row, found in enumerate(inputs) if order[found] % 2 == "AB".index(name)])
+
+
 def first(encoded: batches.Encoded, count: int) -> batches.Encoded:
     """The first examples."""
-    parts = {name: getattr(encoded, name)[:count] for name in ("sources", "targets", "weights")}
-    return encoded._replace(**parts)
+    return _taken(encoded, range(min(count, len(encoded.targets))))
+
+
+def _taken(encoded: batches.Encoded, rows: Sequence[int]) -> batches.Encoded:
+    sources, targets = ([part[row] for row in rows] for part in (encoded.sources, encoded.targets))
+    return encoded._replace(sources=sources, targets=targets, weights=encoded.weights[list(rows)])

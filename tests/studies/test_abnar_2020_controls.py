@@ -1,0 +1,125 @@
+"""The controls of the second study: arms that differ from the plain one in one thing, and in no other."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from tiny_studies import MEAN, tiny
+
+from experiments.abnar_2020 import pipeline, scales, study, tasks
+from experiments.abnar_2020.arms import MATCHED, Arm, Way
+from experiments.core.study import Workspace, main
+from seqkd_jax import checkpoint, models
+from seqkd_jax.data import batches
+from seqkd_jax.utils import files
+
+WAYS = {
+    "half A": Way("half A", learns="A"),
+    "cross-fit": Way("half B, taught by half A", learns="B", teacher="half A"),
+    "warm": Way("temperature 2", temperature=2.0),
+    "early": Way("its first epoch", teaching="epoch-0001"),
+    "matched": Way("no better than the student", teaching=MATCHED),
+    "dropout 0.6": Way("more dropout", dropout=0.6),
+}
+TAUGHT = ("cross-fit", "warm", "early", "matched")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(workspace, results.json) of all ways of a student on half of the toy data, through the command."""
+    scale, out = tiny("classification", real=False), tmp_path_factory.mktemp("controls")
+    run = dataclasses.replace(scale.training["LSTM"], validate_every=1, keep=9)
+    arms = (*scale.arms, Arm("LSTM", way="half A"), Arm("LSTM", way="dropout 0.6"))
+    arms += tuple(Arm("Transformer", "LSTM", way) for way in TAUGHT)
+    training = scale.training | {"LSTM": run}
+    scale = dataclasses.replace(scale, arms=arms, ways=WAYS, training=training, path_seeds=1, name="controls")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.MODELS, "mean", MEAN)
+        patch.setitem(scales.SCALES, ("classification", "controls"), scale)
+        assert main(study.STUDY, ["--scale", "controls", "--out", str(out)]) == 0
+        yield Workspace(scale, tasks.load(scale, None), out / "stages"), files.read_json(out / "results.json")
+
+
+def inputs_of(made, arm):
+    """What a run was made of: name -> SHA-256."""
+    return checkpoint.read_record(pipeline.training(made, arm) / pipeline.END)["metadata"]["inputs"]
+
+
+def taught_by(made, way):
+    return inputs_of(made, Arm("Transformer", "LSTM", way))["teacher"]
+
+
+def test_halves_share_no_input_and_are_all():
+    train = tasks.load(tiny("classification"), None).train
+    halves = [tasks.half(train, name) for name in "AB"]
+    read = [{source.tobytes() for source in half.sources} for half in halves]
+    assert not read[0] & read[1]
+    assert sum(len(half.targets) for half in halves) == len(train.targets) == len(train.sources)
+    assert abs(len(read[0]) - len(read[1])) <= 1
+    lines = batches.sequences([[5, 6], [7], [5, 6], [8]])
+    kept = [[target.tolist() for target in tasks.half(lines, name).targets] for name in "AB"]
+    assert kept == [[[5, 6], [5, 6], [8]], [[7]]], "a language model's examples are what it predicts"
+
+
+def test_a_cross_fit_teacher_has_not_seen_what_it_teaches(finished):
+    made, _ = finished
+    teacher, student = Arm("LSTM", way="half A"), Arm("Transformer", "LSTM", "cross-fit")
+    for arm, half in ((teacher, "A"), (student, "B")):
+        assert inputs_of(made, arm)["training corpus"] == batches.fingerprint(tasks.half(made.data.train, half))
+    assert taught_by(made, "cross-fit") == checkpoint.fingerprint(pipeline.training(made, teacher) / "best")
+
+
+def test_a_teacher_of_one_epoch_is_no_other(finished):
+    made, _ = finished
+    assert taught_by(made, "early") == checkpoint.fingerprint(pipeline.training(made, Arm("LSTM")) / "epoch-0001")
+
+
+def test_a_matched_teacher_is_as_good_as_its_student_alone(finished):
+    """Of each seed the nearest of all kept checkpoints, with its own weights."""
+    made, _ = finished
+    chosen = pipeline.matched(made, Arm("Transformer", "LSTM", "matched"))
+    assert taught_by(made, "matched") == checkpoint.fingerprint(chosen)
+    runs = [pipeline.training(made, Arm(name)) for name in ("LSTM", "Transformer")]
+    teachers, alone = ([seed["history"] for seed in files.read_json(run / "summary.json")["replicas"]] for run in runs)
+    for place, (history, other) in enumerate(zip(teachers, alone, strict=True)):
+        nearest = min(history, key=lambda entry: abs(entry["loss"] - other[-1]["loss"]))
+        step = checkpoint.load(runs[0] / f"step-{nearest['step']:07d}", replica=place)
+        own = checkpoint.load(chosen, replica=place)
+        assert len(history) == 6 and jax.tree.all(jax.tree.map(np.array_equal, step.params, own.params))
+
+
+def test_a_way_changes_one_thing(finished):
+    made, told = finished
+    scale, plain = made.scale, Arm("Transformer", "LSTM")
+    assert scale.config(plain._replace(way="warm")).loss == dataclasses.replace(scale.soft, temperature=2.0)
+    for way in ("early", "matched", "cross-fit"):
+        assert scale.config(plain._replace(way=way)) == scale.config(plain)
+    more = Arm("LSTM", way="dropout 0.6")
+    assert scale.model(more) == dataclasses.replace(scale.models["LSTM"], dropout=0.6)
+    assert scale.config(more) == scale.config(Arm("LSTM"))
+    metrics = {arm["arm"]: arm["metrics"] for arm in told["arms"]}
+    assert len(metrics) == len(scale.arms)
+    for way in TAUGHT:
+        found = metrics[f"LSTM → Transformer ({way})"]
+        assert "teacher_entropy" in found and "agreement" in found and "taught_entropy" not in found
+    assert "teacher_entropy" not in metrics["LSTM → Transformer"] and "taught_entropy" in metrics["LSTM"]
+    entropies = {way: metrics[f"LSTM → Transformer ({way})"]["teacher_entropy"]["mean"] for way in TAUGHT}
+    assert entropies["warm"] > metrics["LSTM"]["taught_entropy"]["mean"]
+
+
+def test_controls_are_told_apart_from_plain_arms(finished):
+    """In tables by their names; the grids and the gains are of the plain arms."""
+    made, told = finished
+    table = (made.root.parent / "table.md").read_text(encoding="utf-8")
+    assert "| LSTM → Transformer (cross-fit)" in table and "| that of LSTM → Transformer (early)" in table
+    assert told["ways"] == {name: way.about for name, way in WAYS.items()}
+    assert {path["seed"] for path in told["representations"]["paths"]} == {1, 1001}
+
+
+def test_an_arm_waits_for_what_chooses_its_teacher(finished):
+    scale = finished[0].scale
+    matched = Arm("Transformer", "LSTM", "matched")
+    assert scale.needs(matched) == (Arm("LSTM"), Arm("Transformer"))
+    assert scale.needs(Arm("Transformer", "LSTM", "cross-fit")) == (Arm("LSTM", way="half A"),)
+    assert scale.needs(Arm("LSTM")) == ()
