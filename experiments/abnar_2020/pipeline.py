@@ -7,6 +7,7 @@
 whoever needs it, so that asking for one arm makes what that arm needs and no more.
 """
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.abnar_2020 import predictions
+from experiments.abnar_2020 import predictions, search
 from experiments.abnar_2020.arms import MATCHED, Arm
-from experiments.abnar_2020.scales import Scale
+from experiments.abnar_2020.scales import Scale, with_dropout
 from experiments.abnar_2020.tasks import first, half
 from experiments.core.study import Workspace
 from seqkd_jax import checkpoint, distributed
-from seqkd_jax.config import BatchConfig
+from seqkd_jax.config import BatchConfig, ModelConfig, TrainConfig
 from seqkd_jax.data import batches, vocabulary
 from seqkd_jax.evaluation import representations
 from seqkd_jax.training import loop
@@ -36,6 +37,22 @@ TAUGHT = 4000  # training examples whose soft targets are measured
 
 
 # Training
+
+
+def setting(workspace: Workspace, arm: Arm) -> tuple[ModelConfig, TrainConfig]:
+    """What an arm trains and how, with the rate and dropout that were chosen if its scale has a search."""
+    scale = workspace.scale
+    model, config = scale.model(arm), scale.config(arm)
+    if scale.search is None:
+        return model, config
+    chosen = files.read_json(searched(workspace, arm.student) / search.TRIED)["chosen"]
+    optimiser = dataclasses.replace(config.optimiser, learning_rate=chosen["rate"])
+    return with_dropout(model, chosen["dropout"]), dataclasses.replace(config, optimiser=optimiser)
+
+
+def searched(workspace: Workspace, name: str) -> Path:
+    """Which rates and dropouts were tried for a model, and what was chosen."""
+    return search.searched(workspace, name, prepared(workspace), shapes(workspace))
 
 
 def prepared(workspace: Workspace) -> Path:
@@ -84,7 +101,7 @@ def training(workspace: Workspace, arm: Arm) -> Path:
     If all its seeds diverged, the summary has only what is known of them.
     """
     scale, task = workspace.scale, workspace.data
-    model, config, learns = scale.model(arm), scale.config(arm), scale.way(arm).learns
+    (model, config), learns = setting(workspace, arm), scale.way(arm).learns
     inputs = {"prepared": prepared(workspace)}
     if arm.teacher is not None:
         inputs["teacher"] = teaching(workspace, arm)
@@ -105,7 +122,8 @@ def training(workspace: Workspace, arm: Arm) -> Path:
 def _trained(workspace: Workspace, arm: Arm, inputs: Mapping[str, Path], directory: Path) -> dict:
     """Train an arm; returns what is known of the run."""
     scale, task = workspace.scale, workspace.data
-    given = scale.model(arm), task.vocabularies, scale.config(arm), shapes(workspace)
+    model, config = setting(workspace, arm)
+    given = model, task.vocabularies, config, shapes(workspace)
     try:
         run = Run(*given, teacher=inputs.get("teacher"), teachers=scale.teachers)
         summary = train_model(run, learned(workspace, arm), task.valid, directory, arm.key)._asdict()

@@ -1,11 +1,11 @@
 """From finished stages to the dict of results.json. A seed that diverged, or whose teacher did, is never averaged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from experiments.abnar_2020 import accuracy, claims, pipeline
+from experiments.abnar_2020 import accuracy, claims, pipeline, search
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.scales import SETUPS
 from experiments.abnar_2020.tasks import Task
@@ -34,12 +34,19 @@ def collect(workspace: Workspace, left_out: Mapping[Arm, set[int]], out: Path) -
         "teaching": scale.teaching,
         "quirks": list(scale.quirks),
         **({"ways": {name: way.about for name, way in scale.ways.items()}} if scale.ways else {}),
+        **({"search": searches(workspace, left_out)} if scale.search else {}),
         "data": data_hashes(task),
         "counts": task.counts,
         "arms": [_entry(workspace, arm, kept, left_out[arm]) for arm in left_out],
         "differences": differences(scale.setup, task, {arm.label: kept[arm] for arm in mapped}),
         "representations": files.read_json(pipeline.drawn_map(workspace, mapped) / "map.json") if mapped else None,
     }
+
+
+def searches(workspace: Workspace, arms: Iterable[Arm]) -> dict[str, dict]:
+    """Model -> the rates and dropouts that were tried, their losses, and what was chosen."""
+    names = dict.fromkeys(arm.student for arm in arms)
+    return {name: files.read_json(pipeline.searched(workspace, name) / search.TRIED) for name in names}
 
 
 def data_hashes(task: Task) -> dict[str, str]:
@@ -79,7 +86,7 @@ def _kept(workspace: Workspace, arm: Arm, left_out: set[int]) -> Arrays:
 def _entry(workspace: Workspace, arm: Arm, kept: Mapping[Arm, Arrays], left_out: set[int]) -> dict:
     """One entry of results.json's `arms`."""
     scale, found = workspace.scale, kept[arm]
-    config, model, teacher = scale.config(arm), scale.model(arm), scale.teacher(arm)
+    (model, config), teacher = pipeline.setting(workspace, arm), scale.teacher(arm)
     sizes = workspace.data.vocabularies
     metrics, bins, reliability = {}, {}, []
     if len(found["places"]):

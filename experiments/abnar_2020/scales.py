@@ -74,7 +74,34 @@ WITHOUT_QUIRKS: dict[Quirk, str] = {
 }
 
 SOFT = LossConfig("word_kd", alpha=1.0)  # the teacher's distribution alone, T = 1: all of the paper's runs on sentences
-OWN_SEEDS = 1000  # what is added to the seeds of taught models
+OWN_SEEDS = 1000  # what is added to the seeds of taught models; twice that, in a search
+
+
+class Search(NamedTuple):
+    """How the rate and the dropout of each model are chosen: by its validation loss, alone, with the same budget for
+    every architecture. Each rate is tried with the first dropout, for so many updates; with the best rate then each
+    dropout, for so many epochs; always with a schedule of that length.
+    """
+
+    rates: tuple[float, ...]
+    updates: int
+    dropouts: tuple[float, ...]
+    epochs: int
+
+    def __str__(self) -> str:
+        rates, dropouts = (", ".join(f"{value:g}" for value in values) for values in (self.rates, self.dropouts))
+        return (
+            f"rate and dropout of every model are the best in validation loss, one seed, alone: of the rates {rates} "
+            f"after {self.updates} updates with dropout {self.dropouts[0]:g}, then of the dropouts {dropouts} after "
+            f"{self.epochs} epochs; taught models have those of the same model alone"
+        )
+
+
+def with_dropout(model: ModelConfig, rate: float) -> ModelConfig:
+    """The model with this dropout; those of other places are changed in proportion."""
+    factor = rate / model.dropout
+    names = [name for name in vars(model) if name.endswith("dropout")]
+    return replace(model, **{name: round(factor * getattr(model, name), 6) for name in names})
 
 
 @dataclass(frozen=True)
@@ -99,6 +126,7 @@ class Scale:
     paths: tuple[Arm, ...] = ()  # arms whose learning paths are shown
     path_seeds: int = 0  # of so many seeds of each; 0: of all
     ways: Mapping[str, Way] = field(default_factory=dict)  # those that arms name
+    search: Search | None = None  # how rates and dropout are chosen; None: they are as `models` and `training` say
     max_compilations: int = 0
 
     def __str__(self) -> str:
@@ -118,6 +146,7 @@ class Scale:
     def deviations(self) -> tuple[str, ...]:
         """What differs from the paper."""
         found = [*self.notes, *([BEST_TEACHES] if self.teaching == "best" else []), CLIPPING]
+        found += [str(self.search)] if self.search else []
         if self.soft.alpha != 1:
             found.append(
                 f"students learn the label too: the teacher's distribution has a weight of {self.soft.alpha:g}"
@@ -136,9 +165,9 @@ class Scale:
         return self.ways[arm.way] if arm.way else PLAIN
 
     def model(self, arm: Arm) -> ModelConfig:
-        """What an arm trains."""
+        """What an arm trains, before a search."""
         model, dropout = self.models[arm.student], self.way(arm).dropout
-        return model if dropout is None else replace(model, dropout=dropout)
+        return model if dropout is None else with_dropout(model, dropout)
 
     def teacher(self, arm: Arm) -> Arm | None:
         """The arm that taught it."""
@@ -156,7 +185,7 @@ class Scale:
         return self.soft if temperature is None else replace(self.soft, temperature=temperature)
 
     def config(self, arm: Arm) -> TrainConfig:
-        """How an arm is trained.
+        """How an arm is trained, before a search.
 
         Students have seeds of their own: one of its teacher's architecture would else start as the very copy of it.
         """
@@ -238,7 +267,7 @@ OF_HALVES = {
 OF_SOFT_TARGETS = {
     "temperature 2": Way("taught at temperature 2", temperature=2.0),
     "temperature 4": Way("taught at temperature 4", temperature=4.0),
-    "teacher with dropout 0.6": Way("taught by what was trained with dropout 0.6", teacher="dropout 0.6"),
+    "teacher with dropout 0.6": Way("taught by what was trained with twice the dropout", teacher="dropout 0.6"),
     "teacher of one epoch": Way("taught by what the teacher was after its first epoch", teaching="epoch-0001"),
 }
 
@@ -254,7 +283,7 @@ def _classification_controls() -> Scale:
         *(Arm(name, way=half) for name in ("LSTM", "Transformer") for half in ("half A", "half B")),
         *(Arm("Transformer", by, way) for by in ("LSTM", "Transformer") for way in ("cross-fit", "same half")),
     )
-    ways = {**OF_SOFT_TARGETS, "dropout 0.6": Way("trained with dropout 0.6", dropout=0.6), **OF_HALVES}
+    ways = {**OF_SOFT_TARGETS, "dropout 0.6": Way("trained with twice the dropout", dropout=0.6), **OF_HALVES}
     arms = (
         *map(Arm, small.models),
         *(Arm(student, "LSTM") for student in small.models),
@@ -343,6 +372,45 @@ def _lm_small() -> Scale:
     return Scale("small", "lm", models, training, _lm_arms(models), notes, seeds=2, paths=OWN_PATHS)
 
 
+OF_BIAS = {
+    MATCHED: Way(
+        "of each seed taught by the kept checkpoint of its teacher whose validation loss is nearest to that of the "
+        "student's architecture alone at its end",
+        teaching=MATCHED,
+    )
+}
+
+
+def _lm_controls() -> Scale:
+    """Bias, or a better language model? Teachers of the LSTM's bias that are no better, or worse, than the student.
+
+    A Small LSTM, and an early checkpoint of the LSTM. Four checkpoints an epoch are kept, of which that one is chosen.
+    """
+    small = _lm_small()
+    kept = {"validate_every": 157, "keep": 20}  # of 627 updates an epoch; of 5 epochs all
+    training = {name: replace(run, **(kept if name == "LSTM" else {})) for name, run in small.training.items()}
+    bias = Arm("Transformer", "LSTM", MATCHED)
+    first = ("LSTM", "Small LSTM", "Transformer")
+    arms = (*map(Arm, first), *(Arm("Transformer", by) for by in ("Small LSTM", "LSTM", "Transformer")), bias)
+    notes = (
+        *OF_LANGUAGE_MODELS,
+        *(note for note in small.notes if note.startswith(("LSTMs", "5 epochs"))),
+        "other dropout than the paper's, none recurrent; 6 heads for 8; no L2",
+    )
+    return replace(
+        small,
+        name="controls",
+        training=training,
+        arms=(*arms, *(arm for arm in grid(tuple(small.models)) if arm not in arms)),
+        ways=OF_BIAS,
+        search=Search((1e-3, 2e-3, 4e-3, 8e-3), 400, (0.1, 0.3), 3),
+        notes=notes,
+        seeds=3,
+        paths=arms,
+        path_seeds=1,
+    )
+
+
 def _lm_paper() -> Scale:
     deep = {"layers": 6, "heads": 8, "max_length": 1024}
     models = _language_models(
@@ -419,7 +487,7 @@ SCALES: dict[tuple[str, str], Scale] = {
     (scale.setup, scale.name): scale
     for scale in (
         *(_classification_smoke(), _classification_small(), _classification_controls(), _classification_paper()),
-        *(_lm_smoke(), _lm_small(), _lm_paper()),
+        *(_lm_smoke(), _lm_small(), _lm_controls(), _lm_paper()),
         *(_images_smoke(), _images_small(), _images_paper()),
     )
 }

@@ -1,7 +1,7 @@
 """The study as a value: what its command takes, which scale that means, what a dry run must know."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -99,6 +99,19 @@ def plan(scale: Scale, arm: Arm) -> dry_run.Plan:
     )
 
 
+def further(scale: Scale, arms: Sequence[Arm]) -> list[tuple[str, float]]:
+    """The search for the rate and dropout of every model of these arms, and its FLOPs."""
+    if scale.search is None:
+        return []
+    found, search = [], scale.search
+    for name in dict.fromkeys(arm.student for arm in arms):
+        alone = plan(scale, Arm(name))
+        in_epoch = alone.updates // alone.config.epochs
+        updates = len(search.rates) * search.updates + len(search.dropouts) * search.epochs * in_epoch
+        found.append((f"search for {name}", updates * dry_run.update_flops(alone) / scale.seeds))
+    return found
+
+
 CACHE_GIB = trainer.Run._field_defaults["teacher_cache_gib"]
 
 
@@ -153,6 +166,7 @@ STUDY = Study(
     evaluate=pipeline.evaluated,
     collect=results.collect,
     plan=plan,
+    further=further,
     required=("arm", "student", "teacher", "metrics"),
     claims=claims.claims,
     sections=tables.sections,

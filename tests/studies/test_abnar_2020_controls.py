@@ -123,3 +123,35 @@ def test_an_arm_waits_for_what_chooses_its_teacher(finished):
     assert scale.needs(matched) == (Arm("LSTM"), Arm("Transformer"))
     assert scale.needs(Arm("Transformer", "LSTM", "cross-fit")) == (Arm("LSTM", way="half A"),)
     assert scale.needs(Arm("LSTM")) == ()
+
+
+def test_rate_and_dropout_are_chosen_by_validation_loss(tmp_path, monkeypatch):
+    """Rates first, then dropouts at the best of them; every arm of that architecture has what was chosen."""
+    losses = {(1e-3, 0.1, 2): 3.0, (1e-2, 0.1, 2): 2.0, (1e-1, 0.1, 2): None, (1e-2, 0.1, 9): 1.5, (1e-2, 0.3, 9): 1.0}
+    asked = []
+
+    def loss(run, workspace, directory):
+        assert run.config.replicas == 1 and run.config.seed == 2001 and run.config.loss.name == "nll"
+        optimiser = run.config.optimiser
+        assert optimiser.warmup_steps == round(50 * run.config.max_steps / 6), "in proportion"
+        asked.append((optimiser.learning_rate, run.model.dropout, run.config.max_steps))
+        return losses[asked[-1]]
+
+    monkeypatch.setattr(pipeline.search, "_loss", loss)
+    monkeypatch.setitem(models.MODELS, "mean", MEAN)
+    search = scales.Search((1e-3, 1e-2, 1e-1), 2, (0.1, 0.3), 3)
+    scale = dataclasses.replace(tiny("lm", real=False), search=search)
+    made = Workspace(scale, tasks.load(scale, None), tmp_path)
+    for arm in (Arm("Transformer"), Arm("Transformer", "LSTM")):
+        model, config = pipeline.setting(made, arm)
+        assert (model.dropout, config.optimiser.learning_rate) == (0.3, 1e-2)
+        assert dataclasses.replace(config, optimiser=scale.config(arm).optimiser) == scale.config(arm)
+    assert asked == list(losses), "each once"
+    assert str(search) in scale.deviations
+
+
+def test_dropout_is_changed_in_proportion_everywhere():
+    model = scales.with_dropout(scales.SCALES["lm", "small"].models["Transformer"], 0.3)
+    assert (model.dropout, model.embedding_dropout, model.attention_dropout) == (0.3, 0.15, 0.45)
+    model = scales.with_dropout(scales.SCALES["classification", "small"].models["LSTM"], 0.6)
+    assert (model.dropout, model.input_dropout, model.recurrent_dropout) == (0.6, 0.4, 0.0)
