@@ -162,8 +162,8 @@ def vocabulary_logits(
     prepared: the same weights from `prepared_head`, used instead.
     """
     if prepared is not None:
-        if prepared.shape[0] > features.shape[-1]:  # it includes the bias
-            features, bias = jnp.concatenate([features, jnp.ones_like(features[..., :1])], axis=-1), None
+        if rows := prepared.shape[0] - features.shape[-1]:  # of the bias
+            features, bias = jnp.concatenate([features, jnp.ones_like(features[..., :rows])], axis=-1), None
         logits = summed("...e,ev->...v", features, prepared)
     else:
         logits = _logits(features, kernel.astype(OPERAND_TYPES[compute]))
@@ -189,17 +189,24 @@ _logits.defvjp(lambda features, kernel: (_logits(features, kernel), (features, k
 def prepared_head(kernel: Float[Array, "V E"], bias: Float[Array, " V"] | None, compute: str) -> Float[Array, "_ V"]:
     """The weights of `vocabulary_logits` for products of few rows: [E,V], which on CPUs is twice as fast as [V,E].
 
-    In float32 the bias is an additional row, [E+1,V], which saves a pass over the logits.
+    The bias is an additional row, which saves a pass over the logits. Where it is rounded, what that leaves of it is a
+    second row. With compute="bfloat16" it is apart.
     """
-    if bias is not None and compute == "float32":
-        kernel = jnp.concatenate([kernel, bias[:, None]], axis=-1)
-    return kernel.T.astype(OPERAND_TYPES[compute])
+    operands = OPERAND_TYPES[compute]
+    rows = [kernel.T.astype(operands)]
+    if bias is not None and ACTIVATION_TYPES[compute] == "float32":
+        parts = [bias]
+        if operands != "float32":
+            rounded = jax.lax.reduce_precision(bias, exponent_bits=8, mantissa_bits=7)
+            parts = [rounded, bias - rounded]
+        rows += [part[None].astype(operands) for part in parts]
+    return jnp.concatenate(rows)
 
 
 def preparing(module) -> Callable:
-    """`Translator.prepare` of a module whose method `prepare` returns the `prepared` weights of its head.
+    """`Translator.prepare` of a module whose method `prepare` returns its collection DECODING.
 
-    The other weights of products get the type in which these read them, which a loop would otherwise do at every step.
+    The weights of products get the type in which these read them, which a loop would otherwise do at every step.
     """
     operands = OPERAND_TYPES[module.config.compute]
 
@@ -207,7 +214,7 @@ def preparing(module) -> Callable:
         return leaf.astype(operands) if path[-1].key.endswith(("kernel", "attention", "combine")) else leaf
 
     def prepare(params):
-        head = module.apply(params, method="prepare")
-        return {**jax.tree_util.tree_map_with_path(typed, params), DECODING: {"head": head}}
+        ready = module.apply(params, method="prepare")
+        return {**jax.tree_util.tree_map_with_path(typed, params), DECODING: ready}
 
     return prepare

@@ -33,6 +33,8 @@ from seqkd_jax.models.layers import (
 from seqkd_jax.models.recurrence import Weight, apply_weight, lstm_cell, lstm_layer, scan_products
 from seqkd_jax.types import PAD, Translator
 
+TABLE = 2**25  # numbers, at most: of the tokens' part of the gates, kept for decoding
+
 
 class Memory(NamedTuple):
     """What decoding reads of a source sentence, once per sentence."""
@@ -127,8 +129,11 @@ class LSTMTranslator(nn.Module):
         return vocabulary_logits(features, self.output_kernel, self.output_bias, self.config.compute, prepared)
 
     def prepare(self):
-        """The head's weights in the layout for decoding."""
-        return prepared_head(self.output_kernel, self.output_bias, self.config.compute)
+        """The head's weights in the layout for decoding; each token's part of the gates, unless they are many."""
+        ready = {"head": prepared_head(self.output_kernel, self.output_bias, self.config.compute)}
+        if self.target_size * 4 * self.config.size <= TABLE:
+            ready["embedded"] = self._embed_target(jnp.arange(self.target_size))
+        return ready
 
     def start(self, source):
         """Memory and first state of source [B,S]."""
@@ -138,7 +143,8 @@ class LSTMTranslator(nn.Module):
         """One step: token [B,K] -> features [B,K,E], attention [B,K,S] (None without), state, no caches."""
         del past
         weights = self._decoder_weights(memory)
-        embedded = self._embed_target(token)
+        table = self.get_variable(DECODING, "embedded")
+        embedded = self._embed_target(token) if table is None else table[token]
         vector, attention, state = _decoder_cell(
             self.config, memory.mask, lambda name, x: apply_weight(weights[name], x), state, embedded
         )

@@ -106,9 +106,9 @@ class TransformerTranslator(nn.Module):
         prepared = self.get_variable(DECODING, "head")
         return vocabulary_logits(features, self.output_kernel, self.bias, self.config.compute, prepared)
 
-    def prepare(self) -> Float[Array, "_ V"]:
+    def prepare(self) -> dict[str, Array]:
         """The head's weights in the layout for decoding."""
-        return prepared_head(self.output_kernel, self.bias, self.config.compute)
+        return {"head": prepared_head(self.output_kernel, self.bias, self.config.compute)}
 
     def start(self, source: Int[Array, "B S"]) -> tuple[Memory, Int[Array, " B"]]:
         """Memory, and the state: the number of tokens read so far."""

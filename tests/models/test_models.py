@@ -21,6 +21,7 @@ from seqkd_jax.models.layers import (
     fold_keys,
     gelu,
     normalised,
+    prepared_head,
     product,
     vocabulary_logits,
 )
@@ -239,6 +240,14 @@ def test_types(case, compute):
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), before)
     assert features.shape[:2] == (B, K) and features.dtype == activations
     assert attention is None or attention.shape == (B, K, S)
+
+
+def test_a_rounded_head_keeps_its_bias():
+    """To 16 bits, in two rows."""
+    kernel, bias = jnp.zeros((50, 8)), jax.random.normal(jax.random.key(0), (50,))
+    prepared = jax.jit(prepared_head, static_argnums=2)(kernel, bias, "bfloat16_products")
+    logits = vocabulary_logits(jnp.ones((3, 8)), kernel, bias, "bfloat16_products", prepared)
+    np.testing.assert_allclose(logits, np.broadcast_to(bias, (3, 50)), rtol=2**-16)
 
 
 @over(*bfloat16, *products)
