@@ -551,6 +551,20 @@ class SearchConfig(Settings):
 
 
 @dataclass(frozen=True)
+class ExactConfig(Settings):
+    """The exact search for the most probable translation of a sentence, of those of any length."""
+
+    beam: Beam = 5
+    """Of the beam search, whose best translation is where the exact search starts."""
+    nodes: Positive = 10_000
+    """Prefixes that are expanded for a sentence, at most; more are needed where every translation is improbable."""
+    max_length_a: Slope = 1.5
+    """a: of a source of x tokens no prefix of more than a*x + b tokens is expanded, nor found by the beam search."""
+    max_length_b: Offset = 10.0
+    """b of the greatest length, in tokens."""
+
+
+@dataclass(frozen=True)
 class PruningConfig(Settings):
     """Which weights become zero: those of least magnitude (See, Luong & Manning 2016). Biases and norms never do."""
 

@@ -16,6 +16,7 @@ from seqkd_jax.checkpoint import Checkpoint, Ensemble
 from seqkd_jax.config import (
     BatchConfig,
     CorpusConfig,
+    ExactConfig,
     FilterConfig,
     LossConfig,
     LSTMConfig,
@@ -31,6 +32,7 @@ from seqkd_jax.data.corpus import Corpus, load_split
 from seqkd_jax.data.splits import hold_out
 from seqkd_jax.data.vocabulary import Vocabularies
 from seqkd_jax.decoding import Hypothesis, Translation
+from seqkd_jax.decoding.modes import Mode
 from seqkd_jax.decoding.search import named_rules
 from seqkd_jax.evaluation.evaluation import Evaluation
 from seqkd_jax.training.loop import Summary
@@ -46,6 +48,7 @@ __all__ = [
     "Distilled",
     "Ensemble",
     "Evaluation",
+    "ExactConfig",
     "FilterConfig",
     "Hypotheses",
     "Hypothesis",
@@ -53,6 +56,7 @@ __all__ = [
     "LoadedTranslator",
     "LossConfig",
     "MetricConfig",
+    "Mode",
     "Model",
     "OptimiserConfig",
     "PruningConfig",

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 from seqkd_jax import checkpoint
 from seqkd_jax.checkpoint import Checkpoint, Ensemble
-from seqkd_jax.config import ComputeType, MetricConfig, Overlong, SearchConfig
+from seqkd_jax.config import ComputeType, ExactConfig, MetricConfig, Overlong, SearchConfig
 from seqkd_jax.decoding import (
     Decoding,
     Translation,
@@ -16,6 +16,7 @@ from seqkd_jax.decoding import (
     require_translatable,
     translate_lines,
 )
+from seqkd_jax.decoding.modes import Mode, modes
 from seqkd_jax.distillation.mbr import by_expected_utility
 from seqkd_jax.evaluation import tokenization
 from seqkd_jax.types import EOS, System, Translator, UserError
@@ -143,6 +144,24 @@ class LoadedTranslator(NamedTuple):
             return translations
         ranked = by_expected_utility(translations, mbr, mbr_weights, tokenize)
         return (one._replace(hypotheses=one.hypotheses[:n_best]) for one in ranked)
+
+    def modes(
+        self,
+        lines: Iterable[str],
+        exact: ExactConfig = ExactConfig(),
+        *,
+        progress: Callable[[int], object] | None = None,
+    ) -> Iterator[Mode]:
+        """The most probable translation of each line, in order, by exact search on one device.
+
+        A Mode tells whether it is proven, and whether the beam search missed it. exact: where the search starts, and
+        its limits. progress: as in `stream`. UserError: a line of more than 4,096 tokens, invalid limits.
+
+            for mode in student.modes(["Two dogs are playing."]):
+                print(mode.text, mode.log_prob, mode.proven)
+        """
+        program_cache.keep()
+        return modes(self.checkpoint.system, require_list("lines", lines), exact, progress=progress)
 
     def score(
         self, sources: Sequence[str], targets: Sequence[str], *, progress: Callable[[int], object] | None = None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, get_args, get_type_hints
 
 from seqkd_jax import distributed
-from seqkd_jax.cli.options import Distill, Evaluate, Pairs, Repeatable, Score, Train, Translate, Verify, Vocab
+from seqkd_jax.cli.options import Distill, Evaluate, Modes, Pairs, Repeatable, Score, Train, Translate, Verify, Vocab
 from seqkd_jax.config import ONE_TRANSLATION, LossConfig, MetricConfig, SearchConfig, VocabularyConfig
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import remote, settings, urls
@@ -23,7 +23,8 @@ def option(name: str) -> str:
 
 
 # What must be local; elsewhere a URL is fetched, or published to.
-LOCAL = {Translate: ("out", "attention"), Score: ("out",), Distill: ("n_best",), Verify: ("directories",)}
+LOCAL = {Translate: ("out", "attention"), **dict.fromkeys((Score, Modes), ("out",)), Distill: ("n_best",)}
+LOCAL[Verify] = ("directories",)
 
 
 def local(command: Any) -> None:

@@ -19,6 +19,7 @@ from seqkd_jax.cli.options import (
     Evaluate,
     Export,
     Import,
+    Modes,
     Prune,
     Score,
     Select,
@@ -250,6 +251,20 @@ def score(command: Score) -> None:
     tokens = sum(len(vocabulary.encode(line)) + 1 for line in targets)
     mean = -total / max(tokens, 1)
     progress.log(f"{total:,.2f} nats over {tokens:,} tokens (EOS included): perplexity {math.exp(min(mean, 700)):.4f}")
+
+
+def modes(command: Modes) -> None:
+    """Write the exact mode of each line; what it comes to goes to standard error."""
+    from seqkd_jax.data.corpus import read_lines
+    from seqkd_jax.decoding import modes
+
+    outputs.require_free(command.out, command.overwrite)
+    translator = _load(command.checkpoint, 1)
+    counter = progress.counter(None, "modes", "sentences")
+    with outputs.stream(command.out) as stream, counter as advance:
+        found = translator.modes(read_lines(command.file), command.exact, progress=advance)
+        told = modes.write_jsonl(found, stream)
+    progress.log(str(told))
 
 
 def average(command: Average) -> None:

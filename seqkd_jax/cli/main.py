@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "distill": (options.Distill, commands.distill),
     "evaluate": (options.Evaluate, commands.evaluate),
     "score": (options.Score, commands.score),
+    "modes": (options.Modes, commands.modes),
     "average": (options.Average, commands.average),
     "select": (options.Select, commands.select),
     "prune": (options.Prune, commands.prune),
@@ -41,6 +42,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
 SMALLER = {  # what to do where memory is short
     "train": "lower --batch.tokens (--accumulate keeps the size of an update) or choose a smaller model",
     **dict.fromkeys(("translate", "distill", "evaluate"), "lower --batch-tokens or --beam"),
+    "modes": "lower --max-length-a or --beam",
 }
 
 

@@ -16,6 +16,7 @@ from seqkd_jax.config import (
     CorpusConfig,
     Count,
     Devices,
+    ExactConfig,
     FilterConfig,
     Layers,
     Length,
@@ -275,6 +276,26 @@ class Score:
     """File to write; None: standard output."""
     devices: SharedDevices = 0
     compute: Computing = None
+    overwrite: Overwrite = False
+
+
+@dataclass(frozen=True)
+class Modes:
+    """The most probable translation of each line, found exactly and proven, as JSON lines with log-probabilities.
+
+    seqkd modes --checkpoint student/best test.en --out modes.jsonl
+
+    The exact search starts from the best translation of a beam search and drops all prefixes that are no more
+    probable. How many sentences are proven, and how many the beam search missed, is told on standard error.
+    """
+
+    checkpoint: Checkpoints
+    """Checkpoint of the model. Given several times, each after --checkpoint: an ensemble."""
+    file: tyro.conf.Positional[str] = "-"
+    """File to read, UTF-8, one sentence a line; -: standard input."""
+    out: Path | None = None
+    """File to write, complete or not at all; None: standard output."""
+    exact: Annotated[ExactConfig, Flat] = ExactConfig()
     overwrite: Overwrite = False
 
 

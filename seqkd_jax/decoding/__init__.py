@@ -2,6 +2,7 @@
 
 buckets       sentences -> batches of few shapes, results in order      translator    ids or lines -> n-best lists
 scoring       probability and attention of given outputs                output        plain text, JSON lines
+modes         the most probable translations, found exactly
 """
 
 from seqkd_jax.decoding.buckets import SOURCE_BUCKETS, require_length

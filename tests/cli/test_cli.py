@@ -330,6 +330,21 @@ def test_score(data, teacher, tmp_path, capfd):
     assert "empty: has no line" in fails(capfd, "score", *arguments[:2], *nothing)
 
 
+def test_modes(teacher, tmp_path, capfd):
+    (tmp_path / "in").write_text("red green\n\nblue\n")
+    limits = "--beam", "2", "--max-length-a", "0", "--max-length-b", "6", "--nodes", "40"
+    assert seqkd("modes", "--checkpoint", teacher / "best", tmp_path / "in", *limits) == 0
+    printed, told = capfd.readouterr()
+    rows = [json.loads(line) for line in printed.splitlines()]
+    assert [row["source"] for row in rows] == ["red green", "", "blue"]
+    assert rows[1]["log_prob"] == 0 and rows[1]["proven"] and rows[1]["nodes"] == 0 and rows[1]["text"] == ""
+    for row in rows:
+        assert row["proven"] == (row["bound"] == row["log_prob"]) and row["nodes"] <= 40
+        assert row["beam_log_prob"] is None or row["beam_log_prob"] <= row["log_prob"]
+    proven = sum(row["proven"] for row in rows)
+    assert f"3 lines: {proven} modes are proven" in told
+
+
 def test_average(teacher, tmp_path, capfd):
     steps = sorted(teacher.glob("step-*"))
     assert seqkd("average", *steps, "--out", tmp_path / "mean") == 0

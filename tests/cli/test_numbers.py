@@ -28,6 +28,7 @@ ARGUMENTS = {
     "distill": ["--checkpoint", "c", "--out", "o"],
     "evaluate": ["--checkpoint", "c"],
     "score": ["--checkpoint", "c", "--source", "s", "--target", "t"],
+    "modes": ["--checkpoint", "c"],
     "select": ["c", "--replica", "0", "--out", "o"],
     "prune": ["c", "--out", "o"],
     "export": ["c", "--out", "o"],

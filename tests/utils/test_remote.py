@@ -315,6 +315,7 @@ NEEDED = {
     "distill": {"out": "o", "checkpoint": "c", "corpus.path": "toy"},
     "evaluate": {"checkpoint": "c", "corpus.path": "toy"},
     "score": {"checkpoint": "c", "source": "s", "target": "t"},
+    "modes": {"checkpoint": "c"},
     "average": {"checkpoints": "a", "out": "o"},
     "select": {"checkpoint": "c", "out": "o", "replica": "0"},
     "prune": {"checkpoint": "c", "out": "o"},

@@ -5,6 +5,7 @@
   engine      the same beam search, faster: sentences go through `slots`, `topk` ranks the vocabulary in blocks
   sampling    random translations                                   past    what each hypothesis reads in the caches
   speculative greedy search whose tokens a cheaper model drafts
+  exact       the most probable translation by branch and bound, a loop on the host
 
 `search = beam_search(translator, config, max_steps)` gives a pure function (params, Request) -> Hypotheses for the
 caller to jit.
