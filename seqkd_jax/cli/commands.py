@@ -129,7 +129,9 @@ def translate(command: Translate) -> None:
         run_config.write(beside, described)
 
 
-def _load(command: Translate | Distill | Evaluate | Score, count: int, draft: Path | None = None) -> "LoadedTranslator":
+def _load(
+    command: Translate | Distill | Evaluate | Score | Modes, count: int, draft: Path | None = None
+) -> "LoadedTranslator":
     """The translation model of a command on `count` devices, 0: all; with a draft for speculative decoding."""
     from seqkd_jax import api
 
@@ -259,7 +261,7 @@ def modes(command: Modes) -> None:
     from seqkd_jax.decoding import modes
 
     outputs.require_free(command.out, command.overwrite)
-    translator = _load(command.checkpoint, 1)
+    translator = _load(command, 1)
     counter = progress.counter(None, "modes", "sentences")
     with outputs.stream(command.out) as stream, counter as advance:
         found = translator.modes(read_lines(command.file), command.exact, progress=advance)

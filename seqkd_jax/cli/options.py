@@ -296,6 +296,7 @@ class Modes:
     out: Path | None = None
     """File to write, complete or not at all; None: standard output."""
     exact: Annotated[ExactConfig, Flat] = ExactConfig()
+    compute: Computing = None
     overwrite: Overwrite = False
 
 
