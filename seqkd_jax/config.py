@@ -185,7 +185,7 @@ class SequenceTransformerConfig(Settings):
 
 @dataclass(frozen=True)
 class CNNConfig(Settings):
-    """Three convolutions of images (Abnar et al. 2020, vcnn_mnist7), with group for batch normalisation."""
+    """Three convolutions of images (Abnar et al. 2020, vcnn_mnist7), with group for batch normalisation by default."""
 
     FORM: ClassVar[int] = 2  # part of a stage's identity: raised when the same settings come to mean another model
     channels: tuple[Width, ...] = (32, 32, 16)
@@ -198,6 +198,8 @@ class CNNConfig(Settings):
     """Groups of the normalisation; must divide the units of each layer."""
     dropout: Rate = 0.3
     """Rate on the maps of every layer, after pooling."""
+    norm: Literal["group", "batch"] = "group"
+    """group: each image by itself; batch: over the batch in training, later by running statistics, as in the paper."""
 
     def validate(self, named: Named = str) -> None:
         """Also: one entry a layer in each list, and groups that divide; the model knows whether the image suffices."""
@@ -217,13 +219,15 @@ class CNNConfig(Settings):
 
 @dataclass(frozen=True)
 class MLPConfig(Settings):
-    """Dense layers over pixels (Abnar et al. 2020, ff_mnist4), with layer for batch normalisation."""
+    """Dense layers over pixels (Abnar et al. 2020, ff_mnist4), with layer for batch normalisation by default."""
 
     FORM: ClassVar[int] = 2
     widths: tuple[Width, ...] = (512, 128, 32)
     """Width of each layer."""
     dropout: Rate = 0.1
     """Rate on the output of each layer."""
+    norm: Literal["layer", "batch"] = "layer"
+    """layer: each image by itself; batch: over the batch in training, later by running statistics, as in the paper."""
 
     def validate(self, named: Named = str) -> None:
         """Also: there must be a layer."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 # The four special ids, the same in every vocabulary (Kim & Rush's code has the same four).
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
+STATISTICS = "statistics"  # what `Model.observed` returns, and where it is among the parameters
 
 
 class UserError(Exception):
@@ -42,6 +43,9 @@ class Model(NamedTuple):
     init: Callable  # (key) -> params
     features: Callable  # (params, inputs, keys [B] | None) -> [*pos, E]; keys None: no dropout
     head: Callable  # (params, features) -> [*pos, V] logits
+    # Of a model that normalises over the batch: (params, inputs, keys, weights [B,P]) -> (features, statistics of this
+    # batch), of the form of params["statistics"], which `features` reads. Rows of weight 0 do not count.
+    observed: Callable | None = None
 
 
 class Past(NamedTuple):

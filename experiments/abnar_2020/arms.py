@@ -21,6 +21,8 @@ class Way(NamedTuple):
     teaching: str = ""
     temperature: float | None = None  # of the soft targets; None: as in the scale
     dropout: float | None = None  # of the model; None: as in the scale
+    scaling: Literal["inverse"] | None = None  # of the teacher's term by T; None: as in the scale
+    batch_norm: bool = False  # of the model; False: as in the scale
 
 
 PLAIN = Way("")

@@ -8,15 +8,16 @@ students in general is one claim for each arm that it covers, unless its parts o
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from experiments.abnar_2020 import effects
+from experiments.abnar_2020 import effects, questions
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.effects import Comparison
 from experiments.abnar_2020.published import SIMILARITY_EXAMPLE
-from experiments.core.claims import Claim, Part, corrected, judged
+from experiments.core.claims import INCONCLUSIVE, Claim, Part, corrected, judged
+from experiments.core.intervals import detectable
 
 PAIRED = ("mu", "d", "a", "accuracy", "accuracy_scaled", "accuracy_translated")  # metrics with paired intervals
 NAMES = {"mu": "mu", "d": "D", "a": "A", "a_gold": "A by gold counts", "perplexity": "perplexity"}
-NAMES |= {"ece": "calibration error", "ece_original": "calibration error in a million bins"}
+NAMES |= {"ece": "calibration error in 20 bins", "ece_original": "calibration error in a million bins"}
 DIGITS = {"": "clean", "_scaled": "scaled", "_translated": "translated"}
 NAMES |= {f"accuracy{key}": f"accuracy on {kind} digits" for key, kind in DIGITS.items()}
 NAMES |= {f"ece{key}": f"calibration error on {kind} digits" for key, kind in DIGITS.items() if key}
@@ -36,15 +37,34 @@ def claims(results: dict) -> list[Claim]:
 
     What the paper says of A is asked of A by gold counts too, in results that have it.
     """
+    return corrected([judged(one.about, one.text, one.measure(results)) for one in _asked(results)])
+
+
+def _asked(results: dict) -> list[Statement]:
     gold = any("a_gold" in arm["metrics"] for arm in results["arms"])
-    asked = [one for one in CLAIMS[results["setup"]] if gold or NAMES["a_gold"] not in one.text]
-    return corrected([judged(one.about, one.text, one.measure(results)) for one in asked])
+    return [one for one in CLAIMS[results["setup"]] if gold or NAMES["a_gold"] not in one.text]
 
 
 def comparisons(setup: str) -> list[tuple[str, str, str]]:
     """(A, B, metric) for which results["differences"]["A | B"][metric] should hold the paired interval of A - B."""
     asked = [one[:3] for statement in CLAIMS[setup] for one in statement.comparisons if one.metric in PAIRED]
-    return list(dict.fromkeys(asked))
+    more = [one for one in questions.comparisons(setup) if one[2] in PAIRED]
+    known = set(asked) | {(second, first, metric) for first, second, metric in asked}
+    return list(dict.fromkeys([*asked, *(one for one in more if one not in known)]))
+
+
+def power(results: dict) -> list[tuple[str, str, float, float]]:
+    """Of each difference that is inconclusive here, and known in the paper: (about, claim, the paper's effect, the one
+    that so many seeds show in 80% of runs)."""
+    found = []
+    for statement, claim in zip(_asked(results), claims(results), strict=True):
+        if claim.verdict == INCONCLUSIVE and statement.comparisons:
+            parts = [part for part in statement.measure(results) if part.estimate and part.published]
+            seen = [(part.published[0], detectable(part.estimate.interval, part.seeds)) for part in parts]
+            known = [(effect, least) for effect, least in seen if least is not None]
+            if known:
+                found.append((claim.about, claim.text, *max(known, key=lambda pair: pair[1] - pair[0])))
+    return found
 
 
 # Forms of statements
@@ -212,7 +232,7 @@ CLASSIFICATION = (
     *map(in_order, ("mu", *LONG)),
     *(handed_on(student, "LSTM", metric) for metric in ("mu", *LONG) for student in CLASSIFIERS),
     *map(best_teacher, ORDER),
-    *(handed_on(student, "LSTM", "ece_original", -1, "mu") for student in CLASSIFIERS),
+    *(handed_on(student, "LSTM", error, -1, "mu") for error in ("ece_original", "ece") for student in CLASSIFIERS),
     *(weaker_teachers(*of, metric) for of in WEAKER for metric in ("mu", *LONG)),
     *(steadier(Arm(student, "LSTM").label, student, metric) for metric in IN_A for student in CLASSIFIERS),
     scatter("LSTM", "Transformer"),

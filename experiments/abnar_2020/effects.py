@@ -148,6 +148,14 @@ def nearer(results: dict, arm: str, alone: str, teacher: str) -> Part:
     return _similarity(taught, rows, estimate(mean(taught) - mean(rows), added(parts)))
 
 
+def similar_to(results: dict, arm: str, teacher: str) -> float | None:
+    """Mean similarity of all models of an arm to all of a teacher, at the end of their training: like with like."""
+    found = results.get("representations") or {"models": [], "similarity": []}
+    ours, theirs = ([i for i, one in enumerate(found["models"]) if one["arm"] == name] for name in (arm, teacher))
+    pairs = [found["similarity"][i][j] for i in ours for j in theirs]
+    return mean(pairs) if pairs else None
+
+
 def _to_each_teacher(results: dict, alone: str, teacher: str) -> list[list[float]]:
     """Of each model trained alone its similarity to each seed of a teacher; [] if that is not known.
 

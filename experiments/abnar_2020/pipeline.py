@@ -17,7 +17,7 @@ import numpy as np
 
 from experiments.abnar_2020 import predictions, search
 from experiments.abnar_2020.arms import MATCHED, Arm
-from experiments.abnar_2020.scales import Scale, with_dropout
+from experiments.abnar_2020.setups import Scale, with_dropout
 from experiments.abnar_2020.tasks import first, half
 from experiments.core.study import Workspace
 from seqkd_jax import checkpoint, distributed

@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from experiments.abnar_2020.published import number
-from experiments.abnar_2020.tables import metrics, names, ordered, plain, students, teachers
+from experiments.abnar_2020.tables import COLUMNS, EFFECTS, metrics, names, plain, students, teachers
+from experiments.core.intervals import mean
 from experiments.core.plots import pyplot
 
 
@@ -191,8 +192,8 @@ def _reliability(axes, arm: dict, colour: str) -> None:
         axes.text(0.06, 0.92, f"ECE {error:.3f}", transform=axes.transAxes, fontsize=7, va="top")
 
 
-def _mean(arm: dict, metric: str) -> float | None:
-    return ((arm.get("metrics") or {}).get(metric) or {}).get("mean")
+def _mean(arm: dict, metric: str, key: str = "mean") -> float | None:
+    return ((arm.get("metrics") or {}).get(metric) or {}).get(key)
 
 
 def grid(results: dict):
@@ -240,7 +241,8 @@ def accuracy(results: dict):
     """Digits: accuracy of every arm on clean, scaled and translated images, each seed, the paper's as a short line."""
     if results["setup"] != "images" or not results["arms"]:
         return None
-    arms, width = ordered(results), 0.85 / len(results["arms"])
+    arms = plain(results)
+    width = 0.85 / len(arms)
     figure, axes = pyplot.subplots(figsize=(8.5, 3.6), layout="constrained")
     for column, metric in enumerate(METRICS["images"]):
         for place, arm in enumerate(arms):
@@ -326,12 +328,43 @@ def _bare(axes) -> None:
     axes.spines[:].set_visible(True)
 
 
+def variation(results: dict):
+    """How far seeds lie from their mean, of each student alone and after each teacher: a panel for each measure."""
+    shown = {metric: title for title in EFFECTS[results["setup"]] if (metric := COLUMNS[results["setup"]][title])}
+    arms = sorted(plain(results), key=lambda arm: students(results).index(arm["student"]))
+    if not any(len(_values(arm, metric)) > 1 for arm in arms for metric in shown):
+        return None
+    size = 3.2 * len(shown) + 1.6, 0.26 * len(arms) + 1.3
+    figure, panels = pyplot.subplots(1, len(shown), figsize=size, layout="constrained", squeeze=False, sharey=True)
+    for axes, (metric, title) in zip(panels[0], shown.items(), strict=True):
+        for place, arm in enumerate(arms):
+            values = _values(arm, metric)
+            if len(values) > 1:
+                middle, deviation = mean(values), _mean(arm, metric, "sd")
+                drawn = {"color": style(results, arm["student"]).colour, "markersize": 5}
+                face = "none" if arm["teacher"] else drawn["color"]
+                axes.plot([one - middle for one in values], [place] * len(values), "o", markerfacecolor=face, **drawn)
+                axes.plot([-deviation, deviation], [place] * 2, color=drawn["color"], linewidth=1, alpha=0.5)
+        axes.axvline(0, color="#000000", linewidth=0.6)
+        axes.set_title(title, fontsize=9)
+        axes.set_yticks(range(len(arms)), [arm["arm"] for arm in arms], fontsize=7)
+    panels[0][0].invert_yaxis()
+    figure.supxlabel("seeds minus their mean; line: their standard deviation; hollow: taught", fontsize=9)
+    return figure
+
+
+def _values(arm: dict, metric: str) -> list[float]:
+    found = ((arm.get("metrics") or {}).get(metric) or {}).get("values") or ()
+    return [value for value in found if value is not None]
+
+
 PLOTS: dict[str, Callable] = {
     "accuracy_by_distance": by_distance,
     "accuracy_by_attractors": by_attractors,
     "accuracy": accuracy,
     "grid": grid,
     "calibration": calibration,
+    "variation": variation,
     "representations": representations,
     "learning_paths": learning_paths,
 }

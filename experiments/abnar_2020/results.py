@@ -1,19 +1,22 @@
 """From finished stages to the dict of results.json. A seed that diverged, or whose teacher did, is never averaged."""
 
+import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from experiments.abnar_2020 import accuracy, claims, pipeline, search
+from experiments.abnar_2020 import accuracy, claims, mistakes, pipeline, search
 from experiments.abnar_2020.arms import Arm
-from experiments.abnar_2020.scales import SETUPS
+from experiments.abnar_2020.setups import SETUPS
 from experiments.abnar_2020.tasks import Task
 from experiments.core import stages
 from experiments.core.study import Workspace
 from seqkd_jax import models
-from seqkd_jax.config import ModelConfig
+from seqkd_jax.config import ModelConfig, TrainConfig
 from seqkd_jax.evaluation import calibration
+from seqkd_jax.training.run_state import METRICS
 from seqkd_jax.utils import files
 from seqkd_jax.utils.settings import to_json
 
@@ -39,6 +42,7 @@ def collect(workspace: Workspace, left_out: Mapping[Arm, set[int]], out: Path) -
         "counts": task.counts,
         "arms": [_entry(workspace, arm, kept, left_out[arm]) for arm in left_out],
         "differences": differences(scale.setup, task, {arm.label: kept[arm] for arm in mapped}),
+        "mistakes": _mistakes(workspace, kept),
         "representations": files.read_json(pipeline.drawn_map(workspace, mapped) / "map.json") if mapped else None,
     }
 
@@ -76,6 +80,30 @@ def differences(setup: str, task: Task, found: Mapping[str, Arrays]) -> dict[str
     return pairs
 
 
+def _mistakes(workspace: Workspace, kept: Mapping[Arm, Arrays]) -> dict:
+    """Arm -> teacher -> how far their mistakes on the test set are the same; models alone that are no plain arms have
+    none."""
+    scale, task = workspace.scale, workspace.data
+    shown = {arm: found for arm, found in kept.items() if len(found["places"]) and (arm.teacher or not arm.way)}
+
+    def taught(arm: Arm, places: np.ndarray) -> np.ndarray:
+        decided = pipeline.lesson_of(workspace, arm)["decisions_test"]
+        return decided[places if scale.teachers == "each" else [0]] == task.tests["test"].truth
+
+    teachers = {
+        arm.label: taught(students[0], found["places"])
+        for arm, found in shown.items()
+        if not arm.teacher and (students := pipeline.students_of(scale, arm))
+    }
+    taught_by = {
+        arm.label: (arm.teacher, taught(arm, found["places"]))
+        for arm, found in shown.items()
+        if scale.teacher(arm) in kept
+    }
+    correct = {arm.label: _correct(task, found, "test") for arm, found in shown.items()}
+    return mistakes.of_arms(correct, taught_by, teachers)
+
+
 def _kept(workspace: Workspace, arm: Arm, left_out: set[int]) -> Arrays:
     """An arm's predictions [R,...] of the seeds that count; without any, `places` alone."""
     rows = [place for place in range(workspace.scale.seeds) if place not in left_out]
@@ -92,6 +120,7 @@ def _entry(workspace: Workspace, arm: Arm, kept: Mapping[Arm, Arrays], left_out:
     if len(found["places"]):
         metrics, bins = (_of_agreement if workspace.data.strata else _of_images)(workspace.data, found)
         metrics |= _of_labels(scale.setup, found)
+        metrics |= _clipped(pipeline.training(workspace, arm), config, found["places"])
         if students := pipeline.students_of(scale, arm):
             metrics |= _as_teacher(workspace, students[0], found["places"], "taught")
         if arm.way and teacher in kept:
@@ -177,6 +206,14 @@ def _of_labels(setup: str, found: Arrays) -> dict:
         metrics["perplexity"] = _over_seeds([accuracy.corpus_perplexity(*pair) for pair in pairs])
         metrics["perplexity_batches"] = _over_seeds([accuracy.batch_perplexity(*pair) for pair in pairs])
     return metrics
+
+
+def _clipped(run: Path, config: TrainConfig, places: Sequence[int]) -> dict:
+    """The share of updates whose gradient was clipped, of those that metrics.jsonl has; nothing if it has none."""
+    lines = (json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines())
+    norms = np.array([np.atleast_1d(line["gradient_norm"]) for line in lines if "gradient_norm" in line], float)
+    most = config.optimiser.clip_norm or math.inf
+    return {"clipped": _over_seeds([float(np.mean(norms[:, place] > most)) for place in places])} if len(norms) else {}
 
 
 def _calibration(found: Arrays, name: str, bins: int) -> dict:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.abnar_2020.scales import OWN_SEEDS, with_dropout
+from experiments.abnar_2020.setups import OWN_SEEDS, with_dropout
 from experiments.core.study import Workspace
 from seqkd_jax.config import TrainConfig
 from seqkd_jax.data import batches

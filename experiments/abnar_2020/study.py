@@ -8,9 +8,10 @@ from typing import Literal
 import jax
 import numpy as np
 
-from experiments.abnar_2020 import charts, claims, pipeline, plots, results, tables, tasks
+from experiments.abnar_2020 import charts, claims, findings, pipeline, plots, results, tables, tasks
 from experiments.abnar_2020.arms import Arm
-from experiments.abnar_2020.scales import QUIRKS, SETUPS, Quirk, Scale, scale_of
+from experiments.abnar_2020.scales import scale_of
+from experiments.abnar_2020.setups import QUIRKS, SETUPS, Quirk, Scale
 from experiments.core import dry_run
 from experiments.core.study import Options, Study, Workspace
 from seqkd_jax import models
@@ -172,6 +173,6 @@ STUDY = Study(
     sections=tables.sections,
     plots=plots.PLOTS,
     charts=charts.CHARTS,
-    headline=tables.headline,
-    findings=tables.findings,
+    headline=findings.headline,
+    findings=findings.findings,
 )

@@ -1,16 +1,15 @@
-"""Results as a person reads them: tables beside the published numbers, their notes, the main effects in words.
+"""Results as a person reads them: tables beside the published numbers, and their notes.
 
 Columns are data: heading -> metric. A cell is the mean over seeds and their standard deviation; a cell of a grid has
 the paper's mean in brackets.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from experiments.abnar_2020 import effects, published
+from experiments.abnar_2020 import claims, published, questions
 from experiments.abnar_2020.arms import Arm
-from experiments.abnar_2020.effects import Comparison
+from experiments.core.intervals import mean
 from experiments.core.report import DAGGER
-from experiments.core.study import Headline
 from experiments.core.tables import Section, Table
 
 Columns = Mapping[str, str]  # heading -> metric
@@ -25,11 +24,12 @@ COLUMNS: dict[str, Columns] = {
         **{"ECE clean": "ece", "ECE scaled": "ece_scaled", "ECE translated": "ece_translated", **AGREEMENT},
     },
 }
+CLIPPED = {"updates clipped": "clipped"}
 MORE_OF_SENTENCES = {"loss": "loss", "D, pooled": "d_pooled", "mu, unseen": "mu_unseen"}
 FURTHER: dict[str, Columns] = {
-    "lm": MORE_OF_SENTENCES | MILLION,
-    "classification": MORE_OF_SENTENCES,
-    "images": {"loss": "loss"} | MILLION,
+    "lm": MORE_OF_SENTENCES | MILLION | CLIPPED,
+    "classification": MORE_OF_SENTENCES | CLIPPED,
+    "images": {"loss": "loss"} | MILLION | CLIPPED,
 }
 GRIDS: dict[str, Columns] = {
     "lm": {"D": "d", "A": "a", "A, gold": "a_gold"},
@@ -70,8 +70,19 @@ ABOUT_TEACHING = (
     "soft targets: what a teacher's students learn from, on training examples (4,000, or all); entropy in "
     "nats, at the temperature of distillation; right: the share whose most probable class is the label; beside it what "
     "the checkpoint that teaches has on the test set, which need not be the end of training",
+    "updates clipped: of the logged ones, the share whose gradient's norm was above the limit",
     "agreement: share of test examples on which a student and its teacher decide alike",
 )
+ABOUT_MISTAKES = (
+    "of test examples that the arm gets wrong the share that its teacher gets wrong too, as it was when it taught; by "
+    "chance: the teacher's share of mistakes; error consistency: Cohen's kappa of being right (Geirhos et al. 2020); "
+    "of models alone the mean over all seeds of a teacher"
+)
+ABOUT_POWER = (
+    "claims that are inconclusive here and of which the paper's effect is known; of several parts the one that is "
+    "hardest to see"
+)
+EFFECTS = {"lm": ("A", "D"), "classification": ("A", "mu"), "images": ("translated", "scaled")}  # the main one first
 THIN = 100  # examples of a bin
 
 
@@ -89,8 +100,33 @@ def sections(results: dict) -> list[Section]:
         *_grids(results),
         Section("Further measures", table=_further(results)),
         *([Section("Soft targets", table=Table(head, rows))] if rows else []),
+        *questions.sections(results),
+        *_mistakes(results),
+        *_power(results),
         Section("Notes", points=_notes(results)),
     ]
+
+
+def _mistakes(results: dict) -> list[Section]:
+    """Whether a student's mistakes are its teacher's, beside those of the same model alone."""
+    found, rows = results.get("mistakes") or {}, []
+    for arm in ordered(results):
+        for teacher, measures in found.get(arm["arm"], {}).items():
+            shared, expected, consistency = (mean(measures[name]) for name in ("shared", "expected", "consistency"))
+            rows.append([arm["arm"], teacher, f"{shared:.1%}", f"{expected:.1%}", f"{consistency:.3f}"])
+    head = ["arm", "teacher", "mistakes that the teacher makes too", "by chance", "error consistency"]
+    return [Section("Mistakes", table=Table(head, rows, 2, [ABOUT_MISTAKES]))] if rows else []
+
+
+def _power(results: dict) -> list[Section]:
+    """Of claims that are inconclusive here: would the paper's effect have been found?"""
+    found = claims.power(results)
+    rows = [
+        [about, text, f"{effect:+.4f}", f"{least:.4f}", "yes" if least <= effect else "no"]
+        for about, text, effect, least in found
+    ]
+    head = ["about", "claim", "the paper's effect", "effect seen in 80% of runs", "the paper's would have been seen"]
+    return [Section("What so many seeds can show", table=Table(head, rows, 2, [ABOUT_POWER]))] if rows else []
 
 
 def _arms(results: dict) -> Table:
@@ -114,7 +150,8 @@ def _arms(results: dict) -> Table:
 
 
 def _further(results: dict) -> Table:
-    columns = FURTHER[results["setup"]]
+    known = metrics(results)
+    columns = {heading: metric for heading, metric in FURTHER[results["setup"]].items() if metric in known}
     rows = [[arm["arm"], *(measured(arm, metric) for metric in columns.values())] for arm in ordered(results)]
     return Table(["arm", *columns], rows)
 
@@ -239,62 +276,3 @@ def _thin(results: dict) -> list[str]:
         for name, found in (bins.get(kind) or {}).items()
         if found["n"] < THIN
     ]
-
-
-# In words
-
-KINDS = {"lm": "Language models", "classification": "Classifiers", "images": "Digits"}
-EFFECTS = {"lm": ("A", "D"), "classification": ("A", "mu"), "images": ("translated", "scaled")}  # the main one first
-STRONG = ("LSTM", "CNN")  # teachers whose bias the paper hands on
-
-
-def headline(results: dict) -> Headline:
-    """Data and how the paper's code is followed; models and epochs; what the strong teacher's first student gains."""
-    setup = results["setup"]
-    controls = ["controls"] * (results["scale"] == "controls")
-    parts = [KINDS[setup], *controls, *(quirk.replace("_", " ") for quirk in results["quirks"])]
-    epochs = {arm["training"]["config"]["epochs"] for arm in results["arms"] if arm.get("training")}
-    models = f"{len(students(results))} models, {'/'.join(map(str, sorted(epochs)))} epochs"
-    setting = models if setup == "images" else f"agreement of verbs, {models}"
-    gained = [
-        f"{arm['arm']}: {EFFECTS[setup][0]} {gain}"
-        for arm in plain(results)
-        if arm["teacher"] in STRONG and arm["student"] in ("Transformer", "MLP")
-        if (gain := _gain(results, arm, EFFECTS[setup][0]))
-    ]
-    data = ", ".join([*parts, *(["toy data"] if results["scale"] == "smoke" else [])])
-    return Headline(data, setting, gained[0] if gained else "–")
-
-
-def findings(results: dict) -> list[str]:
-    """What models have alone, what teachers hand on, how sharp the strong teacher's soft targets are."""
-    setup, arms = results["setup"], plain(results)
-    found = []
-    for heading in (*(["PPL"] if setup == "lm" else []), *EFFECTS[setup]):
-        known = [(arm, arm["metrics"].get(COLUMNS[setup][heading])) for arm in arms if arm["teacher"] is None]
-        known = sorted(((one["mean"], arm["arm"]) for arm, one in known if one), reverse=heading != "PPL")
-        digits = 1 if heading == "PPL" else 3
-        if known:
-            found.append(f"Trained alone, {heading}: {', '.join(f'{name} {mean:.{digits}f}' for mean, name in known)}.")
-    for teacher in [name for name in teachers(results) if name]:
-        for heading in EFFECTS[setup] if teacher in STRONG else EFFECTS[setup][:1]:
-            taught = [arm for arm in arms if arm["teacher"] == teacher]
-            gains = [f"{arm['student']} {gain}" for arm in taught if (gain := _gain(results, arm, heading))]
-            if gains:
-                found.append(f"Taught by {teacher}, {heading} against the same model alone: {', '.join(gains)}.")
-    for arm in arms:
-        entropy, right = (arm["metrics"].get(f"taught_{name}") for name in ("entropy", "right"))
-        if arm["arm"] in STRONG and entropy and right:
-            share = f"{entropy['mean']:.3f} nats, and {right['mean']:.1%} of them are right"
-            found.append(f"The soft targets of the {arm['arm']} have an entropy of {share}.")
-    return found
-
-
-def _gain(results: dict, arm: Mapping, heading: str) -> str:
-    """A taught arm above the same model alone; "" if one of them is missing."""
-    metric = COLUMNS[results["setup"]][heading]
-    found = effects.difference(results, Comparison(arm["arm"], arm["student"], metric)).estimate
-    if found is None:
-        return ""
-    ends: Sequence[float] = found.interval or ()
-    return f"{found.size:+.3f}" + (f" [{', '.join(f'{end:+.3f}' for end in ends)}]" if ends else "")

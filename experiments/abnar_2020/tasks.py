@@ -16,8 +16,8 @@ import numpy as np
 from experiments.abnar_2020 import digits, sentences
 from experiments.abnar_2020.accuracy import LARGEST_DISTANCE, LARGEST_INTERVENING, attractor_rows, distance_rows
 from experiments.abnar_2020.arms import Half
-from experiments.abnar_2020.scales import Scale
 from experiments.abnar_2020.sentences import Prefixes, Sentences
+from experiments.abnar_2020.setups import Scale
 from seqkd_jax.data import batches, shaping, vocabulary
 from seqkd_jax.data.tokenizers import most_frequent
 from seqkd_jax.data.vocabulary import Vocabularies

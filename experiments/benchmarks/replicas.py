@@ -16,7 +16,8 @@ from typing import Annotated
 import jax
 import numpy as np
 
-from experiments.abnar_2020.scales import SCALES, Scale
+from experiments.abnar_2020.scales import SCALES
+from experiments.abnar_2020.setups import Scale
 from experiments.benchmarks import benchmark
 from experiments.core import measure
 from experiments.core.tables import Section, Table

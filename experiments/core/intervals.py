@@ -86,6 +86,20 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Estimate:
     return estimate(mean(first) - mean(second), of_seeds(first, second))
 
 
+def detectable(interval: Interval, seeds: int) -> float | None:
+    """The difference that is found, its interval without zero, in 80% of runs like that which has this one, about.
+
+    Student's t of 2 (seeds - 1) degrees of freedom stands for the interval's own: the factor on the half width is 1.34
+    with 3 seeds a side, 1.39 with 5, 1.43 with many. None without an interval.
+    """
+    from scipy import special
+
+    if interval is None or seeds < 2:
+        return None
+    outer, inner = (float(special.stdtrit(2 * (seeds - 1), share)) for share in (0.975, 0.8))
+    return (interval[1] - interval[0]) / 2 * (1 + inner / outer)
+
+
 def _reach(outside: float, seeds: Spread, error: float, shared: float) -> float:
     """How far the interval reaches that leaves out a share of `outside`, half of it on each side.
 

@@ -4,12 +4,15 @@ Both read images [B,28,28] with values from 0 to 255, uint8 or float. Features [
 are [B,1,V] and labels [B,1]; all classifiers have this position axis of length 1.
 
 The order within a layer is that of the authors' code (tf2_models/cnn.py, ff.py). That normalises over the batch; these
-models normalise each image by itself: groups of channels in the CNN, the layer in the MLP. So there are no running
-statistics, and no result depends on other images of the batch. Initial kernels are He normal (each feeds a ReLU), the
-head's Glorot uniform, biases 0. Everything is float32.
+models by default normalise each image by itself: groups of channels in the CNN, the layer in the MLP. So there are no
+running statistics, and no result depends on other images of the batch. With `norm` batch they do as that code:
+`observed` normalises by the batch and returns its means and variances, the training step moves the running ones towards
+these, and `features` normalises by the running ones. Initial kernels are He normal (each feeds a ReLU), the head's
+Glorot uniform, biases 0. Everything is float32.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
 
 import flax.linen as nn
@@ -19,10 +22,11 @@ from jaxtyping import Array, Float
 
 from seqkd_jax.config import CNNConfig, MLPConfig
 from seqkd_jax.models.layers import dropout, fold_keys, vocabulary_logits
-from seqkd_jax.types import Model, UserError
+from seqkd_jax.types import STATISTICS, Model, UserError
 
 SIDE = 28  # pixels
 EPSILON = 1e-5  # of the norms
+BATCH_EPSILON = 1e-3  # of batch normalisation, as Keras has it
 
 HE, GLOROT = nn.initializers.he_normal(), nn.initializers.glorot_uniform()
 ZEROS, ONES = nn.initializers.zeros, nn.initializers.ones
@@ -73,6 +77,21 @@ def _group_norm(x: Float[Array, "B Y X C"], scale, shift, groups: int) -> Float[
     return _normalise(x, mean, scale, shift)
 
 
+def _observe(x: Float[Array, "B *pos C"], weights: Float[Array, "B P"]) -> dict:
+    """The mean and the variance (of the whole batch, not unbiased) of each channel, over rows of weight above 0."""
+    counted = (weights[:, :1] > 0).astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+    axes, places = tuple(range(x.ndim - 1)), math.prod(x.shape[1:-1])
+    count = jnp.maximum(jnp.sum(counted), 1) * places
+    mean = jnp.sum(counted * x, axes) / count
+    return {"mean": mean, "variance": jnp.sum(counted * jnp.square(x - _rows(mean, x.ndim)), axes) / count}
+
+
+def _batch_norm(x: Float[Array, "B *pos C"], statistics: Mapping, scale, shift) -> Float[Array, "B *pos C"]:
+    """Mean 0 and variance 1 by these statistics (Ioffe & Szegedy 2015), then a scale and a shift for each channel."""
+    mean, inverse = statistics["mean"], jax.lax.rsqrt(statistics["variance"] + BATCH_EPSILON)
+    return (x - _rows(mean, x.ndim)) * _rows(inverse * scale, x.ndim) + _rows(shift, x.ndim)
+
+
 def _rows(vector, ndim: int):
     """[C] -> [1,...,1,C]."""
     return jnp.expand_dims(vector, tuple(range(ndim - 1)))
@@ -105,6 +124,23 @@ def _layer(module: nn.Module, index: int, shape: tuple[int, ...], normed: int):
     return tuple(module.param(f"layer_{index}_{name}", *how) for name, how in made.items())
 
 
+def _running(module: nn.Module, widths: Sequence[int]) -> list[dict]:
+    """The running mean and variance of each layer."""
+    start = {"mean": jnp.zeros, "variance": jnp.ones}
+    return [
+        {
+            name: module.variable(STATISTICS, f"layer_{index}_{name}", make, (width,)).value
+            for name, make in start.items()
+        }
+        for index, width in enumerate(widths)
+    ]
+
+
+def _named(observed: Sequence[Mapping]) -> dict:
+    """Statistics of each layer under the names that `_running` gives them."""
+    return {f"layer_{index}_{name}": value for index, found in enumerate(observed) for name, value in found.items()}
+
+
 def _output(module: nn.Module, classes: int, width: int):
     """The head's parameters: kernel [V,E] and bias [V]."""
     kernel = module.param("output_kernel", GLOROT, (classes, width))
@@ -123,17 +159,30 @@ class CNNClassifier(nn.Module):
             layers.append(_layer(self, index, (3, 3, inputs, channels), units))
             inputs = units
         self.layers, self.output = layers, _output(self, self.classes, inputs)
+        self.running = _running(self, self.config.maxout) if self.config.norm == "batch" else ()
 
     def features(self, images, keys=None) -> Float[Array, "B 1 E"]:
         """The mean of each map after the last pooling; keys [B]: with dropout after every layer."""
-        config, x = self.config, _pixels(images)[..., None]
+        return self._read(images, keys)[0]
+
+    def observed(self, images, keys, weights):
+        """Features, normalised over the batch, and its statistics."""
+        features, found = self._read(images, keys, weights)
+        return features, _named(found)
+
+    def _read(self, images, keys, weights=None):
+        config, x, found = self.config, _pixels(images)[..., None], []
         for index, (units, pool) in enumerate(zip(config.maxout, config.pools, strict=True)):
             kernel, bias, scale, shift = self.layers[index]
             x = _maxout(_convolve(x, kernel) + _rows(bias, 4), units)
-            # ReLU commutes with the maximum, and is cheapest after it.
-            x = nn.relu(_max_pool(_group_norm(x, scale, shift, config.groups), pool))
+            if self.running:
+                found.append(self.running[index] if weights is None else _observe(x, weights))
+                x = _batch_norm(x, found[-1], scale, shift)
+            else:
+                x = _group_norm(x, scale, shift, config.groups)
+            x = nn.relu(_max_pool(x, pool))  # ReLU commutes with the maximum, and is cheapest after it
             x = dropout(x, config.dropout, fold_keys(keys, index))
-        return jnp.mean(x, axis=(1, 2))[:, None]
+        return jnp.mean(x, axis=(1, 2))[:, None], found
 
     def head(self, features):
         """Logits [B,1,V] in float32."""
@@ -152,15 +201,28 @@ class MLPClassifier(nn.Module):
             layers.append(_layer(self, index, (inputs, width), width))
             inputs = width
         self.layers, self.output = layers, _output(self, self.classes, inputs)
+        self.running = _running(self, self.config.widths) if self.config.norm == "batch" else ()
 
     def features(self, images, keys=None) -> Float[Array, "B 1 E"]:
         """The last layer after its norm; keys [B]: with dropout after every layer."""
-        x = _pixels(images).reshape(images.shape[0], -1)
+        return self._read(images, keys)[0]
+
+    def observed(self, images, keys, weights):
+        """Features, normalised over the batch, and its statistics."""
+        features, found = self._read(images, keys, weights)
+        return features, _named(found)
+
+    def _read(self, images, keys, weights=None):
+        x, found = _pixels(images).reshape(images.shape[0], -1), []
         for index, (kernel, bias, scale, shift) in enumerate(self.layers):
             x = nn.relu(x @ kernel + _rows(bias, 2))
-            x = _normalise(x, partial(jnp.mean, axis=1, keepdims=True), scale, shift)
+            if self.running:
+                found.append(self.running[index] if weights is None else _observe(x, weights))
+                x = _batch_norm(x, found[-1], scale, shift)
+            else:
+                x = _normalise(x, partial(jnp.mean, axis=1, keepdims=True), scale, shift)
             x = dropout(x, self.config.dropout, fold_keys(keys, index))
-        return x[:, None]
+        return x[:, None], found
 
     def head(self, features):
         """Logits [B,1,V] in float32."""
@@ -179,11 +241,12 @@ def _require_pixels(config: CNNConfig) -> None:
         side //= pool
 
 
-def _model(module: nn.Module) -> Model:
+def _model(module: nn.Module, norm: str) -> Model:
     return Model(
         init=lambda key: module.init(key, jnp.zeros((1, SIDE, SIDE), jnp.uint8), method="features"),
         features=partial(module.apply, method="features"),
         head=partial(module.apply, method="head"),
+        observed=partial(module.apply, method="observed") if norm == "batch" else None,
     )
 
 
@@ -191,10 +254,10 @@ def build_cnn(config: CNNConfig, source_size: int, target_size: int) -> Model:
     """The network for target_size classes; UserError if the configuration is not valid."""
     del source_size  # pixels have no vocabulary
     _require_pixels(config)
-    return _model(CNNClassifier(config, target_size))
+    return _model(CNNClassifier(config, target_size), config.norm)
 
 
 def build_mlp(config: MLPConfig, source_size: int, target_size: int) -> Model:
     """The perceptron for target_size classes; UserError if the configuration is not valid."""
     del source_size  # pixels have no vocabulary
-    return _model(MLPClassifier(config, target_size))
+    return _model(MLPClassifier(config, target_size), config.norm)

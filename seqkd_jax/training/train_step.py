@@ -7,6 +7,9 @@ Learning rate, loss settings and seed are arguments of the compiled step; arms o
 
 Several seeds can be trained at once, as replicas: their states are stacked [R,...], the batch and a common teacher are
 shared, and replica i is, to rounding, the solo run of its seed.
+
+A model that normalises over the batch has running statistics among its parameters. No gradient and no decay changes
+them: an update moves them towards the statistics of its batch. These are of a whole batch, on one device.
 """
 
 import functools
@@ -23,7 +26,7 @@ from seqkd_jax.config import OptimiserConfig, TrainConfig
 from seqkd_jax.losses import LOSSES, LossArguments, arguments_from, blockwise, over_positions
 from seqkd_jax.training import parts, processes
 from seqkd_jax.training.optimizer import gradient_norm, moving_average, optimiser, static_rule
-from seqkd_jax.types import Batch, Model, Translator
+from seqkd_jax.types import STATISTICS, Batch, Model, Translator, UserError
 from seqkd_jax.utils.devices import local
 
 AnyModel = Model | Translator
@@ -80,6 +83,7 @@ class Replicas(NamedTuple):
 SOLO = Replicas()
 # The faster way on a backend; `python -m experiments.benchmarks.replicas` measures it.
 FASTER = {"cpu": "map"}
+MOMENTUM = 0.99  # of running statistics, what an update keeps: Keras' default, as in Abnar et al.'s code
 TEACHER_SITE = 2**31 - 1  # of the keys of a teacher's dropout
 
 
@@ -132,6 +136,8 @@ def make_update(
     batch, and a teacher that is the same for all runs once. bars: the model may bar entries (see losses). in_parts: see
     `parts`.
     """
+    if _observed(model) and (len(devices) > 1 or in_parts):
+        raise UserError("norm batch is over the whole batch: train on one device (devices 1), without parts")
     lift, each = _lifted(replicas), 0 if replicas.each_teacher else None
     apply = lift(functools.partial(_apply, rule, average), (0, 0, 0))
     teach = functools.partial(_teacher_features, teacher_model, teacher_dropout)
@@ -163,6 +169,8 @@ def make_update(
             batch, rows = scanned
             return jax.tree.map(jnp.add, total, sums(state, batch, rows, settings, teacher_params)), None
 
+        if _observed(model) and len(rows) > 1:
+            raise UserError("norm batch is over the whole batch: leave accumulate at 1")
         total, _ = jax.lax.scan(microbatch, _nothing(state, settings), (batch, rows))
         return apply(state, settings, processes.over_devices(total, devices))
 
@@ -170,9 +178,19 @@ def make_update(
 
 
 def _nothing(state, settings):
-    """The sums over no microbatch: loss, weight, sentences, gradient."""
-    zero = jnp.zeros(jnp.shape(settings.learning_rate))
-    return zero, zero, zero, jax.tree.map(jnp.zeros_like, state.params)
+    """The sums over no microbatch: loss, weight, sentences, gradient, statistics."""
+    zero, nothing = jnp.zeros(jnp.shape(settings.learning_rate)), jax.tree.map(jnp.zeros_like, state.params)
+    return zero, zero, zero, nothing, _statistics(nothing)
+
+
+def _observed(model: AnyModel) -> Callable | None:
+    """Model.observed; a translator has none."""
+    return getattr(model, "observed", None)
+
+
+def _statistics(params: Any) -> Any:
+    """The running statistics among parameters; () without any."""
+    return params.get(STATISTICS, ()) if isinstance(params, dict) else ()
 
 
 def _lifted(replicas: Replicas) -> Callable:
@@ -215,7 +233,10 @@ def _teacher_features(model, with_dropout, params, cached, batch, step, settings
 
 
 def _gradient(model, loss, teacher_head, state, settings, teacher_params, teaching, batch, rows):
-    """Sums over one microbatch: loss, weight, sentences, gradient. teacher_head: of teaching, the teacher's logits."""
+    """Sums over one microbatch: loss, weight, sentences, gradient, and what the model observed of it.
+
+    teacher_head: of teaching, the teacher's logits.
+    """
     keys = _row_keys(settings, state.step, rows)
 
     def of_logits(logits, others, constants):
@@ -225,25 +246,36 @@ def _gradient(model, loss, teacher_head, state, settings, teacher_params, teachi
         return loss(logits, teacher, labels, weights, arguments)
 
     def of(params):
-        features = model.features(params, batch.inputs, keys)
+        if observed := _observed(model):
+            features, statistics = observed(params, batch.inputs, keys, batch.weights)
+        else:
+            features, statistics = model.features(params, batch.inputs, keys), ()
         others, constants = (batch.labels, batch.weights, teaching), (teacher_params, settings.loss)
-        return blockwise.summed(model.head, of_logits, params, features, others, constants)
+        value, weight = blockwise.summed(model.head, of_logits, params, features, others, constants)
+        return value, (weight, statistics)
 
-    (value, weight), gradient = jax.value_and_grad(of, has_aux=True)(state.params)
+    (value, (weight, statistics)), gradient = jax.value_and_grad(of, has_aux=True)(state.params)
     sentences = jnp.sum(batch.weights.reshape(batch.weights.shape[0], -1)[:, 0])
-    return value, weight, sentences, gradient
+    return value, weight, sentences, gradient, statistics
 
 
 def _apply(rule, average, state, settings, total):
     """The sums over all microbatches and devices, through the optimiser's chain; no update if they are not finite."""
-    value, weight, sentences, gradient = total
+    value, weight, sentences, gradient, statistics = total
     scalars = {
         "divisor": jnp.maximum(weight if rule.normalise == "tokens" else sentences, 1e-9),
         "clip_norm": settings.clip_norm,
         "rate": settings.learning_rate,
     }
-    updates, chain = optimiser(rule).update(gradient, state.optimiser, state.params, held=state.held, **scalars)
+    running = _statistics(state.params)
+    decayed = state.params
+    if running:  # they are not decayed, and add nothing to the norm of the gradient
+        decayed = {**state.params, STATISTICS: jax.tree.map(jnp.zeros_like, running)}
+    updates, chain = optimiser(rule).update(gradient, state.optimiser, decayed, held=state.held, **scalars)
     norm, params = gradient_norm(chain), optax.apply_updates(state.params, updates)
+    if running:
+        moved = jax.tree.map(lambda old, new: MOMENTUM * old + (1 - MOMENTUM) * new, running, statistics)
+        params = {**params, STATISTICS: moved}
     averaged = moving_average(state.average, params, state.step, settings.average_decay) if average else ()
     updated = TrainState(state.step + 1, params, chain, averaged, state.held)
     good = settings.active & jnp.isfinite(value) & jnp.isfinite(norm)

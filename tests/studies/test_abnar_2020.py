@@ -15,7 +15,7 @@ from tiny_studies import MEAN, TOY, MeanConfig, tiny
 from experiments.abnar_2020 import accuracy, pipeline, predictions, results, scales, study, tasks
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.published import number
-from experiments.abnar_2020.scales import WITHOUT_QUIRKS
+from experiments.abnar_2020.setups import WITHOUT_QUIRKS
 from experiments.core import stages
 from experiments.core.claims import VERDICTS
 from experiments.core.study import Workspace, main

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_studies import MEAN, tiny
 
-from experiments.abnar_2020 import pipeline, scales, study, tasks
+from experiments.abnar_2020 import pipeline, results, scales, setups, study, tasks
 from experiments.abnar_2020.arms import MATCHED, Arm, Way
 from experiments.core.study import Workspace, main
 from seqkd_jax import checkpoint, models
@@ -139,7 +139,7 @@ def test_rate_and_dropout_are_chosen_by_validation_loss(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pipeline.search, "_loss", loss)
     monkeypatch.setitem(models.MODELS, "mean", MEAN)
-    search = scales.Search((1e-3, 1e-2, 1e-1), 2, (0.1, 0.3), 3)
+    search = setups.Search((1e-3, 1e-2, 1e-1), 2, (0.1, 0.3), 3)
     scale = dataclasses.replace(tiny("lm", real=False), search=search)
     made = Workspace(scale, tasks.load(scale, None), tmp_path)
     for arm in (Arm("Transformer"), Arm("Transformer", "LSTM")):
@@ -151,7 +151,28 @@ def test_rate_and_dropout_are_chosen_by_validation_loss(tmp_path, monkeypatch):
 
 
 def test_dropout_is_changed_in_proportion_everywhere():
-    model = scales.with_dropout(scales.SCALES["lm", "small"].models["Transformer"], 0.3)
+    model = setups.with_dropout(scales.SCALES["lm", "small"].models["Transformer"], 0.3)
     assert (model.dropout, model.embedding_dropout, model.attention_dropout) == (0.3, 0.15, 0.45)
-    model = scales.with_dropout(scales.SCALES["classification", "small"].models["LSTM"], 0.6)
+    model = setups.with_dropout(scales.SCALES["classification", "small"].models["LSTM"], 0.6)
     assert (model.dropout, model.input_dropout, model.recurrent_dropout) == (0.6, 0.4, 0.0)
+
+
+def test_how_often_gradients_were_clipped(tmp_path):
+    """Of each seed, of the updates that were logged; a validation is none."""
+    lines = [{"step": 20, "gradient_norm": [0.5, 2.0]}, {"validation": True, "step": 30}]
+    lines += [{"step": 40, "gradient_norm": [3.0, 4.0]}]
+    files.write_text(tmp_path / "metrics.jsonl", "".join(files.json_line(line) for line in lines))
+    config = scales.SCALES["images", "controls"].config(Arm("MLP"))
+    assert results._clipped(tmp_path, config, [0, 1])["clipped"]["values"] == [0.5, 1.0]
+    files.write_text(tmp_path / "metrics.jsonl", "")
+    assert results._clipped(tmp_path, config, [0, 1]) == {}
+
+
+def test_the_original_s_loss_and_norm_are_ways_of_digits():
+    scale = scales.SCALES["images", "controls"]
+    taught = Arm("MLP", "CNN")
+    assert scale.config(taught._replace(way="divided by T²")).loss.temperature_scaling == "inverse"
+    normed = taught._replace(way="batch norm")
+    assert scale.model(normed).norm == scale.model(scale.teacher(normed)).norm == "batch"
+    assert scale.model(taught).norm == "layer" and scale.model(scale.teacher(taught)).norm == "group"
+    assert (scale.config(Arm("CNN")).epochs, scale.config(taught).epochs) == (30, 100)
