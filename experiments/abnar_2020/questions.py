@@ -113,7 +113,9 @@ IMAGES = (
         [
             *(
                 Contrast(
-                    "the teacher's term divided by T², not multiplied", Arm("MLP", by, "divided by T²"), Arm("MLP", by)
+                    "the teacher's term divided by T², not multiplied",
+                    Arm("MLP", by, "inverse scaling"),
+                    Arm("MLP", by),
                 )
                 for by in ("CNN", "MLP")
             ),

@@ -309,7 +309,7 @@ def _images_small() -> Scale:
 
 
 OF_IMAGE_CONTROLS = {
-    "divided by T²": Way("the teacher's term is divided by T², as in the original code", scaling="inverse"),
+    "inverse scaling": Way("the teacher's term is divided by T², as in the original code", scaling="inverse"),
     "batch norm": Way("batch normalisation, as in the original code", teacher="batch norm", batch_norm=True),
 }
 
@@ -322,7 +322,7 @@ def _images_controls() -> Scale:
     normed = (Arm("MLP", way="batch norm"), Arm("CNN", way="batch norm"))
     arms = (
         *small.arms,
-        *(Arm("MLP", by, "divided by T²") for by in ("CNN", "MLP")),
+        *(Arm("MLP", by, "inverse scaling") for by in ("CNN", "MLP")),
         *normed,
         *(Arm("MLP", by, "batch norm") for by in ("CNN", "MLP")),
     )

@@ -171,7 +171,7 @@ def test_how_often_gradients_were_clipped(tmp_path):
 def test_the_original_s_loss_and_norm_are_ways_of_digits():
     scale = scales.SCALES["images", "controls"]
     taught = Arm("MLP", "CNN")
-    assert scale.config(taught._replace(way="divided by T²")).loss.temperature_scaling == "inverse"
+    assert scale.config(taught._replace(way="inverse scaling")).loss.temperature_scaling == "inverse"
     normed = taught._replace(way="batch norm")
     assert scale.model(normed).norm == scale.model(scale.teacher(normed)).norm == "batch"
     assert scale.model(taught).norm == "layer" and scale.model(scale.teacher(taught)).norm == "group"
