@@ -272,7 +272,8 @@ def _apply(rule, average, state, settings, total):
     if running:  # they are not decayed, and add nothing to the norm of the gradient
         decayed = {**state.params, STATISTICS: jax.tree.map(jnp.zeros_like, running)}
     updates, chain = optimiser(rule).update(gradient, state.optimiser, decayed, held=state.held, **scalars)
-    norm, params = gradient_norm(chain), optax.apply_updates(state.params, updates)
+    norm = gradient_norm(chain)
+    params: Any = optax.apply_updates(state.params, updates)
     if running:
         moved = jax.tree.map(lambda old, new: MOMENTUM * old + (1 - MOMENTUM) * new, running, statistics)
         params = {**params, STATISTICS: moved}
