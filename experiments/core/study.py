@@ -147,6 +147,7 @@ def _run(study: Study, options: Options, name: str, scale: Any) -> int:
     out = base / name if options.out is None or len(study.scales(options)) > 1 else base
     workspace = Workspace(scale, study.load(scale, options.data), out / "stages")
     progress.log(f"corpus {options.data or 'toy data'}: {study.size(workspace)}")
+    progress.log(f"{len(asked)} training runs with their evaluation; --dry-run tells what they take")
     evaluated = evaluate_arms(study, workspace, arms, asked)
 
     def finish() -> int:

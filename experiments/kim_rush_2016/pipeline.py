@@ -20,7 +20,7 @@ from experiments.core.outputs import Outputs
 from experiments.core.outputs import write as write_outputs
 from experiments.core.study import Workspace
 from experiments.kim_rush_2016 import comparisons
-from experiments.kim_rush_2016.arms import ARMS, TEACHER, Arm, against, control_of
+from experiments.kim_rush_2016.arms import ARMS, BASELINE, TEACHER, Arm, against, control_of
 from experiments.kim_rush_2016.scales import Row, Scale, by_arm, start_of
 from seqkd_jax import checkpoint, distillation, distributed, models, pruning
 from seqkd_jax.config import CorpusConfig, SearchConfig, TrainConfig
@@ -220,6 +220,7 @@ def of_row(scale: Scale, row: Row) -> TrainConfig:
 
 def training(workspace: Workspace, row: Row) -> Path:
     """The training run of a row: checkpoints, metrics.jsonl, summary.json."""
+    workspace = workspace._replace(scale=replace(workspace.scale, teaching=row.teacher))
     scale, config, start = workspace.scale, of_row(workspace.scale, row), start_of(row)
     read_from, words = CORPORA[row.arm.corpus](workspace), learned_vocabulary(workspace)
     inputs = {"corpus": read_from, "gold": data(workspace), "vocabulary": words}
@@ -333,7 +334,14 @@ def significance(workspace: Workspace, evaluated: Mapping[Row, Path], tuned: Map
 
 
 def _compared(row: Row, reference: Row) -> bool:
-    """Whether a reference's arm is one that every arm is compared with, or the control of this one."""
+    """Whether a reference's arm is one that every arm is compared with, or the control of this one.
+
+    A student of a further teacher is compared with its baseline, and with the same arm under the first teacher.
+    """
+    if reference.teacher:
+        return False
+    if row.teacher:
+        return row.model == reference.model and reference.arm.name in (BASELINE, row.arm.name)
     of_model = row.model == reference.model
     every = {against(arm) for arm in ARMS}
     return reference.arm.name == TEACHER or of_model and reference.arm.name in {*every, control_of(row.arm)}

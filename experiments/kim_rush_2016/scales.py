@@ -85,6 +85,12 @@ class Scale:
     seeds: Mapping[str, int] = field(default_factory=dict)
     """Arm, or PRUNED for those of table 3 -> its seeds; of those not named 1. The students of all seeds have the
     teacher of the first."""
+    teachers: int = 1
+    """Seeds of the teacher that have students. The arms of all but the first are in `others`."""
+    others: Mapping[str, int] = field(default_factory=dict)
+    """Arm that is trained from random weights -> its seeds, under each further teacher."""
+    teaching: int = 0
+    """The teacher that students learn from, by its place among the seeds."""
     some: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Label of a model that has not all arms of its role -> those that it has, and their seeds."""
     max_compilations: int = 0
@@ -96,7 +102,8 @@ class Scale:
     def count(self, arm: Arm, model: ModelConfig) -> int:
         """Seeds of an arm under a model; 0: the model does not have that arm."""
         name, some = PRUNED if arm.pruning else arm.name, self.some.get(label(model))
-        return self.seeds.get(name, 1) if some is None else some.get(name, 0)
+        found = self.seeds.get(name, 1) if some is None else some.get(name, 0)
+        return max(found, self.teachers) if name == TEACHER else found
 
     @property
     def teacher(self) -> ModelConfig:
@@ -106,7 +113,7 @@ class Scale:
     @property
     def teacher_row(self) -> "Row":
         """The row of the arm that the students learn from."""
-        return Row(ARMS[0], self.teacher)
+        return Row(ARMS[0], self.teacher, self.teaching)
 
     @property
     def files(self) -> str:
@@ -137,17 +144,20 @@ class Row(NamedTuple):
     arm: Arm
     model: ModelConfig
     place: int = 0  # added to the seed of the arm's training
+    teacher: int = 0  # the place of the teacher that it learns from
 
     @property
     def label(self) -> str:
         """In tables."""
-        return f"{self.arm.name}, {label(self.model)}" + (f", seed +{self.place}" if self.place else "")
+        teacher = f", teacher +{self.teacher}" if self.teacher else ""
+        return f"{self.arm.name}, {label(self.model)}{teacher}" + (f", seed +{self.place}" if self.place else "")
 
     @property
     def key(self) -> str:
         """In names of files and in logs."""
+        teacher = f"-teacher{self.teacher}" if self.teacher else ""
         seed = f"-seed{self.place}" if self.place else ""
-        return f"{slug(self.arm.name)}-{label(self.model).replace('×', 'x').replace(' ', '')}{seed}"
+        return f"{slug(self.arm.name)}-{label(self.model).replace('×', 'x').replace(' ', '')}{teacher}{seed}"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -156,8 +166,10 @@ class Row(NamedTuple):
 
 
 def rows(scale: Scale) -> list[Row]:
-    """Every run of a scale, in the order of its table: the seeds of an arm one after the other."""
-    return [
+    """Every run of a scale, in the order of its table: the seeds of an arm one after the other; then those of further
+    teachers.
+    """
+    first = [
         Row(arm, model, place)
         for role, configs in scale.models.items()
         for model in configs
@@ -165,20 +177,29 @@ def rows(scale: Scale) -> list[Row]:
         if arm.role == role
         for place in range(scale.count(arm, model))
     ]
+    models = [model for model in scale.models["student"] if label(model) not in scale.some]
+    return first + [
+        Row(arm, model, place, teacher)
+        for teacher in range(1, scale.teachers)
+        for model in models
+        for arm in ARMS
+        for place in range(scale.others.get(arm.name, 0))
+    ]
 
 
 def with_seeds(scale: Scale, count: int) -> Scale:
     """The scale with so many seeds of each arm."""
     names = (*(arm.name for arm in ARMS), PRUNED)
     some = {label: dict.fromkeys(seeds, count) for label, seeds in scale.some.items()}
-    return replace(scale, seeds=dict.fromkeys(names, count), some=some)
+    others = dict.fromkeys(scale.others, count)
+    return replace(scale, seeds=dict.fromkeys(names, count), some=some, others=others)
 
 
 def by_arm(rows: Iterable[Row]) -> dict[Row, list[Row]]:
     """The lines of the table, each the first of its seeds, with all of them."""
     lines: dict[tuple, list[Row]] = {}
     for row in rows:
-        lines.setdefault((row.arm, row.model), []).append(row)
+        lines.setdefault((row.arm, row.model, row.teacher), []).append(row)
     return {seeds[0]: seeds for seeds in lines.values()}
 
 
@@ -187,7 +208,7 @@ def start_of(row: Row) -> Row | None:
     if row.arm.start is None:
         return None
     arms = (*ARMS, *(pruned_arms(row.arm.pruning) if row.arm.pruning else ()))
-    return Row(next(arm for arm in arms if arm.name == row.arm.start), row.model, row.place)
+    return row._replace(arm=next(arm for arm in arms if arm.name == row.arm.start))
 
 
 def label(config: ModelConfig) -> str:
@@ -276,6 +297,7 @@ def _multi30k() -> Scale:
         end_bonuses=(-1.0, -0.5, 0.0, 0.5, 1.0, 1.5),
         seeds={arm.name: 3 for arm in ARMS if arm.role == "student"} | dict.fromkeys(_CERTAIN, 5) | {PRUNED: 2},
         some={"2×200": dict.fromkeys(_MAIN, 3)},
+        others=dict.fromkeys(_MAIN[1:], 3),
         published={
             "2×500": (published.EN_DE_TEACHER, published.TH_EN_TEACHER),
             "2×100": (published.EN_DE_500, published.TH_EN_100),
@@ -303,6 +325,7 @@ def _tatoeba() -> Scale:
         fine_tuning={role: _fine(config, 3) for role, config in training.items()},
         seq_inter_share=0.2,
         seeds={},
+        others={},
         some={"2×500": {TEACHER: 1}, "2×100": dict.fromkeys((BASELINE, "Word-KD", "Seq-KD", BEST), 2)},
         deviations=(
             "Tatoeba (164,490 everyday sentences) with one sentencepiece vocabulary, not WMT or IWSLT with words",

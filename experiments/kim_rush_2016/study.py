@@ -41,6 +41,8 @@ class Command(Options):
     """smoke (minutes on two cores), multi30k or tatoeba (days on two cores), paper, paper-en-de or paper-th-en."""
     seeds: int | None = None
     """Of each arm, instead of as many as the scale has. --only seq_kd-2x100-seed1 makes the second seed of one arm."""
+    teachers: int = 1
+    """Seeds of the teacher that have students, where a scale says which: how much is the teacher's luck?"""
     pruning: bool = False
     """Also table 3: the best student pruned, retrained on Seq-KD data, then fine-tuned on Seq-Inter data."""
     beside: Path | None = None
@@ -57,7 +59,11 @@ def scales(command: Command) -> dict[str, Scale]:
         raise UserError(f"--seeds {command.seeds}: it must be at least 1")
     chosen = map(table_3.added, SCALES[command.scale]) if command.pruning else SCALES[command.scale]
     seeded = [with_seeds(scale, command.seeds) if command.seeds else scale for scale in chosen]
-    found = {scale.name: computed(scale, command.compute) for scale in seeded}
+    found = {scale.name: replace(computed(scale, command.compute), teachers=command.teachers) for scale in seeded}
+    if command.teachers != 1 and not all(command.teachers > 1 and scale.others for scale in found.values()):
+        raise UserError(
+            f"--teachers {command.teachers}: give 1, or 2 and more on a scale that says which arms they have"
+        )
     if command.beside:
         found = {name: replace(scale, beside=_summary(name, command.beside)) for name, scale in found.items()}
     return found
@@ -93,19 +99,21 @@ def needs(scale: Scale, row: Row) -> Iterable[Row]:
     """What it is fine-tuned from, and the teacher if it learns from it."""
     start = start_of(row)
     taught = row.arm.corpus in pipeline.TAUGHT or LOSSES[row.arm.loss].needs_teacher
-    return ([start] if start else []) + ([scale.teacher_row] if taught else [])
+    return ([start] if start else []) + ([_teacher_of(scale, row)] if taught else [])
 
 
 def collect(workspace: Workspace, evaluated: Mapping[Row, Path], out: Path) -> dict:
     """What results.json says beside what ran."""
     pruned = {row: path for row, path in evaluated.items() if row.arm.pruning}
     whole = {row: path for row, path in evaluated.items() if row not in pruned}
+    lines = by_arm(whole)
     tuned = {row: length.tuned(workspace, row) for row in whole} if workspace.scale.end_bonuses else {}
     compared = files.read_json(pipeline.significance(workspace, whole, tuned) / "significance.json")
     counts = files.read_json(pipeline.data(workspace) / "counts.json")
     return {
         "data": {split: count["sha256"] for split, count in counts.items()},
-        "arms": [_entry(workspace, of, whole, tuned, compared) for of in by_arm(whole).values()],
+        "arms": [_entry(workspace, of, whole, tuned, compared) for row, of in lines.items() if not row.teacher],
+        "other_teachers": [_entry(workspace, of, whole, tuned, compared) for row, of in lines.items() if row.teacher],
         **({"pruned": table_3.entries(workspace, whole, pruned)} if pruned else {}),
         **({"beside": workspace.scale.beside} if workspace.scale.beside else {}),
         "outputs": outputs.copy(pipeline.outputs(workspace, evaluated), out),
@@ -143,6 +151,11 @@ def _entry(
         "arm": first.arm.name,
         "model": label(first.model),
         "against": against(first.arm),
+        **(
+            {"teacher": pipeline.of_row(workspace.scale, _teacher_of(workspace.scale, first)).seed}
+            if first.teacher
+            else {}
+        ),
         "outputs": {beam: pipeline.output_name(first, beam) for beam in BEAMS},
         **found[0],
         **{name: math.fsum(values) / len(values) for name, values in by_seed.items()},
@@ -161,6 +174,10 @@ def _entry(
     }
 
 
+def _teacher_of(scale: Scale, row: Row) -> Row:
+    return scale.teacher_row._replace(place=row.teacher)
+
+
 def _card(workspace: Workspace, name: str) -> dict | None:
     """The numbers of a distilled corpus's card; None if no arm needed it."""
     try:
@@ -172,7 +189,7 @@ def _card(workspace: Workspace, name: str) -> dict | None:
 
 def samples(workspace: Workspace, evaluated: Mapping[Row, Path], count: int = 4) -> str:
     """Some test sentences under the teacher, the baseline and Seq-KD, greedily: for the screen, not for a file."""
-    shown = [row for row in by_arm(evaluated) if row.arm.name in (TEACHER, BASELINE, "Seq-KD")]
+    shown = [row for row in by_arm(evaluated) if row.arm.name in (TEACHER, BASELINE, "Seq-KD") and not row.teacher]
     sources = pipeline.read(workspace, pipeline.data(workspace), "test").sources
     outputs = {row.key: files.read_json(evaluated[row] / "outputs.json") for row in shown}
     lines = []

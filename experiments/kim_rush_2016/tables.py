@@ -49,6 +49,9 @@ def sections(results: dict) -> list[Section]:
     if tuned := [arm for arm in arms if "tuned_bleu_beam1" in arm]:
         table = of_arms(LENGTHS, results, tuned, left=3, notes=ABOUT_LENGTHS)
         found.append(Section("With lengths tuned on the validation set", table=table))
+    if others := results.get("other_teachers"):
+        table = of_arms(OTHERS, results, others, left=2, notes=_about_others(results))
+        found.append(Section("Students of another teacher", table=table))
     notes = ["source words/s at K=1 and K=5, the median of some passes over a part of the test set"]
     return [*found, Section("Speed", table=of_arms(SPEEDS, results, arms, left=2, notes=notes))]
 
@@ -82,6 +85,16 @@ def _over_control(name: str) -> Callable[[dict, dict], str | None]:
             return None
         other = control_in(results, arm)
         return "–" if other is None else gain(arm, other, name)
+
+    return cell
+
+
+def _than_first(name: str) -> Callable[[dict, dict], str]:
+    """A comparison of an arm under another teacher with the same under the first."""
+
+    def cell(results: dict, arm: dict) -> str:
+        same = [row for row in results["arms"] if (row["arm"], row["model"]) == (arm["arm"], arm["model"])]
+        return gain(arm, same[0], name) if same else "–"
 
     return cell
 
@@ -191,6 +204,16 @@ ABOUT_LENGTHS = (
     "gain: in BLEU, against the arm that is named, whose lengths are tuned too; [ ] and ( ) as above",
     "a model that adds nothing to its logits has no bonus, and is left out",
 )
+OTHERS = (
+    *ARM,
+    Column("teacher", _number("teacher", "seed {}".format)),
+    Column("BLEU K=1", _over_seeds("bleu_beam1", "{:.1f}".format)),
+    Column("gain", _gained("beam1")),
+    Column("more than of the first", _than_first("beam1")),
+    Column("BLEU K=5", _over_seeds("bleu_beam5", "{:.1f}".format)),
+    Column("gain", _gained("beam5")),
+    Column("more than of the first", _than_first("beam5")),
+)
 SPEEDS = (
     *ARM,
     Column("words/s K=1", _number("source_words_per_second_beam1", _rate)),
@@ -210,6 +233,16 @@ def _about_scores(results: dict) -> list[str]:
         *(["right, mode: greedy outputs that are a correct, or the most probable, translation in truth"] * toy),
         _about_chrf(results),
         "one seed" if seeds == {1} else "±: standard deviation over seeds; an arm without has one seed",
+    ]
+
+
+def _about_others(results: dict) -> list[str]:
+    teacher = next((arm for arm in results["arms"] if arm["arm"] == TEACHER), None)
+    known = [f"{value:.1f}" for value in values(teacher, "bleu_beam1")] if teacher else []
+    return [
+        "the same arms, taught by a teacher of another seed; gain: against the baseline, which has no teacher; more "
+        "than of the first: against the same arm under the first teacher; [ ] and ( ) as above",
+        f"the teachers' own BLEU at K=1, by seed: {', '.join(known) or 'not known'}",
     ]
 
 

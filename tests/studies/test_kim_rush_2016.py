@@ -154,10 +154,8 @@ def test_scales_hold_together(scale):
         assert rate == pytest.approx(0.1 * scale.training[role].optimiser.learning_rate)
     assert set(scale.published) | set(scale.some) <= {scales.label(row.model) for row in given}
     assert not any(config.patience for config in scale.fine_tuning.values()), "it is short, and its rate falls to 0"
-    there = {(row.arm.name, row.model, row.place) for row in given}
     for row in given:
-        for needed in study.needs(scale, row):
-            assert (needed.arm.name, needed.model, needed.place) in there, f"{row.label} has no {needed.label}"
+        assert set(study.needs(scale, row)) <= set(given), row.label
 
 
 def test_a_scale_states_the_seeds_of_each_arm():
@@ -458,6 +456,47 @@ def test_a_run_is_compared_with_one_of_the_scale_with_fewer_modes(tmp_path):
         study.scales(study.Command(scale="tatoeba", beside=committed / "smoke"))
     with pytest.raises(UserError, match="has no effect on scale smoke"):
         study.scales(study.Command(scale="smoke", beside=committed / "multi30k"))
+
+
+# Further teachers
+
+
+def test_a_further_teacher_has_students_of_its_own(monkeypatch, tmp_path):
+    """Of its own corpus and distribution; what does not learn from it is not made again."""
+    (scale,) = SCALES["multi30k"]
+    both = replace(scale, teachers=2)
+    added = [row for row in rows(both) if row not in rows(scale)]
+    assert {row.key for row in added if row.teacher == 0} == {"teacher-2x500-seed1"}
+    of_second = [row for row in added if row.teacher]
+    assert {row.arm.name for row in of_second} == {"Word-KD", "Seq-KD", "Seq-KD + Word-KD"} and len(of_second) == 9
+    assert "seq_kd-2x100-teacher1-seed2" in {row.key for row in of_second}
+    for row in of_second:
+        assert [needed.key for needed in study.needs(both, row)] == ["teacher-2x500-seed1"] and row.arm.start is None
+    seen = []
+    monkeypatch.setattr(pipeline, "trained", lambda workspace, row: seen.append(row.key))
+    monkeypatch.setattr(pipeline, "data", lambda workspace: tmp_path)
+    monkeypatch.setattr(pipeline, "learned_vocabulary", lambda workspace: tmp_path)
+    distilled = {"seq_kd": lambda workspace: seen.append(f"corpus of {workspace.scale.teacher_row.key}")}
+    monkeypatch.setattr(pipeline, "CORPORA", distilled)
+    workspace = Workspace(both, None, tmp_path)
+    monkeypatch.setattr(Workspace, "stage", lambda *_, **__: tmp_path)
+    pipeline.training(workspace, next(row for row in of_second if row.arm.name == "Seq-KD + Word-KD"))
+    assert seen == ["corpus of teacher-2x500-seed1", "teacher-2x500-seed1"]
+
+
+def test_students_of_another_teacher_have_a_table(committed):
+    assert not [section for section in tables.sections(committed) if "another teacher" in section.title]
+    (seq_kd,) = (arm for arm in committed["arms"] if arm["arm"] == "Seq-KD")
+    committed["other_teachers"] = [deepcopy(seq_kd) | {"teacher": 1, "bleu_beam1": seq_kd["bleu_beam1"] + 0.5}]
+    committed["other_teachers"][0]["significance"] = {}
+    (table,) = (section.table for section in tables.sections(committed) if "another teacher" in section.title)
+    assert table.rows[0][2] == "seed 1" and table.rows[0][5] == "+0.5" and "32.3" in table.notes[1]
+
+
+@pytest.mark.parametrize("scale, teachers", [("smoke", "2"), ("multi30k", "0")])
+def test_a_number_of_teachers_that_cannot_be(scale, teachers):
+    with pytest.raises(UserError, match=f"--teachers {teachers}: give 1"):
+        study.scales(study.Command(scale=scale, teachers=int(teachers)))
 
 
 # Lengths
