@@ -38,7 +38,7 @@ from seqkd_jax.config import (
 )
 from seqkd_jax.decoding import scoring, translator
 from seqkd_jax.decoding.buckets import Shape
-from seqkd_jax.decoding.search import DECODERS, PROFILES, Request, named_rules
+from seqkd_jax.decoding.search import DECODERS, PROFILES, Request, exact, named_rules
 from seqkd_jax.evaluation import likelihood
 from seqkd_jax.losses import LOSSES, blockwise
 from seqkd_jax.training import parts, teacher_cache, teacher_top_k, train_step, trainer
@@ -285,6 +285,19 @@ def attention(kind, layer=None, heads=None):
     return scoring._compiled_attention(model, layer, heads, Shape(B, T, T)).__wrapped__, (parameters(model), ids, ids)
 
 
+def exact_start(kind):
+    return exact._compiled_start(built(kind), T, B + 1).__wrapped__, (parameters(built(kind)), abstract(B, S))
+
+
+def exact_expansion(kind):
+    start, arguments = exact_start(kind)
+    return exact._compiled_expansion(built(kind), T).__wrapped__, (
+        arguments[0],
+        *jax.eval_shape(start, *arguments),
+        abstract(5, exact.ROWS[-1]),
+    )
+
+
 def start_barred(kind):
     model = built(kind)
     params = jax.tree.map(lambda leaf: np.full(leaf.shape, -1e9, leaf.dtype), parameters(model))
@@ -335,6 +348,8 @@ PROGRAMS: dict[str, Callable[[bool], Programs]] = {
     ),
     "seqkd_jax/decoding/translator.py::_compiled_search": searches,
     "seqkd_jax/decoding/translator.py::_compiled_preparation": of_translators(preparation, (BOTH,)),
+    "seqkd_jax/decoding/search/exact.py::_compiled_start": of_translators(exact_start),
+    "seqkd_jax/decoding/search/exact.py::_compiled_expansion": of_translators(exact_expansion),
     "seqkd_jax/decoding/scoring.py::_compiled_score": of_translators(score, (BOTH,)),
     "seqkd_jax/decoding/scoring.py::_compiled_attention": of_translators(attention, ("transformer", 1, (2,))),
     "seqkd_jax/utils/performance.py::matrix_peak": yardstick(performance.matrix_peak),
@@ -357,6 +372,7 @@ NOT_THEIR_OWN = {
     "experiments/benchmarks/decoding/work.py::from_random",  # random weights: a model's start
     "experiments/benchmarks/training/ours.py::live_teacher",  # likewise
     "experiments/benchmarks/decoding/systems.py::idle_share",  # the engine, and two sums
+    "experiments/benchmarks/speculative.py::_rounds",  # speculative decoding, and a sum
 }
 SOME = [(place, name, make) for place, found in PROGRAMS.items() for name, make in found(True)]
 

@@ -2,12 +2,14 @@
 
 A `Benchmark` is a value and `main(benchmark)` its command, `python -m experiments.benchmarks.NAME`. Systems take turns
 in rounds (`experiments.core.measure`); results.json holds what was measured, and table.md and plots are made from it
-alone, also later (--render).
+alone, also later (--render). A long one keeps its parts as they are measured (`Kept`), so that the same command goes on
+after a kill.
 """
 
 import importlib.metadata
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +21,12 @@ from experiments.core.tables import Section
 from seqkd_jax.cli.main import errors_in_one_line
 from seqkd_jax.config import Positive, Seed
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files, programs
+from seqkd_jax.utils import files, programs, progress, settings
 from seqkd_jax.utils.exits import exit_status
 from seqkd_jax.utils.settings import Settings
 
 PEERS = ("torch", "transformers", "ctranslate2")  # packages whose versions are noted
+PARTS = "parts"  # of what is being measured
 VARIABLES = (
     "GLIBC_TUNABLES", "JAX_DEFAULT_MATMUL_PRECISION", "KMP_BLOCKTIME", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "XLA_FLAGS"
 )  # fmt: skip
@@ -45,6 +48,34 @@ class Options(Settings):
     """A directory with results.json: write its table and plots anew, and measure nothing."""
 
 
+class Kept(NamedTuple):
+    """What a command has measured, in a directory beside its results until these are there."""
+
+    directory: Path
+    identity: dict  # of the code, the options, the machine and what is read
+
+    def part(self, name: str, measure: Callable[[], Any]) -> Any:
+        """The JSON value of a part: what an earlier process of the same command measured, or what is measured now."""
+        path = self.directory / f"{files.sha256_json(name)[:16]}.json"
+        try:
+            found = files.read_json(path)
+            if found["identity"] == self.identity and found["name"] == name:
+                progress.log(f"{name}: measured before")
+                return found["value"]
+        except (UserError, KeyError, TypeError):  # none, or a damaged one
+            pass
+        value = measure()
+        files.write_json(path, {"name": name, "identity": self.identity, "value": value})
+        return json.loads(files.json_text(value))
+
+
+def kept(benchmark: str, options: Options, data: Mapping[str, str]) -> Kept:
+    """Of a benchmark under these options. data: hashes of what it reads."""
+    given = {name: value for name, value in settings.to_json(options).items() if name not in ("out", "render")}
+    ran = {name: report.what_ran(data)[name] for name in ("commit", "versions", "devices", "host_cpu", "data")}
+    return Kept((options.out or Path("runs", benchmark)) / PARTS, {"options": given, **ran})
+
+
 class Benchmark(NamedTuple):
     """One benchmark. `results` is the dict of results.json."""
 
@@ -60,7 +91,9 @@ def main(benchmark: Benchmark, command: str, arguments: Sequence[str] | None = N
     program = f"python -m {command.removesuffix('.__main__')}"
     with errors_in_one_line(program):
         options = tyro.cli(benchmark.options, args=arguments, prog=program)
-    return exit_status(lambda: _run(benchmark, options), interrupted="interrupted; nothing was written")
+    return exit_status(
+        lambda: _run(benchmark, options), interrupted="interrupted; the same command measures what is missing"
+    )
 
 
 def _run(benchmark: Benchmark, options: Options) -> int:
@@ -80,7 +113,7 @@ def _run(benchmark: Benchmark, options: Options) -> int:
     )
 
 
-def _noted(options: Options, load: list[float] | None, data: dict, settings: dict) -> dict:
+def _noted(options: Options, load: list[float] | None, data: dict, told: dict) -> dict:
     """What ran where, and what the machine can do."""
     from seqkd_jax.utils import performance
 
@@ -91,7 +124,7 @@ def _noted(options: Options, load: list[float] | None, data: dict, settings: dic
         "peer_versions": {name: importlib.metadata.version(name) for name in PEERS if name in installed},
         "threads": {"cores": cores(), "environment": environment},
         "load_average_before": load,
-        "settings": {"rounds": options.rounds, "seed": options.seed, "smoke": options.smoke, **settings},
+        "settings": {"rounds": options.rounds, "seed": options.seed, "smoke": options.smoke, **told},
         "machine": {
             "matrix_flops_per_second": performance.matrix_peak(),
             "memory_bytes_per_second": performance.memory_bandwidth(),
@@ -112,6 +145,7 @@ def table(benchmark: Benchmark, results: dict) -> str:
 def _write(benchmark: Benchmark, results: dict, out: Path) -> int:
     told = table(benchmark, results)
     files.write_json(out / "results.json", results)
+    files.remove(out / PARTS)
     files.write_text(out / "table.md", told)
     benchmark.plot(results, out / "plots")
     print(f"{told}\nresults, table and plots: {out}")
@@ -120,7 +154,7 @@ def _write(benchmark: Benchmark, results: dict, out: Path) -> int:
 
 def heading(results: dict) -> Section:
     """The benchmark's name, and what ran where."""
-    machine, settings = results["machine"], results["settings"]
+    machine, given = results["machine"], results["settings"]
     versions = results["versions"] | results["peer_versions"]
     shown = ", ".join(f"{name} {versions[name]}" for name in ("jax", "jaxlib", *PEERS) if name in versions)
     measured = f"{machine['matrix_flops_per_second'] / 1e9:,.0f} GFLOP/s in float32 matrix products"
@@ -130,9 +164,9 @@ def heading(results: dict) -> Section:
         f"`{results['command']}`, commit {report.short_commit(results)}",
         f"{', '.join(results['devices'])}; {results['host_cpu']}; measured {measured}",
         shown,
-        f"{settings['rounds']} interleaved rounds; medians, in brackets 95% intervals by order statistics; ratios are "
+        f"{given['rounds']} interleaved rounds; medians, in brackets 95% intervals by order statistics; ratios are "
         "paired by round",
     ]
-    if settings.get("smoke"):
+    if given.get("smoke"):
         points.append("A smoke run: tiny sizes, the numbers mean nothing.")
     return Section(results["study"].replace("_", " ").capitalize(), points=points)

@@ -8,7 +8,7 @@ import pytest
 
 from seqkd_jax import models
 from seqkd_jax.config import LSTMConfig, SearchConfig, TransformerConfig
-from seqkd_jax.decoding.search import Request, greedy, speculative
+from seqkd_jax.decoding.search import Request, counting_speculative, greedy, speculative
 from seqkd_jax.models.drafted import drafted
 from seqkd_jax.models.ensemble import ensemble
 from seqkd_jax.types import EOS, UserError
@@ -76,19 +76,15 @@ def test_a_draft_that_is_always_right_and_an_ensemble():
     assert_is_greedy(drafted(both, DRAFTS["lstm"]), own, RULES["three"], request(1))
 
 
-def test_rounds_are_as_few_as_the_draft_is_right(monkeypatch):
-    """Counted by the steps that are asked of the verifier: of D + 1 tokens each where the draft is the verifier."""
+def test_rounds_are_as_few_as_the_draft_is_right():
+    """Of D + 1 tokens each where the draft is the verifier."""
     rules, params, asked = SearchConfig(beam=1, draft_tokens=3), sharp(VERIFIER, 0), request(0)
     asked = asked._replace(max_length=np.full(B, T, np.int32), min_length=np.full(B, T - 1, np.int32))
-    steps = []
-
-    def step(*arguments):
-        jax.debug.callback(lambda: steps.append(1))
-        return VERIFIER.step(*arguments)
-
-    counted = drafted(VERIFIER._replace(step=step), VERIFIER)
-    jax.block_until_ready(jax.jit(speculative(counted, rules, T))((params, params), asked))
-    assert len(steps) == T // 4
+    search = jax.jit(counting_speculative(drafted(VERIFIER, VERIFIER), rules, T))
+    _, rounds = search((params, params), asked)
+    np.testing.assert_array_equal(rounds, np.full(B, T // 4))
+    _, rounds = search((params, params), asked._replace(max_length=np.zeros(B, np.int32)))
+    np.testing.assert_array_equal(rounds, 0)
 
 
 def test_what_cannot_verify_is_refused():

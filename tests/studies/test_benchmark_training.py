@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.benchmarks import replicas
+from experiments.benchmarks import benchmark, replicas
 from experiments.benchmarks.devices import training as devices
 from experiments.benchmarks.training import __main__ as command
 from experiments.benchmarks.training.subjects import SUBJECTS, tiny
+from seqkd_jax.utils import files
 
 RESULTS = Path(__file__).parents[2] / "experiments" / "results" / "benchmarks"
 
@@ -21,9 +22,29 @@ def test_the_command_at_tiny_sizes(tmp_path, capsys):
     (found,) = json.loads((tmp_path / "results.json").read_text("utf-8"))["subjects"].values()
     assert set(found["systems"]) == {command.OURS, command.AT_ONCE, command.ROUNDED}
     assert found["flops"] > 0 and found["speed_ups"][command.AT_ONCE]["median"] > 0
+    assert not (tmp_path / benchmark.PARTS).exists(), "they go when the results are there"
     losses = [system["first_losses"] for system in found["systems"].values()]
     assert all(system["compile_seconds"] > 0 for system in found["systems"].values())
     assert losses[0] == pytest.approx(losses[1]), "blocks must not change what is learnt"
+
+
+def test_a_killed_benchmark_keeps_what_it_has_measured(tmp_path):
+    """The same command measures the rest; another one, or a damaged part, measures anew."""
+    measured = []
+
+    def measure(options, data="a"):
+        kept = benchmark.kept("some", options, {"data": data})
+        return {name: kept.part(name, lambda name=name: measured.append(name) or {name: 1.5}) for name in "xyz"}
+
+    options = benchmark.Options(out=tmp_path)
+    assert measure(options) == measure(options) == {name: {name: 1.5} for name in "xyz"}
+    assert measured == ["x", "y", "z"]
+    measure(options, "b")
+    measure(benchmark.Options(out=tmp_path, rounds=8), "b")
+    assert measured == ["x", "y", "z"] * 3
+    (tmp_path / benchmark.PARTS / f"{files.sha256_json('y')[:16]}.json").write_text("{")
+    measure(benchmark.Options(out=tmp_path, rounds=8), "b")
+    assert measured == [*["x", "y", "z"] * 3, "y"]
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import tyro
 from experiments.benchmarks import benchmark
 from experiments.benchmarks.decoding import plots, study, tables, work
 from experiments.core import measure
+from seqkd_jax import checkpoint
 from seqkd_jax.config import Count, Positive
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
@@ -62,13 +63,15 @@ def measure_all(options: Options) -> dict:
         works = [work.from_checkpoint(directory, *drawn) for directory in options.checkpoint]
         shape = work.SMOKE if options.smoke else work.Synthetic()
         works = works or [work.from_random(shape, max(sentences // 8, 4), options.seed, Path(scratch))]
+        data = {name: files.sha256_file(path) for name in ("input", "references") if (path := getattr(options, name))}
         same = {name: getattr(options, name) for name in ("peers", "singles", "rounds", "seed", "starts")}
         for number, one in enumerate(works):
             plan = study.Plan(**same, pause=pause, **sizes)
             grown = plan.growth if options.growth and number == 0 else None
-            found.append(study.model_results(one, plan._replace(growth=grown), Path(scratch)))
+            read = {**data, "model": checkpoint.fingerprint(one.model.directory)}
+            kept = benchmark.kept(BENCHMARK.name, options, read)
+            found.append(study.model_results(one, plan._replace(growth=grown), Path(scratch), kept))
     rules = work.RULES if options.checkpoint else "forced lengths"
-    data = {name: files.sha256_file(path) for name in ("input", "references") if (path := getattr(options, name))}
     return {"data": data, "settings": {"peers": list(options.peers), "rules": rules}, "models": found}
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.benchmarks.benchmark import cores
+from experiments.benchmarks.benchmark import Kept, cores
 from experiments.benchmarks.decoding import costs, systems
 from experiments.benchmarks.decoding.systems import BASE, REFERENCE, SYSTEMS
 from experiments.benchmarks.decoding.work import Work, forced, random_sentences, rules_of
@@ -44,8 +44,8 @@ class Plan(NamedTuple):
     pause: float
 
 
-def model_results(work: Work, plan: Plan, scratch: Path) -> dict:
-    """Everything about one model."""
+def model_results(work: Work, plan: Plan, scratch: Path, kept: Kept) -> dict:
+    """Everything about one model. kept: parts that are there are not measured again."""
     workers, missing = {}, {}
     for name, system in SYSTEMS.items():
         if not system.peer or system.peer in plan.peers:
@@ -66,14 +66,18 @@ def model_results(work: Work, plan: Plan, scratch: Path) -> dict:
         "missing": missing,
         "base": BASE,
         "against": {name: SYSTEMS[name].against for name in workers if name != BASE},
-        "beams": [_beam(work, plan, workers, beam) for beam in plan.beams],
+        "beams": [
+            kept.part(f"{work.name}: beam {beam}", partial(_beam, work, plan, workers, beam)) for beam in plan.beams
+        ],
     }
     if plan.growth:
-        results["growth"] = _growth(work, plan, plan.growth, workers, scratch)
+        grown = partial(_growth, work, plan, plan.growth, workers, scratch)
+        results["growth"] = kept.part(f"{work.name}: growth", grown)
     for worker in workers.values():
         worker.close()
     if plan.starts:
-        results["starts"] = {name: _starts(work, plan, name, scratch) for name in workers}
+        started = {name: partial(_starts, work, plan, name, scratch) for name in workers}
+        results["starts"] = {name: kept.part(f"{work.name}: start of {name}", one) for name, one in started.items()}
     return results
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Literal
 
 import jax
@@ -45,13 +46,14 @@ def measure_all(options: Options) -> dict:
         raise UserError("PyTorch is not installed: `pip install torch`, or --no-peers for ours alone")
     size: Callable[[Subject], Subject] = tiny if options.smoke else lambda subject: subject
     parts, found = options.only or (*SUBJECTS, DISTILLING, MEMORY), {}
+    kept = benchmark.kept(BENCHMARK.name, replace(options, only=()), {})
     for name in (part for part in parts if part in SUBJECTS):
         progress.log(f"{name}: {SUBJECTS[name].about}")
-        found[name] = _measured(size(SUBJECTS[name]), options)
+        found[name] = kept.part(name, partial(_measured, size(SUBJECTS[name]), options))
     results = {"settings": {"updates": options.updates}, "subjects": found}
     if DISTILLING in parts:
         progress.log(f"{DISTILLING}: {TAUGHT.about}")
-        results[DISTILLING] = _distilling(size(TAUGHT), options)
+        results[DISTILLING] = kept.part(DISTILLING, partial(_distilling, size(TAUGHT), options))
     if MEMORY in parts:
         progress.log(f"{MEMORY}: {LARGE.about}")
         ways = {OURS: True, AT_ONCE: False}

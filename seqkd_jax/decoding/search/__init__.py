@@ -16,7 +16,7 @@ from seqkd_jax.decoding.search.forced import attended, attention_weights, sequen
 from seqkd_jax.decoding.search.rules import PROFILES, Request, greedy_rules, length_limits, length_penalty, named_rules
 from seqkd_jax.decoding.search.sampling import sample
 from seqkd_jax.decoding.search.simple import beam_search, greedy
-from seqkd_jax.decoding.search.speculative import speculative
+from seqkd_jax.decoding.search.speculative import counting_speculative, speculative
 
 __all__ = [
     "DECODERS",
@@ -27,6 +27,7 @@ __all__ = [
     "attention_weights",
     "beam_search",
     "counting_engine",
+    "counting_speculative",
     "engine",
     "greedy",
     "greedy_rules",

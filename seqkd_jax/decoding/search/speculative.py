@@ -37,12 +37,18 @@ def speculative(translator: Translator, config: SearchConfig, max_steps: int) ->
 
     The rules are those of `greedy`. UserError: the translator has no draft (models.drafted).
     """
+    search = counting_speculative(translator, config, max_steps)
+    return lambda params, request: search(params, request)[0]
+
+
+def counting_speculative(translator: Translator, config: SearchConfig, max_steps: int) -> Callable:
+    """The `speculative` search with its rounds: (params, Request) -> (Hypotheses, rounds of each sentence [B])."""
     config.validate()
     draft, count = translator.draft, config.draft_tokens
     if draft is None:
         raise UserError("search: speculative decoding needs a draft: name a student by --draft DIR (draft= in Python)")
 
-    def search(params, request: Request) -> Hypotheses:
+    def search(params, request: Request) -> tuple[Hypotheses, Int[Array, " B"]]:
         request = request._replace(max_length=jnp.minimum(request.max_length, max_steps))
         memory, drafts_memory = translator.start(params, request.source), draft.start(params[1], request.source)
         sizes = request.source.shape[0], 1, max_steps + count + 1  # all that may be kept, and a round
@@ -51,18 +57,19 @@ def speculative(translator: Translator, config: SearchConfig, max_steps: int) ->
             return Reader(with_beam_axis(state, 1), nothing_own(*sizes), of.caches(*sizes))
 
         def round_(carry):
-            grown, verifier, reader = carry
+            grown, verifier, reader, rounds = carry
             proposed, drafted = _drafted(config, draft, (params[1], drafts_memory[0]), request, grown, reader)
             block = jnp.concatenate([grown.token, proposed], axis=1)  # [B,D+1]
             found, verified = _verified(config, translator, (params, memory[0]), request, grown, verifier, block)
             after = _grown(config, request, grown, block, *found)
             read = after.t - grown.t  # [B] tokens of the block that were right
-            return after, _kept(verifier, verified, read), _kept(reader, drafted, read)
+            rounds = rounds + jnp.any(grown.running, axis=1)
+            return after, _kept(verifier, verified, read), _kept(reader, drafted, read), rounds
 
         readers = nothing_read(translator, memory[1]), nothing_read(draft, drafts_memory[1])
-        carry = nothing_grown(config, request, 1, max_steps), *readers
-        grown, *_ = lax.while_loop(lambda carry: jnp.any(carry[0].running), round_, carry)
-        return hypotheses(config, grown)
+        carry = nothing_grown(config, request, 1, max_steps), *readers, jnp.zeros(sizes[0], jnp.int32)
+        grown, *_, rounds = lax.while_loop(lambda carry: jnp.any(carry[0].running), round_, carry)
+        return hypotheses(config, grown), rounds
 
     return search
 
