@@ -108,6 +108,13 @@ def decoding_flops(model: Any, source_length: float, target_length: float, beam:
     return performance.count_flops(model.start, params, source) + length * performance.count_flops(step, *arguments)
 
 
+def step_flops(model: Any, source_length: float, target_length: float) -> float:
+    """FLOPs of one step of one hypothesis, with the vocabulary after it."""
+    source = jax.ShapeDtypeStruct((1, math.ceil(source_length)), np.int32)
+    step, *arguments = decoding_step(model, _params(model), source, 1, math.ceil(target_length))
+    return performance.count_flops(step, *arguments)
+
+
 def decoding_step(model: Any, params: Any, source: jax.ShapeDtypeStruct, beam: int, places: int) -> tuple:
     """A step of the model and its head, and what it takes: the shapes for this source and `places` in the caches."""
     shape = lambda *axes, of=np.int32: jax.ShapeDtypeStruct(axes, of)  # noqa: E731

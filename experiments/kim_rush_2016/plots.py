@@ -16,7 +16,7 @@ def bleu(results: dict):
     """BLEU at beam 1 (hollow) and 5 (filled) by arm, with 95% intervals of the test sentences where there are any."""
     figure, axes, places = _by_arm(results)
     for place, arm in zip(places, results["arms"], strict=True):
-        colour = _look(results, arm)["color"]
+        colour = look_of(results, arm)["color"]
         axes.plot([arm["bleu_beam1"], arm["bleu_beam5"]], [place, place], color=colour, linewidth=1, zorder=1)
         for beam, shift, face in (("beam1", -0.18, "white"), ("beam5", 0.18, colour)):
             if f"bleu_low_{beam}" in arm:
@@ -36,7 +36,7 @@ def mode_probability(results: dict):
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     for place, arm, value in zip(places, results["arms"], values, strict=True):
-        colour = _look(results, arm)["color"]
+        colour = look_of(results, arm)["color"]
         axes.plot([low, value], [place, place], color=colour, linewidth=1)
         axes.plot(value, place, "o", color=colour, markersize=6)
         axes.annotate(f"{value:.2g}%", (value, place), (6, 0), textcoords="offset points", va="center", fontsize=8)
@@ -58,12 +58,12 @@ def training_curves(results: dict):
     for axes, (title, arms) in zip(both, panels.items(), strict=True):
         for arm in arms:
             steps, losses = zip(*((entry["step"], entry["loss"]) for entry in arm["training"]["history"]), strict=True)
-            axes.plot(steps, losses, linewidth=1, markersize=3.5, label=_name(results, arm), **_look(results, arm))
+            axes.plot(steps, losses, linewidth=1, markersize=3.5, label=_name(results, arm), **look_of(results, arm))
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("update")
         axes.grid(axis="y", alpha=0.3)
     both[0].set_ylabel("validation loss on references, nats a token")
-    _arm_legend(figure)
+    arm_legend(figure)
     return figure
 
 
@@ -72,7 +72,7 @@ def quality_and_speed(results: dict):
     figure, axes = pyplot.subplots(figsize=(7.5, 4), layout="constrained")
     timed = [arm for arm in results["arms"] if arm["source_words_per_second_beam1"]]
     for arm in timed:
-        look = _look(results, arm)
+        look = look_of(results, arm)
         speeds = [arm[f"source_words_per_second_{beam}"] for beam in ("beam1", "beam5")]
         values = [arm[f"bleu_{beam}"] for beam in ("beam1", "beam5")]
         axes.plot(speeds, values, linewidth=0.8, alpha=0.5, zorder=1, **{**look, "marker": ""})
@@ -85,7 +85,7 @@ def quality_and_speed(results: dict):
     axes.set_xlabel("source words/s (log scale); hollow: beam 1, filled: beam 5")
     axes.set_ylabel("BLEU")
     axes.grid(alpha=0.3)
-    _arm_legend(figure)
+    arm_legend(figure)
     return figure
 
 
@@ -114,7 +114,7 @@ def _name(results: dict, arm: dict) -> str:
     return f"{arm['arm']} ({arm['model']})" if several else arm["arm"]
 
 
-def _look(results: dict, arm: dict) -> dict:
+def look_of(results: dict, arm: dict) -> dict:
     """Colour, marker and line of an arm."""
     place = list(dict.fromkeys(other["arm"] for other in results["arms"])).index(arm["arm"])
     same = list(dict.fromkeys(other["model"] for other in results["arms"] if other["arm"] == arm["arm"]))
@@ -125,7 +125,7 @@ def _look(results: dict, arm: dict) -> dict:
     }
 
 
-def _arm_legend(figure) -> None:
+def arm_legend(figure) -> None:
     """What is drawn, once, at the right."""
     named = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if named:

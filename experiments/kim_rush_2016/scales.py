@@ -38,6 +38,13 @@ class Facts(NamedTuple):
     target_length: float
 
 
+class Explanation(NamedTuple):
+    """How much of the paper's explanation is measured."""
+
+    sentences: int  # of the test set
+    nodes: int  # prefixes that the exact search expands for each, at most
+
+
 @dataclass(frozen=True)
 class Scale:
     """One language pair, one teacher, some students, and how everything is trained and decoded."""
@@ -54,6 +61,8 @@ class Scale:
     """role -> fine-tuning, on Seq-Inter."""
     pruning: tuple[PruningConfig, ...] = ()
     """Table 3: how the best student is pruned; (): that table is left out."""
+    explanation: Explanation | None = None
+    """The paper's explanation, measured; None: it is left out."""
     toy: tuple[int, int, int] | None = None
     """Sentences (train, valid, test) of the toy language, instead of data on disk."""
     shapes: tuple[tuple[int, int, int], ...] | None = None

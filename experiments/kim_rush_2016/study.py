@@ -3,14 +3,28 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from experiments.core import dry_run, outputs, stages
+from experiments.core.claims import corrected
 from experiments.core.study import Options, Study, Workspace, read
-from experiments.kim_rush_2016 import charts, claims, comparisons, length, pipeline, plots, table_3, tables
+from experiments.kim_rush_2016 import (
+    charts,
+    claims,
+    comparisons,
+    explanation,
+    explanation_tables,
+    length,
+    pipeline,
+    plots,
+    states,
+    table_3,
+    tables,
+)
 from experiments.kim_rush_2016.arms import BASELINE, BEAMS, TEACHER, against
 from experiments.kim_rush_2016.scales import (
     MORE_MODES,
@@ -45,6 +59,8 @@ class Command(Options):
     """Seeds of the teacher that have students, where a scale says which: how much is the teacher's luck?"""
     pruning: bool = False
     """Also table 3: the best student pruned, retrained on Seq-KD data, then fine-tuned on Seq-Inter data."""
+    explanation: bool = False
+    """Also the paper's explanation, measured: exact modes, search errors, mass, entropy, oracles, decoder states."""
     beside: Path | None = None
     """tatoeba: a directory with results.json of multi30k, to tell whether Seq-KD gains more here."""
     compute: ComputeType = "float32"
@@ -58,6 +74,7 @@ def scales(command: Command) -> dict[str, Scale]:
     if command.seeds is not None and command.seeds < 1:
         raise UserError(f"--seeds {command.seeds}: it must be at least 1")
     chosen = map(table_3.added, SCALES[command.scale]) if command.pruning else SCALES[command.scale]
+    chosen = map(explanation.added, chosen) if command.explanation else chosen
     seeded = [with_seeds(scale, command.seeds) if command.seeds else scale for scale in chosen]
     found = {scale.name: replace(computed(scale, command.compute), teachers=command.teachers) for scale in seeded}
     if command.teachers != 1 and not all(command.teachers > 1 and scale.others for scale in found.values()):
@@ -96,10 +113,11 @@ def size(workspace: Workspace) -> str:
 
 
 def needs(scale: Scale, row: Row) -> Iterable[Row]:
-    """What it is fine-tuned from, and the teacher if it learns from it."""
+    """What it is fine-tuned from, and the teacher if it learns from it or is measured on its outputs."""
     start = start_of(row)
     taught = row.arm.corpus in pipeline.TAUGHT or LOSSES[row.arm.loss].needs_teacher
-    return ([start] if start else []) + ([_teacher_of(scale, row)] if taught else [])
+    own = [_teacher_of(scale, row)] if taught else [scale.teacher_row] if scale.explanation else []
+    return ([start] if start else []) + own
 
 
 def collect(workspace: Workspace, evaluated: Mapping[Row, Path], out: Path) -> dict:
@@ -110,22 +128,27 @@ def collect(workspace: Workspace, evaluated: Mapping[Row, Path], out: Path) -> d
     tuned = {row: length.tuned(workspace, row) for row in whole} if workspace.scale.end_bonuses else {}
     compared = files.read_json(pipeline.significance(workspace, whole, tuned) / "significance.json")
     counts = files.read_json(pipeline.data(workspace) / "counts.json")
+    explained = explanation.entries(workspace, whole) if workspace.scale.explanation else []
     return {
         "data": {split: count["sha256"] for split, count in counts.items()},
         "arms": [_entry(workspace, of, whole, tuned, compared) for row, of in lines.items() if not row.teacher],
         "other_teachers": [_entry(workspace, of, whole, tuned, compared) for row, of in lines.items() if row.teacher],
         **({"pruned": table_3.entries(workspace, whole, pruned)} if pruned else {}),
         **({"beside": workspace.scale.beside} if workspace.scale.beside else {}),
+        **({"states": states.entries(explained), "explanation": explained} if explained else {}),
         "outputs": outputs.copy(pipeline.outputs(workspace, evaluated), out),
         "distilled": {name: _card(workspace, name) for name in ("seq_kd", "seq_inter")},
     }
 
 
 def evaluate(workspace: Workspace, row: Row) -> Path:
-    """The row's evaluation; of an arm of table 1 also that with tuned lengths, where the scale has it."""
+    """The row's evaluation; of an arm of table 1 also that with tuned lengths and the explanation, where the scale has
+    them."""
     found = pipeline.measured(workspace, row)
     if workspace.scale.end_bonuses and not row.arm.pruning:
         length.tuned(workspace, row)
+    if workspace.scale.explanation and workspace.make and explanation.concerns(row):
+        explanation.measured(workspace, row)
     return found
 
 
@@ -237,7 +260,7 @@ def _batch(scale: Scale, batch: BatchConfig, largest: bool) -> Batch:
 
 
 def further(scale: Scale, chosen: Sequence[Row]) -> list[tuple[str, float]]:
-    """The n-best lists that the arms need."""
+    """The n-best lists that the arms need, and what explains them."""
     searches = {"seq_kd": (scale.seq_kd_search, 1.0), "seq_inter": (scale.seq_inter_search, scale.seq_inter_share)}
     lengths, lists = (scale.facts.source_length, scale.facts.target_length), []
     for corpus, (search, share) in searches.items():
@@ -245,6 +268,8 @@ def further(scale: Scale, chosen: Sequence[Row]) -> list[tuple[str, float]]:
             each = dry_run.decoding_flops(build(scale, scale.teacher), *lengths, search.beam)
             sentences = round(share * scale.facts.pairs)
             lists.append((f"{corpus}: n-best lists with K={search.beam} for {sentences:,} sentences", each * sentences))
+    if scale.explanation:
+        lists.append(explanation.cost(scale, list(filter(explanation.concerns, chosen)), partial(build, scale)))
     return lists
 
 
@@ -272,9 +297,14 @@ STUDY = Study(
     further=further,
     samples=samples,
     required=tables.REQUIRED,
-    claims=claims.claims,
-    sections=lambda results: [*tables.sections(results), *table_3.sections(results)],
-    plots=plots.PLOTS | {"pruning": table_3.plot},
+    claims=lambda results: corrected([*claims.claims(results), *explanation.claims(results)]),
+    sections=lambda results: [
+        *tables.sections(results),
+        *table_3.sections(results),
+        *explanation_tables.sections(results),
+    ],
+    plots=plots.PLOTS
+    | {"pruning": table_3.plot, "explanation": explanation_tables.plot, "decoder_states": states.plot},
     charts=charts.CHARTS,
     compared=(BASELINE, "Seq-KD"),
     headline=tables.headline,

@@ -3,13 +3,14 @@
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from io import TextIOBase
 from typing import NamedTuple
 
 import numpy as np
 
 from seqkd_jax.config import ExactConfig, SearchConfig
-from seqkd_jax.decoding.buckets import SOURCE_BUCKETS, Ids, Shape, in_order, padded, rows_of, width_of
+from seqkd_jax.decoding.buckets import Ids, Shape, in_order, padded, rows_of, width_of
 from seqkd_jax.decoding.search import length_limits
 from seqkd_jax.decoding.search.exact import NOTHING, Best, Known, exact_search
 from seqkd_jax.decoding.translator import Decoding, prepare, translate_ids, without_ends
@@ -44,12 +45,18 @@ class Mode(NamedTuple):
 
 
 def modes(
-    system: System, lines: Iterable[str], exact: ExactConfig, *, progress: Callable[[int], object] | None = None
+    system: System,
+    lines: Iterable[str],
+    exact: ExactConfig,
+    *,
+    decoding: Decoding = Decoding(),
+    progress: Callable[[int], object] | None = None,
 ) -> Iterator[Mode]:
     """The mode of p(translation | line) of each line, in order; line ends are removed.
 
-    The translation of an empty line is empty, without a search. progress: called with the number of sentences of each
-    finished batch. UserError: a line of more than 4,096 tokens, invalid limits, NaN scores.
+    The translation of an empty line is empty, without a search. decoding: buckets and batches of the beam search that
+    comes first, to share its programs; its rules are those of `exact`. progress: called with the number of sentences
+    of each finished batch. UserError: a line of more than 4,096 tokens, invalid limits, NaN scores.
     """
     translator, params, vocabularies = system
     waiting: deque[str] = deque()  # read, not yet yielded
@@ -59,7 +66,7 @@ def modes(
             waiting.append(line.rstrip("\r\n"))
             yield [*vocabularies.source.encode(waiting[-1]), EOS]
 
-    for best, beam in modes_of_ids(translator, params, encoded(), exact, progress=progress):
+    for best, beam in modes_of_ids(translator, params, encoded(), exact, decoding, progress=progress):
         tokens = list(best.tokens[:-1])
         text = vocabularies.target.decode(tokens)
         yield Mode(waiting.popleft(), tokens, text, best.log_prob, best.bound, best.nodes, beam)
@@ -70,17 +77,19 @@ def modes_of_ids(
     params,
     sentences: Iterable[Ids],
     exact: ExactConfig,
+    decoding: Decoding = Decoding(),
     *,
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[tuple[Best, float]]:
     """What the exact search found for each sentence of ids, which ends with EOS; and the beam search's log-probability.
 
-    params: those of the model, or from `prepare`, on one device. Two log-probabilities that differ by rounding alone
-    may be taken for each other.
+    params: those of the model, or from `prepare`, on one device. decoding: as in `modes`. Two log-probabilities that
+    differ by rounding alone may be taken for each other.
     """
     exact.validate()
     ready, waiting = prepare(translator, params, 1), deque[Ids]()
     rules = SearchConfig(beam=exact.beam, max_length_a=exact.max_length_a, max_length_b=exact.max_length_b)
+    first = replace(decoding, search=rules, chunk=CHUNK, devices=1)
 
     def noted() -> Iterator[Ids]:
         for ids in sentences:
@@ -88,7 +97,7 @@ def modes_of_ids(
             yield ids
 
     def with_known() -> Iterator[tuple[Ids, Known]]:
-        for found in translate_ids(translator, ready, noted(), Decoding(rules, chunk=CHUNK, devices=1)):
+        for found in translate_ids(translator, ready, noted(), first):
             finished = np.where(found.finished, found.log_probs, -np.inf)
             best = int(np.argmax(finished))
             tokens = *without_ends(found.tokens[best]), EOS
@@ -97,7 +106,7 @@ def modes_of_ids(
     def shape_of(item: tuple[Ids, Known]) -> Shape | None:
         if len(item[0]) < 2:
             return None
-        width = width_of(len(item[0]), SOURCE_BUCKETS)
+        width = width_of(len(item[0]), decoding.source_buckets)
         steps = int(length_limits(rules, np.array([width - 1]))[1][0])
         return Shape(rows_of(width, BATCH_TOKENS), width, steps)
 

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -51,15 +51,29 @@ def accuracy(model: Model | Translator, params, batches: Iterable[Batch]) -> flo
     return float(right / labels)
 
 
+def entropy(model: Model | Translator, params, batches: Iterable[Batch]) -> float:
+    """The mean entropy of the distributions of the next token, in nats, over the labels of some batches."""
+    params = jax.device_put(params, jax.local_devices()[0])
+    sums = [_summed_entropy(model)(params, batch) for batch in batches]
+    nats, labels = np.sum(np.asarray(jax.device_get(sums), np.float64), axis=0)
+    return float(nats / labels)
+
+
 def of_references(system: System, corpus, batch: BatchConfig, shapes: Sequence[Shape] | None = None) -> Likelihood:
-    """Of all references of a corpus: no pair is left out, whatever the length limits of `batch`.
+    """Of all references of a corpus, in `batches_of_all`."""
+    return of_batches(system.translator, system.params, batches_of_all(system, corpus, batch, shapes))
+
+
+def batches_of_all(
+    system: System, corpus, batch: BatchConfig, shapes: Sequence[Shape] | None = None
+) -> Iterator[Batch]:
+    """Batches of a corpus that leave no pair out, whatever the length limits of `batch`; each token weighs 1.
 
     shapes: those of training, to share its programs; None: chosen from the lengths.
     """
     unweighted = corpus._replace(weights=None)  # a perplexity counts tokens
     encoded, _ = encode_corpus(unweighted, system.vocabularies, batch, keep_all=True)
-    made = (batch for _, batch in eval_batches(encoded, make_plan(encoded, few_shapes(batch), shapes)))
-    return of_batches(system.translator, system.params, made)
+    yield from (batch for _, batch in eval_batches(encoded, make_plan(encoded, few_shapes(batch), shapes)))
 
 
 @functools.cache
@@ -74,6 +88,22 @@ def _summed_nll(model: Model | Translator) -> Callable:
         return blockwise.summed(model.head, of_logits, params, features, (batch.labels, batch.weights), arguments)
 
     return programs.announced(jax.jit(summed_nll), lambda _, batch: f"the loss for {programs.shapes(batch.inputs)}")
+
+
+@functools.cache
+def _summed_entropy(model: Model | Translator) -> Callable:
+    def of_logits(logits, weights, constants):
+        log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+        p = jnp.exp(log_probs)
+        entropies = -jnp.sum(jnp.where(p > 0, p * log_probs, 0.0), axis=-1)  # an entry that is barred has -inf
+        return jnp.sum(jnp.where(weights > 0, entropies * weights, 0.0)), jnp.sum(weights)
+
+    def summed_entropy(params, batch):
+        features = model.features(params, batch.inputs, None)
+        return blockwise.summed(model.head, of_logits, params, features, batch.weights, ())
+
+    found = jax.jit(summed_entropy)
+    return programs.announced(found, lambda _, batch: f"the entropy for {programs.shapes(batch.inputs)}")
 
 
 @functools.cache

@@ -92,6 +92,25 @@ def embed(distances: Float[np.ndarray, "M M"], seed: int = SEED) -> Float[np.nda
     return _oriented(result[0])
 
 
+def tsne(vectors: Num[np.ndarray, "N E"], seed: int = SEED) -> Float[np.ndarray, "N 2"]:
+    """Points on a plane where neighbours stay neighbours: t-SNE (van der Maaten & Hinton 2008).
+
+    It starts from the first two principal axes; of fewer than five vectors, or equal ones, these are the points. Raises
+    UserError where scikit-learn, an extra, is not installed.
+    """
+    vectors = vectors.astype(np.float64)
+    if len(vectors) < 5 or not (vectors != vectors[0]).any():
+        centred = vectors - vectors.mean(axis=0)
+        axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
+        return np.pad(centred @ axes.T, ((0, 0), (0, 2 - len(axes))))
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError as error:
+        raise UserError("maps need scikit-learn: run pip install 'seqkd_jax[studies]'") from error
+    perplexity = min(10.0, (len(vectors) - 1) / 3)
+    return TSNE(2, perplexity=perplexity, init="pca", random_state=seed, method="exact").fit_transform(vectors)
+
+
 def _directions(vectors):
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1.0)

@@ -5,7 +5,7 @@ import math
 import jax
 import numpy as np
 import pytest
-from tiny import TINY, log_prob, parameters
+from tiny import TINY, log_prob, next_log_probs, parameters
 
 from seqkd_jax.config import BatchConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary
@@ -70,6 +70,22 @@ def test_a_model_without_any_idea_has_perplexity_v():
     nothing = {name: value * 0 for name, value in PARAMS.items()}
     found = likelihood.of_references(System(TINY, nothing, VOCABULARIES), corpus(), BATCH)
     assert found.perplexity == pytest.approx(12, rel=1e-5)
+
+
+def test_entropy_is_the_mean_over_tokens():
+    """Of the next token, EOS among them; an entry that is barred adds nothing."""
+    barred = {**PARAMS, "bias": np.where(np.arange(12) == 0, -np.inf, PARAMS["bias"]).astype(np.float32)}
+    for params in (PARAMS, barred):
+        data, found = corpus(), []
+        for source, target in zip(data.sources, data.targets, strict=True):
+            ask = next_log_probs(params, [*VOCABULARIES.source.encode(source), EOS])
+            ids = VOCABULARIES.target.encode(target)
+            for length in range(len(ids) + 1):
+                log_probs = ask(ids[:length])
+                found.append(-sum(math.exp(one) * one for one in log_probs if one > -math.inf))
+        system = System(TINY, params, VOCABULARIES)
+        batches = likelihood.batches_of_all(system, data, BATCH)
+        assert likelihood.entropy(TINY, params, batches) == pytest.approx(np.mean(found), rel=1e-5)
 
 
 def test_batches_of_fill_alone_are_an_error():

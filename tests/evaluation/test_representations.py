@@ -7,7 +7,15 @@ import warnings
 import numpy as np
 import pytest
 
-from seqkd_jax.evaluation.representations import ROWS, cosine_matrix, distances, embed, similarities, similarity
+from seqkd_jax.evaluation.representations import (
+    ROWS,
+    cosine_matrix,
+    distances,
+    embed,
+    similarities,
+    similarity,
+    tsne,
+)
 from seqkd_jax.types import UserError
 
 
@@ -135,3 +143,14 @@ def test_bad_input_is_named():
         similarities([np.eye(4), np.eye(5)])
     with pytest.raises(UserError, match="nothing to compare"):
         similarities([])
+
+
+def test_neighbours_stay_neighbours_under_tsne():
+    """Three groups far apart; of few vectors the principal axes; always the same points."""
+    centres = np.repeat(10 * np.eye(3, 7), 6, axis=0)
+    found = tsne((centres + vectors(examples=18, width=7) / 10).astype(np.float32))
+    group = np.arange(18) // 6
+    apart = between(found)
+    assert apart[group[:, None] == group].max() < apart[group[:, None] != group].min()
+    np.testing.assert_array_equal(found, tsne((centres + vectors(examples=18, width=7) / 10).astype(np.float32)))
+    assert tsne(vectors(examples=3)).shape == (3, 2) and not tsne(np.ones((6, 4), np.float32)).any()
