@@ -343,6 +343,9 @@ PROGRAMS: dict[str, Callable[[bool], Programs]] = {
     "seqkd_jax/evaluation/likelihood.py::_summed_nll": of_models(
         likelihood._summed_nll, lambda batch, features: (batch,)
     ),
+    "seqkd_jax/evaluation/likelihood.py::_summed_entropy": of_models(
+        likelihood._summed_entropy, lambda batch, features: (batch,)
+    ),
     "seqkd_jax/evaluation/likelihood.py::_summed_right": of_models(
         likelihood._summed_right, lambda batch, features: (batch,)
     ),
@@ -372,6 +375,7 @@ NOT_THEIR_OWN = {
     "experiments/benchmarks/decoding/work.py::from_random",  # random weights: a model's start
     "experiments/benchmarks/training/ours.py::live_teacher",  # likewise
     "experiments/benchmarks/decoding/systems.py::idle_share",  # the engine, and two sums
+    "experiments/kim_rush_2016/states.py::end_states",  # a model's features, of one sentence
     "experiments/benchmarks/speculative.py::_rounds",  # speculative decoding, and a sum
 }
 SOME = [(place, name, make) for place, found in PROGRAMS.items() for name, make in found(True)]
