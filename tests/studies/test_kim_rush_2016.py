@@ -762,6 +762,25 @@ def test_two_seeds_give_verdicts(run, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_second_teacher_and_tuned_lengths(run, tmp_path, monkeypatch):
+    """A control, too: all of them in one run."""
+    scale = replace(micro(), end_bonuses=(0.0, 1.0), others={"Seq-KD": 1})
+    monkeypatch.setitem(SCALES, "micro", (scale,))
+    status, told, log = run("--only", "baseline+gold", "seq_kd", "--teachers", "2")
+    assert status == 0, log
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert [arm["arm"] for arm in found["arms"]] == ["Teacher", "Baseline", "Seq-KD", "Baseline + gold"]
+    assert found["arms"][0]["seeds"] == [3, 4] and found["arms"][0]["tuned_end_bonus_beam1"] in (0.0, 0.5, 1.0)
+    (other,) = found["other_teachers"]
+    assert (other["arm"], other["teacher"]) == ("Seq-KD", 4) and {"Seq-KD", "Baseline"} == set(other["significance"])
+    assert {"beam1", "tuned beam1"} <= set(other["significance"]["Seq-KD"])
+    seq_kd, *_ = (arm for arm in found["arms"] if arm["arm"] == "Seq-KD")
+    assert other["perplexity"] != seq_kd["perplexity"], "it reads another corpus"
+    table = (tmp_path / "table.md").read_text()
+    assert "## Students of another teacher" in table and "## With lengths tuned on the validation set" in table
+
+
+@pytest.mark.slow
 def test_the_whole_table(run, tmp_path):
     """Every stage and arm."""
     status, told, log = run()
