@@ -139,6 +139,12 @@ class Scale:
         return self.training["teacher"].batch
 
 
+def longer(scale: Scale, epochs: int) -> Scale:
+    """The scale whose students are trained from random weights for so many epochs."""
+    training = {**scale.training, "student": replace(scale.training["student"], epochs=epochs)}
+    return replace(scale, training=training, deviations=(*scale.deviations, f"--epochs {epochs} of the students"))
+
+
 def computed(scale: Scale, compute: ComputeType) -> Scale:
     """The scale with this type of products and activations."""
     if compute == "float32":

@@ -34,6 +34,7 @@ from experiments.kim_rush_2016.scales import (
     by_arm,
     computed,
     label,
+    longer,
     rows,
     start_of,
     with_seeds,
@@ -55,6 +56,8 @@ class Command(Options):
     """smoke (minutes on two cores), multi30k or tatoeba (days on two cores), paper, paper-en-de or paper-th-en."""
     seeds: int | None = None
     """Of each arm, instead of as many as the scale has. --only seq_kd-2x100-seed1 makes the second seed of one arm."""
+    epochs: int | None = None
+    """Of students that start at random, instead of the scale's; a copy of OUT/stages saves the teacher's work."""
     teachers: int = 1
     """Seeds of the teacher that have students, where a scale says which: how much is the teacher's luck?"""
     pruning: bool = False
@@ -73,9 +76,12 @@ def scales(command: Command) -> dict[str, Scale]:
         raise UserError(f"--scale {command.scale}: there is none of that name; there are {', '.join(SCALES)}")
     if command.seeds is not None and command.seeds < 1:
         raise UserError(f"--seeds {command.seeds}: it must be at least 1")
+    if command.epochs is not None and command.epochs < 1:
+        raise UserError(f"--epochs {command.epochs}: it must be at least 1")
     chosen = map(table_3.added, SCALES[command.scale]) if command.pruning else SCALES[command.scale]
     chosen = map(explanation.added, chosen) if command.explanation else chosen
     seeded = [with_seeds(scale, command.seeds) if command.seeds else scale for scale in chosen]
+    seeded = [longer(scale, command.epochs) if command.epochs else scale for scale in seeded]
     found = {scale.name: replace(computed(scale, command.compute), teachers=command.teachers) for scale in seeded}
     if command.teachers != 1 and not all(command.teachers > 1 and scale.others for scale in found.values()):
         raise UserError(

@@ -736,6 +736,18 @@ def test_the_type_of_products_is_that_of_every_model_and_is_told(run):
     assert {row.model.compute for row in rows(scale)} == {"bfloat16_products"}
 
 
+def test_students_may_be_trained_for_longer_and_it_is_told():
+    """Their teacher and all fine-tuning stay what they are."""
+    once, longer = (study.scales(study.Command(scale="smoke", epochs=epochs))["smoke"] for epochs in (None, 30))
+    for row in rows(once):
+        before, after = (pipeline.train_config(scale, row.arm) for scale in (once, longer))
+        from_random = row.arm.role == "student" and row.arm.start is None
+        assert after == (replace(before, epochs=30) if from_random else before)
+    assert "--epochs 30 of the students" in longer.deviations
+    with pytest.raises(UserError, match="--epochs 0"):
+        study.scales(study.Command(epochs=0))
+
+
 def test_a_number_of_seeds_that_cannot_be(run):
     status, _, error = run("--seeds", "0")
     assert status == 2 and "--seeds 0" in error
