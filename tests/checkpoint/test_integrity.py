@@ -181,7 +181,7 @@ def replacing():
 
 
 def test_a_directory_that_is_replaced_is_read_whole(tmp_path, replacing):
-    """500 reads: none fails, none is a mixture, and more than one version is seen."""
+    """500 reads, more on a busy machine: none fails, none is a mixture, and more than one version is seen."""
 
     def filled(number):
         def fill(path):
@@ -196,9 +196,11 @@ def test_a_directory_that_is_replaced_is_read_whole(tmp_path, replacing):
     with files.new_directory(tmp_path / "best", ("a.json", "*")) as path:
         filled(0)(path)
     replacing(tmp_path / "best", (filled(1), filled(2)), "a.json")
-    found = [integrity.whole(tmp_path / "best", values) for _ in range(500)]
-    assert all(len(set(value)) == 1 for value in found)
-    assert {value[0] for value in found} >= {1, 2}
+    found, reads = set(), 0
+    while reads < 500 or (not found >= {(1, 1), (2, 2)} and reads < 100_000):
+        found.add(tuple(integrity.whole(tmp_path / "best", values)))
+        reads += 1
+    assert found <= {(0, 0), (1, 1), (2, 2)} and found >= {(1, 1), (2, 2)}
 
 
 def test_a_checkpoint_that_is_replaced_is_read_whole(tmp_path, replacing):

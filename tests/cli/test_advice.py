@@ -11,7 +11,13 @@ from seqkd_jax.cli import checks, main
 from seqkd_jax.utils import settings
 
 ROOT = Path(__file__).parents[2]
-STUDIES = ("kim_rush_2016.study", "abnar_2020.study", "benchmarks.decoding.__main__", "benchmarks.training.__main__")
+STUDIES = (
+    "kim_rush_2016.study",
+    "abnar_2020.study",
+    "benchmarks.decoding.__main__",
+    "benchmarks.training.__main__",
+    "benchmarks.speculative",
+)
 OF_OTHERS = {"--local-dir"}  # of `hf download`
 NAMED = re.compile(r"(?<![\w-])--[a-z][a-z0-9.-]*")
 
