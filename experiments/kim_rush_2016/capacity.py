@@ -1,6 +1,6 @@
 """How many of the right translations a student of each size holds, on the toy language, whose p(t|s) is known.
 
-    python -m experiments.kim_rush_2016.capacity [--seeds 3] [--render DIR]
+    python -m experiments.kim_rush_2016.capacity [--sizes 8 16 32] [--arms Baseline Seq-KD] [--seeds 3] [--render DIR]
 
 Kim & Rush conjecture that a small student has no room for all modes of p(t|s), and gains by modelling the teacher's
 mode alone. All right translations of a source are scored, so nothing here is estimated from samples or from a beam.
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -48,6 +48,8 @@ class Command(Settings):
 
     sizes: tuple[Annotated[int, Range(1, 4096)], ...] = (8, 16, 32, 64, 128)
     """Widths of the students' two layers; the teacher's is 128."""
+    arms: tuple[Literal["Baseline", "Seq-KD", "Word-KD"], ...] = STUDENTS
+    """Of the students."""
     seeds: Positive = 3
     """Of each student; all have the same teacher."""
     sources: Positive = 200
@@ -99,7 +101,7 @@ def measure(command: Command) -> dict:
     arms = {arm.name: arm for arm in ARMS}
     students = [
         Row(arms[name], model, place)
-        for name in STUDENTS
+        for name in command.arms
         for place in range(command.seeds)
         for model in chosen.models["student"]
     ]
