@@ -130,7 +130,7 @@ def test_a_tokenizer_that_is_asked_for_is_used_or_refused(place, stand_in, tmp_p
         place(pairs("zh"), tmp_path / "again", metric=MetricConfig("ko-mecab"))
 
 
-@pytest.mark.parametrize("selection", [name for name, rule in SELECTIONS.items() if rule])
+@pytest.mark.parametrize("selection", [name for name, rule in SELECTIONS.items() if rule.needs_reference])
 @pytest.mark.parametrize("language", REFERENCES)
 def test_selections_do_not_tie(selection, language):
     for reference, output in zip(REFERENCES[language], nearly(REFERENCES[language]), strict=True):

@@ -56,7 +56,8 @@ def distill(
     The n-best lists are kept in `<out>.n-best` in shards of shard_lines; called again, it resumes there. references:
     one for each source, for a selection that needs them and for BLEU on the card. languages: suffixes of the files;
     None: those that the teacher was trained on, else source and target.
-    selection: best (Seq-KD), or the hypothesis nearest to the reference by kim_rush (Seq-Inter), sacrebleu or chrf.
+    selection: best (Seq-KD), the hypothesis nearest to the reference by kim_rush (Seq-Inter), sacrebleu or chrf, or
+    the one that is nearest to all of its list (mbr: minimum Bayes risk, chrF).
     beam, search, batch_tokens: as in LoadedTranslator.stream. filters: if any is set, `filtered/` holds what passes.
     metric: the tokenizer of the selection and of the card's BLEU.
     overlong: a source of more than 4,096 tokens is an error before anything is decoded, or it gets an empty target.

@@ -159,7 +159,7 @@ def distill(command: Distill) -> None:
         raise UserError("--part is for commands that know nothing of each other: omit it, the processes share the work")
     if command.selection not in SELECTIONS:
         raise UserError(f"--selection is {command.selection!r}: it must be one of {', '.join(SELECTIONS)}")
-    if command.source_only and SELECTIONS[command.selection] is not None:
+    if command.source_only and SELECTIONS[command.selection].needs_reference:
         raise UserError(
             f"--selection {command.selection} needs references, and --source-only has none: use --selection best"
         )

@@ -202,7 +202,8 @@ class Distill(Repeatable):
     source_only: Path | None = None
     """File of source lines to distil instead of the training split; there are no references then."""
     selection: str = "best"
-    """Target of each source: best, or the hypothesis nearest to the reference by kim_rush, sacrebleu or chrf."""
+    """Target of each source: best; the hypothesis nearest to the reference by kim_rush, sacrebleu or chrf; or mbr, the
+    one nearest to the others of its list."""
     rules: Rules = None
     """Search rules of another toolkit; rules that are given as options override them."""
     search: Annotated[SearchConfig, Flat] = SearchConfig()

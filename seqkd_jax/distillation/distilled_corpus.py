@@ -103,7 +103,7 @@ def card_of(found: NBest | GivenLists, recipe: Recipe) -> dict:
         integrity.SEALED: True,
         "languages": list(recipe.languages),
         "selection": recipe.selection,
-        "similarity_tokenizer": None if SELECTIONS[recipe.selection] is None else tokenize,
+        "similarity_tokenizer": tokenize if SELECTIONS[recipe.selection].needs_reference else None,
         **found.card,
         "inputs": {
             "source lines": files.sha256_bytes("".join(files.text_lines(found.sources)).encode("utf-8")),

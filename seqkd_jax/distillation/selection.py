@@ -6,8 +6,11 @@ To add a rule: one function (hypotheses, reference, tokenize) -> similarities, a
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from seqkd_jax.distillation import mbr
 from seqkd_jax.distillation.nbest import Candidate
 from seqkd_jax.evaluation import metrics, tokenization
 from seqkd_jax.types import UserError
@@ -19,15 +22,24 @@ class Choice(NamedTuple):
     candidate: Candidate
     first: Candidate  # the first of the list, which the model prefers
     index: int  # in the list, from 0
-    similarity: float | None  # to the reference, for rules that read it
+    similarity: float | None  # what the rule measured; None: it takes the model's order
+
+
+class Rule(NamedTuple):
+    """One entry of SELECTIONS."""
+
+    # (hypotheses, reference | None, tokenize) -> the similarity of each, higher is nearer; None: the model's own order
+    similarity: Callable[[Sequence[str], Any, str], Sequence[float]] | None
+    needs_reference: bool = True
 
 
 def require_rule(selection: str, references: bool) -> None:
     """UserError for a rule that is unknown, or that needs references where there are none."""
     if selection not in SELECTIONS:
         raise UserError(f"selection {selection!r}: no such rule; the rules are {', '.join(SELECTIONS)}")
-    if SELECTIONS[selection] is not None and not references:
-        raise UserError(f"selection {selection!r} needs references, but only source text is given; use 'best'")
+    if SELECTIONS[selection].needs_reference and not references:
+        without = " or ".join(repr(name) for name, rule in SELECTIONS.items() if not rule.needs_reference)
+        raise UserError(f"selection {selection!r} needs references, but only source text is given; use {without}")
 
 
 def choose(
@@ -39,14 +51,15 @@ def choose(
     UserError: see `require_rule`.
     """
     require_rule(selection, reference is not None)
-    similarity = SELECTIONS[selection]
+    similarity = SELECTIONS[selection].similarity
     finished = [index for index, candidate in enumerate(candidates) if candidate.finished]
     allowed = finished or list(range(len(candidates)))
-    if similarity is None or reference is None:
+    if similarity is None:
         return Choice(candidates[allowed[0]], candidates[0], allowed[0], None)
+    texts = [candidates[index].text for index in allowed]
     if tokenize == tokenization.AUTO:
-        tokenize = tokenization.for_text([reference])
-    similarities = similarity([candidates[index].text for index in allowed], reference, tokenize)
+        tokenize = tokenization.for_text(texts if reference is None else [reference])
+    similarities = similarity(texts, reference, tokenize)
     best = max(range(len(allowed)), key=lambda place: (similarities[place], candidates[allowed[place]].score))
     return Choice(candidates[allowed[best]], candidates[0], allowed[best], similarities[best])
 
@@ -80,15 +93,23 @@ def _halving_bleu(words: Sequence[str], reference_counts: Sequence[Counter], ref
     return product ** (1 / len(reference_counts)) * math.exp(1 - max(1.0, reference_length / len(words)))
 
 
+def minimum_bayes_risk(hypotheses: Sequence[str], reference: str | None, tokenize: str) -> Sequence[float]:
+    """The mean chrF of each hypothesis against all of the list, 0 to 100: no reference is read.
+
+    Targets by this rule: MBR distillation (Finkelstein & Freitag 2024, who choose among samples).
+    """
+    utilities = mbr.expected_utilities(hypotheses, np.ones(len(hypotheses)), "chrf", tokenize)
+    return utilities.round(9).tolist()  # a tie is one within rounding
+
+
 def _ngrams(words: Sequence[str], order: int) -> Counter:
     return Counter(tuple(words[start : start + order]) for start in range(len(words) - order + 1))
 
 
-# name -> similarities of hypotheses to the reference, higher is nearer; None: the model's own order. Kim & Rush's
-# Seq-KD is `best`, their Seq-Inter `kim_rush`.
-SELECTIONS: dict[str, Callable[[Sequence[str], str, str], list[float]] | None] = {
-    "best": None,
-    "kim_rush": kim_rush,
-    "sacrebleu": metrics.sentence_bleu,
-    "chrf": metrics.sentence_chrf,
+SELECTIONS: dict[str, Rule] = {  # Kim & Rush's Seq-KD is `best`, their Seq-Inter `kim_rush`
+    "best": Rule(None, needs_reference=False),
+    "kim_rush": Rule(kim_rush),
+    "sacrebleu": Rule(metrics.sentence_bleu),
+    "chrf": Rule(metrics.sentence_chrf),
+    "mbr": Rule(minimum_bayes_risk, needs_reference=False),
 }

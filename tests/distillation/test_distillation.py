@@ -255,8 +255,11 @@ def candidates(*texts, scores=None, finished=None):
 
 @pytest.mark.parametrize("selection", SELECTIONS)
 def test_every_rule_takes_the_certain_case(selection):
-    """The contract of SELECTIONS: the reference itself wins, but `best` looks at nothing but the order."""
-    listed = candidates("the dog ran", "a cat sat on the mat", "the mat")
+    """The contract of SELECTIONS: the reference itself wins, but `best` looks at nothing but the order.
+
+    It is also what most of the list agrees on, which `mbr` chooses.
+    """
+    listed = candidates("the dog ran", "a cat sat on the mat", "a cat sat on the")
     choice = choose(listed, selection, "a cat sat on the mat", "13a")
     assert choice.index == (0 if selection == "best" else 1)
     assert choice.candidate is listed[choice.index] and choice.first is listed[0]
@@ -270,15 +273,23 @@ def test_ties_go_to_the_better_score_and_finished_ones_first(selection):
     cut = candidates("a b", "x y", finished=[False, True])
     assert choose(cut, selection, "a b", "13a").index == 1, "a cut hypothesis must not win over a finished one"
     all_cut = candidates("x y", "a b", finished=[False, False])
-    assert choose(all_cut, selection, "a b", "13a").index == (0 if selection == "best" else 1)
+    assert choose(all_cut, selection, "a b", "13a").index == (1 if SELECTIONS[selection].needs_reference else 0)
 
 
 def test_a_rule_that_is_not_there_and_a_missing_reference():
     with pytest.raises(UserError, match="'gleu'.*the rules are best, kim_rush"):
         choose(candidates("a"), "gleu")
-    with pytest.raises(UserError, match="'chrf' needs references.*'best'"):
+    with pytest.raises(UserError, match="'chrf' needs references.*'best' or 'mbr'"):
         choose(candidates("a"), "chrf")
-    assert choose(candidates("a"), "best").index == 0
+    assert choose(candidates("a"), "best").index == choose(candidates("a"), "mbr").index == 0
+
+
+def test_mbr_chooses_what_the_list_agrees_on_and_reads_no_reference():
+    listed = candidates("the dog ran", "a cat sat on the mat", "a cat sat on the", "sat on the mat")
+    choices = [choose(listed, "mbr", reference) for reference in (None, "the dog ran")]
+    assert [choice.index for choice in choices] == [1, 1]
+    chrf = [metrics.sentence_chrf([listed[1].text], other.text, "")[0] for other in listed]
+    assert choices[0].similarity == pytest.approx(np.mean(chrf))
 
 
 # ---------------------------------------------------------------- corpus
