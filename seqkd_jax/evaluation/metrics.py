@@ -72,6 +72,15 @@ def score(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> C
     return CorpusScores(bleu.score, chrf.score, bleu.sys_len / max(bleu.ref_len, 1))
 
 
+def multi_bleu(outputs: Sequence[str], references: Sequence[str]) -> float:
+    """Corpus BLEU as multi-bleu.perl has it, 0 to 100: of words between spaces, cased, unsmoothed.
+
+    It is 0 where an order has no match. Kim & Rush's BLEU is of this kind, of tokenised text.
+    """
+    _same_length(outputs, references)
+    return BLEU(tokenize="none", smooth_method="none", force=True).corpus_score(outputs, [references]).score
+
+
 def signatures(tokenize: str) -> tuple[str, str]:
     """sacrebleu's signatures of the BLEU and the chrF that `score` computes."""
     bleu, chrf = BLEU(tokenize=tokenize, references=[["one reference"]]), CHRF(references=[["one reference"]])

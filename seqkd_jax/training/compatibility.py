@@ -56,6 +56,8 @@ def model_of_run(
                 "teach all"
             )
         require_readable(model, config_from_json(record["model"], teacher), teacher)
+    if teacher is not None and vocabularies is not None:
+        _require_one_vocabulary(records[str(teacher)]["vocabulary"], vocabularies, teacher, config.loss.name)
     for path in dict.fromkeys(str(path) for path in (teacher, start) if path is not None):
         found = records[path]["vocabulary"]
         if vocabularies is not None:
@@ -97,6 +99,15 @@ def require_tieable(model: ModelConfig, one: bool, named: Named = str) -> None:
         raise UserError(
             f"{named('transformer.tied')} is all, which needs one vocabulary for both languages, and these are two: "
             "set it to target, or learn a joint one"
+        )
+
+
+def _require_one_vocabulary(found: str, vocabularies: vocabulary.Vocabularies, teacher: Path | str, loss: str) -> None:
+    """UserError for a teacher of other entries: there are no pairs of probabilities to compare."""
+    if found != vocabularies.fingerprint:
+        raise UserError(
+            f"{teacher}: has another vocabulary than its student, and {loss} compares distributions entry by entry: "
+            "give the student that of its teacher, or distil sequences (`seqkd distill`), which hands on text"
         )
 
 

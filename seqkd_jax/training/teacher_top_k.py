@@ -110,14 +110,19 @@ def _shards(directory: Path, teacher: Teacher, k: int, encoded: Encoded, plan: P
     _, batch = next(eval_batches(encoded, plan))
     features = jax.eval_shape(model_of(teacher).features, params, batch.inputs, None)
     entries = jax.eval_shape(model_of(teacher).head, params, features).shape[-1]
-    ids = "<u2" if entries <= 2**16 else "<i4"
-    kind = np.dtype([("entries", ids, (k,)), ("probabilities", "<f4", (k + 1,))])
+    kind = entries_type(k, entries)
     each = (len(members(teacher)),) * teacher.each
     bounds = [*range(0, len(encoded.targets), SHARD), len(encoded.targets)]
     return [
         _Shard(directory / f"shard-{number:05}", first, last, (int(ends[last] - ends[first]), *each), kind, entries)
         for number, (first, last) in enumerate(pairwise(bounds))
     ]
+
+
+def entries_type(k: int, entries: int) -> np.dtype:
+    """What is kept of one label: k of so many entries."""
+    ids = "<u2" if entries <= 2**16 else "<i4"
+    return np.dtype([("entries", ids, (k,)), ("probabilities", "<f4", (k + 1,))])
 
 
 def _description(of: Of, encoded: Encoded, shard: _Shard) -> dict:
