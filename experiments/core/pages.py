@@ -28,7 +28,8 @@ from seqkd_jax.utils import files, progress
 from seqkd_jax.utils.exits import exit_status
 
 BENCHMARKS = ("decoding.__main__", "training.__main__", "devices.training", "replicas")  # in the order of their page
-STUDIES = ("kim_rush_2016", "abnar_2020")  # whose `study` module has a STUDY; in the order of the README's table
+# Their `study` modules have a STUDY; in the order of the README's table.
+STUDIES = ("kim_rush_2016", "kim_rush_2016.ablations", "abnar_2020")
 ROOT = Path(__file__).parents[2]
 RESULTS, PAGES, README, PAPERS = "experiments/results", "docs/results", "README.md", "docs/papers.md"
 REPORTED = f"{RESULTS}/kim_rush_2016/smoke"  # its page to look at is committed: its texts are of the toy language
@@ -91,7 +92,7 @@ def written(root: Path) -> dict[str, str]:
         f"{run.path.relative_to(root)}/table.md": report.to_markdown(report_sections(run.study, run.results))
         for run in runs
     }
-    for name in STUDIES:
+    for name in dict.fromkeys(run.study.name for run in runs):
         texts[f"{PAGES}/{name}.md"] = page([run for run in runs if run.study.name == name], root)
     for run in runs:
         if run.path == root / REPORTED:

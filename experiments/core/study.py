@@ -52,7 +52,9 @@ class Options:
     data: Path | None = None
     """The data of a scale that is not on toy data."""
     out: Path | None = None
-    """Where results go, and stages in OUT/stages (default: runs/STUDY/SCALE)."""
+    """Where results go (default: runs/STUDY/SCALE)."""
+    stages: Path | None = None
+    """Where the stages are (default: OUT/stages); runs that share the directory make nothing twice."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ARM ...")] = ()
     """Make only these arms, and those that they learn from; arms that were made before are reported, too."""
     several: Annotated[Processes, Flat] = Processes()
@@ -102,6 +104,7 @@ class Study(NamedTuple):
     # On the page to look at (`experiments.report`)
     charts: Mapping[str, Callable[[dict], Sequence[Chart]]] = MappingProxyType({})  # in the place of plots of that name
     compared: tuple[str, str] = ("", "")  # the arms whose outputs are shown first, side by side
+    shares: str = ""  # the study in whose default directory its stages are, if no directory is named
     # Beside training
     further: Callable[[Any, Sequence[Any]], Sequence[tuple[str, float]]] = lambda scale, arms: ()  # for a dry run
     samples: Callable[[Workspace, Mapping[Any, Any]], str] = lambda workspace, evaluated: ""  # for the screen
@@ -145,7 +148,8 @@ def _run(study: Study, options: Options, name: str, scale: Any) -> int:
     started, before = time.monotonic(), len(programs.built())
     base = options.out or Path("runs") / study.name
     out = base / name if options.out is None or len(study.scales(options)) > 1 else base
-    workspace = Workspace(scale, study.load(scale, options.data), out / "stages")
+    of_stages = Path("runs") / study.shares / name if study.shares and options.out is None else out
+    workspace = Workspace(scale, study.load(scale, options.data), options.stages or of_stages / "stages")
     progress.log(f"corpus {options.data or 'toy data'}: {study.size(workspace)}")
     progress.log(f"{len(asked)} training runs with their evaluation; --dry-run tells what they take")
     evaluated = evaluate_arms(study, workspace, arms, asked)

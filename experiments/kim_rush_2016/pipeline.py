@@ -10,12 +10,13 @@ A stage is asked for by whoever needs it, so that asking for one arm makes what 
 
 import functools
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from experiments.core import stages
 from experiments.core.outputs import Outputs
 from experiments.core.outputs import write as write_outputs
 from experiments.core.study import Workspace
@@ -23,7 +24,7 @@ from experiments.kim_rush_2016 import comparisons
 from experiments.kim_rush_2016.arms import ARMS, BASELINE, TEACHER, Arm, against, control_of
 from experiments.kim_rush_2016.scales import Row, Scale, by_arm, start_of
 from seqkd_jax import checkpoint, distillation, distributed, models, pruning
-from seqkd_jax.config import CorpusConfig, SearchConfig, TrainConfig
+from seqkd_jax.config import CorpusConfig, LossConfig, SearchConfig, TrainConfig
 from seqkd_jax.data import batches, corpus, toy, vocabulary
 from seqkd_jax.decoding import Decoding
 from seqkd_jax.decoding.search import greedy_rules
@@ -51,18 +52,29 @@ def data(workspace: Workspace) -> Path:
             else:
                 pairs = corpus.load_split(CorpusConfig(str(workspace.data), *scale.languages), split)
             counts[split] = {"pairs": len(pairs.sources), "sha256": corpus.fingerprint(pairs)}
-            _write(directory, split, scale, pairs)
+            if scale.tokenizer:
+                pairs = tokenised(pairs, scale.tokenizer)
+            write_split(directory, split, scale, pairs)
         files.write_json(directory / "counts.json", counts)
 
     settings = {"languages": scale.languages, "toy": None}
+    if scale.tokenizer:
+        settings["tokenizer"] = scale.tokenizer
     if scale.toy:  # its first sentences stand for the language: another grammar makes another stage
         settings["toy"] = [*scale.toy, scale.seed, _first_sentences(scale.seed)]
     return workspace.stage("data", settings, {} if workspace.data is None else {"data": workspace.data}, make)
 
 
-def _write(directory: Path, split: str, scale: Scale, pairs: corpus.Corpus) -> None:
+def write_split(directory: Path, split: str, scale: Scale, pairs: corpus.Corpus) -> None:
+    """Plain text, a file for each language."""
     for suffix, lines in zip(scale.languages, (pairs.sources, pairs.targets), strict=True):
         files.write_text(directory / f"{split}.{suffix}", "".join(f"{line}\n" for line in lines))
+
+
+def tokenised(pairs: corpus.Corpus, tokenizer: str) -> corpus.Corpus:
+    """Words between spaces, after sacrebleu's tokenizer of that name."""
+    sides = ([" ".join(metrics.tokenise(line, tokenizer)) for line in side] for side in (pairs.sources, pairs.targets))
+    return pairs._replace(**dict(zip(("sources", "targets"), sides, strict=True)))
 
 
 @functools.cache
@@ -102,16 +114,16 @@ def shapes(workspace: Workspace) -> tuple[batches.Shape, ...]:
 
 def n_best(workspace: Workspace, search: SearchConfig, share: float) -> tuple[Path, np.ndarray]:
     """The teacher's lists for a share of the training sources, and the places of these in the corpus."""
-    scale, given, teacher = workspace.scale, data(workspace), trained(workspace, workspace.scale.teacher_row)
+    scale, given, by = workspace.scale, data(workspace), teachers(workspace)
     gold = read(workspace, given, "train")
     chosen = drawn(scale, len(gold.sources), share)
 
     def make(directory: Path) -> None:
-        _lists(workspace, directory, teacher, [gold.sources[place] for place in chosen], search)
+        lists_in(workspace, directory, by, [gold.sources[place] for place in chosen], search)
 
     made_by = [decoding(scale, search).decoder, nbest.FORMAT]
     settings = [search, share, scale.seed, scale.source_buckets, scale.decode_tokens, *made_by]
-    inputs = {"data": given, "teacher": teacher}
+    inputs = {"data": given, **{f"teacher {place}" if place else "teacher": path for place, path in enumerate(by)}}
     return workspace.stage(f"n-best-{search.beam}", settings, inputs, make, resumable=True, together=True), chosen
 
 
@@ -120,9 +132,18 @@ def drawn(scale: Scale, count: int, share: float) -> np.ndarray:
     return np.sort(np.random.default_rng(scale.seed).permutation(count)[: round(share * count)])
 
 
-def _lists(workspace: Workspace, directory: Path, teacher: Path, lines: list[str], search: SearchConfig):
+def teachers(workspace: Workspace) -> list[Path]:
+    """The checkpoints that decode the training sources, as one."""
+    row = workspace.scale.teacher_row
+    return [trained(workspace, row._replace(place=row.place + place)) for place in range(workspace.scale.ensemble)]
+
+
+def lists_in(
+    workspace: Workspace, directory: Path, by: Sequence[Path], lines: list[str], search: SearchConfig
+) -> nbest.NBest:
+    """The lists of these lines in a directory, where those that are missing are made. by: see `teachers`."""
     rules, name = decoding(workspace.scale, search), f"n-best {search.beam}"
-    return distillation.n_best(directory, checkpoint.load_translator(teacher), lines, rules, name=name)
+    return distillation.n_best(directory, checkpoint.load_translators(by), lines, rules, name=name)
 
 
 def decoding(scale: Scale, search: SearchConfig) -> Decoding:
@@ -144,11 +165,11 @@ def decoded_by(scale: Scale) -> list:
 def distilled(workspace: Workspace, search: SearchConfig, share: float, selection: str, name: str) -> Path:
     """A corpus with the teacher's targets, chosen from its n-best lists."""
     candidates, chosen = n_best(workspace, search, share)
-    given, teacher = data(workspace), trained(workspace, workspace.scale.teacher_row)
+    given, by = data(workspace), teachers(workspace)
 
     def make(directory: Path) -> None:
         gold = corpus.take(read(workspace, given, "train"), chosen)
-        lists = _lists(workspace, candidates, teacher, gold.sources, search)
+        lists = lists_in(workspace, candidates, by, gold.sources, search)
         vocabularies = vocabulary.load(learned_vocabulary(workspace))
         recipe = distillation.Recipe(
             workspace.scale.languages, selection, gold.targets, vocabularies, tokenizer(workspace)
@@ -181,7 +202,9 @@ def gold_part(workspace: Workspace) -> Path:
 
     def make(directory: Path) -> None:
         gold = read(workspace, given, "train")
-        _write(directory, "train", scale, corpus.take(gold, drawn(scale, len(gold.sources), scale.seq_inter_share)))
+        write_split(
+            directory, "train", scale, corpus.take(gold, drawn(scale, len(gold.sources), scale.seq_inter_share))
+        )
 
     return workspace.stage("gold_part", [scale.seq_inter_share, scale.seed], {"data": given}, make)
 
@@ -192,6 +215,13 @@ CORPORA: dict[str, Callable[[Workspace], Path]] = {
     "seq_kd": seq_kd,
     "seq_inter": seq_inter,
 }
+
+
+def corpus_of(workspace: Workspace, name: str) -> Path:
+    """The corpus of that name, as the scale has it made."""
+    return (workspace.scale.corpora.get(name) or CORPORA[name])(workspace)
+
+
 TAUGHT = ("seq_kd", "seq_inter")  # corpora that the teacher made
 OF_A_SHARE = ("gold_part", "seq_inter")  # corpora of a share of the training sources
 
@@ -222,7 +252,7 @@ def training(workspace: Workspace, row: Row) -> Path:
     """The training run of a row: checkpoints, metrics.jsonl, summary.json."""
     workspace = workspace._replace(scale=replace(workspace.scale, teaching=row.teacher))
     scale, config, start = workspace.scale, of_row(workspace.scale, row), start_of(row)
-    read_from, words = CORPORA[row.arm.corpus](workspace), learned_vocabulary(workspace)
+    read_from, words = corpus_of(workspace, row.arm.corpus), learned_vocabulary(workspace)
     inputs = {"corpus": read_from, "gold": data(workspace), "vocabulary": words}
     if start is not None:
         inputs["start"] = pruned(workspace, row) if row.arm.prunes else trained(workspace, start)
@@ -238,6 +268,7 @@ def training(workspace: Workspace, row: Row) -> Path:
             start=inputs.get("start"),
             teacher=inputs.get("teacher"),
             keep_teacher_features=True,  # for the next seed
+            teacher_cache=_top_k_of(workspace, config.loss, inputs) if LOSSES[config.loss.name].top_k else None,
         )
         train, valid = read(workspace, read_from, "train"), read(workspace, inputs["gold"], "valid")
         outcome = train_translator(run, train, valid, directory, row.key)
@@ -246,6 +277,12 @@ def training(workspace: Workspace, row: Row) -> Path:
         distributed.by_first(lambda: files.write_json(directory / "summary.json", summary))
 
     return workspace.stage(f"train-{row.key}", [row.model, config], inputs, make, resumable=True, together=True)
+
+
+def _top_k_of(workspace: Workspace, loss: LossConfig, inputs: Mapping[str, Path]) -> Path:
+    """Where the teacher's most probable entries are, which the seeds of an arm share. It is no stage: they go on."""
+    read_by = [stages.content_hash(inputs[name]) for name in ("teacher", "corpus", "vocabulary")]
+    return workspace.root / f"teacher-top-k-{files.sha256_json([read_by, loss.top_k, loss.temperature])[:12]}"
 
 
 def pruned(workspace: Workspace, row: Row) -> Path:
@@ -321,7 +358,7 @@ def significance(workspace: Workspace, evaluated: Mapping[Row, Path], tuned: Map
     def make(directory: Path) -> None:
         tokenize, compared = tokenizer(workspace), {}
         seeds = {
-            arm: [_resampled(evaluated[row], tuned.get(row), tokenize) for row in of]
+            arm: [resampled(evaluated[row], tuned.get(row), tokenize) for row in of]
             for arm, of in by_arm(evaluated).items()
         }
         for row in seeds:
@@ -347,7 +384,8 @@ def _compared(row: Row, reference: Row) -> bool:
     return reference.arm.name == TEACHER or of_model and reference.arm.name in {*every, control_of(row.arm)}
 
 
-def _resampled(path: Path, tuned: Path | None, tokenize: str) -> comparisons.Resampled:
+def resampled(path: Path, tuned: Path | None, tokenize: str) -> comparisons.Resampled:
+    """An evaluation on resamples of its test sentences. tuned: what `length.tuned` made; None: nothing."""
     results, outputs, probabilities = (
         files.read_json(path / f"{name}.json") for name in ("results", "outputs", "probabilities")
     )

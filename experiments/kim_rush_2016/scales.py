@@ -5,14 +5,17 @@ Everything but the arms stands here; nothing is set elsewhere. Where a scale dep
 `deviations`, which are stored with the results.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Literal, NamedTuple
 
+from experiments.core.study import Workspace
 from experiments.kim_rush_2016 import published
 from experiments.kim_rush_2016.arms import ARMS, BASELINE, BEST, PRUNED, TEACHER, Arm, pruned_arms, slug
 from experiments.kim_rush_2016.published import Published
+from experiments.kim_rush_2016.recipes import AUTHORS, LUONG, OF_AUTHORS, SEARCHED, Recipe, sgd
 from seqkd_jax.config import (
     BatchConfig,
     ComputeType,
@@ -63,6 +66,8 @@ class Scale:
     """Table 3: how the best student is pruned; (): that table is left out."""
     explanation: Explanation | None = None
     """The paper's explanation, measured; None: it is left out."""
+    tokenizer: str = ""
+    """sacrebleu's tokenizer, applied to all data before anything reads them; "": they are as they are."""
     toy: tuple[int, int, int] | None = None
     """Sentences (train, valid, test) of the toy language, instead of data on disk."""
     shapes: tuple[tuple[int, int, int], ...] | None = None
@@ -77,6 +82,12 @@ class Scale:
     """Share of the training set, drawn with `seed`, for which Seq-Inter's targets are made (the paper, En–De: half)."""
     seq_inter_selection: str = "kim_rush"
     """Similarity to the reference: a rule of distill.SELECTIONS."""
+    teacher_arm: str = ARMS[0].name
+    """The arm that the students learn from."""
+    ensemble: int = 1
+    """So many seeds of the teacher make the n-best lists together; Word-KD reads the first."""
+    corpora: Mapping[str, Callable[[Workspace], Path]] = field(default_factory=dict)
+    """Arm.corpus -> how it is made, instead of by pipeline.CORPORA."""
     evaluation: SearchConfig = SearchConfig(beam=5)
     source_buckets: tuple[int, ...] = (8, 16, 24, 32, 48, 64)
     """Widths of sources when decoding, EOS included."""
@@ -107,6 +118,8 @@ class Scale:
     published: Mapping[str, tuple[Published, ...]] = field(default_factory=dict)
     """Label of a model -> the published tables whose numbers stand beside it."""
     deviations: tuple[str, ...] = ()
+    speed: Path | None = None
+    """A record of the decoding benchmark, for table 2."""
 
     def count(self, arm: Arm, model: ModelConfig) -> int:
         """Seeds of an arm under a model; 0: the model does not have that arm."""
@@ -117,12 +130,18 @@ class Scale:
     @property
     def teacher(self) -> ModelConfig:
         """The model that the students learn from."""
-        return self.models["teacher"][0]
+        return self.teacher_row.model
 
     @property
     def teacher_row(self) -> "Row":
         """The row of the arm that the students learn from."""
-        return Row(ARMS[0], self.teacher, self.teaching)
+        arm = next(arm for arm in ARMS if arm.name == self.teacher_arm)
+        return Row(arm, self.models[arm.role][0], self.teaching)
+
+    @property
+    def multi_bleu(self) -> bool:
+        """Whether BLEU is also told as the paper has it: of tokens that are words."""
+        return self.toy is None and self.vocabulary.kind == "words"
 
     @property
     def files(self) -> str:
@@ -352,71 +371,85 @@ def _tatoeba() -> Scale:
     )
 
 
-_RECIPE = "training as in Luong et al. 2015, from memory; which recipe the tables used cannot be recovered"
-
-
-def _luong(rate: float, epochs: int, schedule: str) -> TrainConfig:
-    """SGD on sentence means, clipped at 5, halved after every epoch from the eighth on; pairs over 50 words dropped."""
-    optimiser = OptimiserConfig(
-        "sgd", rate, schedule, warmup_steps=0, decay_from_epoch=8, clip_norm=5.0, normalise="sentences"
-    )
-    batch = BatchConfig(tokens=0, sentences=128, buckets=5, max_source=50, max_target=50)
-    return TrainConfig(optimiser=optimiser, batch=batch, epochs=epochs, seed=1)
-
-
 def _paper(
-    name: str, languages: tuple[str, str], words: int, facts: Facts, teacher, students, tables, share: float
+    recipe: Recipe, name: str, languages: tuple[str, str], words: int, facts: Facts, sizes, tables, share: float
 ) -> Scale:
+    teacher, *students = (LSTMConfig(layers, size, dropout=recipe.dropout) for layers, size in sizes)
     roles = ("teacher", "student")
     return Scale(
-        name=name,
+        name=name + recipe.suffix,
         languages=languages,
         facts=facts,
         vocabulary=VocabularyConfig("words", words + 4, joint=False, tokenizer="pretokenised"),
-        models={"teacher": (teacher,), "student": students},
-        training=dict.fromkeys(roles, _luong(1.0, 12, "paper")),
-        fine_tuning=dict.fromkeys(roles, _luong(0.1, 3, "constant")),
+        models={"teacher": (teacher,), "student": tuple(students)},
+        training=dict.fromkeys(roles, sgd(recipe, 1.0, recipe.epochs, "paper")),
+        fine_tuning=dict.fromkeys(roles, sgd(recipe, 0.1, 3, "constant")),
         pick="last",
+        seq_kd_search=OF_AUTHORS,
+        evaluation=OF_AUTHORS,
         seq_inter_share=share,
         source_buckets=(8, 16, 24, 32, 40, 51),
         published=tables,
-        deviations=(_RECIPE, "fine-tuning for 3 epochs: its length is not published", "sacrebleu with tokenize=none"),
+        deviations=(
+            f"{recipe.about}; which recipe the tables used cannot be recovered",
+            "fine-tuning for 3 epochs: its length is not published",
+            *SEARCHED,
+        ),
     )
 
 
-def _lstm(layers: int, size: int) -> LSTMConfig:
-    return LSTMConfig(layers, size, dropout=0.2)
+def _en_de(recipe: Recipe) -> Scale:
+    tables = {"4×1000": (published.EN_DE_TEACHER,), "2×500": (published.EN_DE_500,), "2×300": (published.EN_DE_300,)}
+    facts = Facts(4_000_000, 25.0, 25.0)  # lengths are guesses
+    sizes = (4, 1000), (2, 500), (2, 300)
+    return _paper(recipe, "paper-en-de", ("en", "de"), 50_000, facts, sizes, tables, share=0.5)
 
 
-EN_DE = _paper(
-    "paper-en-de",
-    ("en", "de"),
-    50_000,
-    Facts(4_000_000, 25.0, 25.0),  # lengths are guesses
-    _lstm(4, 1000),
-    (_lstm(2, 500), _lstm(2, 300)),
-    {"4×1000": (published.EN_DE_TEACHER,), "2×500": (published.EN_DE_500,), "2×300": (published.EN_DE_300,)},
-    share=0.5,
-)
-TH_EN = _paper(
-    "paper-th-en",
-    ("th", "en"),
-    25_000,
-    Facts(90_000, 20.0, 20.0),  # lengths are guesses
-    _lstm(2, 500),
-    (_lstm(2, 100),),
-    {"2×500": (published.TH_EN_TEACHER,), "2×100": (published.TH_EN_100,)},
-    share=1.0,  # the half of En–De was to spare time
-)
+def _th_en(recipe: Recipe) -> Scale:
+    tables = {"2×500": (published.TH_EN_TEACHER,), "2×100": (published.TH_EN_100,)}
+    facts, sizes = Facts(90_000, 20.0, 20.0), ((2, 500), (2, 100))  # lengths are guesses
+    # The half of En–De was to spare time.
+    return _paper(recipe, "paper-th-en", ("th", "en"), 25_000, facts, sizes, tables, share=1.0)
+
+
+def _multi30k_words() -> Scale:
+    """As the paper measured: tokens, words and <unk>, the search of its authors, multi-bleu; trained as `multi30k`."""
+    subwords = _multi30k()
+    roles = ("teacher", "student")
+    return replace(
+        subwords,
+        name="multi30k-words",
+        tokenizer="13a",
+        vocabulary=VocabularyConfig("words", 8_000 + 4, joint=False, tokenizer="pretokenised"),
+        facts=Facts(29_000, 14.0, 13.5),
+        models={role: subwords.models[role][:1] for role in roles},
+        training={role: subwords.training[role] for role in roles},
+        seq_kd_search=OF_AUTHORS,
+        evaluation=OF_AUTHORS,
+        seeds={},
+        some={},
+        others={},
+        end_bonuses=(),
+        deviations=(
+            "Multi30k (29,000 image captions), not WMT or IWSLT, tokenised by 13a; the 8,000 most frequent words "
+            "of each side, of which the paper has 50,000 or 25,000",
+            _ADAM,
+            "loss divided by tokens, not by sentences",
+            *SEARCHED,
+            subwords.deviations[-1],
+        ),
+    )
+
 
 MORE_MODES = {"tatoeba": "multi30k"}  # a scale whose sources have more translations than the other's
+_OF_RECIPE = {recipe.suffix: (_en_de(recipe), _th_en(recipe)) for recipe in (LUONG, AUTHORS)}
 SCALES: dict[str, tuple[Scale, ...]] = {
     "smoke": (_smoke(),),
     "multi30k": (_multi30k(),),
+    "multi30k-words": (_multi30k_words(),),
     "tatoeba": (_tatoeba(),),
-    "paper": (EN_DE, TH_EN),
-    EN_DE.name: (EN_DE,),
-    TH_EN.name: (TH_EN,),
+    **{f"paper{suffix}": scales for suffix, scales in _OF_RECIPE.items()},
+    **{scale.name: (scale,) for scales in _OF_RECIPE.values() for scale in scales},
 }
 
 

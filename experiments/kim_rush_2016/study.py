@@ -22,6 +22,7 @@ from experiments.kim_rush_2016 import (
     pipeline,
     plots,
     states,
+    table_2,
     table_3,
     tables,
 )
@@ -41,6 +42,7 @@ from experiments.kim_rush_2016.scales import (
 )
 from seqkd_jax import models
 from seqkd_jax.config import BatchConfig, ComputeType, ModelConfig
+from seqkd_jax.evaluation import metrics
 from seqkd_jax.losses import LOSSES
 from seqkd_jax.types import Batch, Translator, UserError
 from seqkd_jax.utils import files
@@ -53,7 +55,8 @@ class Command(Options):
     """Kim & Rush 2016: a teacher, students distilled from it in every way of the paper, and a table beside theirs."""
 
     scale: str = "smoke"
-    """smoke (minutes on two cores), multi30k or tatoeba (days on two cores), paper, paper-en-de or paper-th-en."""
+    """smoke (minutes on two cores), multi30k or tatoeba (days on two cores), multi30k-words (as the paper measured),
+    paper or paper-authors (two recipes), or a language pair of these, as paper-en-de."""
     seeds: int | None = None
     """Of each arm, instead of as many as the scale has. --only seq_kd-2x100-seed1 makes the second seed of one arm."""
     epochs: int | None = None
@@ -66,6 +69,8 @@ class Command(Options):
     """Also the paper's explanation, measured: exact modes, search errors, mass, entropy, oracles, decoder states."""
     beside: Path | None = None
     """tatoeba: a directory with results.json of multi30k, to tell whether Seq-KD gains more here."""
+    speed: Path | None = None
+    """Also table 2: a directory with the results.json of the decoding benchmark, run on checkpoints of this study."""
     compute: ComputeType = "float32"
     """Type of matrix products and activations of all models. bfloat16_products takes half the time on CPUs with AMX."""
 
@@ -87,6 +92,9 @@ def scales(command: Command) -> dict[str, Scale]:
         raise UserError(
             f"--teachers {command.teachers}: give 1, or 2 and more on a scale that says which arms they have"
         )
+    if command.speed:
+        table_2.read(command.speed)  # now, not after hours
+        found = {name: replace(scale, speed=command.speed) for name, scale in found.items()}
     if command.beside:
         found = {name: replace(scale, beside=_summary(name, command.beside)) for name, scale in found.items()}
     return found
@@ -133,12 +141,14 @@ def collect(workspace: Workspace, evaluated: Mapping[Row, Path], out: Path) -> d
     lines = by_arm(whole)
     tuned = {row: length.tuned(workspace, row) for row in whole} if workspace.scale.end_bonuses else {}
     compared = files.read_json(pipeline.significance(workspace, whole, tuned) / "significance.json")
-    counts = files.read_json(pipeline.data(workspace) / "counts.json")
+    counts, speed = files.read_json(pipeline.data(workspace) / "counts.json"), workspace.scale.speed
     explained = explanation.entries(workspace, whole) if workspace.scale.explanation else []
+    arms = [entry(workspace, of, whole, tuned, compared) for row, of in lines.items() if not row.teacher]
     return {
         "data": {split: count["sha256"] for split, count in counts.items()},
-        "arms": [_entry(workspace, of, whole, tuned, compared) for row, of in lines.items() if not row.teacher],
-        "other_teachers": [_entry(workspace, of, whole, tuned, compared) for row, of in lines.items() if row.teacher],
+        "arms": arms,
+        "other_teachers": [entry(workspace, of, whole, tuned, compared) for row, of in lines.items() if row.teacher],
+        **({"speed": table_2.entries(speed, arms)} if speed else {}),
         **({"pruned": table_3.entries(workspace, whole, pruned)} if pruned else {}),
         **({"beside": workspace.scale.beside} if workspace.scale.beside else {}),
         **({"states": states.entries(explained), "explanation": explained} if explained else {}),
@@ -158,7 +168,7 @@ def evaluate(workspace: Workspace, row: Row) -> Path:
     return found
 
 
-def _entry(
+def entry(
     workspace: Workspace,
     rows: Sequence[Row],
     evaluated: Mapping[Row, Path],
@@ -171,7 +181,7 @@ def _entry(
     """
     first, seeds = rows[0], [pipeline.of_row(workspace.scale, row).seed for row in rows]
     run, config = pipeline.training(workspace, first), pipeline.of_row(workspace.scale, first)
-    how, found = stages.read_manifest(run), [files.read_json(evaluated[row] / "results.json") for row in rows]
+    how, found = stages.read_manifest(run), [_numbers(workspace.scale, evaluated[row]) for row in rows]
     for row, numbers in zip(rows, found, strict=True):
         of_lengths = files.read_json(tuned[row] / "results.json") if row in tuned else {}
         numbers |= {name: value for name, value in of_lengths.items() if isinstance(value, float)}
@@ -205,6 +215,15 @@ def _entry(
 
 def _teacher_of(scale: Scale, row: Row) -> Row:
     return scale.teacher_row._replace(place=row.teacher)
+
+
+def _numbers(scale: Scale, evaluated: Path) -> dict:
+    """What was measured of one seed, and BLEU as the paper has it, if the scale does."""
+    found = files.read_json(evaluated / "results.json")
+    if not scale.multi_bleu:
+        return found
+    outputs = files.read_json(evaluated / "outputs.json")
+    return found | {f"multi_bleu_{beam}": metrics.multi_bleu(outputs[beam], outputs["references"]) for beam in BEAMS}
 
 
 def _card(workspace: Workspace, name: str) -> dict | None:
@@ -306,6 +325,7 @@ STUDY = Study(
     claims=lambda results: corrected([*claims.claims(results), *explanation.claims(results)]),
     sections=lambda results: [
         *tables.sections(results),
+        *table_2.sections(results),
         *table_3.sections(results),
         *explanation_tables.sections(results),
     ],

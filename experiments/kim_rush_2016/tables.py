@@ -133,7 +133,7 @@ def _number(name: str, write: Callable[[float], str]) -> Callable[[dict, dict], 
     return lambda results, arm: write(arm[name]) if name in arm else None
 
 
-def _over_seeds(name: str, write: Callable[[float], str]) -> Callable[[dict, dict], str | None]:
+def over_seeds(name: str, write: Callable[[float], str]) -> Callable[[dict, dict], str | None]:
     """The mean over seeds, and their standard deviation where there are several."""
 
     def cell(results: dict, arm: dict) -> str | None:
@@ -151,25 +151,28 @@ def _rate(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"
 
 
-def _perplexity(value: float) -> str:
+def perplexity(value: float) -> str:
+    """As text."""
     return f"{value:.{1 if value >= 10 else 2}f}"
 
 
 ARM = (Column("model", _model), Column("arm", _number("arm", str)))
 SCORES = (
     *ARM,
-    Column("BLEU K=1", _over_seeds("bleu_beam1", "{:.1f}".format)),
-    Column("K=5", _over_seeds("bleu_beam5", "{:.1f}".format)),
-    Column("chrF K=1", _over_seeds("chrf_beam1", "{:.1f}".format)),
-    Column("K=5", _over_seeds("chrf_beam5", "{:.1f}".format)),
-    Column("length K=1", _over_seeds("length_ratio_beam1", "{:.2f}".format)),
-    Column("K=5", _over_seeds("length_ratio_beam5", "{:.2f}".format)),
-    Column("PPL", _over_seeds("perplexity", _perplexity)),
+    Column("BLEU K=1", over_seeds("bleu_beam1", "{:.1f}".format)),
+    Column("K=5", over_seeds("bleu_beam5", "{:.1f}".format)),
+    Column("multi-bleu K=1", over_seeds("multi_bleu_beam1", "{:.1f}".format)),
+    Column("K=5", over_seeds("multi_bleu_beam5", "{:.1f}".format)),
+    Column("chrF K=1", over_seeds("chrf_beam1", "{:.1f}".format)),
+    Column("K=5", over_seeds("chrf_beam5", "{:.1f}".format)),
+    Column("length K=1", over_seeds("length_ratio_beam1", "{:.2f}".format)),
+    Column("K=5", over_seeds("length_ratio_beam5", "{:.2f}".format)),
+    Column("PPL", over_seeds("perplexity", perplexity)),
     Column("paper", _published("perplexity", "{:.1f}")),
-    Column("p(t=ŷ)", _over_seeds("mode_probability", percent)),
+    Column("p(t=ŷ)", over_seeds("mode_probability", percent)),
     Column("paper", _published("mode_probability", "{:.1f}%")),
-    Column("right", _over_seeds("right_share_beam1", "{:.0%}".format)),
-    Column("mode", _over_seeds("mode_share_beam1", "{:.0%}".format)),
+    Column("right", over_seeds("right_share_beam1", "{:.0%}".format)),
+    Column("mode", over_seeds("mode_share_beam1", "{:.0%}".format)),
 )
 GAINS = (
     *ARM,
@@ -190,11 +193,11 @@ LENGTHS = (
         column
         for beam, name in zip(BEAMS, ("K=1", "K=5"), strict=True)
         for column in (
-            Column(f"BLEU {name}", _over_seeds(f"tuned_bleu_{beam}", "{:.1f}".format)),
+            Column(f"BLEU {name}", over_seeds(f"tuned_bleu_{beam}", "{:.1f}".format)),
             Column("gain", _gained(f"tuned {beam}")),
-            Column("chrF", _over_seeds(f"tuned_chrf_{beam}", "{:.1f}".format)),
-            Column("length", _over_seeds(f"tuned_length_ratio_{beam}", "{:.2f}".format)),
-            Column("bonus", _over_seeds(f"tuned_end_bonus_{beam}", "{:+.2f}".format)),
+            Column("chrF", over_seeds(f"tuned_chrf_{beam}", "{:.1f}".format)),
+            Column("length", over_seeds(f"tuned_length_ratio_{beam}", "{:.2f}".format)),
+            Column("bonus", over_seeds(f"tuned_end_bonus_{beam}", "{:+.2f}".format)),
         )
     ),
 )
@@ -207,10 +210,10 @@ ABOUT_LENGTHS = (
 OTHERS = (
     *ARM,
     Column("teacher", _number("teacher", "seed {}".format)),
-    Column("BLEU K=1", _over_seeds("bleu_beam1", "{:.1f}".format)),
+    Column("BLEU K=1", over_seeds("bleu_beam1", "{:.1f}".format)),
     Column("gain", _gained("beam1")),
     Column("more than of the first", _than_first("beam1")),
-    Column("BLEU K=5", _over_seeds("bleu_beam5", "{:.1f}".format)),
+    Column("BLEU K=5", over_seeds("bleu_beam5", "{:.1f}".format)),
     Column("gain", _gained("beam5")),
     Column("more than of the first", _than_first("beam5")),
 )
@@ -226,8 +229,10 @@ def _about_scores(results: dict) -> list[str]:
     signatures = [dict.fromkeys(arm[name] for arm in results["arms"]) for name in ("signature", "chrf_signature")]
     bleu, chrf = ("; ".join(f"`{name}`" for name in of) for of in signatures)
     seeds = {len(arm.get("seeds", [0])) for arm in results["arms"]}
+    multi_bleu = any("multi_bleu_beam1" in arm for arm in results["arms"])
     return [
         f"K: beam; BLEU {bleu}; chrF {chrf}; length: tokens of the outputs / tokens of the references",
+        *(["multi-bleu: BLEU as multi-bleu.perl has it, which the paper reports"] * multi_bleu),
         f"paper: {_labels(results)}; {DAGGER} from memory, not verified",
         "PPL: perplexity of the references; p(t=ŷ): mean probability of the greedy output",
         *(["right, mode: greedy outputs that are a correct, or the most probable, translation in truth"] * toy),
@@ -296,6 +301,7 @@ DATA = {
     "smoke": "Toy language",
     "multi30k": "Multi30k",
     "tatoeba": "Tatoeba",
+    "multi30k-words": "Multi30k, words",
     "paper-en-de": "WMT En–De",
     "paper-th-en": "IWSLT Th–En",
 }
@@ -315,7 +321,7 @@ def findings(results: dict) -> list[str]:
             f"A beam of 5 adds {adds:+.1f} BLEU to Seq-KD, {usual:+.1f} to the baseline.",
             f"Seq-KD gives its own greedy output a probability of {percent(seq_kd['mode_probability'])}, the baseline "
             f"{percent(baseline['mode_probability'])}. Its perplexity on references is "
-            f"{_perplexity(seq_kd['perplexity'])}, the baseline's {_perplexity(baseline['perplexity'])}.",
+            f"{perplexity(seq_kd['perplexity'])}, the baseline's {perplexity(baseline['perplexity'])}.",
             f"In chrF, both greedy, Seq-KD is {gain(seq_kd, baseline, 'chrf beam1')} against the baseline. Its outputs "
             f"are {seq_kd['length_ratio_beam1']:.2f} times as long as the references, the baseline's "
             f"{baseline['length_ratio_beam1']:.2f} times.",

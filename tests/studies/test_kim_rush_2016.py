@@ -189,6 +189,33 @@ def test_published_settings():
         assert {scales.label(model): count for model, count in given.items()} == sizes
 
 
+def test_two_recipes_and_the_rules_of_the_authors():
+    recipes = {name: [scale.training["student"] for scale in SCALES[name]] for name in ("paper", "paper-authors")}
+    told = {
+        name: {(c.batch.sentences, c.epochs, c.optimiser.decay_from_epoch) for c in of} for name, of in recipes.items()
+    }
+    assert told == {"paper": {(128, 12, 8)}, "paper-authors": {(64, 13, 9)}}
+    for name in ("paper", "paper-authors", "multi30k-words"):
+        for scale in SCALES[name]:
+            assert (scale.evaluation.stop, scale.evaluation.ended) == ("top_ends", "extended")
+            assert scale.evaluation == scale.seq_kd_search and scale.multi_bleu
+            assert {model.dropout for model in scale.models["student"]} != {0.2} or name == "paper"
+    assert not any(scale.multi_bleu for scale in (*SCALES["smoke"], *SCALES["multi30k"]))
+
+
+def test_tokens_are_made_of_raw_data_once(tmp_path):
+    raw, made = tmp_path / "raw", tmp_path / "made"
+    raw.mkdir()
+    for split in pipeline.SPLITS:
+        (raw / f"{split}.en").write_text("A dog, running.\n", encoding="utf-8")
+        (raw / f"{split}.de").write_text("Ein Hund rennt.\n", encoding="utf-8")
+    workspace = Workspace(SCALES["multi30k-words"][0], raw, made)
+    found = pipeline.read(workspace, pipeline.data(workspace), "test")
+    assert (found.sources, found.targets) == (["A dog , running ."], ["Ein Hund rennt ."])
+    same = pipeline.tokenised(found, "13a")
+    assert same.sources == found.sources, "tokens stay as they are"
+
+
 def test_published_deltas_are_those_of_the_printed_bleu():
     """But one, which the paper prints so."""
     for table in (published.EN_DE_500, published.EN_DE_300, published.TH_EN_100):

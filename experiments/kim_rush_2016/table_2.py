@@ -1,0 +1,98 @@
+"""Table 2: source words a second of the teacher and its students, greedily and with a beam of 5 (`--speed`).
+
+What is read is the record of the decoding benchmark, which has timed some of the study's checkpoints:
+
+    python -m experiments.benchmarks.decoding --checkpoint TEACHER STUDENT --input test.en --batches 1 32 --out SPEED
+    python -m experiments.kim_rush_2016 --scale multi30k --data DIR --speed SPEED
+
+Its models are those of the study with as many parameters; others are left out.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from experiments.core.report import interval
+from experiments.core.tables import Section, Table
+from experiments.kim_rush_2016.published import TABLE_2
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files
+
+BENCHMARK = "decoding_speed"
+
+
+def read(directory: Path) -> dict:
+    """The record of the benchmark; UserError for what is none."""
+    path = directory / "results.json" if directory.is_dir() else directory
+    record = files.read_json(path)
+    if not isinstance(record, dict) or record.get("study") != BENCHMARK:
+        raise UserError(f"--speed {path}: is no record of the decoding benchmark; name one that it has written")
+    return record
+
+
+def entries(directory: Path, arms: Sequence[Mapping]) -> dict:
+    """results.json's `speed`: where it was measured, and each model at each beam. UserError: none is of this run."""
+    record = read(directory)
+    known = {arm["parameters"]: arm["model"] for arm in arms}
+    lines = [
+        {
+            "model": known[model["parameters"]],
+            "parameters": model["parameters"],
+            "beam": of_beam["beam"],
+            "rows": case["rows"],
+            "words": case["systems"][model["base"]]["source_words_per_second"],
+        }
+        for model in record["models"]
+        if model["parameters"] in known
+        for of_beam in model["beams"]
+        for case in of_beam["cases"]
+    ]
+    if not lines:
+        counts = ", ".join(f"{model['parameters']:,}" for model in record["models"])
+        raise UserError(f"--speed {directory}: its models have {counts} parameters, which no arm of this run has")
+    told = {name: record[name] for name in ("command", "commit", "host_cpu", "devices")}
+    return {**told, "rules": record["settings"].get("rules"), "lines": lines}
+
+
+def sections(results: Mapping) -> list[Section]:
+    """The paper's table, and ours below it: one sentence at a time, and at the number of rows that is fastest."""
+    found = results.get("speed")
+    if not found:
+        return []
+    number = lambda value: "–" if value is None else f"{value:,.1f}"  # noqa: E731
+    slowest = next(line for line in TABLE_2 if (line.model, line.beam) == ("4×1000", 5))
+    rows = [
+        [f"paper, {line.model}", str(line.beam), *map(number, (line.gpu, line.cpu, line.android))]
+        + [f"{line.gpu / slowest.gpu:.1f} / {line.cpu / slowest.cpu:.1f}", "–", "–", "–"]
+        for line in TABLE_2
+    ]
+    teacher = max(found["lines"], key=lambda line: line["parameters"])["model"]
+    lines = _fastest(found["lines"])
+    base = lines.get((teacher, 5))
+    for (model, beam), best in sorted(lines.items(), key=lambda pair: (pair[0][1], -pair[1]["parameters"])):
+        single = next((line for line in found["lines"] if _is(line, model, beam, 1)), None)
+        one = interval(single["words"]) if single else "–"
+        times = f"{best['words']['median'] / base['words']['median']:.1f}" if base else "–"
+        ours = [times, one, interval(best["words"]), str(best["rows"])]
+        rows.append([f"here, {model}", str(beam), "–", "–", "–", *ours])
+    head = ["source words/s", "beam", "Titan X", "their CPU", "Galaxy 6", "times the teacher with a beam of 5"]
+    notes = [
+        "here: the engine, medians with 95% intervals over rounds; one: a sentence at a time; batches: at the number "
+        f"of rows that is fastest. {found['host_cpu']}; rules of the search: {found['rules'] or 'the defaults'}; "
+        f"`{found['command']}`",
+        "times: of the paper on its GPU / CPU. The paper's numbers are from secondary texts; how many sentences at a "
+        "time they are of is not known",
+    ]
+    return [Section("Table 2: decoding speed", table=Table([*head, "one", "batches", "rows"], rows, 1, notes))]
+
+
+def _fastest(lines: Sequence[Mapping]) -> dict[tuple[str, int], Mapping]:
+    best: dict[tuple[str, int], Mapping] = {}
+    for line in lines:
+        key = line["model"], line["beam"]
+        if key not in best or line["words"]["median"] > best[key]["words"]["median"]:
+            best[key] = line
+    return best
+
+
+def _is(line: Mapping, model: str, beam: int, rows: int) -> bool:
+    return (line["model"], line["beam"], line["rows"]) == (model, beam, rows)

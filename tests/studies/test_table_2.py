@@ -1,0 +1,60 @@
+"""Table 2 from a record of the decoding benchmark."""
+
+import pytest
+
+from experiments.kim_rush_2016 import table_2
+from seqkd_jax.types import UserError
+from seqkd_jax.utils import files
+
+ARMS = [{"parameters": 900, "model": "2×500"}, {"parameters": 100, "model": "2×100"}]
+
+
+def record(directory, *models, **others):
+    """Models (parameters, {(beam, rows): words/s})."""
+    found = [
+        {
+            "parameters": parameters,
+            "base": "engine",
+            "beams": [
+                {
+                    "beam": beam,
+                    "cases": [
+                        {"rows": rows, "systems": {"engine": {"source_words_per_second": interval(rate)}}}
+                        for (at, rows), rate in rates.items()
+                        if at == beam
+                    ],
+                }
+                for beam in sorted({beam for beam, _ in rates})
+            ],
+        }
+        for parameters, rates in models
+    ]
+    told = {"study": "decoding_speed", "command": "it", "commit": "c", "host_cpu": "a CPU", "devices": ["cpu"]}
+    files.write_json(directory / "results.json", told | {"settings": {"rules": "x"}, "models": found} | others)
+    return directory
+
+
+def interval(rate):
+    return {"median": rate, "low": rate - 1, "high": rate + 1}
+
+
+def test_models_are_those_of_the_study_beside_the_papers(tmp_path):
+    teacher = 900, {(1, 1): 20.0, (1, 32): 200.0, (5, 1): 10.0, (5, 32): 50.0}
+    student = 100, {(1, 1): 40.0, (1, 32): 800.0, (5, 1): 30.0, (5, 32): 100.0}
+    found = table_2.entries(record(tmp_path, teacher, student, (7, {(1, 1): 5.0})), ARMS)
+    assert {line["model"] for line in found["lines"]} == {"2×500", "2×100"}, "another model is left out"
+    (section,) = table_2.sections({"speed": found})
+    ours = {(row[0], row[1]): row[5:] for row in section.table.rows if row[0].startswith("here")}
+    assert ours["here, 2×100", "1"] == ["16.0", "40.0 [39.0, 41.0]", "800 [799, 801]", "32"]
+    assert ours["here, 2×500", "5"][0] == "1.0"
+    assert section.table.rows[0][:4] == ["paper, 4×1000", "1", "425.5", "15.0"]
+    assert table_2.sections({}) == []
+
+
+def test_another_record_and_other_models_are_refused(tmp_path):
+    with pytest.raises(UserError, match="--speed .*no record of the decoding benchmark"):
+        table_2.read(record(tmp_path, study="training"))
+    with pytest.raises(UserError, match="its models have 7 parameters, which no arm"):
+        table_2.entries(record(tmp_path, (7, {(1, 1): 5.0})), ARMS)
+    with pytest.raises(UserError, match="nothing"):
+        table_2.read(tmp_path / "nothing")
