@@ -377,6 +377,7 @@ NOT_THEIR_OWN = {
     "experiments/benchmarks/decoding/systems.py::idle_share",  # the engine, and two sums
     "experiments/kim_rush_2016/states.py::end_states",  # a model's features, of one sentence
     "experiments/benchmarks/speculative.py::_rounds",  # speculative decoding, and a sum
+    "experiments/kim_rush_2016/ablations/top_k.py::measured",  # the head and losses.top_k, which updates have, and sums
 }
 SOME = [(place, name, make) for place, found in PROGRAMS.items() for name, make in found(True)]
 
