@@ -156,13 +156,14 @@ def test_metrics_have_a_hash(copied, change, said, monkeypatch):
 # Directories that are replaced while they are read
 
 
-def replaced_by_turns(directory, contents, stop, holds):
-    """Put new directories there as fast as the disk allows; `contents` fill them by turns."""
+def replaced_by_turns(directory, contents, stop, holds, pause):
+    """Put new directories there, `pause` seconds apart and ever slower; `contents` fill them by turns."""
     for fill in itertools.cycle(contents):
-        if stop.is_set():
-            return
         with files.new_directory(directory, (holds, "*")) as temporary:
             fill(temporary)
+        if stop.wait(pause):
+            return
+        pause *= 1.05  # a long read comes to its end on a busy machine too
 
 
 @pytest.fixture
@@ -170,8 +171,8 @@ def replacing():
     """Starts a writer, which ends with the test."""
     stop, threads = threading.Event(), []
 
-    def start(directory, contents, holds):
-        threads.append(threading.Thread(target=replaced_by_turns, args=(directory, contents, stop, holds)))
+    def start(directory, contents, holds, pause=0.0):
+        threads.append(threading.Thread(target=replaced_by_turns, args=(directory, contents, stop, holds, pause)))
         threads[-1].start()
 
     yield start
@@ -212,7 +213,7 @@ def test_a_checkpoint_that_is_replaced_is_read_whole(tmp_path, replacing):
     prints = [checkpoint.fingerprint(path) for path in made]
     shutil.copytree(made[0], tmp_path / "best")
     contents = [lambda path, one=one: shutil.copytree(one, path, dirs_exist_ok=True) for one in made]
-    replacing(tmp_path / "best", contents, "checkpoint.json")
+    replacing(tmp_path / "best", contents, "checkpoint.json", pause=0.001)
     steps, reads = set(), 0
     while reads < 4 or (len(steps) < 2 and reads < 100):
         reads += 1
