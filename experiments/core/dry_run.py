@@ -15,7 +15,7 @@ import numpy as np
 from experiments.core.tables import Section, Table
 from seqkd_jax import models
 from seqkd_jax.config import TrainConfig
-from seqkd_jax.losses import LOSSES, arguments_from, over_positions
+from seqkd_jax.losses import LOSSES, arguments_from, over_positions, top_k
 from seqkd_jax.training import train_step
 from seqkd_jax.types import Batch, Model, Past
 from seqkd_jax.utils import performance
@@ -46,7 +46,7 @@ def sections(
     """The dry run of these arms. further: what else is computed, and its FLOPs."""
     rows, total = [], sum(flops for _, flops in further)
     for arm in arms:
-        plan = plan_of(arm)
+        plan = asked_before(plan_of(arm))
         each = update_flops(plan)
         training = plan.updates * each + plan.once
         total += training
@@ -56,6 +56,23 @@ def sections(
     head = ["arm", "parameters", "updates", "memory per device", "FLOPs per update", "training FLOPs"]
     points = [f"{what}: {flops:.2g} FLOPs" for what, flops in further]
     return [Section(table=Table(head, rows, notes=NOTES)), Section(points=[*points, f"in all: {total:.2g} FLOPs"])]
+
+
+def asked_before(plan: Plan) -> Plan:
+    """Of a loss that reads a TopK: the plan with that in its batches, and the teacher's FLOPs once in place of it."""
+    config, teacher = plan.config, plan.teacher
+    if teacher is None or not LOSSES[config.loss.name].top_k:
+        return plan
+
+    def kept(params, inputs):
+        logits = teacher.head(params, teacher.features(params, inputs, None))
+        return top_k(logits, config.loss.top_k, config.loss.temperature)
+
+    params = _params(teacher)
+    with_kept = lambda batch: batch._replace(teacher_features=jax.eval_shape(kept, params, batch.inputs))  # noqa: E731
+    once = plan.updates / config.epochs * performance.count_flops(kept, params, plan.batch.inputs)
+    batch, largest = with_kept(plan.batch), with_kept(plan.largest)
+    return plan._replace(batch=batch, largest=largest, teacher=None, each=False, once=plan.once + once)
 
 
 def update_flops(plan: Plan) -> float:
@@ -81,7 +98,7 @@ def update_memory(plan: Plan, devices: int) -> performance.Memory:
     def loss(params, given):
         batch, keys, teacher_params = given
         logits = model.head(params, model.features(params, batch.inputs, keys))
-        taught = None
+        taught = batch.teacher_features
         if teacher is not None:
             taught = teacher.head(teacher_params, teacher.features(teacher_params, batch.inputs, None))
         return loss_of(logits, taught, batch.labels, batch.weights, arguments)[0]

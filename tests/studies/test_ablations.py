@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from test_kim_rush_2016 import micro
 
-from experiments.core import stages
+from experiments.core import dry_run, stages
 from experiments.core.claims import CONTRADICTED, INCONCLUSIVE, NOT_RUN, REPRODUCED
 from experiments.core.plots import draw_all
 from experiments.core.study import Workspace, main
@@ -147,6 +147,13 @@ def test_a_dry_run_counts_no_run_twice(tmp_path, capsys, monkeypatch):
     updates = {line.ablation.name: study.plan(micro_scale(), line).updates for line in study.lines(micro_scale())}
     assert updates["alpha 0.5"] == 3 and updates["temperature 1"] == updates["loss cross-entropy"] == 0
     assert told.count("training of 1 × Teacher") == 1
+
+
+def test_a_dry_run_asks_a_teacher_once_for_its_top_k():
+    plans = {line.ablation.name: study.plan(micro_scale(), line) for line in study.lines(micro_scale())}
+    whole, kept = plans["loss cross-entropy"], dry_run.asked_before(plans["top_k 4"])
+    assert 0 < dry_run.update_flops(kept) < dry_run.update_flops(whole) and kept.once > 0
+    assert dry_run.update_memory(kept, 1).teacher == 0 and dry_run.asked_before(whole) is whole
 
 
 def test_targets_of_the_lists_that_are_there(tmp_path, monkeypatch):
