@@ -97,13 +97,14 @@ def test_a_student_of_the_distilled_corpus_and_its_evaluation(teacher, distilled
     translations = kd.load(teacher.best).translate(TRAIN.sources, search=SEARCH)
     assert distilled.corpus.targets == [translation.text for translation in translations]
     student = kd.train(distilled.corpus, VALID, tmp_path / "student", model=MODEL, config=CONFIG, start=teacher.best)
-    loaded = kd.load(student.best)
+    loaded = kd.load(student.best, compute="float32")
     assert loaded.checkpoint.vocabularies.fingerprint == kd.load_vocabulary(teacher.best).fingerprint, "the start's"
     (tmp_path / "lines.txt").write_text("".join(f"{line}\n" for line in TEST.targets))
     compare = [teacher.best, tmp_path / "lines.txt"]
     found = kd.evaluate(loaded, TEST, search=SEARCH, compare=compare, repetitions=0)
     assert set(found.results["compared"]) == set(map(str, compare)) and set(found.outputs) == {"beam1", "beam2"}
     assert found.results["compared"][str(compare[1])]["bleu"] == pytest.approx(100)
+    assert found.results["compute"] == "float32", "that of the systems that it is compared with too"
     assert found.results["fingerprint"] == loaded.checkpoint.fingerprint and found.results["perplexity"] > 1
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seqkd_jax import checkpoint, distributed
 from seqkd_jax.api.translating import AnyTranslator, LoadedTranslator, bleu_tokenizer, load, require_list, with_beam
-from seqkd_jax.config import BatchConfig, MetricConfig, SearchConfig
+from seqkd_jax.config import BatchConfig, ComputeType, MetricConfig, SearchConfig
 from seqkd_jax.data import scripts
 from seqkd_jax.data.corpus import Corpus, read_lines, require_pairs
 from seqkd_jax.data.vocabulary import Vocabularies
@@ -68,13 +68,14 @@ def evaluate(
     results = {
         "checkpoint": loaded.name,
         "fingerprint": loaded.fingerprint,
+        **({"compute": translator.compute} if translator.compute else {}),  # of what it is compared with too
         "corpus": corpus.name,
         "source_unit": scripts.unit(corpus.sources),
         **found.results,
     }
     if compare:
         others = {
-            name: _outputs_of(other, decoding, corpus, loaded, tokenize)
+            name: _outputs_of(other, decoding, corpus, loaded, tokenize, translator.compute)
             for name, other in zip(names, compare, strict=True)
         }
         own = found.outputs[f"beam{search.beam}"]
@@ -105,13 +106,18 @@ def _require_comparable(other: Path | str, corpus: Corpus, loaded: AnyTranslator
 
 
 def _outputs_of(
-    other: Path | str, decoding: Decoding, corpus: Corpus, loaded: AnyTranslator, tokenize: str
+    other: Path | str,
+    decoding: Decoding,
+    corpus: Corpus,
+    loaded: AnyTranslator,
+    tokenize: str,
+    compute: ComputeType | None,
 ) -> list[str]:
     """Translations of the corpus by another system: the lines of a file, or made by a checkpoint as `evaluate` does."""
     if Path(other).is_file():
         return metrics.metric_references(loaded.vocabularies, read_lines(other), tokenize)
     search = decoding.search if decoding.search.beam > 1 else greedy_rules(decoding.search)
-    translator = load(other, devices=decoding.devices, compute=loaded.compute)
+    translator = load(other, devices=decoding.devices, compute=compute)
     with progress.counter(len(corpus.sources), f"translate with {remote.given(other)}", "sentences") as advance:
         decode = functools.partial(
             translator.stream,

@@ -33,6 +33,7 @@ class LoadedTranslator(NamedTuple):
     checkpoint: AnyTranslator
     devices: int = 0  # of this process, that share the work; 0: all
     draft: Checkpoint[Translator] | None = None  # proposes tokens (decoder speculative)
+    compute: ComputeType | None = None  # given to `load`
 
     @property
     def system(self) -> System:
@@ -215,7 +216,7 @@ def load(
         else checkpoint.load_translator(paths[0], replica=replica, compute=compute)
     )
     drafts = checkpoint.load_translator(draft, compute=compute) if draft is not None else None
-    loaded = LoadedTranslator(found, devices, drafts)
+    loaded = LoadedTranslator(found, devices, drafts, compute)
     _ = loaded.system  # an error of a draft
     return loaded
 

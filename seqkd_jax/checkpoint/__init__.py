@@ -296,13 +296,14 @@ def load_translator(
 ) -> Checkpoint[Translator]:
     """`load` of a translation model. compute: in place of the one that it was trained with; None: that.
 
+    Where both are the same it is as if none were given, so that one computation has one name.
     UserError for a checkpoint of another kind, or a compute that there is not.
     """
     loaded = load(directory, sharding, replica)
     kind = models.kind_of(loaded.model_config)
     if kind not in models.TRANSLATORS:
         raise UserError(f"{directory}: holds a {kind}, which does not translate; name a translation model")
-    if compute is not None:
+    if compute not in (None, loaded.model_config.compute):
         config = replace(loaded.model_config, compute=compute)
         model = models.build(config, loaded.vocabularies.source.size, loaded.vocabularies.target.size)
         loaded = replace(loaded, model=model, model_config=config, compute=compute)

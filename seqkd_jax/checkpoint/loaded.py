@@ -84,8 +84,8 @@ class Ensemble(NamedTuple):
 
     @property
     def compute(self) -> ComputeType | None:
-        """Given when they were loaded, for all."""
-        return self.members[0].compute
+        """Given when they were loaded, for all; those that were trained with it have none. None: all have their own."""
+        return next((member.compute for member in self.members if member.compute), None)
 
     @property
     def metric(self) -> MetricConfig:

@@ -292,9 +292,11 @@ def _origin(card: dict) -> list[str]:
     teacher = card["teacher"]
     if card["decoding"] is None:
         return [f"- n-best lists: `{teacher['n_best']}`, form {teacher['form']}, SHA-256 `{teacher['sha256'][:16]}`"]
+    teacher_is = f"`{teacher['path']}`, {teacher['model']['kind']}, fingerprint `{teacher['fingerprint'][:16]}`"
+    compute = f", computed in {teacher['compute']}" if "compute" in teacher else ""
     rules = ", ".join(f"{key} {value}" for key, value in card["decoding"]["search"].items())
     return [
-        f"- teacher: `{teacher['path']}`, {teacher['model']['kind']}, fingerprint `{teacher['fingerprint'][:16]}`",
+        f"- teacher: {teacher_is}{compute}",
         f"- vocabulary: `{teacher['vocabulary'][:16]}`",
         f"- decoding: {rules}",
     ]

@@ -107,6 +107,8 @@ def _told(name: str, before: Any, now: Any) -> str:
     if name in ("teacher", "source lines", "references"):
         one, other = ("none" if value is None else str(value)[:12] for value in (before, now))
         return f"{'another' if name == 'teacher' else 'other'} {name} ({one}, not {other})"
+    if name == "compute":
+        before, now = ("the teacher's own" if value is None else value for value in (before, now))
     if name == "filters":
         return "filters" if now is None else "other filters"
     one, other = ("-".join(map(str, value)) if isinstance(value, list) else str(value) for value in (before, now))

@@ -196,6 +196,7 @@ def test_another_compute_than_that_of_the_training(saved):
     """It is the same weights, told apart by `compute` and the configuration."""
     plain, other = checkpoint.load_translator(saved), checkpoint.load_translator(saved, compute="bfloat16_products")
     assert (plain.compute, other.compute) == (None, "bfloat16_products")
+    assert checkpoint.load_translator(saved, compute="float32").compute is None, "it was trained with that"
     assert other.model_config == dataclasses.replace(plain.model_config, compute="bfloat16_products")
     assert other.fingerprint == plain.fingerprint and other.model is not plain.model
     kernels = [leaf for leaf in jax.tree.leaves(other.model.prepare(other.params)) if leaf.dtype == "bfloat16"]

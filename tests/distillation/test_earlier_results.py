@@ -1,5 +1,6 @@
 """A job's result is never replaced by another's without a word, nor made twice; and every check comes first."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -76,6 +77,13 @@ def test_the_result_of_another_job_is_refused_by_what_differs(tmp_path, distil, 
     assert sorted(path.name for path in tmp_path.glob("kd*")) == ["kd", "kd.n-best"], "no list is left behind"
     distil(**options)
     assert decoded.seen == []
+
+
+def test_a_corpus_tells_in_what_it_was_computed(tmp_path, teacher, distil):
+    distil(teacher=teacher._replace(checkpoint=dataclasses.replace(teacher.checkpoint, compute="bfloat16")))
+    assert "`, computed in bfloat16\n" in (tmp_path / "kd" / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(kd.UserError, match="compute bfloat16, not the teacher's own; name another"):
+        distil()
 
 
 def test_what_a_card_says_is_told_in_short(tmp_path, distil):

@@ -1,5 +1,7 @@
 """An ensemble against the mean of its members' probabilities in float64, and as a Translator like any other."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -157,6 +159,8 @@ def test_checkpoints_load_as_an_ensemble(saved):
     assert len(prints) == 3, "an ensemble is another teacher than its members"
     assert a.fingerprint == checkpoint.fingerprint(saved / "a")
     assert [member["kind"] for member in both.config_json["members"]] == ["lstm", "transformer"]
+    mixed = both._replace(members=(both.members[0], dataclasses.replace(both.members[1], compute="bfloat16")))
+    assert (both.compute, mixed.compute) == (None, "bfloat16"), "the first may have been trained with it"
 
 
 def test_one_checkpoint_is_itself(saved):
