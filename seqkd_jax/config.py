@@ -550,7 +550,8 @@ class SearchConfig(Settings):
             lengths = f"{self.min_length_a}x+{self.min_length_b} can exceed the greatest"
             lengths = f"{lengths} {self.max_length_a}x+{self.max_length_b}"
             raise UserError(
-                f"{named('min_length_a')} and {named('min_length_b')}: the least length {lengths}: lower one"
+                f"{named('min_length_a')} and {named('min_length_b')}: the least length {lengths}: lower one, or raise "
+                f"{named('max_length_a')} or {named('max_length_b')}"
             )
 
 
@@ -566,6 +567,15 @@ class ExactConfig(Settings):
     """a: of a source of x tokens no prefix of more than a*x + b tokens is expanded, nor found by the beam search."""
     max_length_b: Offset = 10.0
     """b of the greatest length, in tokens."""
+
+    def validate(self, named: Named = str) -> None:
+        """Also: the greatest length must not be below 0, whatever the source."""
+        super().validate(named)
+        if self.max_length_a + self.max_length_b < 0:
+            raise UserError(
+                f"{named('max_length_a')} and {named('max_length_b')}: the greatest length "
+                f"{self.max_length_a}x+{self.max_length_b} can be below 0: raise one"
+            )
 
 
 @dataclass(frozen=True)

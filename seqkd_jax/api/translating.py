@@ -161,6 +161,7 @@ class LoadedTranslator(NamedTuple):
             for mode in student.modes(["Two dogs are playing."]):
                 print(mode.text, mode.log_prob, mode.proven)
         """
+        exact.validate(lambda name: f"exact.{name}")
         program_cache.keep()
         return modes(self.checkpoint.system, require_list("lines", lines), exact, progress=progress)
 

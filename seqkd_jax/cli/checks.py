@@ -114,6 +114,8 @@ def translate(command: Translate) -> None:
     _search(command, command.decoder)
     if command.decoder in ONE_TRANSLATION and (command.n_best > 1 or command.mbr != "none"):
         raise UserError(f"--decoder {command.decoder} finds one translation: omit --n-best and --mbr")
+    if command.decoder in ONE_TRANSLATION and command.search.beam > 1 and _beam_is_set(command):
+        raise UserError(f"--beam has no effect with --decoder {command.decoder}: it keeps one hypothesis; omit it")
     if (command.draft is not None) != (command.decoder == "speculative"):
         raise UserError("--draft DIR and --decoder speculative belong together: give both, or neither")
     if command.mbr == "none" and command.mbr_weights != "uniform":
@@ -133,6 +135,10 @@ def translate(command: Translate) -> None:
             f"--devices {command.devices} has no effect with --read-ahead 1: a line at a time is translated on one "
             "device; omit one of them"
         )
+
+
+def _beam_is_set(command: Translate) -> bool:
+    return _is_set(command, "beam", command.search.beam, SearchConfig.beam)
 
 
 def part(command: Distill) -> tuple[int, int] | None:
@@ -161,7 +167,7 @@ def distill(command: Distill) -> None:
         raise UserError(f"--selection is {command.selection!r}: it must be one of {', '.join(SELECTIONS)}")
     if command.source_only and SELECTIONS[command.selection].needs_reference:
         raise UserError(
-            f"--selection {command.selection} needs references, and --source-only has none: use --selection best"
+            f"--selection {command.selection} needs references, and --source-only has none: use --selection best or mbr"
         )
     corpus = command.pairs.corpus
     if command.source_only and (corpus.path or corpus.source_file or command.pairs.hold_out):
@@ -172,12 +178,17 @@ def distill(command: Distill) -> None:
         raise UserError("--checkpoint and --n-best: give one of them, a teacher or lists that another toolkit made")
     if command.n_best:
         own = Distill(command.out)
-        for name in ("shard_lines", "batch_tokens", "overlong"):
+        for name in ("shard_lines", "batch_tokens", "overlong", "devices", "compute"):
             if _is_set(command, name, getattr(command, name), getattr(own, name)):
                 raise UserError(f"{option(name)} has no effect with --n-best: nothing is decoded; omit it")
         for field in settings.fields(SearchConfig):
             if _is_set(command, field.name, getattr(command.search, field.name), field.default):
                 raise UserError(f"{option(field.name)} has no effect with --n-best: nothing is decoded; omit it")
+    elif command.selection != "best" and command.search.beam == 1:
+        raise UserError(
+            f"--selection {command.selection} chooses among --beam hypotheses, and 1 leaves no choice: raise the beam, "
+            "or use --selection best"
+        )
     _search(command)
     _tokenizer(command.metric)
     if not command.source_only:

@@ -135,9 +135,10 @@ def modes_of_ids(
 
 
 class Told(NamedTuple):
-    """What the modes of some lines come to."""
+    """What the modes of some lines come to; blank lines are not searched, and count in nothing but their number."""
 
     lines: int = 0
+    blank: int = 0
     proven: int = 0
     search_errors: int = 0
     empty: int = 0  # modes without a token, of lines that have some
@@ -145,10 +146,11 @@ class Told(NamedTuple):
     mass: float = 0.0  # the sum of the modes' probabilities
 
     def __str__(self) -> str:
-        lines = max(self.lines, 1)
+        searched = max(self.lines - self.blank, 1)
+        blank = f", {self.blank:,} of them blank" if self.blank else ""
         return (
-            f"{self.lines:,} lines: {self.proven:,} modes are proven, {self.search_errors:,} are more probable than "
-            f"what the beam search found, {self.empty:,} are empty; mean probability {self.mass / lines:.4f}; "
+            f"{self.lines:,} lines{blank}: {self.proven:,} modes are proven, {self.search_errors:,} are more probable "
+            f"than what the beam search found, {self.empty:,} are empty; mean probability {self.mass / searched:.4f}; "
             f"{self.nodes:,} prefixes expanded"
         )
 
@@ -174,11 +176,16 @@ def write_jsonl(found: Iterable[Mode], stream: TextIOBase) -> Told:
             "nodes": mode.nodes,
         }
         stream.write(files.json_line(row))
+        told = told._replace(lines=line)
+        if not mode.source.strip():
+            told = told._replace(blank=told.blank + 1)
+            continue
         told = Told(
             line,
+            told.blank,
             told.proven + mode.proven,
             told.search_errors + mode.search_error,
-            told.empty + bool(mode.source.strip() and not mode.tokens),
+            told.empty + (not mode.tokens),
             told.nodes + mode.nodes,
             told.mass + math.exp(mode.log_prob),
         )

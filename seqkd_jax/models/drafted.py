@@ -15,7 +15,8 @@ def drafted(verifier: Translator, draft: Translator) -> Translator:
     """The Translator of both; equal pairs give the same one. UserError: the first cannot verify tokens at once."""
     if not verifier.parallel:
         raise UserError(
-            "draft: only a Transformer can verify the tokens of a draft in one pass; an LSTM reads them one by one"
+            "--draft (draft= in Python): only a Transformer can verify the tokens of a draft in one pass, an LSTM "
+            "reads them one by one; omit it, and use --decoder greedy"
         )
 
     def alone(function):

@@ -56,6 +56,25 @@ def test_what_an_option_is_for_lets_it_pass():
         (["train", "--out", "o", "--train-on", "gold", "--train_on", "kd"], "--train-on is given twice: name all its"),
         (["translate", "--checkpoint", "c", "--decoder", "greedy", "--n-best", "2"], "finds one translation"),
         (["translate", "--checkpoint", "c", "--decoder", "greedy", "--mbr", "chrf"], "finds one translation"),
+        (
+            ["translate", "--checkpoint", "c", "--decoder", "greedy", "--beam", "3"],
+            "--beam has no effect with --decoder",
+        ),
+        (
+            ["modes", "--checkpoint", "c", "--max-length-b", "-4096"],
+            "--max-length-a and --max-length-b: the greatest length 1.5x+-4096.0 can be below 0: raise one",
+        ),
+        (
+            ["distill", "--checkpoint", "c", "--out", "o", "--source-only", "f", "--selection", "mbr", "--beam", "1"],
+            "--selection mbr chooses among --beam hypotheses, and 1 leaves no choice: raise the beam",
+        ),
+        *(
+            (
+                ["distill", "--n-best", "f", "--out", "o", "--source-only", "f", name, value],
+                f"{name} has no effect with --n-best",
+            )
+            for name, value in (("--compute", "bfloat16"), ("--devices", "2"))
+        ),
         (["translate", "--checkpoint", "c", "--decoder", "speculative"], "--draft DIR and --decoder speculative"),
         (["translate", "--checkpoint", "c", "--draft", "d"], "--draft DIR and --decoder speculative"),
         (["translate", "--checkpoint", "c", "--draft-tokens", "5"], "--draft-tokens needs `seqkd translate --decoder"),

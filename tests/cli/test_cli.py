@@ -341,8 +341,9 @@ def test_modes(teacher, tmp_path, capfd):
     for row in rows:
         assert row["proven"] == (row["bound"] == row["log_prob"]) and row["nodes"] <= 40
         assert row["beam_log_prob"] is None or row["beam_log_prob"] <= row["log_prob"]
-    proven = sum(row["proven"] for row in rows)
-    assert f"3 lines: {proven} modes are proven" in told
+    proven = sum(row["proven"] for row in rows if row["source"])
+    mean = np.mean(np.exp([row["log_prob"] for row in rows if row["source"]]))
+    assert f"3 lines, 1 of them blank: {proven} modes are proven" in told and f"mean probability {mean:.4f};" in told
 
 
 def test_average(teacher, tmp_path, capfd):

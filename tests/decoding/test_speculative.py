@@ -88,7 +88,7 @@ def test_rounds_are_as_few_as_the_draft_is_right():
 
 
 def test_what_cannot_verify_is_refused():
-    with pytest.raises(UserError, match="only a Transformer can verify"):
+    with pytest.raises(UserError, match=r"--draft .*only a Transformer can verify.*use --decoder greedy"):
         drafted(DRAFTS["lstm"], VERIFIER)
     with pytest.raises(UserError, match="speculative decoding needs a draft"):
         speculative(VERIFIER, SearchConfig(beam=1), T)
