@@ -35,7 +35,7 @@ def tiny(tmp_path_factory):
 
 
 def test_forced_lengths_are_kept_and_special_entries_never_produced(tiny):
-    outputs = systems.ours("beam", None, tiny.model)(tiny.sentences, 4, work.rules_of(tiny, 2))()
+    outputs = systems.ours("beam", "float32", tiny.model)(tiny.sentences, 4, work.rules_of(tiny, 2))()
     assert {len(ids) for ids in outputs} == {work.SMOKE.target_tokens}
     assert min(min(ids) for ids in outputs) >= len(work.SPECIALS)
     assert any(len(set(ids)) > 1 for ids in outputs), "one token over and over is too easy to agree on"
@@ -169,7 +169,7 @@ def test_ctranslate2_decodes_every_transformer(tmp_path, norm):
     model, tiny = checkpoint.load(tmp_path / "other"), tiny._replace(rules=named_rules(SearchConfig(), work.RULES))
     for beam in (1, 3):
         asked = tiny.sentences, 4, work.rules_of(tiny, beam)
-        ours = systems.ours("beam", None, model)(*asked)()
+        ours = systems.ours("beam", "float32", model)(*asked)()
         for each_core in (True, False):
             assert peers.ctranslate2("float32", each_core, model, tmp_path / "files")(*asked)() == ours
     peers.ctranslate2("int8", True, model, tmp_path / "files")
@@ -199,7 +199,7 @@ def test_the_lstm_in_pytorch_gives_the_same_tokens(rules, tmp_path):
     sentences = [[*draw.integers(4, 12, draw.integers(1, 8)).tolist(), EOS] for _ in range(40)]
     for beam in (1, 3):
         asked = sentences, 16, SearchConfig(beam=beam, stop="first_k_finished", **rules)
-        ours, theirs = systems.ours("beam", None, model)(*asked)(), open_nmt(False, model, tmp_path)(*asked)()
+        ours, theirs = systems.ours("beam", "float32", model)(*asked)(), open_nmt(False, model, tmp_path)(*asked)()
         assert len({len(ids) for ids in ours}) > 3, "lengths must differ, or nothing is tested"
         assert ours == theirs, f"beam {beam}"
 

@@ -41,10 +41,9 @@ class System(NamedTuple):
     against: str = "seqkd_jax engine"  # the one of ours that its speed is compared with
 
 
-def ours(decoder: str, compute: ComputeType | None, model: Checkpoint) -> Loaded:
+def ours(decoder: str, compute: ComputeType, model: Checkpoint) -> Loaded:
     """One of our decoders, on all devices of this process; `rows` of MIDDLE positions are decoded at a time."""
-    if compute:
-        model = checkpoint.load_translator(model.directory, compute=compute)
+    model = checkpoint.load_translator(model.directory, compute=compute)  # whatever the training had
     params = prepare(model.model, model.params)  # as the peers do when they load
 
     def loaded(sentences: Sentences, rows: int, rules: SearchConfig) -> Callable[[], Outputs]:
@@ -73,7 +72,7 @@ def idle_share(model: Checkpoint, sentences: Sentences, rows: int, rules: Search
     return 1 - float(sum(one.busy for one in use)) / float(sum(one.slots for one in use))
 
 
-def _ours(decoder: str, count: int, compute: ComputeType | None = None) -> System:
+def _ours(decoder: str, count: int, compute: ComputeType = "float32") -> System:
     return System(lambda model, scratch: ours(decoder, compute, model), devices=count)
 
 
