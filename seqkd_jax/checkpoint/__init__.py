@@ -303,7 +303,7 @@ def load_translator(
     kind = models.kind_of(loaded.model_config)
     if kind not in models.TRANSLATORS:
         raise UserError(f"{directory}: holds a {kind}, which does not translate; name a translation model")
-    if compute not in (None, loaded.model_config.compute):
+    if compute not in (None, cast(Any, loaded.model_config).compute):
         config = replace(loaded.model_config, compute=compute)
         model = models.build(config, loaded.vocabularies.source.size, loaded.vocabularies.target.size)
         loaded = replace(loaded, model=model, model_config=config, compute=compute)

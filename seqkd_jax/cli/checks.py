@@ -7,7 +7,8 @@ name. UserError names the option and the remedy.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from seqkd_jax import distributed
@@ -101,10 +102,15 @@ def _own_directory(command: Train) -> None:
     corpus = command.pairs.corpus
     read = {"--corpus.path": corpus.path, "--vocabulary": command.vocabulary, "--train-on": command.train_on}
     read |= {"--teacher": command.teacher, "--start": command.start}
+    apart(command.out, read)
+
+
+def apart(out: Path, read: Mapping[str, Any]) -> None:
+    """--out is none of the directories that are read, which --overwrite would replace. read: what they are -> paths."""
     for name, paths in read.items():
         for path in paths if isinstance(paths, tuple) else (paths,):
-            if path and os.path.isdir(path) and os.path.realpath(path) == os.path.realpath(command.out):
-                raise UserError(f"--out {command.out}: is the directory of {name}, which is read; name another")
+            if path and os.path.isdir(path) and os.path.realpath(path) == os.path.realpath(out):
+                raise UserError(f"--out {out}: is the directory of {name}, which is read; name another")
 
 
 def translate(command: Translate) -> None:

@@ -273,6 +273,7 @@ def average(command: Average) -> None:
     """The mean of weights as a checkpoint of its own."""
     from seqkd_jax import checkpoint
 
+    checks.apart(command.out, {"the checkpoint": command.checkpoints})
     averaged = checkpoint.average(list(command.checkpoints))
     parts = {"vocabularies": averaged.vocabularies, "metadata": averaged.metadata, "pruned": averaged.pruned}
     save = functools.partial(checkpoint.save, params=averaged.params, model_config=averaged.model_config, **parts)
@@ -284,6 +285,7 @@ def select(command: Select) -> None:
     """One of several seeds as a checkpoint of its own."""
     from seqkd_jax import checkpoint
 
+    checks.apart(command.out, {"the checkpoint": command.checkpoint})
     select = functools.partial(checkpoint.select, command.checkpoint, command.replica)
     written = outputs.write_directory(command.out, command.overwrite, checkpoint.HOLDS, select, checkpoint.fingerprint)
     exits.say(remote.given(written))
@@ -293,6 +295,7 @@ def prune(command: Prune) -> None:
     """A checkpoint whose weights of least magnitude are zero."""
     from seqkd_jax import checkpoint, pruning
 
+    checks.apart(command.out, {"the checkpoint": command.checkpoint})
     prune = functools.partial(pruning.prune, command.checkpoint, config=command.pruning)
     written = outputs.write_directory(command.out, command.overwrite, checkpoint.HOLDS, prune, checkpoint.fingerprint)
     exits.say(remote.given(written))
@@ -304,6 +307,7 @@ def import_model(command: Import) -> None:
     from seqkd_jax.checkpoint.interchange import import_tensors
     from seqkd_jax.marian import import_marian
 
+    checks.apart(command.out, {"the model": command.directory})
     read = {"hf": import_marian, "safetensors": import_tensors}[command.form]
     read = functools.partial(read, remote.local(command.directory))
     written = outputs.write_directory(command.out, command.overwrite, checkpoint.HOLDS, read, checkpoint.fingerprint)
@@ -315,6 +319,7 @@ def export_model(command: Export) -> None:
     from seqkd_jax.checkpoint import interchange
     from seqkd_jax.marian import export
 
+    checks.apart(command.out, {"the checkpoint": command.checkpoint})
     holds = export.HOLDS if command.form == "hf" else interchange.HOLDS
 
     def write(out: Path) -> None:

@@ -231,6 +231,16 @@ def test_what_is_read_is_not_written_to(tmp_path, monkeypatch, capfd, given):
     assert not list((tmp_path / "data").iterdir())
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["average"], ["select", "--replica", "0"], ["prune"], ["import", "--from", "safetensors"], ["export"]],
+)
+def test_a_checkpoint_is_not_replaced_by_what_is_made_of_it(start, capfd, command):
+    before = checkpoint.fingerprint(start)
+    said = fails(capfd, *command, start, "--out", start.parent / "." / start.name, "--overwrite")
+    assert "which is read; name another" in said and checkpoint.fingerprint(start) == before
+
+
 @pytest.mark.parametrize("command", ["train", "translate", "distill", "evaluate"])
 def test_help_is_shown_whatever_the_file_of_settings_is(command, capfd):
     assert seqkd(command, "--config", "/nowhere", "--help") == 0
