@@ -27,7 +27,8 @@ from seqkd_jax.types import UserError
 from seqkd_jax.utils import files, progress
 from seqkd_jax.utils.exits import exit_status
 
-BENCHMARKS = ("decoding.__main__", "training.__main__", "devices.training", "replicas")  # in the order of their page
+# In the order of their page.
+BENCHMARKS = ("decoding.__main__", "speculative", "training.__main__", "devices.training", "replicas")
 # Their `study` modules have a STUDY; in the order of the README's table.
 STUDIES = ("kim_rush_2016", "kim_rush_2016.ablations", "abnar_2020")
 ROOT = Path(__file__).parents[2]
