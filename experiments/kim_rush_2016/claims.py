@@ -168,11 +168,10 @@ def _beams(gain: float, usual: float, digits: int = 2) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in percent, of two significant digits, without an exponent."""
+    """A share in percent, of two significant digits or one decimal, without an exponent."""
     value = 100 * share
-    if value == 0:
-        return "0%"
-    return f"{value:.{1 if value >= 1 else 2 if value >= 0.1 else 4}f}%"
+    decimals = 1 if value >= 1 else 1 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{value:.{decimals}f}%"
 
 
 def _printed(row: Row, cell: str, form: str) -> str:

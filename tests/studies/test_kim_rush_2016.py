@@ -629,7 +629,7 @@ def test_several_seeds_have_a_mean_and_a_deviation(committed):
     assert cells[2] == "28.0 ± 1.0" and any("an arm without has one seed" in note for note in scores.notes)
 
 
-@pytest.mark.parametrize("percent, text", [(0, "0%"), (12.345, "12.3%"), (0.456, "0.46%"), (0.0123, "0.0123%")])
+@pytest.mark.parametrize("percent, text", [(0, "0%"), (12.345, "12.3%"), (0.456, "0.46%"), (0.0123, "0.012%")])
 def test_small_percentages_keep_their_digits(percent, text):
     assert tables.percent(percent / 100) == text
 
