@@ -22,6 +22,7 @@ Item = TypeVar("Item")
 # has few; it costs a forced pass every position.
 SOURCE_BUCKETS = (16, 32, 64, 128)
 FORCED_BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128)
+SHARE = 0.6  # of the positions of a chunk that one pool has at most, so that two devices work when all have one width
 FEW, MANY = (1, 8), 16  # a search that has MANY slots or more gets a program with so FEW for as many sentences
 LONGEST = 4096  # ids of one sentence, EOS included: memory grows as the square of it
 
@@ -73,9 +74,10 @@ def in_order(
                 groups.setdefault(shape, []).append(index)
         results: list[Any] = [None] * len(present)
         batches: list[tuple[Shape, list[int]]] = []
+        positions = sum(shape.width for shape in shapes if shape is not None)
         for shape, members in groups.items():
             members.reverse()  # the longest first: the last rows of a pool are then short
-            rows = -(-len(members) // -(-len(members) // shape.rows))  # as few batches as can be, of equal size
+            rows = -(-len(members) // -(-len(members) // _most(shape, positions)))  # few batches, of equal size
             parts = [members[start : start + rows] for start in range(0, len(members), rows)]
             batches.extend((fitted(shape, len(part)), part) for part in parts)
         running = [
@@ -94,6 +96,13 @@ def in_order(
         yield from results
     if failure is not None:
         raise failure
+
+
+def _most(shape: Shape, positions: int) -> int:
+    """The most sentences of a batch, in a chunk of so many positions. A pool's slots are refilled at least once."""
+    if not shape.slots:
+        return shape.rows
+    return min(shape.rows, max(int(SHARE * positions) // shape.width, 2 * shape.slots))
 
 
 def _dealt(batches: list[tuple[Shape, list[int]]], devices: int) -> Iterator[tuple[Shape, list[int], int]]:
