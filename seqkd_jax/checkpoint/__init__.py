@@ -73,6 +73,7 @@ __all__ = [
     "select",
     "sparse",
     "verify_at",
+    "with_compute",
     "arrays",
     "versions",
 ]
@@ -296,18 +297,25 @@ def load_translator(
 ) -> Checkpoint[Translator]:
     """`load` of a translation model. compute: in place of the one that it was trained with; None: that.
 
-    Where both are the same it is as if none were given, so that one computation has one name.
     UserError for a checkpoint of another kind, or a compute that there is not.
     """
     loaded = load(directory, sharding, replica)
     kind = models.kind_of(loaded.model_config)
     if kind not in models.TRANSLATORS:
         raise UserError(f"{directory}: holds a {kind}, which does not translate; name a translation model")
-    if compute not in (None, cast(Any, loaded.model_config).compute):
-        config = replace(loaded.model_config, compute=compute)
-        model = models.build(config, loaded.vocabularies.source.size, loaded.vocabularies.target.size)
-        loaded = replace(loaded, model=model, model_config=config, compute=compute)
-    return cast(Checkpoint[Translator], loaded)
+    return with_compute(cast(Checkpoint[Translator], loaded), compute)
+
+
+def with_compute(loaded: Checkpoint[Translator], compute: ComputeType | None) -> Checkpoint[Translator]:
+    """The same weights under another type of products and activations; None, or the own one: as it is.
+
+    So one computation has one name, whether its type was given or was that of the training.
+    """
+    if compute in (None, cast(Any, loaded.model_config).compute):
+        return loaded
+    config = replace(loaded.model_config, compute=compute)
+    model = models.build(config, loaded.vocabularies.source.size, loaded.vocabularies.target.size)
+    return replace(loaded, model=model, model_config=config, compute=compute)
 
 
 def load_translators(

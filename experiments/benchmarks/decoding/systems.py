@@ -43,7 +43,7 @@ class System(NamedTuple):
 
 def ours(decoder: str, compute: ComputeType, model: Checkpoint) -> Loaded:
     """One of our decoders, on all devices of this process; `rows` of MIDDLE positions are decoded at a time."""
-    model = checkpoint.load_translator(model.directory, compute=compute)  # whatever the training had
+    model = checkpoint.with_compute(model, compute)  # whatever the training had
     params = prepare(model.model, model.params)  # as the peers do when they load
 
     def loaded(sentences: Sentences, rows: int, rules: SearchConfig) -> Callable[[], Outputs]:
