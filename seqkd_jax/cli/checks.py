@@ -120,7 +120,8 @@ def translate(command: Translate) -> None:
     _search(command, command.decoder)
     if command.decoder in ONE_TRANSLATION and (command.n_best > 1 or command.mbr != "none"):
         raise UserError(f"--decoder {command.decoder} finds one translation: omit --n-best and --mbr")
-    if command.decoder in ONE_TRANSLATION and command.search.beam > 1 and _beam_is_set(command):
+    beam = command.search.beam
+    if command.decoder in ONE_TRANSLATION and beam > 1 and _is_set(command, "beam", beam, SearchConfig.beam):
         raise UserError(f"--beam has no effect with --decoder {command.decoder}: it keeps one hypothesis; omit it")
     if (command.draft is not None) != (command.decoder == "speculative"):
         raise UserError("--draft DIR and --decoder speculative belong together: give both, or neither")
@@ -141,10 +142,6 @@ def translate(command: Translate) -> None:
             f"--devices {command.devices} has no effect with --read-ahead 1: a line at a time is translated on one "
             "device; omit one of them"
         )
-
-
-def _beam_is_set(command: Translate) -> bool:
-    return _is_set(command, "beam", command.search.beam, SearchConfig.beam)
 
 
 def part(command: Distill) -> tuple[int, int] | None:

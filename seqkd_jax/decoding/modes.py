@@ -180,13 +180,11 @@ def write_jsonl(found: Iterable[Mode], stream: TextIOBase) -> Told:
         if not mode.source.strip():
             told = told._replace(blank=told.blank + 1)
             continue
-        told = Told(
-            line,
-            told.blank,
-            told.proven + mode.proven,
-            told.search_errors + mode.search_error,
-            told.empty + (not mode.tokens),
-            told.nodes + mode.nodes,
-            told.mass + math.exp(mode.log_prob),
+        told = told._replace(
+            proven=told.proven + mode.proven,
+            search_errors=told.search_errors + mode.search_error,
+            empty=told.empty + (not mode.tokens),
+            nodes=told.nodes + mode.nodes,
+            mass=told.mass + math.exp(mode.log_prob),
         )
     return told
