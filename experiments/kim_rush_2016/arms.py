@@ -48,6 +48,7 @@ ARMS = (
     Arm("Seq-KD + gold", "student", "Seq-KD", "gold_part", "nll"),
     Arm("Transformer teacher", "transformer", None, "gold", "nll"),  # not in the paper; where a scale has one
 )
+NAMED = {arm.name: arm for arm in ARMS}
 
 
 def pruned_arms(pruning: PruningConfig) -> tuple[Arm, Arm]:
@@ -59,9 +60,6 @@ def pruned_arms(pruning: PruningConfig) -> tuple[Arm, Arm]:
         Arm(name, "student", BEST, "seq_kd", "nll", pruning),
         Arm(f"{name} + Seq-Inter", "student", name, "seq_inter", "nll", pruning),
     )
-
-
-ROLES = {arm.name: arm.role for arm in ARMS}
 
 
 def slug(name: str) -> str:

@@ -23,7 +23,7 @@ from experiments.core.plots import COLOURS, MARKERS, draw_all, pyplot
 from experiments.core.study import Workspace
 from experiments.core.tables import Section, Table
 from experiments.kim_rush_2016 import pipeline
-from experiments.kim_rush_2016.arms import ARMS, BASELINE, TEACHER
+from experiments.kim_rush_2016.arms import BASELINE, NAMED, TEACHER
 from experiments.kim_rush_2016.scales import SCALES, Row, Scale, label
 from seqkd_jax import checkpoint, models
 from seqkd_jax.cli.main import errors_in_one_line
@@ -98,9 +98,8 @@ def measure(command: Command) -> dict:
     """What capacity.json says: an entry for each training run, the teacher first."""
     chosen = scale(command.sizes)
     workspace = Workspace(chosen, None, command.out / "stages")
-    arms = {arm.name: arm for arm in ARMS}
     students = [
-        Row(arms[name], model, place)
+        Row(NAMED[name], model, place)
         for name in command.arms
         for place in range(command.seeds)
         for model in chosen.models["student"]

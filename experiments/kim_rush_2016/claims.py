@@ -17,7 +17,7 @@ from experiments.core.claims import Claim, Part, corrected, judged
 from experiments.core.intervals import mean
 from experiments.core.report import DAGGER
 from experiments.kim_rush_2016 import scales
-from experiments.kim_rush_2016.arms import ARMS, BASELINE, BEAMS, ROLES, TEACHER, control_of
+from experiments.kim_rush_2016.arms import BASELINE, BEAMS, NAMED, TEACHER, control_of
 from experiments.kim_rush_2016.comparisons import (
     ACROSS,
     COMPARISONS,
@@ -60,7 +60,7 @@ def claims(results: dict) -> list[Claim]:
     teacher = next((arm for arm in results["arms"] if arm["arm"] == TEACHER), None)
     tested = []
     for role in ("teacher", "student"):
-        models = dict.fromkeys(arm["model"] for arm in results["arms"] if ROLES[arm["arm"]] == role)
+        models = dict.fromkeys(arm["model"] for arm in results["arms"] if NAMED[arm["arm"]].role == role)
         for model in models or (role,):
             beside = _printed_rows(published, model, teacher)
             for statement in CLAIMS[role]:
@@ -208,7 +208,7 @@ CONTROLLED = Test("beam1", _bleu, _printed_difference)  # the paper has no contr
 
 def _more_than_gold(name: str) -> Statement:
     """Of an arm that is fine-tuned on Seq-Inter's targets, against its control."""
-    control = control_of(next(arm for arm in ARMS if arm.name == name))
+    control = control_of(NAMED[name])
     assert control is not None
     text = f"a control, not of the paper: {name} gains more at beam 1 than by the same updates on gold"
     return Statement(control, name, text, (CONTROLLED,))

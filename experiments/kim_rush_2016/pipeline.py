@@ -73,8 +73,10 @@ def write_split(directory: Path, split: str, scale: Scale, pairs: corpus.Corpus)
 
 def tokenised(pairs: corpus.Corpus, tokenizer: str) -> corpus.Corpus:
     """Words between spaces, after sacrebleu's tokenizer of that name."""
-    sides = ([" ".join(metrics.tokenise(line, tokenizer)) for line in side] for side in (pairs.sources, pairs.targets))
-    return pairs._replace(**dict(zip(("sources", "targets"), sides, strict=True)))
+    sources, targets = (
+        [" ".join(metrics.tokenise(line, tokenizer)) for line in side] for side in (pairs.sources, pairs.targets)
+    )
+    return pairs._replace(sources=sources, targets=targets)
 
 
 @functools.cache

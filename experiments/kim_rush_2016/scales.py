@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from experiments.core.study import Workspace
 from experiments.kim_rush_2016 import published
-from experiments.kim_rush_2016.arms import ARMS, BASELINE, BEST, PRUNED, TEACHER, Arm, pruned_arms, slug
+from experiments.kim_rush_2016.arms import ARMS, BASELINE, BEST, NAMED, PRUNED, TEACHER, Arm, pruned_arms, slug
 from experiments.kim_rush_2016.published import Published
 from experiments.kim_rush_2016.recipes import AUTHORS, LUONG, OF_AUTHORS, SEARCHED, Recipe, sgd
 from seqkd_jax.config import (
@@ -135,7 +135,7 @@ class Scale:
     @property
     def teacher_row(self) -> "Row":
         """The row of the arm that the students learn from."""
-        arm = next(arm for arm in ARMS if arm.name == self.teacher_arm)
+        arm = NAMED[self.teacher_arm]
         return Row(arm, self.models[arm.role][0], self.teaching)
 
     @property
@@ -158,10 +158,15 @@ class Scale:
         return self.training["teacher"].batch
 
 
+def student_trained(scale: Scale, **settings) -> Scale:
+    """The scale whose students are trained from random weights with other settings of TrainConfig."""
+    return replace(scale, training={**scale.training, "student": replace(scale.training["student"], **settings)})
+
+
 def longer(scale: Scale, epochs: int) -> Scale:
-    """The scale whose students are trained from random weights for so many epochs."""
-    training = {**scale.training, "student": replace(scale.training["student"], epochs=epochs)}
-    return replace(scale, training=training, deviations=(*scale.deviations, f"--epochs {epochs} of the students"))
+    """The same for so many epochs, which is told."""
+    deviations = *scale.deviations, f"--epochs {epochs} of the students"
+    return replace(student_trained(scale, epochs=epochs), deviations=deviations)
 
 
 def computed(scale: Scale, compute: ComputeType) -> Scale:
@@ -451,6 +456,13 @@ SCALES: dict[str, tuple[Scale, ...]] = {
     **{f"paper{suffix}": scales for suffix, scales in _OF_RECIPE.items()},
     **{scale.name: (scale,) for scales in _OF_RECIPE.values() for scale in scales},
 }
+
+
+def asked_for(name: str) -> tuple[Scale, ...]:
+    """Those of --scale; UserError: there is none of that name."""
+    if name not in SCALES:
+        raise UserError(f"--scale {name}: there is none of that name; there are {', '.join(SCALES)}")
+    return SCALES[name]
 
 
 def named(name: str) -> Scale:

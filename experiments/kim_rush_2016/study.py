@@ -29,9 +29,9 @@ from experiments.kim_rush_2016 import (
 from experiments.kim_rush_2016.arms import BASELINE, BEAMS, TEACHER, against
 from experiments.kim_rush_2016.scales import (
     MORE_MODES,
-    SCALES,
     Row,
     Scale,
+    asked_for,
     by_arm,
     computed,
     label,
@@ -77,13 +77,12 @@ class Command(Options):
 
 def scales(command: Command) -> dict[str, Scale]:
     """The language pairs of a scale."""
-    if command.scale not in SCALES:
-        raise UserError(f"--scale {command.scale}: there is none of that name; there are {', '.join(SCALES)}")
+    asked = asked_for(command.scale)
     if command.seeds is not None and command.seeds < 1:
         raise UserError(f"--seeds {command.seeds}: it must be at least 1")
     if command.epochs is not None and command.epochs < 1:
         raise UserError(f"--epochs {command.epochs}: it must be at least 1")
-    chosen = map(table_3.added, SCALES[command.scale]) if command.pruning else SCALES[command.scale]
+    chosen = map(table_3.added, asked) if command.pruning else asked
     chosen = map(explanation.added, chosen) if command.explanation else chosen
     seeded = [with_seeds(scale, command.seeds) if command.seeds else scale for scale in chosen]
     seeded = [longer(scale, command.epochs) if command.epochs else scale for scale in seeded]

@@ -8,7 +8,7 @@ from experiments.core.report import DAGGER
 from experiments.core.study import Headline
 from experiments.core.tables import Column, Section, of_arms
 from experiments.kim_rush_2016 import scales
-from experiments.kim_rush_2016.arms import ARMS, BASELINE, BEAMS, ROLES, TEACHER, control_of
+from experiments.kim_rush_2016.arms import ARMS, BASELINE, BEAMS, NAMED, TEACHER, control_of
 from experiments.kim_rush_2016.claims import percent
 from experiments.kim_rush_2016.comparisons import ACROSS, difference, over_sentences, values
 
@@ -288,7 +288,7 @@ def _labels(results: dict) -> str:
 
 def headline(results: dict) -> Headline:
     """Data, models and epochs; the effect of Seq-KD."""
-    models = dict.fromkeys(arm["model"] for arm in results["arms"] if ROLES[arm["arm"]] != "transformer")
+    models = dict.fromkeys(arm["model"] for arm in results["arms"] if NAMED[arm["arm"]].role != "transformer")
     epochs = {arm["arm"]: arm["training"]["config"]["epochs"] for arm in results["arms"]}
     roles = {"teacher": epochs.get(TEACHER), "student": epochs.get(BASELINE)}
     trained = ", ".join(f"{role} {count}" for role, count in roles.items() if count)

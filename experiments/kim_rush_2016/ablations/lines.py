@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from experiments.kim_rush_2016.ablations import targets
-from experiments.kim_rush_2016.arms import ARMS, BASELINE, BEST, Arm
-from experiments.kim_rush_2016.scales import Row, Scale
-from seqkd_jax.config import OptimiserConfig, TrainConfig, TransformerConfig
+from experiments.kim_rush_2016.arms import BASELINE, BEST, NAMED, Arm
+from experiments.kim_rush_2016.scales import Row, Scale, student_trained
+from seqkd_jax.config import OptimiserConfig, TransformerConfig
 
 Vary = Callable[[Scale], Scale]
 
@@ -65,16 +65,9 @@ def _word_kd(**settings) -> Vary:
     return lambda scale: replace(scale, word_kd=replace(scale.word_kd, **settings))
 
 
-def _student(**settings) -> Vary:
-    """Its training from random weights."""
-    return lambda scale: replace(
-        scale, training={**scale.training, "student": replace(scale.training["student"], **settings)}
-    )
-
-
 def _smoothed(scale: Scale, mass: float = 0.1) -> Scale:
     loss = replace(scale.training["student"].loss, label_smoothing=mass)
-    return _student(loss=loss)(_word_kd(label_smoothing=mass)(scale))
+    return student_trained(_word_kd(label_smoothing=mass)(scale), loss=loss)
 
 
 def _beam(count: int) -> Vary:
@@ -86,7 +79,7 @@ def _targets(corpus: Callable, times: Callable[[Scale], float] = lambda scale: 1
 
     def vary(scale: Scale) -> Scale:
         epochs = max(1, round(scale.training["student"].epochs / times(scale)))
-        return _student(epochs=epochs)(replace(scale, corpora={**scale.corpora, "seq_kd": corpus}))
+        return student_trained(replace(scale, corpora={**scale.corpora, "seq_kd": corpus}), epochs=epochs)
 
     return vary
 
@@ -112,24 +105,17 @@ _STUDENT = TransformerConfig(2, 2, 128, heads=4, feed_forward=512, dropout=0.1)
 
 
 def _transformer_student(scale: Scale) -> Scale:
-    trained = _by_adam(scale.training["student"], 1e-3)
     student = _tied(_STUDENTS.get(scale.name, _STUDENT), scale)
-    return replace(
-        scale,
-        models={**scale.models, "student": (student,)},
-        training={**scale.training, "student": trained},
-    )
+    scale = replace(scale, models={**scale.models, "student": (student,)})
+    return student_trained(scale, optimiser=_adam(1e-3))
 
 
 def _transformer_teacher(scale: Scale) -> Scale:
     """Its own arm, where the scale has that."""
     if "transformer" not in scale.models:
-        trained = _by_adam(scale.training["teacher"], 2e-3)
-        models, training = (
-            {**scale.models, "transformer": (_tied(_TOY_TEACHER, scale),)},
-            {**scale.training, "transformer": trained},
-        )
-        scale = replace(scale, models=models, training=training)
+        models = {**scale.models, "transformer": (_tied(_TOY_TEACHER, scale),)}
+        trained = replace(scale.training["teacher"], optimiser=_adam(2e-3))
+        scale = replace(scale, models=models, training={**scale.training, "transformer": trained})
     return replace(scale, teacher_arm="Transformer teacher")
 
 
@@ -138,13 +124,11 @@ def _tied(model: TransformerConfig, scale: Scale) -> TransformerConfig:
     return model if scale.vocabulary.joint else replace(model, tied="target")
 
 
-def _by_adam(config: TrainConfig, rate: float) -> TrainConfig:
-    optimiser = OptimiserConfig(learning_rate=rate, schedule="cosine", warmup_steps=100, clip_norm=1.0)
-    return replace(config, optimiser=optimiser)
+def _adam(rate: float) -> OptimiserConfig:
+    return OptimiserConfig(learning_rate=rate, schedule="cosine", warmup_steps=100, clip_norm=1.0)
 
 
-_ARM = {arm.name: arm for arm in ARMS}
-_ALONE, _WORD_KD, _SEQ_KD = (_ARM[name] for name in (BASELINE, "Word-KD", "Seq-KD"))
+_ALONE, _WORD_KD, _SEQ_KD = (NAMED[name] for name in (BASELINE, "Word-KD", "Seq-KD"))
 
 
 def _by(loss: str) -> Arm:
@@ -202,9 +186,9 @@ LINES: tuple[Ablation, ...] = (
     Ablation("size", "100%", _SEQ_KD, _same),
     Ablation("size", "50%", _SEQ_KD, _part(0.5)),
     Ablation("size", "25%", _SEQ_KD, _part(0.25)),
-    Ablation("selection", "kim_rush", _ARM[BEST], _same),
-    Ablation("selection", "sacrebleu", _ARM[BEST], _selected("sacrebleu")),
-    Ablation("selection", "chrf", _ARM[BEST], _selected("chrf")),
+    Ablation("selection", "kim_rush", NAMED[BEST], _same),
+    Ablation("selection", "sacrebleu", NAMED[BEST], _selected("sacrebleu")),
+    Ablation("selection", "chrf", NAMED[BEST], _selected("chrf")),
     Ablation("vocabulary", "the teacher's", _SEQ_KD, _same),
     Ablation("vocabulary", "its own, alone", _ALONE, _own_vocabulary),
     Ablation("vocabulary", "its own", _SEQ_KD, _own_vocabulary),

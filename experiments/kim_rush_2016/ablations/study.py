@@ -11,7 +11,7 @@ from experiments.kim_rush_2016 import study as main_study
 from experiments.kim_rush_2016.ablations import tables, top_k
 from experiments.kim_rush_2016.ablations.lines import LINES, Ablation, Line, first_of, repeats
 from experiments.kim_rush_2016.arms import BASELINE
-from experiments.kim_rush_2016.scales import SCALES, Scale, computed, label
+from experiments.kim_rush_2016.scales import Scale, asked_for, computed, label
 from experiments.kim_rush_2016.tables import REQUIRED
 from seqkd_jax.config import ComputeType
 from seqkd_jax.types import UserError
@@ -36,12 +36,11 @@ class Command(Options):
 
 def scales(command: Command) -> dict[str, Scale]:
     """The main study's, of one language pair each."""
-    if command.scale not in SCALES:
-        raise UserError(f"--scale {command.scale}: there is none of that name; there are {', '.join(SCALES)}")
+    asked = asked_for(command.scale)
     if command.seeds < 1:
         raise UserError(f"--seeds {command.seeds}: it must be at least 1")
     seeds = dict.fromkeys((BASELINE, *(line.arm.name for line in LINES)), command.seeds)
-    chosen = (computed(scale, command.compute) for scale in SCALES[command.scale])
+    chosen = (computed(scale, command.compute) for scale in asked)
     return {scale.name: replace(scale, seeds=seeds, max_compilations=0) for scale in chosen}
 
 
@@ -70,12 +69,12 @@ def collect(workspace: Workspace, evaluated: Mapping[Line, Path], out: Path) -> 
     """What results.json says beside what ran."""
     counts = files.read_json(pipeline.data(workspace) / "counts.json")
     compared = files.read_json(_significance(workspace, evaluated) / "significance.json")
-    kept = [line.value for line in LINES if line.group == "top_k" and line in _by_ablation(evaluated)]
-    asked = sorted(int(value) for value in kept if value != "all")
+    made = _by_ablation(evaluated)
+    asked = sorted(int(one.value) for one in made if one.group == "top_k" and one.value != "all")
     return {
         "data": {split: count["sha256"] for split, count in counts.items()},
         "model": label(workspace.scale.models["student"][0]),
-        "arms": [_entry(workspace, of, evaluated, compared) for of in _by_ablation(evaluated).values()],
+        "arms": [_entry(workspace, of, evaluated, compared) for of in made.values()],
         **({"top_k": top_k.measured(workspace, asked)} if asked else {}),
     }
 

@@ -14,7 +14,7 @@ import numpy as np
 from experiments.core.study import Workspace
 from experiments.core.tables import Section, Table
 from experiments.kim_rush_2016 import pipeline
-from experiments.kim_rush_2016.arms import ARMS, BASELINE
+from experiments.kim_rush_2016.arms import BASELINE, NAMED
 from experiments.kim_rush_2016.scales import Row
 from seqkd_jax import checkpoint
 from seqkd_jax.config import LossConfig
@@ -29,7 +29,7 @@ TAUGHT = arguments_from(LossConfig("word_kd", alpha=1.0))
 def measured(workspace: Workspace, counts: Sequence[int]) -> list[dict]:
     """For each k, and for all entries: bytes a label, the teacher's mass in the rest, errors of value and gradient."""
     scale = workspace.scale
-    baseline = Row(next(arm for arm in ARMS if arm.name == BASELINE), scale.models["student"][0])
+    baseline = Row(NAMED[BASELINE], scale.models["student"][0])
     inputs = {
         "student": pipeline.trained(workspace, baseline),
         "teacher": pipeline.trained(workspace, scale.teacher_row),
