@@ -16,7 +16,9 @@ from experiments.core import measure
 from experiments.core.study import Workspace
 from experiments.kim_rush_2016 import pipeline, study
 from experiments.kim_rush_2016.arms import ARMS, BASELINE
-from experiments.kim_rush_2016.scales import SCALES, Row, Scale
+from experiments.kim_rush_2016.rows import Row
+from experiments.kim_rush_2016.scale import Scale
+from experiments.kim_rush_2016.scales import SCALES
 from seqkd_jax import checkpoint
 from seqkd_jax.config import BatchConfig, SearchConfig, VocabularyConfig
 from seqkd_jax.data import vocabulary

@@ -10,7 +10,8 @@ import tyro
 
 from experiments.core.study import main as run_study
 from experiments.kim_rush_2016 import study
-from experiments.kim_rush_2016.scales import SCALES, Scale
+from experiments.kim_rush_2016.scale import Scale
+from experiments.kim_rush_2016.scales import SCALES
 from seqkd_jax.config import LSTMConfig, SearchConfig, TrainConfig
 
 NAME = "seconds"

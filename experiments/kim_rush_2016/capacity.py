@@ -24,7 +24,9 @@ from experiments.core.study import Workspace
 from experiments.core.tables import Section, Table
 from experiments.kim_rush_2016 import pipeline
 from experiments.kim_rush_2016.arms import BASELINE, NAMED, TEACHER
-from experiments.kim_rush_2016.scales import SCALES, Row, Scale, label
+from experiments.kim_rush_2016.rows import Row, label
+from experiments.kim_rush_2016.scale import Scale
+from experiments.kim_rush_2016.scales import SCALES
 from seqkd_jax import checkpoint, models
 from seqkd_jax.cli.main import errors_in_one_line
 from seqkd_jax.config import LSTMConfig, Positive

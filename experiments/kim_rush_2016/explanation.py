@@ -25,7 +25,8 @@ from experiments.core.study import Workspace
 from experiments.kim_rush_2016 import pipeline, scales, states
 from experiments.kim_rush_2016.arms import BASELINE
 from experiments.kim_rush_2016.claims import SEVERAL, percent
-from experiments.kim_rush_2016.scales import Explanation, Row, Scale, label
+from experiments.kim_rush_2016.rows import Row, label
+from experiments.kim_rush_2016.scale import Explanation, Scale
 from seqkd_jax import checkpoint
 from seqkd_jax.config import BatchConfig, ExactConfig
 from seqkd_jax.data import corpus

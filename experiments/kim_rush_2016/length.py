@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.core.study import Workspace
 from experiments.kim_rush_2016 import pipeline
-from experiments.kim_rush_2016.scales import Row
+from experiments.kim_rush_2016.rows import Row
 from seqkd_jax import checkpoint
 from seqkd_jax.data.corpus import Corpus
 from seqkd_jax.decoding import Decoding, translate_lines

@@ -22,7 +22,8 @@ from experiments.core.outputs import write as write_outputs
 from experiments.core.study import Workspace
 from experiments.kim_rush_2016 import comparisons
 from experiments.kim_rush_2016.arms import ARMS, BASELINE, TEACHER, Arm, against, control_of
-from experiments.kim_rush_2016.scales import Row, Scale, by_arm, start_of
+from experiments.kim_rush_2016.rows import Row, by_arm, start_of
+from experiments.kim_rush_2016.scale import Scale
 from seqkd_jax import checkpoint, distillation, distributed, models, pruning
 from seqkd_jax.config import CorpusConfig, LossConfig, SearchConfig, TrainConfig
 from seqkd_jax.data import batches, corpus, toy, vocabulary

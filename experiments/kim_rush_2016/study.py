@@ -27,19 +27,9 @@ from experiments.kim_rush_2016 import (
     tables,
 )
 from experiments.kim_rush_2016.arms import BASELINE, BEAMS, TEACHER, against
-from experiments.kim_rush_2016.scales import (
-    MORE_MODES,
-    Row,
-    Scale,
-    asked_for,
-    by_arm,
-    computed,
-    label,
-    longer,
-    rows,
-    start_of,
-    with_seeds,
-)
+from experiments.kim_rush_2016.rows import Row, by_arm, label, start_of
+from experiments.kim_rush_2016.scale import Scale, computed, longer, rows, with_seeds
+from experiments.kim_rush_2016.scales import MORE_MODES, asked_for
 from seqkd_jax import models
 from seqkd_jax.config import BatchConfig, ComputeType, ModelConfig
 from seqkd_jax.evaluation import metrics

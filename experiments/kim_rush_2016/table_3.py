@@ -15,7 +15,8 @@ from experiments.core.tables import Section, Table
 from experiments.kim_rush_2016 import pipeline
 from experiments.kim_rush_2016.arms import BEAMS, BEST
 from experiments.kim_rush_2016.published import TABLE_3, Pruned
-from experiments.kim_rush_2016.scales import Row, Scale, label
+from experiments.kim_rush_2016.rows import Row, label
+from experiments.kim_rush_2016.scale import Scale
 from seqkd_jax import checkpoint, pruning
 from seqkd_jax.config import PruningConfig
 from seqkd_jax.evaluation import metrics

@@ -11,7 +11,8 @@ from experiments.core.claims import INCONCLUSIVE, NOT_RUN, REPRODUCED
 from experiments.core.plots import draw_all
 from experiments.core.study import main
 from experiments.kim_rush_2016 import arms, capacity, explanation, explanation_tables, states, study
-from experiments.kim_rush_2016.scales import SCALES, Explanation
+from experiments.kim_rush_2016.scale import Explanation
+from experiments.kim_rush_2016.scales import SCALES
 from seqkd_jax.data import corpus, toy
 from seqkd_jax.decoding import Hypothesis, Translation
 from seqkd_jax.decoding.modes import Mode

@@ -24,11 +24,12 @@ from experiments.kim_rush_2016 import (
     pipeline,
     plots,
     published,
-    scales,
     study,
     tables,
 )
-from experiments.kim_rush_2016.scales import SCALES, rows
+from experiments.kim_rush_2016.rows import by_arm, label, start_of
+from experiments.kim_rush_2016.scale import rows, with_seeds
+from experiments.kim_rush_2016.scales import SCALES
 from seqkd_jax import distillation, losses, models
 from seqkd_jax.config import LSTMConfig, SearchConfig
 from seqkd_jax.types import EOS, System, UserError
@@ -152,7 +153,7 @@ def test_scales_hold_together(scale):
     for role, config in scale.fine_tuning.items():
         rate = config.optimiser.learning_rate
         assert rate == pytest.approx(0.1 * scale.training[role].optimiser.learning_rate)
-    assert set(scale.published) | set(scale.some) <= {scales.label(row.model) for row in given}
+    assert set(scale.published) | set(scale.some) <= {label(row.model) for row in given}
     assert not any(config.patience for config in scale.fine_tuning.values()), "it is short, and its rate falls to 0"
     for row in given:
         assert set(study.needs(scale, row)) <= set(given), row.label
@@ -162,15 +163,15 @@ def test_a_scale_states_the_seeds_of_each_arm():
     """And, of a model without all arms, which it has; --seeds puts one number in the place of all."""
     (scale,) = SCALES["multi30k"]
 
-    def counted(scale, label):
-        names = [row.arm.name for row in rows(scale) if scales.label(row.model) == label]
+    def counted(scale, model):
+        names = [row.arm.name for row in rows(scale) if label(row.model) == model]
         return {name: names.count(name) for name in names}
 
     main = dict.fromkeys(("Baseline", "Word-KD", "Seq-KD", "Seq-KD + Word-KD"), 5)
     found = counted(scale, "2×100")
     assert main.items() <= found.items() and found["Baseline + gold"] == 5 and found["All three"] == 3
     assert counted(scale, "2×200") == dict.fromkeys(main, 3) and counted(scale, "2×500")["Teacher"] == 1
-    twice = scales.with_seeds(scale, 2)
+    twice = with_seeds(scale, 2)
     assert set(counted(twice, "2×100").values()) == {2} and counted(twice, "2×200") == dict.fromkeys(main, 2)
 
 
@@ -186,7 +187,7 @@ def test_published_settings():
         (th_en, {"2×500": 47_289_004, "2×100": 7_917_804}),
     ):
         given = {row.model: models.parameter_count(study.build(scale, row.model)) for row in rows(scale)}
-        assert {scales.label(model): count for model, count in given.items()} == sizes
+        assert {label(model): count for model, count in given.items()} == sizes
 
 
 def test_two_recipes_and_the_rules_of_the_authors():
@@ -735,7 +736,7 @@ def test_each_arm_learns_from_its_corpus_its_start_and_its_teacher(monkeypatch, 
         (run, train, validation), arm = seen.pop(), row.arm
         assert train.targets == (gold.targets if arm.corpus == "gold" else [arm.corpus])
         assert validation.targets == valid.targets != gold.targets
-        start, taught = scales.start_of(row), arm.loss == "word_kd"
+        start, taught = start_of(row), arm.loss == "word_kd"
         assert run.start == (tmp_path / start.key if arm.start else None)
         assert run.teacher == (tmp_path / workspace.scale.teacher_row.key if taught else None)
         assert run.model == row.model and run.config.loss.name == arm.loss
@@ -743,15 +744,15 @@ def test_each_arm_learns_from_its_corpus_its_start_and_its_teacher(monkeypatch, 
 
 def test_seeds_of_an_arm_are_runs_of_their_own():
     """The first keeps its name, so that what was made before is found; a start is that of the same seed."""
-    once, twice = rows(micro()), rows(scales.with_seeds(micro(), 2))
+    once, twice = rows(micro()), rows(with_seeds(micro(), 2))
     assert [row for row in twice if not row.place] == once and len({row.key for row in twice}) == 2 * len(once)
     assert [row.place for row in twice[:4]] == [0, 1, 0, 1]
     second = next(row for row in twice if row.key == "baseline+seq_inter-1x8-seed1")
-    assert scales.start_of(second).key == "baseline-1x8-seed1"
+    assert start_of(second).key == "baseline-1x8-seed1"
     assert select(twice, ["baseline"]) == select(twice, ["baseline-1x8", "baseline-1x8-seed1"])
     first = next(row for row in twice if row.arm == second.arm)
     seeds = [pipeline.of_row(micro(), row).seed for row in (first, second)]
-    assert seeds[1] == seeds[0] + 1 and scales.by_arm(twice)[first] == [first, second]
+    assert seeds[1] == seeds[0] + 1 and by_arm(twice)[first] == [first, second]
     assert not any(row.place for row in study.needs(micro(), next(row for row in twice if row.arm.name == "Seq-KD")))
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from experiments.core import stages
 from experiments.core.study import Workspace, evaluate_arms
-from experiments.kim_rush_2016.scales import named, rows
+from experiments.kim_rush_2016.scale import rows
+from experiments.kim_rush_2016.scales import named
 from experiments.kim_rush_2016.study import STUDY
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.types import UserError

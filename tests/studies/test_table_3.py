@@ -9,7 +9,9 @@ from test_kim_rush_2016 import micro
 from experiments.core.plots import draw_all
 from experiments.core.study import main
 from experiments.kim_rush_2016 import arms, pipeline, study, table_3
-from experiments.kim_rush_2016.scales import SCALES, rows, start_of, with_seeds
+from experiments.kim_rush_2016.rows import start_of
+from experiments.kim_rush_2016.scale import rows, with_seeds
+from experiments.kim_rush_2016.scales import SCALES
 from seqkd_jax import checkpoint
 from seqkd_jax.config import PruningConfig
 from seqkd_jax.utils import settings

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from experiments.kim_rush_2016.ablations import targets
 from experiments.kim_rush_2016.arms import BASELINE, BEST, NAMED, Arm
-from experiments.kim_rush_2016.scales import Row, Scale, student_trained
+from experiments.kim_rush_2016.rows import Row
+from experiments.kim_rush_2016.scale import Scale, student_trained
 from seqkd_jax.config import OptimiserConfig, TransformerConfig
 
 Vary = Callable[[Scale], Scale]

@@ -11,7 +11,9 @@ from experiments.kim_rush_2016 import study as main_study
 from experiments.kim_rush_2016.ablations import tables, top_k
 from experiments.kim_rush_2016.ablations.lines import LINES, Ablation, Line, first_of, repeats
 from experiments.kim_rush_2016.arms import BASELINE
-from experiments.kim_rush_2016.scales import Scale, asked_for, computed, label
+from experiments.kim_rush_2016.rows import label
+from experiments.kim_rush_2016.scale import Scale, computed
+from experiments.kim_rush_2016.scales import asked_for
 from experiments.kim_rush_2016.tables import REQUIRED
 from seqkd_jax.config import ComputeType
 from seqkd_jax.types import UserError

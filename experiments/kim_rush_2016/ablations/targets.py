@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.core.study import Workspace
 from experiments.kim_rush_2016 import pipeline
-from experiments.kim_rush_2016.scales import Scale
+from experiments.kim_rush_2016.scale import Scale
 from seqkd_jax import distillation
 from seqkd_jax.data import corpus
 from seqkd_jax.distillation import Candidate

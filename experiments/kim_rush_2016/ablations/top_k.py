@@ -15,7 +15,7 @@ from experiments.core.study import Workspace
 from experiments.core.tables import Section, Table
 from experiments.kim_rush_2016 import pipeline
 from experiments.kim_rush_2016.arms import BASELINE, NAMED
-from experiments.kim_rush_2016.scales import Row
+from experiments.kim_rush_2016.rows import Row
 from seqkd_jax import checkpoint
 from seqkd_jax.config import LossConfig
 from seqkd_jax.data import batches
