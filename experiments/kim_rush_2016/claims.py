@@ -13,7 +13,7 @@ from functools import partial
 from itertools import zip_longest
 from typing import NamedTuple
 
-from experiments.core.claims import Claim, Part, corrected, judged
+from experiments.core.claims import Claim, Part, judged
 from experiments.core.intervals import mean
 from experiments.core.report import DAGGER
 from experiments.kim_rush_2016 import scales
@@ -54,7 +54,10 @@ class Statement(NamedTuple):
 
 
 def claims(results: dict) -> list[Claim]:
-    """Every claim, for each model whose arms it is about; "not run" where one of those is missing."""
+    """Every claim, for each model whose arms it is about; "not run" where one of those is missing.
+
+    Not corrected yet.
+    """
     published = scales.named(results["scale"]).published
     arms = {(arm["model"], arm["arm"]): arm for arm in results["arms"]}
     teacher = next((arm for arm in results["arms"] if arm["arm"] == TEACHER), None)
@@ -72,7 +75,7 @@ def claims(results: dict) -> list[Claim]:
                 tested.append(judged(model, statement.text, parts))
             if role == "student" and results["scale"] in scales.MORE_MODES:
                 tested.append(_more_modes(results, arms, model))
-    return corrected(tested)
+    return tested
 
 
 def _more_modes(results: dict, arms: Mapping[tuple, dict], model: str) -> Claim:

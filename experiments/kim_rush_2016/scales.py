@@ -101,7 +101,7 @@ def _multi30k() -> Scale:
         training={"teacher": teacher, "student": student, "transformer": transformer},
         fine_tuning={"teacher": _fine(teacher, 3), "student": _fine(student, 5)},
         end_bonuses=(-1.0, -0.5, 0.0, 0.5, 1.0, 1.5),
-        seeds={arm.name: 3 for arm in ARMS if arm.role == "student"} | dict.fromkeys(_CERTAIN, 5) | {PRUNED: 2},
+        seeds={arm.name: 3 for arm in ARMS if arm.role == "student"} | dict.fromkeys(_CERTAIN, 5) | {PRUNED: 3},
         some={"2×200": dict.fromkeys(_MAIN, 3)},
         others=dict.fromkeys(_MAIN[1:], 3),
         published={

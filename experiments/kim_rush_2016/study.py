@@ -295,6 +295,7 @@ ABOUT = (
     "student without a teacher."
 )
 
+PARTS = (claims, table_2, table_3, explanation)  # what has claims of its own, in the order in which they are told
 STUDY = Study(
     name="kim_rush_2016",
     title="Kim & Rush 2016",
@@ -311,7 +312,7 @@ STUDY = Study(
     further=further,
     samples=samples,
     required=tables.REQUIRED,
-    claims=lambda results: corrected([*claims.claims(results), *explanation.claims(results)]),
+    claims=lambda results: corrected([claim for part in PARTS for claim in part.claims(results)]),
     sections=lambda results: [
         *tables.sections(results),
         *table_2.sections(results),

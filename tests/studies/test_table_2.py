@@ -1,5 +1,7 @@
 """Table 2 from a record of the decoding benchmark."""
 
+import math
+
 import pytest
 
 from experiments.kim_rush_2016 import table_2
@@ -49,6 +51,23 @@ def test_models_are_those_of_the_study_beside_the_papers(tmp_path):
     assert ours["here, 2×500", "5"][0] == "1.0"
     assert section.table.rows[0][:4] == ["paper, 4×1000", "1", "425.5", "15.0"]
     assert table_2.sections({}) == []
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(800.0, "reproduced"), (502.0, "inconclusive"), (300.0, "contradicted")])
+def test_ten_times_as_fast_is_a_threshold_with_an_interval(tmp_path, rate, verdict):
+    """Of rounds of 50 ± 1 words a second of the teacher, so 500 ± 10 of a student are about ten times."""
+    teacher = 900, {(1, 32): 200.0, (5, 32): 50.0}
+    student = 100, {(1, 32): rate, (5, 32): 100.0}
+    (claim,) = table_2.claims({"speed": table_2.entries(record(tmp_path, teacher, student), ARMS)})
+    assert (claim.about, claim.verdict) == ("2×100", verdict)
+    assert claim.effect == pytest.approx(math.log(rate / 50.0 / 10))
+    assert claim.interval[0] < math.log((rate - 1) / 51 / 10) + 0.01, "both rates are uncertain"
+    assert claim.published == "10.3 times on a GPU, 8.1 on a CPU"
+
+
+def test_without_the_teacher_s_beam_nothing_is_claimed(tmp_path):
+    found = table_2.entries(record(tmp_path, (900, {(1, 32): 200.0}), (100, {(1, 32): 800.0})), ARMS)
+    assert table_2.claims({"speed": found}) == table_2.claims({}) == []
 
 
 def test_another_record_and_other_models_are_refused(tmp_path):

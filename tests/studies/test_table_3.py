@@ -80,6 +80,23 @@ def test_the_plot_is_drawn(tmp_path):
     assert draw_all({"pruning": table_3.plot}, made(WHOLE, TUNED, UNIFORM), tmp_path)
 
 
+def test_a_small_cost_is_claimed_of_the_paper_s_way_alone():
+    """Three seeds that lose next to nothing; a loss beyond the limit; one seed says nothing."""
+    at = lambda *deltas: [(*TUNED[:3], seed, 50.0 + delta, delta) for seed, delta in enumerate(deltas)]  # noqa: E731
+    judged = {
+        name: table_3.claims(made(WHOLE, *runs, UNIFORM))
+        for name, runs in (("close", at(0.05, 0.0, 0.1)), ("far", at(-1.5, -1.6, -1.4)), ("one", at(0.0)))
+    }
+    assert {name: [claim.verdict for claim in found] for name, found in judged.items()} == {
+        "close": ["reproduced"],
+        "far": ["contradicted"],
+        "one": ["inconclusive"],
+    }
+    (close,) = judged["close"]
+    assert close.effect == pytest.approx(0.05 + table_3.LOSS) and close.seeds == 3 and close.published == "-0.2"
+    assert table_3.claims(made(WHOLE, UNIFORM)) == table_3.claims({"arms": []}) == []
+
+
 @pytest.mark.slow
 def test_a_pruned_student_is_made_and_told_of(monkeypatch, tmp_path, capfd):
     """Beside the tables of the arms, which are as without it."""
