@@ -141,8 +141,10 @@ def over_seeds(name: str, write: Callable[[float], str]) -> Callable[[dict, dict
             return None
         found = values(arm, name)
         spread = of_seeds(found)
-        deviation = f" ± {write((spread.variance * len(found)) ** 0.5)}" if spread else ""
-        return write(mean(found)) + deviation
+        if spread is None:
+            return write(mean(found))
+        deviation = write((spread.variance * len(found)) ** 0.5).removeprefix("+")
+        return f"{write(mean(found))} ± {deviation}"
 
     return cell
 

@@ -530,6 +530,12 @@ def test_a_number_of_teachers_that_cannot_be(scale, teachers):
 # Lengths
 
 
+def test_a_deviation_has_no_sign():
+    cell = tables.over_seeds("bonus", "{:+.1f}".format)
+    assert cell({}, {"bonus": 1.0, "by_seed": {"bonus": [0.0, 2.0]}}) == "+1.0 ± 1.4"
+    assert cell({}, {"bonus": 1.0}) == "+1.0" and cell({}, {}) is None
+
+
 def test_a_bonus_is_added_to_the_logit_of_eos_alone():
     model = models.build(LSTMConfig(1, 4), 6, 6)
     params = model.init(jax.random.key(0))
