@@ -28,7 +28,7 @@ VERDICTS = (REPRODUCED, CONTRADICTED, INCONCLUSIVE, NOT_RUN)  # in the order in 
 LEVEL = 0.05
 RULE = (
     "effect: positive where the paper is right; of a ratio, the logarithm; of a claim with a threshold, how far beyond "
-    "that; in it: whether the paper's own effect lies in the interval",
+    "that; in it: whether the paper's own effect lies in the interval; seeds: of the side that has fewer",
     "reproduced: the 95% interval of the effect lies above zero; contradicted: below zero; inconclusive: it holds "
     "zero, or there is none (–), as of a single seed; not run: an arm is missing, or a premise fails",
     "p: two-sided, of no effect; Holm: corrected for the number of claims of this table that have one",

@@ -71,7 +71,8 @@ def control_of(arm: Arm) -> str | None:
     """The arm that was fine-tuned alike, but on references; None: it has none."""
     if arm.corpus != "seq_inter":
         return None
-    return next((other.name for other in ARMS if other.corpus == "gold_part" and other.start == arm.start), None)
+    alike = arm._replace(corpus="gold_part")
+    return next((other.name for other in ARMS if other == alike._replace(name=other.name)), None)
 
 
 def against(arm: Arm) -> str:

@@ -213,7 +213,7 @@ def _more_than_gold(name: str) -> Statement:
     """Of an arm that is fine-tuned on Seq-Inter's targets, against its control."""
     control = control_of(NAMED[name])
     assert control is not None
-    text = f"a control, not of the paper: {name} gains more at beam 1 than by the same updates on gold"
+    text = f"a control, not of the paper: {name} gains more at beam 1 than by as many epochs on gold"
     return Statement(control, name, text, (CONTROLLED,))
 
 

@@ -113,6 +113,9 @@ TABLE_2 = (
 )
 
 
+SMALLER = 221 / 84  # times fewer parameters has the 2×500 student than its 4×1000 teacher
+
+
 class Pruned(NamedTuple):
     """One line of Table 3, from secondary texts: the 2×500 student of En–De, its best one, pruned class-blind."""
 

@@ -14,8 +14,8 @@ from experiments.kim_rush_2016.comparisons import ACROSS, difference, over_sente
 
 CONTROLS = {arm.name: control for arm in ARMS if (control := control_of(arm))}
 ABOUT_CONTROLS = (
-    "+ gold: not of the paper; fine-tuned on references, of the same sources, at the same rates and as long as "
-    "+ Seq-Inter, whose gain over that is the effect of its targets: over gold"
+    "+ gold: not of the paper; fine-tuned on references, of the same sources, at the same rates and for as many epochs "
+    "as + Seq-Inter, whose gain over that is the effect of its targets: over gold"
 )
 REQUIRED = (
     "arm",
@@ -52,7 +52,10 @@ def sections(results: dict) -> list[Section]:
     if others := results.get("other_teachers"):
         table = of_arms(OTHERS, results, others, left=2, notes=_about_others(results))
         found.append(Section("Students of another teacher", table=table))
-    notes = ["source words/s at K=1 and K=5, the median of some passes over a part of the test set"]
+    notes = [
+        "source words/s at K=1 and K=5, the median of some passes over a part of the test set, the mean of seeds; "
+        "beside whatever else ran on the machine: the decoding benchmark measures speed"
+    ]
     return [*found, Section("Speed", table=of_arms(SPEEDS, results, arms, left=2, notes=notes))]
 
 
@@ -230,17 +233,30 @@ def _about_scores(results: dict) -> list[str]:
     toy = all("right_share_beam1" in arm for arm in results["arms"])
     signatures = [dict.fromkeys(arm[name] for arm in results["arms"]) for name in ("signature", "chrf_signature")]
     bleu, chrf = ("; ".join(f"`{name}`" for name in of) for of in signatures)
-    seeds = {len(arm.get("seeds", [0])) for arm in results["arms"]}
     multi_bleu = any("multi_bleu_beam1" in arm for arm in results["arms"])
     return [
         f"K: beam; BLEU {bleu}; chrF {chrf}; length: tokens of the outputs / tokens of the references",
         *(["multi-bleu: BLEU as multi-bleu.perl has it, which the paper reports"] * multi_bleu),
         f"paper: {_labels(results)}; {DAGGER} from memory, not verified",
-        "PPL: perplexity of the references; p(t=ŷ): mean probability of the greedy output",
+        "PPL: perplexity of the references, by tokens of this vocabulary, so not to be compared with the paper's, "
+        "which is by words of other data; p(t=ŷ): mean probability of the greedy output",
         *(["right, mode: greedy outputs that are a correct, or the most probable, translation in truth"] * toy),
         _about_chrf(results),
-        "one seed" if seeds == {1} else "±: standard deviation over seeds; an arm without has one seed",
+        _about_seeds(results),
     ]
+
+
+def _about_seeds(results: dict) -> str:
+    """Which arms have how many."""
+    arms: dict[tuple[str, int], list[str]] = {}
+    for arm in results["arms"]:
+        arms.setdefault((arm["model"], len(arm.get("seeds", [0]))), []).append(arm["arm"])
+    counts = {count for _, count in arms}
+    if len(counts) == 1:
+        (count,) = counts
+        return "one seed" if count == 1 else f"±: standard deviation over {count} seeds"
+    told = "; ".join(f"{count} of {model} {', '.join(names)}" for (model, count), names in arms.items())
+    return f"±: standard deviation over seeds: {told}"
 
 
 def _about_others(results: dict) -> list[str]:

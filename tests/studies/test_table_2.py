@@ -62,7 +62,8 @@ def test_ten_times_as_fast_is_a_threshold_with_an_interval(tmp_path, rate, verdi
     assert (claim.about, claim.verdict) == ("2×100", verdict)
     assert claim.effect == pytest.approx(math.log(rate / 50.0 / 10))
     assert claim.interval[0] < math.log((rate - 1) / 51 / 10) + 0.01, "both rates are uncertain"
-    assert claim.published == "10.3 times on a GPU, 8.1 on a CPU"
+    assert claim.published == "10.3 times on a GPU, 8.1 on a CPU, with 2.6 times fewer parameters"
+    assert claim.measured.endswith("with 9.0 times fewer parameters")
 
 
 def test_without_the_teacher_s_beam_nothing_is_claimed(tmp_path):
