@@ -3,6 +3,7 @@
 Cells and texts are plain text; in texts `code` and [links](target) stand as in Markdown.
 """
 
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -31,6 +32,12 @@ class Column(NamedTuple):
 
     heading: str
     cell: Callable[[dict, dict], str | None]  # (results, one of its arms) -> text; None: this arm has no such number
+
+
+def mean_and_deviation(values: Sequence[float], write: Callable[[float], str]) -> str:
+    """Of one value it is that alone. A deviation has no sign, whatever `write` gives."""
+    middle = write(statistics.fmean(values))
+    return middle if len(values) == 1 else f"{middle} ± {write(statistics.stdev(values)).removeprefix('+')}"
 
 
 def of_arms(columns: Iterable[Column], results: dict, arms: Iterable[dict], left: int = 1, notes=()) -> Table:

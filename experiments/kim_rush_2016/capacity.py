@@ -21,7 +21,7 @@ import tyro
 from experiments.core import report, stages
 from experiments.core.plots import COLOURS, MARKERS, draw_all, pyplot
 from experiments.core.study import Workspace
-from experiments.core.tables import Section, Table
+from experiments.core.tables import Section, Table, mean_and_deviation
 from experiments.kim_rush_2016 import pipeline
 from experiments.kim_rush_2016.arms import BASELINE, NAMED, TEACHER
 from experiments.kim_rush_2016.rows import Row, label
@@ -235,9 +235,7 @@ def sections(results: dict) -> list[Section]:
 
 
 def _cell(runs: Sequence[dict], name: str, write: Callable[[float], str]) -> str:
-    values = [run[name] for run in runs]
-    spread = f" ± {write(statistics.stdev(values))}" if len(values) > 1 else ""
-    return write(statistics.fmean(values)) + spread
+    return mean_and_deviation([run[name] for run in runs], write)
 
 
 def _percent(value: float) -> str:

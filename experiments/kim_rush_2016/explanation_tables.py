@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from experiments.core.plots import pyplot
-from experiments.core.tables import Section, Table
+from experiments.core.tables import Section, Table, mean_and_deviation
 from experiments.kim_rush_2016.claims import percent
 from experiments.kim_rush_2016.explanation import BEAMS, SEARCHED, lines
 from experiments.kim_rush_2016.plots import arm_legend, look_of
@@ -17,10 +17,7 @@ def _over_seeds(value: Callable[[dict], float | None], write: Callable[[float], 
 
     def cell(seeds: Sequence[dict]) -> str:
         found = [number for number in map(value, seeds) if number is not None]
-        if not found:
-            return "–"
-        spread = f" ± {write(statistics.stdev(found))}" if len(found) > 1 else ""
-        return write(statistics.fmean(found)) + spread
+        return mean_and_deviation(found, write) if found else "–"
 
     return cell
 

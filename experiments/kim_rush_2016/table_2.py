@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments.core.claims import Claim, Part, judged
-from experiments.core.intervals import Spread, estimate
+from experiments.core.intervals import Parts, Spread, between
 from experiments.core.report import interval
 from experiments.core.tables import Section, Table
-from experiments.kim_rush_2016.published import SMALLER, TABLE_2
+from experiments.kim_rush_2016.published import SMALLER, TABLE_2, Speed
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
 
@@ -63,7 +63,7 @@ def sections(results: Mapping) -> list[Section]:
     if not found:
         return []
     number = lambda value: "–" if value is None else f"{value:,.1f}"  # noqa: E731
-    slowest = next(line for line in TABLE_2 if (line.model, line.beam) == ("4×1000", 5))
+    slowest = _printed("4×1000", 5)
     rows = [
         [f"paper, {line.model}", str(line.beam), *map(number, (line.gpu, line.cpu, line.android))]
         + [f"{line.gpu / slowest.gpu:.1f} / {line.cpu / slowest.cpu:.1f}", "–", "–", "–"]
@@ -108,21 +108,25 @@ def claims(results: Mapping) -> list[Claim]:
 
 
 def _times(of_student: Mapping, of_teacher: Mapping) -> Part:
-    """How many times as fast, by the logarithm. The reaches of the two intervals are added in squares."""
-    student, teacher = of_student["words"], of_teacher["words"]
-    size = math.log(student["median"] / teacher["median"])
-    below = math.hypot(math.log(student["median"] / student["low"]), math.log(teacher["high"] / teacher["median"]))
-    above = math.hypot(math.log(student["high"] / student["median"]), math.log(teacher["median"] / teacher["low"]))
-    beyond = size - math.log(TIMES)
-    found = estimate(beyond, Spread(0.0, math.inf), (beyond - below, beyond + above))
-    slow, fast = (
-        next(line for line in TABLE_2 if (line.model, line.beam) == of) for of in (("4×1000", 5), ("2×500", 1))
-    )
+    """How many times as fast, by the logarithm."""
+    found = between(_rate(of_student, TIMES), _rate(of_teacher))
+    slow, fast = _printed("4×1000", 5), _printed("2×500", 1)
     printed = fast.gpu / slow.gpu, fast.cpu / slow.cpu
     told = "{:.1f} times on a GPU, {:.1f} on a CPU, with {:.1f} times fewer parameters".format(*printed, SMALLER)
     fewer = of_teacher["parameters"] / of_student["parameters"]
-    measured = f"{math.exp(size):.1f} times, with {fewer:.1f} times fewer parameters"
+    measured = f"{TIMES * math.exp(found.size):.1f} times, with {fewer:.1f} times fewer parameters"
     return Part(found, measured, 0, told, [math.log(times / TIMES) for times in printed])
+
+
+def _rate(line: Mapping, parts: float = 1.0) -> Parts:
+    """The logarithm of a part of its words a second, which rounds alone make uncertain."""
+    middle, low, high = (math.log(line["words"][name] / parts) for name in ("median", "low", "high"))
+    return Parts(middle, Spread(0.0, math.inf), (low, high))
+
+
+def _printed(model: str, beam: int) -> Speed:
+    """The paper's line."""
+    return next(line for line in TABLE_2 if (line.model, line.beam) == (model, beam))
 
 
 def _teacher(found: Mapping) -> str:

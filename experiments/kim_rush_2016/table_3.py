@@ -13,9 +13,9 @@ from experiments.core.claims import Claim, Part, judged
 from experiments.core.intervals import estimate, mean, of_seeds
 from experiments.core.plots import COLOURS, MARKERS, pyplot
 from experiments.core.study import Workspace
-from experiments.core.tables import Section, Table
+from experiments.core.tables import Section, Table, mean_and_deviation
 from experiments.kim_rush_2016 import pipeline
-from experiments.kim_rush_2016.arms import BEAMS, BEST
+from experiments.kim_rush_2016.arms import BEAMS, BEST, NAMED
 from experiments.kim_rush_2016.published import TABLE_3, Pruned
 from experiments.kim_rush_2016.rows import Row, label
 from experiments.kim_rush_2016.scale import Scale
@@ -48,7 +48,7 @@ def added(scale: Scale) -> Scale:
 def entries(workspace: Workspace, whole: Mapping[Row, Path], pruned: Mapping[Row, Path]) -> list[dict]:
     """results.json's `pruned`: each pruned student, after what it was pruned from."""
     compared, found = files.read_json(_compared(workspace, whole, pruned) / "compared.json"), []
-    first = {_whole_of(row, whole): whole[_whole_of(row, whole)] for row in pruned}
+    first = {_whole_of(row): whole[_whole_of(row)] for row in pruned}
     for row, path in {**first, **pruned}.items():
         weights = pipeline.trained(workspace, row)
         results, loaded = files.read_json(path / "results.json"), checkpoint.load(weights)
@@ -70,14 +70,14 @@ def entries(workspace: Workspace, whole: Mapping[Row, Path], pruned: Mapping[Row
     return found
 
 
-def _whole_of(row: Row, whole: Mapping[Row, Path]) -> Row:
+def _whole_of(row: Row) -> Row:
     """The row that this one was pruned from, under the same model and seed."""
-    return row._replace(arm=next(other.arm for other in whole if other.arm.name == BEST))
+    return row._replace(arm=NAMED[BEST])
 
 
 def _compared(workspace: Workspace, whole: Mapping[Row, Path], pruned: Mapping[Row, Path]) -> Path:
     """The paired bootstrap over test sentences of each pruned row against what it was pruned from."""
-    pairs = {row: _whole_of(row, whole) for row in pruned}
+    pairs = {row: _whole_of(row) for row in pruned}
     given = {row.key: path for row, path in pruned.items()} | {best.key: whole[best] for best in pairs.values()}
 
     def make(directory: Path) -> None:
@@ -160,7 +160,7 @@ def _delta(beam: str) -> Callable[[Sequence[dict]], str]:
         if not found:
             return "–"
         if len(found) > 1:
-            return f"{statistics.fmean(found):+.1f} ± {statistics.stdev(found):.1f}"
+            return mean_and_deviation(found, "{:+.1f}".format)
         of_sentences = seeds[0]["compared"][beam]
         return f"{found[0]:+.1f} [{of_sentences['delta_low']:+.1f}, {of_sentences['delta_high']:+.1f}]"
 

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping
 from itertools import permutations
 
-from experiments.core.intervals import mean, of_seeds
 from experiments.core.report import DAGGER
 from experiments.core.study import Headline
-from experiments.core.tables import Column, Section, of_arms
+from experiments.core.tables import Column, Section, mean_and_deviation, of_arms
 from experiments.kim_rush_2016 import scales
 from experiments.kim_rush_2016.arms import ARMS, BASELINE, BEAMS, NAMED, TEACHER, control_of
 from experiments.kim_rush_2016.claims import percent
@@ -140,14 +139,7 @@ def over_seeds(name: str, write: Callable[[float], str]) -> Callable[[dict, dict
     """The mean over seeds, and their standard deviation where there are several."""
 
     def cell(results: dict, arm: dict) -> str | None:
-        if name not in arm:
-            return None
-        found = values(arm, name)
-        spread = of_seeds(found)
-        if spread is None:
-            return write(mean(found))
-        deviation = write((spread.variance * len(found)) ** 0.5).removeprefix("+")
-        return f"{write(mean(found))} ± {deviation}"
+        return mean_and_deviation(values(arm, name), write) if name in arm else None
 
     return cell
 
