@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from experiments.abnar_2020.arms import MATCHED, PLAIN, Arm, Way
-from seqkd_jax.config import LossConfig, ModelConfig, TrainConfig
+from seqkd_jax.config import ComputeType, LossConfig, ModelConfig, TrainConfig
+from seqkd_jax.types import UserError
 
 
 class Setup(NamedTuple):
@@ -177,3 +178,13 @@ class Scale:
             config = self.distilling.get(arm.student, config)
             config = replace(config, loss=self.loss(arm), seed=config.seed + OWN_SEEDS)
         return replace(config, replicas=self.seeds, keep_path=True)
+
+
+def computed(scale: Scale, compute: ComputeType) -> Scale:
+    """The scale with this type of products and activations. UserError: its models have no choice."""
+    if compute == "float32":
+        return scale
+    if scale.setup == "images":
+        raise UserError(f"--compute {compute}: the models of digits compute in float32; leave it out")
+    models = {name: replace(model, compute=compute) for name, model in scale.models.items()}
+    return replace(scale, models=models, notes=(*scale.notes, f"--compute {compute}, not float32"))

@@ -11,10 +11,11 @@ import numpy as np
 from experiments.abnar_2020 import charts, claims, findings, pipeline, plots, results, tables, tasks
 from experiments.abnar_2020.arms import Arm
 from experiments.abnar_2020.scales import scale_of
-from experiments.abnar_2020.setups import QUIRKS, SETUPS, Quirk, Scale
+from experiments.abnar_2020.setups import QUIRKS, SETUPS, Quirk, Scale, computed
 from experiments.core import dry_run
 from experiments.core.study import Options, Study, Workspace
 from seqkd_jax import models
+from seqkd_jax.config import ComputeType
 from seqkd_jax.training import teacher_cache, trainer
 from seqkd_jax.types import Batch, Model, UserError
 from seqkd_jax.utils import performance
@@ -41,6 +42,9 @@ class Command(Options):
     """Of a student's loss, the weight of its teacher's distribution; the label has the rest (the paper: 1)."""
     teachers: Literal["one", "each"] = "each"
     """each: every seed of a student is taught by that seed of its teacher; one: all by the first."""
+    compute: ComputeType = "float32"
+    """Type of matrix products and activations of all models of sentences. bfloat16_products is faster on CPUs with
+    bfloat16 in their vector units."""
 
 
 def scales(command: Command) -> dict[str, Scale]:
@@ -50,10 +54,12 @@ def scales(command: Command) -> dict[str, Scale]:
     if not 0 < command.alpha <= 1:
         raise UserError(f"--alpha {command.alpha:g}: above 0, and at most 1")
     scale = scale_of(command.scenario, command.setup, command.scale, command.quirks)
+    scale = computed(scale, command.compute)
     soft = replace(scale.soft, alpha=command.alpha)
     scale = replace(scale, teachers=command.teachers, soft=soft, seeds=command.seeds or scale.seeds)
     parts = [scale.setup, scale.name, *(name for name in QUIRKS if name in command.quirks)]
     parts += ["one_teacher"] * (command.teachers == "one") + [f"alpha_{command.alpha:g}"] * (command.alpha != 1)
+    parts += [command.compute] * (command.compute != "float32")
     return {"-".join(parts): scale}
 
 

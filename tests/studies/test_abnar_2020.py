@@ -564,6 +564,9 @@ def test_other_options_make_another_directory():
         scale, name = asked(teachers="one", quirks=given)
         assert scale.teachers == "one" and asked()[0].teachers == "each"
         assert name == "classification-smoke-teacher_dropout-temperature_scaling-one_teacher"
+    scale, name = asked(compute="bfloat16_products", setup="lm")
+    assert {model.compute for model in scale.models.values()} == {"bfloat16_products"}
+    assert "--compute bfloat16_products, not float32" in scale.deviations and name == "lm-smoke-bfloat16_products"
     assert asked(scenario="digits", scale="small")[1] == "images-small"
     assert asked(seeds=5)[0].config(Arm("LSTM")).replicas == 5
 
@@ -578,6 +581,7 @@ def test_other_options_make_another_directory():
         (["--seeds", "0"], "--seeds 0"),
         (["--seeds", str(10**30)], "at most 1,024"),
         (["--alpha", "0"], "--alpha 0: above 0"),
+        (["--scenario", "digits", "--compute", "bfloat16"], "digits compute in float32"),
         (["--only", "gru"], "--only gru: no arm of this scale has that name"),
     ],
 )
