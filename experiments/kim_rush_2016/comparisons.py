@@ -42,6 +42,7 @@ COMPARISONS: dict[str, Comparison] = {
     **{beam: _same(f"bleu_{beam}") for beam in BEAMS},
     **{f"chrf {beam}": _same(f"chrf_{beam}") for beam in BEAMS},
     **{f"tuned {beam}": _same(f"tuned_bleu_{beam}") for beam in BEAMS},
+    **{f"recall {beam}": _same(f"recall_{beam}") for beam in BEAMS},
     ACROSS: Comparison({"bleu_beam1": 1.0}, {"bleu_beam5": 1.0}),
     f"chrf {ACROSS}": Comparison({"chrf_beam1": 1.0}, {"chrf_beam5": 1.0}),
     "ln perplexity": _same("ln perplexity"),
@@ -53,7 +54,7 @@ COMPARISONS: dict[str, Comparison] = {
 
 def measures(arm: Mapping) -> dict[str, list[float]]:
     """Measure -> a value for each seed, of one of results.json's arms, or of one evaluation."""
-    scores = [f"{name}_{beam}" for beam in BEAMS for name in ("bleu", "chrf", "tuned_bleu")]
+    scores = [f"{name}_{beam}" for beam in BEAMS for name in ("bleu", "chrf", "recall", "tuned_bleu")]
     found = {name: values(arm, name) for name in scores if name in arm}
     for name, of in LOGARITHMS.items():
         if of in arm:
@@ -78,7 +79,7 @@ def resampled(found: Mapping, outputs: Mapping, probabilities: Mapping, tokenize
     samples, references = {}, outputs["references"]
     for beam in BEAMS:
         scores = metrics.resampled(outputs[beam], references, tokenize)
-        samples |= {f"{name}_{beam}": scores[name] for name in ("bleu", "chrf")}
+        samples |= {f"{name}_{beam}": scores[name] for name in ("bleu", "chrf", "recall")}
         if tuned := outputs.get(f"tuned_{beam}"):
             samples[f"tuned_bleu_{beam}"] = metrics.resampled(tuned, references, tokenize)["bleu"]
     known = np.array(probabilities["beam1"])

@@ -21,7 +21,7 @@ from experiments.core.outputs import Outputs
 from experiments.core.outputs import write as write_outputs
 from experiments.core.study import Workspace
 from experiments.kim_rush_2016 import comparisons
-from experiments.kim_rush_2016.arms import ARMS, BASELINE, TEACHER, Arm, against, control_of
+from experiments.kim_rush_2016.arms import ARMS, BASELINE, BEAMS, TEACHER, Arm, against, control_of
 from experiments.kim_rush_2016.rows import Row, by_arm, start_of
 from experiments.kim_rush_2016.scale import Scale
 from seqkd_jax import checkpoint, distillation, distributed, models, pruning
@@ -350,6 +350,19 @@ def _truth(result: evaluation.Evaluation, workspace: Workspace) -> dict[str, flo
     return shares
 
 
+def numbers(workspace: Workspace, evaluated: Path) -> dict:
+    """What was measured of one seed, and what its outputs tell besides: recall, and BLEU as the paper has it, if the
+    scale does.
+    """
+    outputs, tokenize = files.read_json(evaluated / "outputs.json"), tokenizer(workspace)
+    references, found = outputs["references"], files.read_json(evaluated / "results.json")
+    for beam in BEAMS:
+        found[f"recall_{beam}"] = metrics.recall(outputs[beam], references, tokenize)
+        if workspace.scale.multi_bleu:
+            found[f"multi_bleu_{beam}"] = metrics.multi_bleu(outputs[beam], references)
+    return found
+
+
 def significance(workspace: Workspace, evaluated: Mapping[Row, Path], tuned: Mapping[Row, Path]) -> Path:
     """Every arm against its model's baseline, the teacher and its control, over resampled test sentences.
 
@@ -359,11 +372,11 @@ def significance(workspace: Workspace, evaluated: Mapping[Row, Path], tuned: Map
     given |= {f"lengths {row.key}": path for row, path in tuned.items()}
 
     def make(directory: Path) -> None:
-        tokenize, compared = tokenizer(workspace), {}
         seeds = {
-            arm: [resampled(evaluated[row], tuned.get(row), tokenize) for row in of]
+            arm: [resampled(workspace, evaluated[row], tuned.get(row)) for row in of]
             for arm, of in by_arm(evaluated).items()
         }
+        compared: dict[str, dict] = {}
         for row in seeds:
             for reference in [other for other in seeds if other != row and _compared(row, other)]:
                 found = comparisons.compare(seeds[row], seeds[reference])
@@ -387,15 +400,14 @@ def _compared(row: Row, reference: Row) -> bool:
     return reference.arm.name == TEACHER or of_model and reference.arm.name in {*every, control_of(row.arm)}
 
 
-def resampled(path: Path, tuned: Path | None, tokenize: str) -> comparisons.Resampled:
+def resampled(workspace: Workspace, path: Path, tuned: Path | None) -> comparisons.Resampled:
     """An evaluation on resamples of its test sentences. tuned: what `length.tuned` made; None: nothing."""
-    results, outputs, probabilities = (
-        files.read_json(path / f"{name}.json") for name in ("results", "outputs", "probabilities")
-    )
+    found, outputs = numbers(workspace, path), files.read_json(path / "outputs.json")
     if tuned:
-        results |= files.read_json(tuned / "results.json")
+        found |= files.read_json(tuned / "results.json")
         outputs |= {f"tuned_{beam}": lines for beam, lines in files.read_json(tuned / "outputs.json").items()}
-    return comparisons.resampled(results, outputs, probabilities, tokenize)
+    probabilities = files.read_json(path / "probabilities.json")
+    return comparisons.resampled(found, outputs, probabilities, tokenizer(workspace))
 
 
 def outputs(workspace: Workspace, evaluated: Mapping[Row, Path]) -> Path:

@@ -32,7 +32,6 @@ from experiments.kim_rush_2016.scale import Scale, computed, longer, rows, with_
 from experiments.kim_rush_2016.scales import MORE_MODES, asked_for
 from seqkd_jax import models
 from seqkd_jax.config import BatchConfig, ComputeType, ModelConfig
-from seqkd_jax.evaluation import metrics
 from seqkd_jax.losses import LOSSES
 from seqkd_jax.types import Batch, Translator, UserError
 from seqkd_jax.utils import files
@@ -170,7 +169,7 @@ def entry(
     """
     first, seeds = rows[0], [pipeline.of_row(workspace.scale, row).seed for row in rows]
     run, config = pipeline.training(workspace, first), pipeline.of_row(workspace.scale, first)
-    how, found = stages.read_manifest(run), [_numbers(workspace.scale, evaluated[row]) for row in rows]
+    how, found = stages.read_manifest(run), [pipeline.numbers(workspace, evaluated[row]) for row in rows]
     for row, numbers in zip(rows, found, strict=True):
         of_lengths = files.read_json(tuned[row] / "results.json") if row in tuned else {}
         numbers |= {name: value for name, value in of_lengths.items() if isinstance(value, float)}
@@ -204,15 +203,6 @@ def entry(
 
 def _teacher_of(scale: Scale, row: Row) -> Row:
     return scale.teacher_row._replace(place=row.teacher)
-
-
-def _numbers(scale: Scale, evaluated: Path) -> dict:
-    """What was measured of one seed, and BLEU as the paper has it, if the scale does."""
-    found = files.read_json(evaluated / "results.json")
-    if not scale.multi_bleu:
-        return found
-    outputs = files.read_json(evaluated / "outputs.json")
-    return found | {f"multi_bleu_{beam}": metrics.multi_bleu(outputs[beam], outputs["references"]) for beam in BEAMS}
 
 
 def _card(workspace: Workspace, name: str) -> dict | None:

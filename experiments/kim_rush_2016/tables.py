@@ -38,13 +38,16 @@ REQUIRED = (
 
 
 def sections(results: dict) -> list[Section]:
-    """Scores, gains over what an arm is compared with, what is left of them at tuned lengths, and speeds."""
+    """Scores, gains over what an arm is compared with, what is left of them whatever the lengths, and speeds."""
     arms = results["arms"]
     compared = [arm for arm in arms if reference_of(results, arm) not in (None, arm)]
     found = [Section(table=of_arms(SCORES, results, arms, left=2, notes=_about_scores(results)))]
     if compared:
         table = of_arms(GAINS, results, compared, left=3, notes=_about_gains(results))
         found.append(Section("Gains, with 95% intervals", table=table))
+    if known := [arm for arm in arms if "recall_beam1" in arm]:
+        table = of_arms(RECALL, results, known, left=3, notes=ABOUT_RECALL)
+        found.append(Section("What is not length: recall", table=table))
     if tuned := [arm for arm in arms if "tuned_bleu_beam1" in arm]:
         table = of_arms(LENGTHS, results, tuned, left=3, notes=ABOUT_LENGTHS)
         found.append(Section("With lengths tuned on the validation set", table=table))
@@ -182,6 +185,25 @@ GAINS = (
     Column("chrF K=5", _gained("chrf beam5")),
     Column("BLEU K=1 over gold", _over_control("beam1")),
     Column("K=5", _over_control("beam5")),
+)
+RECALL = (
+    *ARM,
+    Column("against", _number("against", str)),
+    *(
+        column
+        for beam, name in zip(BEAMS, ("K=1", "K=5"), strict=True)
+        for column in (
+            Column(f"recall {name}", over_seeds(f"recall_{beam}", "{:.1f}".format)),
+            Column("gain", _gained(f"recall {beam}")),
+            Column("BLEU's gain", _gained(beam)),
+            Column("length", over_seeds(f"length_ratio_{beam}", "{:.2f}".format)),
+        )
+    ),
+)
+ABOUT_RECALL = (
+    "recall: the share of the references' n-grams that outputs have, as BLEU puts orders together: BLEU with outputs "
+    "and references exchanged, without its brevity penalty. An output that is too long loses BLEU and no recall: what "
+    "shorter outputs gain in both is not their length alone",
 )
 LENGTHS = (
     *ARM,

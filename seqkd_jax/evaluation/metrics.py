@@ -81,6 +81,18 @@ def multi_bleu(outputs: Sequence[str], references: Sequence[str]) -> float:
     return BLEU(tokenize="none", smooth_method="none", force=True).corpus_score(outputs, [references]).score
 
 
+def recall(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> float:
+    """The share of the references' n-grams that the outputs have, 0 to 100: BLEU with both exchanged, without its
+    brevity penalty.
+
+    BLEU is a precision: words too many cost it, and nothing here. So a system with shorter outputs that gains in this,
+    too, gains by more than their length.
+    """
+    _same_length(outputs, references)
+    found = BLEU(tokenize=tokenize, force=True).corpus_score(references, [outputs])
+    return found.score / found.bp if found.bp else 0.0
+
+
 def signatures(tokenize: str) -> tuple[str, str]:
     """sacrebleu's signatures of the BLEU and the chrF that `score` computes."""
     bleu, chrf = BLEU(tokenize=tokenize, references=[["one reference"]]), CHRF(references=[["one reference"]])
@@ -150,7 +162,17 @@ def _sentence_metric(tokenize: str) -> BLEU:
 
 def _resampled_bleu(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> np.ndarray:
     """BLEU of each resample [SAMPLES]: the very resamples that sacrebleu draws under the same seed."""
-    counts = _bleu_counts(outputs, references, tokenize)
+    return _bleu_of_resamples(_bleu_counts(outputs, references, tokenize))
+
+
+def _resampled_recall(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> np.ndarray:
+    """`recall` of each resample [SAMPLES]."""
+    counts = _bleu_counts(references, outputs, tokenize)
+    counts[:, 1] = counts[:, 0]  # no brevity penalty
+    return _bleu_of_resamples(counts)
+
+
+def _bleu_of_resamples(counts: np.ndarray) -> np.ndarray:
     order = (counts.shape[1] - 2) // 2
     return np.array(
         [
@@ -174,13 +196,14 @@ def _resampled_chrf(outputs: Sequence[str], references: Sequence[str]) -> np.nda
 
 
 def resampled(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> dict[str, np.ndarray]:
-    """Each of CorpusScores over 1000 resamples of the sentences, [1000] each: the same resamples for every system."""
+    """Each of CorpusScores, and `recall`, on 1000 resamples of the sentences [1000], the same for every system."""
     _same_length(outputs, references)
     lengths = _bleu_counts(outputs, references, tokenize)[:, :2]
     own, theirs = (resamples(len(outputs)) @ lengths).T
     return {
         "bleu": _resampled_bleu(outputs, references, tokenize),
         "chrf": _resampled_chrf(outputs, references),
+        "recall": _resampled_recall(outputs, references, tokenize),
         "length_ratio": own / np.maximum(theirs, 1),
     }
 

@@ -3,6 +3,7 @@
 import json
 import math
 import types
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -195,8 +196,30 @@ def test_resampled_scores_are_those_of_the_resampled_text():
     for place, counts in list(enumerate(metrics.resamples(len(references))))[:3]:
         assert counts.sum() == len(references)
         drawn = np.repeat(np.arange(len(references)), counts.astype(int))
-        expected = metrics.score(*([lines[i] for i in drawn] for lines in (texts["better"], references)), "13a")
-        assert {name: samples[place] for name, samples in found.items()} == pytest.approx(expected._asdict())
+        both = [[lines[i] for i in drawn] for lines in (texts["better"], references)]
+        expected = {**metrics.score(*both, "13a")._asdict(), "recall": metrics.recall(*both, "13a")}
+        assert {name: samples[place] for name, samples in found.items()} == pytest.approx(expected)
+
+
+def test_recall_is_the_share_of_the_references_n_grams():
+    """Against counts by hand; words too many cost it nothing, and BLEU much."""
+    texts, references = systems(30)
+    outputs = [*texts["better"][:-1], ""]
+
+    def n_grams(line, order):
+        words = line.split()
+        return Counter(zip(*(words[i:] for i in range(order)), strict=False))
+
+    shares = []
+    for order in (1, 2, 3, 4):
+        wanted, had = ([n_grams(line, order) for line in lines] for lines in (references, outputs))
+        shares.append(sum((a & b).total() for a, b in zip(wanted, had, strict=True)) / sum(a.total() for a in wanted))
+    recall = metrics.recall(outputs, references, "none")
+    assert recall == pytest.approx(100 * np.prod(shares) ** 0.25)
+    longer = [line + " and so on" for line in outputs]
+    assert metrics.recall(longer, references, "none") == pytest.approx(recall)
+    assert metrics.score(longer, references, "none").bleu < metrics.score(outputs, references, "none").bleu - 5
+    assert metrics.recall([""] * 30, references, "none") == 0.0
 
 
 def test_sentence_metrics_are_sacrebleus():

@@ -314,7 +314,9 @@ def made(seeds=3, sentences=0.2, **arms):
 
 def compared(arm, other, reach):
     """What the stage of that name would say."""
-    known = [name for name in comparisons.COMPARISONS if not {"chrf", "tuned", "perplexity"} & set(name.split())]
+    known = [
+        name for name in comparisons.COMPARISONS if not {"chrf", "tuned", "recall", "perplexity"} & set(name.split())
+    ]
     sizes = {name: comparisons.difference(arm, other, name).size for name in known}
     return {
         name: {"delta_low": size - reach, "delta_high": size + reach, "shared": 0.0} for name, size in sizes.items()
@@ -398,8 +400,8 @@ def test_the_bootstrap_draws_sentences_for_all_seeds_of_both_arms():
     sides = [
         [
             comparisons.Resampled(
-                dict(zip(KNOWN, draw.normal(size=7), strict=True)),
-                dict(zip(KNOWN, draw.normal(size=(7, 40)), strict=True)),
+                dict(zip(KNOWN, draw.normal(size=len(KNOWN)), strict=True)),
+                dict(zip(KNOWN, draw.normal(size=(len(KNOWN), 40)), strict=True)),
             )
             for _ in range(seeds)
         ]
@@ -430,7 +432,7 @@ def test_the_bootstrap_draws_sentences_for_all_seeds_of_both_arms():
     assert comparisons.compare(sides[0][:1], sides[1][:1])["beam1"]["shared"] == 0.0
 
 
-SCORES = ("bleu_beam1", "bleu_beam5", "chrf_beam1", "chrf_beam5")
+SCORES = ("bleu_beam1", "bleu_beam5", "chrf_beam1", "chrf_beam5", "recall_beam1", "recall_beam5")
 KNOWN = (*SCORES, "tuned_bleu_beam1", "tuned_bleu_beam5", "ln p(t=ŷ)")
 
 

@@ -103,11 +103,11 @@ def _significance(workspace: Workspace, evaluated: Mapping[Line, Path]) -> Path:
     given = {line.key: path for line, path in evaluated.items()}
 
     def make(directory: Path) -> None:
-        tokenize, compared = pipeline.tokenizer(workspace), {}
         seeds = {
-            ablation: [pipeline.resampled(evaluated[line], None, tokenize) for line in of]
+            ablation: [pipeline.resampled(workspace, evaluated[line], None) for line in of]
             for ablation, of in _by_ablation(evaluated).items()
         }
+        compared: dict[str, dict] = {}
         for ablation in seeds:
             first = first_of(ablation.group)
             for own, other in ((ablation, first), (first, ablation)) if first in seeds and ablation != first else ():
