@@ -35,7 +35,7 @@ def _negative(weights: Weights) -> Weights:
     return {name: -weight for name, weight in weights.items()}
 
 
-ACROSS = "beam1 to beam5"
+ACROSS, ADDED = "beam1 to beam5", "what a beam adds"
 HALVED = ("u/2 - g", "u/2 + g")  # g: what a beam of 5 adds to an arm, u: what it adds to its reference
 _GAIN, _HALF = {"bleu_beam5": 1.0, "bleu_beam1": -1.0}, {"bleu_beam5": 0.5, "bleu_beam1": -0.5}
 COMPARISONS: dict[str, Comparison] = {
@@ -44,6 +44,7 @@ COMPARISONS: dict[str, Comparison] = {
     **{f"tuned {beam}": _same(f"tuned_bleu_{beam}") for beam in BEAMS},
     **{f"recall {beam}": _same(f"recall_{beam}") for beam in BEAMS},
     ACROSS: Comparison({"bleu_beam1": 1.0}, {"bleu_beam5": 1.0}),
+    ADDED: Comparison(_GAIN, _GAIN),
     f"chrf {ACROSS}": Comparison({"chrf_beam1": 1.0}, {"chrf_beam5": 1.0}),
     "ln perplexity": _same("ln perplexity"),
     "ln p(t=ŷ)": _same("ln p(t=ŷ)"),

@@ -12,8 +12,9 @@ from experiments.core.claims import CONTRADICTED, INCONCLUSIVE, NOT_RUN, REPRODU
 from experiments.core.plots import draw_all
 from experiments.core.study import Workspace, main
 from experiments.kim_rush_2016 import pipeline
+from experiments.kim_rush_2016 import study as main_study
 from experiments.kim_rush_2016.ablations import study, tables, targets
-from experiments.kim_rush_2016.ablations.lines import GROUPS, LINES, Line, first_of, repeats
+from experiments.kim_rush_2016.ablations.lines import GROUPS, LINES, TWICE, Line, first_of, repeats
 from experiments.kim_rush_2016.scales import SCALES
 from seqkd_jax import losses
 from seqkd_jax.data import corpus
@@ -47,11 +48,22 @@ def test_updates_stay_the_same_whatever_the_corpus():
     epochs = scale.training["student"].epochs
     of = {line.name: line.vary(scale).training["student"].epochs for line in LINES}
     assert of["size 50%"] == 2 * epochs and of["size 25%"] == 4 * epochs
+    assert of[f"beam {TWICE}"] == of[f"beam_alone {TWICE}"] == 2 * epochs
     assert of["targets the whole list, renormalised"] == round(epochs / scale.seq_kd_search.beam)
 
 
 def candidate(text, probability, finished=True):
     return Candidate(text, math.log(probability), math.log(probability), finished, 1)
+
+
+def test_what_a_beam_adds_is_asked_of_students_of_the_main_run():
+    """Those of twice the epochs are its `--epochs`, those of twice the width its second size: the same stages."""
+    scale, lines = scale_of("multi30k"), {line.name: line for line in LINES}
+    longer = lines[f"beam {TWICE}"].vary(scale)
+    (main_run,) = main_study.scales(main_study.Command(scale="multi30k", epochs=30)).values()
+    assert longer.training == main_run.training and longer.models == main_run.models
+    wide = Line(lines["beam twice as wide"]).row(lines["beam twice as wide"].vary(scale))
+    assert wide.model == scale.models["student"][1] and wide.label.endswith("2×200")
 
 
 def test_weights_of_a_list_are_renormalised():
@@ -129,6 +141,8 @@ def test_a_table_for_each_group_and_a_plot(tmp_path):
     assert alpha.table.rows[1][2].startswith("-1.0 [") and kept.table.rows[0][:2] == ["4", "28"]
     assert [path.name for path in draw_all(study.STUDY.plots, results, tmp_path)] == ["ablations.png"]
     assert not draw_all(study.STUDY.plots, made(alpha={"0.5": 1.0}), tmp_path / "nothing")
+    beams = made(beam={"as in table 1": 0.0, TWICE: 1.0})
+    assert tables.findings(beams)[-1].endswith(f"as in table 1 +1.0 ± 0.0; {TWICE} +1.0 ± 0.0.")
     assert "0.9 -1.0" in tables.findings(results)[0] and tables.headline(results).effect == "–"
 
 

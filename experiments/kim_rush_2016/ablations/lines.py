@@ -12,7 +12,7 @@ from experiments.kim_rush_2016.ablations import targets
 from experiments.kim_rush_2016.arms import BASELINE, BEST, NAMED, Arm
 from experiments.kim_rush_2016.rows import Row
 from experiments.kim_rush_2016.scale import Scale, student_trained
-from seqkd_jax.config import OptimiserConfig, TransformerConfig
+from seqkd_jax.config import LSTMConfig, OptimiserConfig, TransformerConfig
 
 Vary = Callable[[Scale], Scale]
 
@@ -99,6 +99,18 @@ def _own_vocabulary(scale: Scale) -> Scale:
     return replace(scale, vocabulary=half, corpora={**scale.corpora, "seq_kd": targets.under(scale)})
 
 
+def _twice_as_long(scale: Scale) -> Scale:
+    return student_trained(scale, epochs=2 * scale.training["student"].epochs)
+
+
+def _twice_as_wide(scale: Scale) -> Scale:
+    """The scale's own student of that size, if it has one."""
+    first, *others = (model for model in scale.models["student"] if isinstance(model, LSTMConfig))
+    double = replace(first, size=2 * first.size)
+    found = next((other for other in others if (other.layers, other.size) == (double.layers, double.size)), double)
+    return replace(scale, models={**scale.models, "student": (found,)})
+
+
 # Transformers beside a scale's LSTMs, where it has none of its own: the teacher, and how it is trained.
 _TOY_TEACHER = TransformerConfig(2, 2, 128, heads=4, feed_forward=256, dropout=0.0)
 _STUDENTS = {"smoke": TransformerConfig(1, 1, 32, heads=2, feed_forward=64, dropout=0.0)}
@@ -129,6 +141,7 @@ def _adam(rate: float) -> OptimiserConfig:
     return OptimiserConfig(learning_rate=rate, schedule="cosine", warmup_steps=100, clip_norm=1.0)
 
 
+TWICE = "twice as many epochs, or until validation stops"
 _ALONE, _WORD_KD, _SEQ_KD = (NAMED[name] for name in (BASELINE, "Word-KD", "Seq-KD"))
 
 
@@ -148,6 +161,8 @@ GROUPS: dict[str, str] = {
     "size": "Seq-KD: share of the training set that is distilled, for as many updates",
     "selection": "Seq-KD + Seq-Inter: similarity to the reference (the paper: smoothed sentence BLEU)",
     "vocabulary": "Seq-KD across vocabularies; Word-KD needs one vocabulary",
+    "beam": "Why does a beam still add to Seq-KD: too little training, too small a student? (not in the paper)",
+    "beam_alone": "The same of the baseline (not in the paper)",
     "transformer_student": "A Transformer learns from the LSTM",
     "transformer_teacher": "The LSTM learns from a Transformer",
 }
@@ -193,6 +208,11 @@ LINES: tuple[Ablation, ...] = (
     Ablation("vocabulary", "the teacher's", _SEQ_KD, _same),
     Ablation("vocabulary", "its own, alone", _ALONE, _own_vocabulary),
     Ablation("vocabulary", "its own", _SEQ_KD, _own_vocabulary),
+    *(
+        Ablation(group, value, arm, vary)
+        for group, arm in (("beam", _SEQ_KD), ("beam_alone", _ALONE))
+        for value, vary in (("as in table 1", _same), (TWICE, _twice_as_long), ("twice as wide", _twice_as_wide))
+    ),
     Ablation("transformer_student", "Baseline", _ALONE, _transformer_student),
     Ablation("transformer_student", "Word-KD", _WORD_KD, _transformer_student),
     Ablation("transformer_student", "Seq-KD", _SEQ_KD, _transformer_student),

@@ -24,8 +24,8 @@ from seqkd_jax.utils import files
 class Command(Options):
     """Settings and choices of Kim & Rush 2016, each varied alone. Stages are those of the main run, where it made them.
 
-    --only takes a group (alpha, temperature, smoothing, loss, top_k, k, targets, size, selection, vocabulary,
-    transformer_student, transformer_teacher) or a line ("alpha 0.9").
+    --only takes a group (alpha, temperature, smoothing, loss, top_k, k, targets, size, selection, vocabulary, beam,
+    beam_alone, transformer_student, transformer_teacher) or a line ("alpha 0.9").
     """
 
     scale: str = "smoke"

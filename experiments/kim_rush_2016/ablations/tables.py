@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from experiments.core.claims import Claim, Part, corrected, judged
 from experiments.core.plots import COLOURS, pyplot
 from experiments.core.study import Headline
-from experiments.core.tables import Column, Section, of_arms
+from experiments.core.tables import Column, Section, mean_and_deviation, of_arms
 from experiments.kim_rush_2016 import tables
 from experiments.kim_rush_2016.ablations import top_k
 from experiments.kim_rush_2016.ablations.lines import GROUPS
 from experiments.kim_rush_2016.arms import BEAMS
-from experiments.kim_rush_2016.comparisons import difference, over_sentences, values
+from experiments.kim_rush_2016.comparisons import ADDED, difference, over_sentences, values
 
 MODE, WHOLE = "the best of the list", "the whole list, renormalised"  # of "targets"
+OF_BEAMS = ("beam", "beam_alone")  # groups that ask what a beam adds
 ENOUGH = 0.5  # BLEU that a larger beam of the teacher would have to bring
 
 
@@ -30,12 +31,20 @@ def _gain(name: str):
     return cell
 
 
+def added(results: dict, arm: dict) -> str:
+    """What a beam adds to the greedy outputs."""
+    pairs = zip(values(arm, "bleu_beam5"), values(arm, "bleu_beam1"), strict=True)
+    return mean_and_deviation([beam - greedy for beam, greedy in pairs], "{:+.1f}".format)
+
+
 COLUMNS = (
     Column("", lambda _, arm: arm["value"]),
     Column("BLEU K=1", tables.over_seeds("bleu_beam1", "{:.1f}".format)),
     Column("Δ", _gain("beam1")),
     Column("K=5", tables.over_seeds("bleu_beam5", "{:.1f}".format)),
     Column("Δ", _gain("beam5")),
+    Column("K=5 adds", added),
+    Column("Δ", _gain(ADDED)),
     Column("chrF K=1", tables.over_seeds("chrf_beam1", "{:.1f}".format)),
     Column("Δ", _gain("chrf beam1")),
     Column("length K=1", tables.over_seeds("length_ratio_beam1", "{:.2f}".format)),
@@ -115,6 +124,9 @@ def findings(results: dict) -> list[str]:
         if told:
             what = title.partition(" (")[0]
             sentences.append(f"{what}: against {arms[0]['value']}, BLEU of greedy outputs: {'; '.join(told)}.")
+        if told and group in OF_BEAMS:
+            adds = [f"{arm['value']} {added(results, arm)}" for arm in arms]
+            sentences.append(f"{what}: a beam of 5 adds, in BLEU: {'; '.join(adds)}.")
     return sentences
 
 
