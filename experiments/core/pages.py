@@ -294,7 +294,7 @@ def _how(run: Run, root: Path) -> list[str]:
         f"commit: {_commits([results['commit']])}" + (f"; training: {_commits(commits)}" if commits else ""),
         f"machine: {results['host_cpu']}; devices: {', '.join(results['devices'])}",
         f"seeds: {', '.join(map(str, _seeds(results['arms'])))}",
-        f"training of each arm's first seed: {progress.duration(seconds)}; finished {results['finished'][:10]}",
+        f"training of all arms: {progress.duration(seconds)}; finished {results['finished'][:10]}",
         f"versions: {versions}",
         f"data (SHA-256): {hashes}",
         f"all numbers: `{(run.path / 'results.json').relative_to(root)}`",

@@ -165,11 +165,11 @@ def entry(
 ) -> dict:
     """One of results.json's `arms`: means over its seeds, and of several seeds the numbers of each in `by_seed`.
 
-    How it was trained is that of the first.
+    How it was trained is that of the first, but for commits and seconds, which are those of all.
     """
     first, seeds = rows[0], [pipeline.of_row(workspace.scale, row).seed for row in rows]
-    run, config = pipeline.training(workspace, first), pipeline.of_row(workspace.scale, first)
-    how, found = stages.read_manifest(run), [pipeline.numbers(workspace, evaluated[row]) for row in rows]
+    runs, config = [pipeline.training(workspace, row) for row in rows], pipeline.of_row(workspace.scale, first)
+    manifests, found = [stages.read_manifest(run) for run in runs], [pipeline.numbers(workspace, evaluated[row]) for row in rows]
     for row, numbers in zip(rows, found, strict=True):
         of_lengths = files.read_json(tuned[row] / "results.json") if row in tuned else {}
         numbers |= {name: value for name, value in of_lengths.items() if isinstance(value, float)}
@@ -194,9 +194,9 @@ def entry(
             "corpus": first.arm.corpus,
             "loss": first.arm.loss,
             "config": asdict(config),
-            "commits": how["commits"],
-            "seconds": how["seconds"],
-            **files.read_json(run / "summary.json"),
+            "commits": list(dict.fromkeys(commit for how in manifests for commit in how["commits"])),
+            "seconds": math.fsum(how["seconds"] for how in manifests),
+            **files.read_json(runs[0] / "summary.json"),
         },
     }
 

@@ -55,7 +55,7 @@ def _trainings(arms: Sequence[Mapping]) -> str:
         )
     if not rows:
         return ""
-    head = ["arm", "parameters", "seeds", "epochs", "updates", "time", "tokens/s", "commit"]
+    head = ["arm", "parameters", "seeds", "epochs", "updates", "time of all seeds", "tokens/s", "commit"]
     return table(Table(head, rows), "Training of each arm")
 
 
