@@ -169,7 +169,10 @@ def entry(
     """
     first, seeds = rows[0], [pipeline.of_row(workspace.scale, row).seed for row in rows]
     runs, config = [pipeline.training(workspace, row) for row in rows], pipeline.of_row(workspace.scale, first)
-    manifests, found = [stages.read_manifest(run) for run in runs], [pipeline.numbers(workspace, evaluated[row]) for row in rows]
+    manifests, found = (
+        [stages.read_manifest(run) for run in runs],
+        [pipeline.numbers(workspace, evaluated[row]) for row in rows],
+    )
     for row, numbers in zip(rows, found, strict=True):
         of_lengths = files.read_json(tuned[row] / "results.json") if row in tuned else {}
         numbers |= {name: value for name, value in of_lengths.items() if isinstance(value, float)}

@@ -32,6 +32,7 @@ from experiments.kim_rush_2016.scale import rows, with_seeds
 from experiments.kim_rush_2016.scales import SCALES
 from seqkd_jax import distillation, losses, models
 from seqkd_jax.config import LSTMConfig, SearchConfig
+from seqkd_jax.evaluation import metrics
 from seqkd_jax.types import EOS, System, UserError
 from seqkd_jax.utils import programs
 
@@ -715,7 +716,12 @@ def test_one_arm_makes_what_it_needs_and_is_found_again(run, tmp_path):
     found = json.loads((tmp_path / "results.json").read_text())
     (arm,) = found["arms"]
     assert arm["arm"] == "Baseline" and arm["training"]["steps"] == 1 and "commit" in found
-    assert "| 1×8" in (tmp_path / "table.md").read_text() and " programs, " in told and " of them compiled" in told
+    (kept,) = (tmp_path / "stages").glob("evaluate-baseline-*/outputs.json")
+    outputs, tokenize = json.loads(kept.read_text()), arm["signature"].split("tok:")[1].split("|")[0]
+    for beam in ("beam1", "beam5"):
+        assert arm[f"recall_{beam}"] == metrics.recall(outputs[beam], outputs["references"], tokenize)
+    table = (tmp_path / "table.md").read_text()
+    assert "| 1×8" in table and "| recall K=1 " in table and " programs, " in told and " of them compiled" in told
     assert (tmp_path / "plots" / "bleu.png").exists()
     before = len(programs.built())
     status, _, log = run("--only", "baseline")
