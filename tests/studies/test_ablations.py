@@ -138,6 +138,7 @@ def test_a_table_for_each_group_and_a_plot(tmp_path):
     ]
     alpha, k, kept = tables.sections(results)
     assert (alpha.title, k.title) == (GROUPS["alpha"], GROUPS["k"]) and alpha.table.rows[0][2] == "–"
+    assert not tables.sections(made(alpha={"0.5": 1.0})), "nothing to compare"
     assert alpha.table.rows[1][2].startswith("-1.0 [") and kept.table.rows[0][:2] == ["4", "28"]
     assert [path.name for path in draw_all(study.STUDY.plots, results, tmp_path)] == ["ablations.png"]
     assert not draw_all(study.STUDY.plots, made(alpha={"0.5": 1.0}), tmp_path / "nothing")

@@ -59,11 +59,11 @@ NOTES = (
 
 
 def sections(results: dict) -> list[Section]:
-    """A table for each group that has a line, and what the entries of a teacher take."""
+    """A table for each group of which more than the first line was made, and what the entries of a teacher take."""
     found = []
     for group, title in GROUPS.items():
         arms = [arm for arm in results["arms"] if arm["group"] == group]
-        if arms:
+        if any(first(results, arm) for arm in arms):
             found.append(Section(title, table=of_arms(COLUMNS, results, arms, 1, () if found else NOTES)))
     return [*found, *top_k.section(results)]
 
