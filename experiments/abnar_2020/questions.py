@@ -39,9 +39,12 @@ SOFTER = ("temperature 2", "temperature 4", "teacher with dropout 0.6", "teacher
 
 
 def _softer(student: str) -> list[Contrast]:
-    """Softer targets, against those of the plain teacher."""
+    """Softer targets, against those of the plain teacher, and against none."""
     plain = Arm(student, LSTM)
-    return [Contrast(f"{way}, against the plain teacher", plain._replace(way=way), plain) for way in SOFTER]
+    others = (("the plain teacher", plain), ("alone", Arm(student)))
+    return [
+        Contrast(f"{way}, against {what}", plain._replace(way=way), other) for way in SOFTER for what, other in others
+    ]
 
 
 def _taught(teacher: str, way: str) -> Arm:
