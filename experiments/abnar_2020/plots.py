@@ -288,7 +288,7 @@ def representations(results: dict):
     handles = [mark("student:", "", "#000000")]
     handles += [mark(name, style(results, name).marker, "#000000") for name in students(results) if name in of]
     handles += [mark("taught by:", "", "#000000")]
-    named = [(name, style(results, name).colour) for name in teachers(results) if name in by]
+    named = [(name, style(results, name).colour) for name in (None, *names(results)) if name in by]
     handles += [mark(name or "nobody (larger)", "o", colour) for name, colour in named]
     handles += [mark("controls", "o", "#000000", face="none")] if results.get("ways") else []
     outside(figure, handles)

@@ -214,8 +214,8 @@ def students(results: dict) -> list[str]:
 
 
 def teachers(results: dict) -> list[str | None]:
-    """None for the students alone, then the models that teach."""
-    return [None, *(name for name in names(results) if any(arm["teacher"] == name for arm in results["arms"]))]
+    """None for the students alone, then the models that teach a plain arm."""
+    return [None, *(name for name in names(results) if any(arm["teacher"] == name for arm in plain(results)))]
 
 
 def metrics(results: dict) -> set[str]:

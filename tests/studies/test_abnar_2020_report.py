@@ -593,3 +593,10 @@ def test_answers_come_first_where_there_are_controls():
     first = findings.findings(results)[0]
     assert first.startswith("Is a bias handed on, or a better language model? A: Small LSTM against Transformer +")
     assert "Small LSTM → Transformer against Transformer → Transformer" in first and "(matched)" not in first
+
+
+def test_a_model_that_teaches_ways_alone_has_no_panel_of_its_own():
+    results = made_up("classification")
+    arms = [arm for arm in results["arms"] if arm["teacher"] in (None, "LSTM")]
+    arms.append({**arms[-1], "arm": "LSTM (cross-fit)", "teacher": "Transformer", "way": "cross-fit"})
+    assert tables.teachers({**results, "arms": arms}) == [None, "LSTM"]
