@@ -288,7 +288,8 @@ def _how(run: Run, root: Path) -> list[str]:
     commits = dict.fromkeys(commit for training in trained for commit in report.commits_of(training))
     hashes = ", ".join(f"{name} `{digest[:12]}`" for name, digest in results["data"].items())
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    seconds = sum(training.get("seconds", 0) for training in trained)
+    once = {files.json_line(training): training for training in trained}  # lines of an ablation may be one run
+    seconds = sum(training.get("seconds", 0) for training in once.values())
     return [
         f"command: `{results['command']}`",
         f"commit: {_commits([results['commit']])}" + (f"; training: {_commits(commits)}" if commits else ""),
