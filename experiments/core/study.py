@@ -20,9 +20,10 @@ and of an arm, which is hashable, `label` (in tables), `key` (in names of files 
 knows; the first is shown to the user).
 """
 
+import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -155,16 +156,19 @@ def _run(study: Study, options: Options, name: str, scale: Any) -> int:
     evaluated = evaluate_arms(study, workspace, arms, asked)
 
     def finish() -> int:
-        _report(study, workspace, evaluated, out)
+        _report(study, workspace, asked, evaluated, out)
         return _count(scale.max_compilations, time.monotonic() - started, programs.built()[before:])
 
     return distributed.by_first(finish)
 
 
-def _report(study: Study, workspace: Workspace, evaluated: Mapping[Any, Any], out: Path) -> None:
-    """Write what the study came to, and print it."""
+def _report(study: Study, workspace: Workspace, asked: Sequence[Any], evaluated: Mapping[Any, Any], out: Path) -> None:
+    """Write what the study came to, and print it. asked: the arms that this command makes."""
     scale, collected = workspace.scale, study.collect(workspace, evaluated, out)
-    results = {"study": study.name, "scale": scale.name, **report.what_ran(collected.pop("data")), **collected}
+    ran = report.what_ran(collected.pop("data"))
+    if set(evaluated) != set(asked):
+        ran["command"] = naming(ran["command"], _asking_for(study, scale, evaluated))
+    results = {"study": study.name, "scale": scale.name, **ran, **collected}
     results["deviations"] = list(scale.deviations)
     table = _write(study, out, results)
     print(study.samples(workspace, evaluated))
@@ -203,6 +207,30 @@ def _needed(study: Study, scale: Any, asked: Iterable[Any]) -> list[Any]:
             needed.add(arm)
             rest += study.needs(scale, arm)
     return [arm for arm in study.arms(scale) if arm in needed]
+
+
+def _asking_for(study: Study, scale: Any, reported: Collection[Any]) -> list[str]:
+    """What --only has to name so that just these arms are made; nothing if they are all."""
+    if set(reported) == set(study.arms(scale)):
+        return []
+    implied = {needed for arm in reported for needed in _needed(study, scale, [arm]) if needed != arm}
+    return [arm.key for arm in reported if arm not in implied]
+
+
+def naming(command: str, names: Sequence[str]) -> str:
+    """The command with these names after --only, in the place of those that it has.
+
+    Results may hold arms that earlier commands made; the command that stands beside them makes them all.
+    """
+    words, kept = shlex.split(command), []
+    while words:
+        word = words.pop(0)
+        if word == "--only":
+            while words and not words[0].startswith("-"):
+                words.pop(0)
+        elif not word.startswith("--only="):
+            kept.append(word)
+    return shlex.join([*kept, *(["--only", *names] if names else [])])
 
 
 def _check_data(scale: Any, data: Path | None) -> None:

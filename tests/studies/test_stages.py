@@ -5,6 +5,7 @@ import errno
 import json
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from typing import Annotated
@@ -13,12 +14,13 @@ import processes
 import pytest
 
 from experiments.core import stages
-from experiments.core.study import Workspace, evaluate_arms
+from experiments.core.study import Headline, Workspace, evaluate_arms, main
 from experiments.kim_rush_2016.scale import rows
 from experiments.kim_rush_2016.scales import named
 from experiments.kim_rush_2016.study import STUDY
 from seqkd_jax.config import SearchConfig
 from seqkd_jax.types import UserError
+from seqkd_jax.utils import files
 from seqkd_jax.utils.settings import Range
 
 
@@ -338,3 +340,39 @@ def test_arms_that_are_asked_for_are_made_first(tmp_path):
     study, workspace = STUDY._replace(evaluate=evaluate), Workspace(None, None, tmp_path)
     evaluated = evaluate_arms(study, workspace, arms, [third])
     assert list(evaluated.items()) == [(first, first.key), (third, third.key)]
+
+
+def test_the_recorded_command_makes_every_arm_that_is_reported(tmp_path, monkeypatch):
+    """Arms that earlier commands made are reported, too; the last command alone would not make them."""
+    first, second, third, *_ = every = rows(named("smoke"))
+    there = set()
+
+    def evaluate(workspace, arm):
+        if not workspace.make and arm not in there:
+            raise stages.NotMade
+        there.add(arm)
+
+    def recorded(*arguments):
+        monkeypatch.setattr(sys, "argv", ["study", *arguments])
+        assert main(stubbed, [*arguments, "--out", str(tmp_path)]) == 0
+        command = files.read_json(tmp_path / "results.json")["command"]
+        return command[command.index("--") :] if "--" in command else ""
+
+    nothing = {"sections": lambda results: [], "plots": {}, "charts": {}, "required": (), "claims": lambda results: []}
+    stubbed = STUDY._replace(
+        load=lambda scale, data: None,
+        size=lambda workspace: "",
+        arms=lambda scale: every,
+        needs=lambda scale, row: {first: (), second: [first]}.get(row, ()),
+        evaluate=evaluate,
+        collect=lambda workspace, evaluated, out: {"data": {}, "arms": []},
+        samples=lambda workspace, evaluated: "",
+        headline=lambda results: Headline("", "", ""),
+        findings=lambda results: (),
+        **nothing,
+    )
+    assert recorded("--only", second.arm.name) == f"--only '{second.arm.name}'", "one command made all: as it was given"
+    assert recorded("--only", third.key, "--pruning") == f"--pruning --only {second.key} {third.key}"
+    assert recorded(f"--only={first.key}") == f"--only {second.key} {third.key}"
+    recorded("--only", *(row.key for row in every))
+    assert "--only" not in recorded("--pruning", "--only", second.key), "all of them: none has to be named"
