@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from experiments.abnar_2020 import effects
-from experiments.abnar_2020.arms import Arm
+from experiments.abnar_2020.arms import MATCHED, Arm
 from experiments.abnar_2020.effects import Comparison
 from experiments.core.intervals import Estimate, detectable
 from experiments.core.tables import Section, Table
@@ -81,24 +81,36 @@ CLASSIFIERS = (
         ],
     ),
 )
-MATCHED = _taught(LSTM, "matched")
-LANGUAGE_MODELS = (
-    Question(
-        "Is a bias handed on, or a better language model?",
+
+
+def _bias(student: str) -> Question:
+    """Teachers with the LSTM's bias that are worse, as good, or better language models than the student alone."""
+    alone, matched = Arm(student), Arm(student, LSTM, MATCHED)
+    without = {"its like": Arm(student, student)}  # teachers without the bias
+    without |= {"the Transformer": Arm(student, T)} if student != T else {}
+    teachers = {
+        "a worse language model": Arm(student, SMALL),
+        "an LSTM of the student's own loss": matched,
+        "the LSTM": Arm(student, LSTM),
+    }
+    against = [
+        Contrast(f"{teacher} as the teacher, against {what}", arm, other)
+        for teacher, arm in teachers.items()
+        for what, other in {"alone": alone, **without}.items()
+    ]
+    return Question(
+        f"Is a bias handed on to the {student}, or a better language model?",
         ("perplexity", "d", "a", "a_gold"),
         [
-            Contrast("the teacher alone against the student alone", Arm(SMALL), Arm(T)),
-            Contrast("a worse language model as the teacher, against alone", Arm(T, SMALL), Arm(T)),
-            Contrast("a worse language model as the teacher, against a Transformer", Arm(T, SMALL), Arm(T, T)),
-            Contrast("an LSTM of the Transformer's own loss as the teacher, against alone", MATCHED, Arm(T)),
-            Contrast("an LSTM of the Transformer's own loss as the teacher, against a Transformer", MATCHED, Arm(T, T)),
-            Contrast("the LSTM as the teacher, against alone", Arm(T, LSTM), Arm(T)),
-            Contrast("the LSTM as the teacher, against a Transformer", Arm(T, LSTM), Arm(T, T)),
-            Contrast("the LSTM as the teacher, against one of the Transformer's own loss", Arm(T, LSTM), MATCHED),
-            Contrast("a Transformer as the teacher, against alone", Arm(T, T), Arm(T)),
+            *(Contrast(f"the {name} alone, against the student alone", Arm(name), alone) for name in (SMALL, LSTM)),
+            *against,
+            Contrast("the LSTM as the teacher, against one of the student's own loss", teachers["the LSTM"], matched),
+            *(Contrast(f"{what} as the teacher, against alone", arm, alone) for what, arm in without.items()),
         ],
-    ),
-)
+    )
+
+
+LANGUAGE_MODELS = (_bias("Small Transformer"), _bias(T))
 IMAGES = (
     Question(
         "What does the CNN hand on?",

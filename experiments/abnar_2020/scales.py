@@ -226,13 +226,18 @@ def _lm_controls() -> Scale:
     """Bias, or a better language model? Teachers of the LSTM's bias that are no better, or worse, than the student.
 
     A Small LSTM, and an early checkpoint of the LSTM. Four checkpoints an epoch are kept, of which that one is chosen.
+    The Small Transformer has a teacher more without the bias, the Transformer: the better language model.
     """
     small = _lm_small()
     kept = {"validate_every": 157, "keep": 20}  # of 627 updates an epoch; of 5 epochs all
     training = {name: replace(run, **(kept if name == "LSTM" else {})) for name, run in small.training.items()}
-    bias = Arm("Transformer", "LSTM", MATCHED)
-    first = ("LSTM", "Small LSTM", "Transformer")
-    arms = (*map(Arm, first), *(Arm("Transformer", by) for by in ("Small LSTM", "LSTM", "Transformer")), bias)
+    taught = [
+        arm
+        for student in ("Small Transformer", "Transformer")
+        for by in ("LSTM", student, "Small LSTM", "Transformer")
+        for arm in (Arm(student, by), *([Arm(student, by, MATCHED)] if by == "LSTM" else []))
+    ]
+    arms = tuple(dict.fromkeys((*map(Arm, small.models), *taught)))
     notes = (
         *OF_LANGUAGE_MODELS,
         *(note for note in small.notes if note.startswith(("LSTMs", "5 epochs"))),

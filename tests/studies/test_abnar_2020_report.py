@@ -591,7 +591,7 @@ def test_what_being_taught_gives_by_itself_is_told_like_for_like():
 def test_answers_come_first_where_there_are_controls():
     results = made_up("lm") | {"ways": {"matched": "no better"}}
     first = findings.findings(results)[0]
-    assert first.startswith("Is a bias handed on, or a better language model? A: Small LSTM against Transformer +")
+    assert first.startswith("Is a bias handed on to the Small Transformer, or a better language model? A: ")
     assert "Small LSTM → Transformer against Transformer → Transformer" in first and "(matched)" not in first
 
 
