@@ -590,9 +590,11 @@ def test_what_being_taught_gives_by_itself_is_told_like_for_like():
 
 def test_answers_come_first_where_there_are_controls():
     results = made_up("lm") | {"ways": {"matched": "no better"}}
-    first = findings.findings(results)[0]
-    assert first.startswith("Is a bias handed on to the Small Transformer, or a better language model? A: ")
-    assert "Small LSTM → Transformer against Transformer → Transformer" in first and "(matched)" not in first
+    told = findings.findings(results)
+    for student in ("Small Transformer", "Transformer"):
+        answer = next(one for one in told if one.startswith(f"Is a bias handed on to the {student}, "))
+        assert f"Small LSTM → {student} against {student} → {student}" in answer and "(matched)" not in answer
+    assert told[0].startswith("Is a bias handed on")
 
 
 def test_a_model_that_teaches_ways_alone_has_no_panel_of_its_own():
