@@ -22,7 +22,7 @@ from experiments.core import dry_run, stages
 from experiments.core.claims import Claim, Part, judged
 from experiments.core.intervals import estimate, mean, of_seeds
 from experiments.core.study import Workspace
-from experiments.kim_rush_2016 import pipeline, scales, states
+from experiments.kim_rush_2016 import evaluations, pipeline, scales, states
 from experiments.kim_rush_2016.arms import BASELINE
 from experiments.kim_rush_2016.claims import SEVERAL, percent
 from experiments.kim_rush_2016.rows import Row, label
@@ -65,7 +65,7 @@ def measured(workspace: Workspace, row: Row) -> Path:
     scale, asked = workspace.scale, workspace.scale.explanation
     given, weights = pipeline.data(workspace), pipeline.trained(workspace, row)
     inputs = {"data": given, "checkpoint": weights, "vocabulary": pipeline.learned_vocabulary(workspace)}
-    inputs["teacher"] = pipeline.measured(workspace, scale.teacher_row)
+    inputs["teacher"] = evaluations.measured(workspace, scale.teacher_row)
 
     def make(directory: Path) -> None:
         system, tokenize = checkpoint.load_translator(weights).system, pipeline.tokenizer(workspace)

@@ -1,15 +1,15 @@
-"""The stages of the study, each a function of earlier ones' directories; `stages.stage` makes each once.
+"""The stages up to a trained arm, each a function of earlier ones' directories; `stages.stage` makes each once.
 
-  data -> vocabulary -> teacher -> n-best lists -> seq_kd, seq_inter -> an arm's training -> its evaluation
+  data -> vocabulary -> teacher -> n-best lists -> seq_kd, seq_inter -> an arm's training
   data -> gold_part, the references of seq_inter's sources --------------^
-                                                                             all evaluations -> significance, outputs
-  table 3: the best student -> prune -> training on seq_kd -> training on seq_inter -> evaluation
+  table 3: the best student -> prune -> training on seq_kd -> training on seq_inter
+
+What is measured of them: `evaluations`.
 
 A stage is asked for by whoever needs it, so that asking for one arm makes what that arm needs and no more.
 """
 
 import functools
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,20 +17,17 @@ from pathlib import Path
 import numpy as np
 
 from experiments.core import stages
-from experiments.core.outputs import Outputs
-from experiments.core.outputs import write as write_outputs
 from experiments.core.study import Workspace
-from experiments.kim_rush_2016 import comparisons
-from experiments.kim_rush_2016.arms import ARMS, BASELINE, BEAMS, TEACHER, Arm, against, control_of
-from experiments.kim_rush_2016.rows import Row, by_arm, start_of
+from experiments.kim_rush_2016.arms import Arm
+from experiments.kim_rush_2016.rows import Row, start_of
 from experiments.kim_rush_2016.scale import Scale
-from seqkd_jax import checkpoint, distillation, distributed, models, pruning
+from seqkd_jax import checkpoint, distillation, distributed, pruning
 from seqkd_jax.config import CorpusConfig, LossConfig, SearchConfig, TrainConfig
-from seqkd_jax.data import batches, corpus, toy, vocabulary
+from seqkd_jax.data import batches, corpus, vocabulary
 from seqkd_jax.decoding import Decoding
 from seqkd_jax.decoding.search import greedy_rules
 from seqkd_jax.distillation import nbest
-from seqkd_jax.evaluation import evaluation, metrics, tokenization
+from seqkd_jax.evaluation import metrics, tokenization
 from seqkd_jax.losses import LOSSES
 from seqkd_jax.training.trainer import Run, train_translator
 from seqkd_jax.utils import files, progress
@@ -303,140 +300,3 @@ def pruned(workspace: Workspace, row: Row) -> Path:
 def trained(workspace: Workspace, row: Row) -> Path:
     """The checkpoint of a row that others go on from."""
     return training(workspace, row) / workspace.scale.pick
-
-
-def measured(workspace: Workspace, row: Row) -> Path:
-    """The row's results.json, and its outputs."""
-    scale, given, weights = workspace.scale, data(workspace), trained(workspace, row)
-
-    def make(directory: Path) -> None:
-        loaded = checkpoint.load_translator(weights)
-        result = evaluation.evaluate(
-            loaded.system,
-            read(workspace, given, "test"),
-            decoding(scale, scale.evaluation),
-            batch=scale.batch,
-            tokenize=tokenizer(workspace),
-            shapes=shapes(workspace),
-            repetitions=scale.timed_repetitions,
-            timed_sentences=scale.timed_sentences,
-            name=f"evaluate {row.key}",
-        )
-        parameters = models.parameter_count(loaded.model)
-        measured = {"parameters": parameters, **result.results, **(_truth(result, workspace) if scale.toy else {})}
-        files.write_json(directory / "results.json", measured)
-        files.write_json(directory / "outputs.json", {**result.outputs, "references": result.references})
-        files.write_json(directory / "probabilities.json", result.probabilities)
-
-    settings = [
-        *decoded_by(scale),
-        scale.timed_sentences,
-        scale.timed_repetitions,
-        scale.toy is not None,
-        "probabilities",  # of each output, which an older stage has not kept
-    ]
-    inputs = {"data": given, "checkpoint": weights, "vocabulary": learned_vocabulary(workspace)}
-    return workspace.stage(f"evaluate-{row.key}", settings, inputs, make)
-
-
-def _truth(result: evaluation.Evaluation, workspace: Workspace) -> dict[str, float]:
-    """Of the toy language we know what is right: the share of outputs that are, and that are the very mode."""
-    sources = read(workspace, data(workspace), "test").sources
-    shares = {}
-    for beam, outputs in result.outputs.items():
-        pairs = list(zip(sources, outputs, strict=True))
-        shares[f"right_share_{beam}"] = statistics.fmean(toy.is_right(*pair) for pair in pairs)
-        shares[f"mode_share_{beam}"] = statistics.fmean(toy.mode(source)[0] == output for source, output in pairs)
-    return shares
-
-
-def numbers(workspace: Workspace, evaluated: Path) -> dict:
-    """What was measured of one seed, and what its outputs tell besides: recall, and BLEU as the paper has it, if the
-    scale does.
-    """
-    outputs, tokenize = files.read_json(evaluated / "outputs.json"), tokenizer(workspace)
-    references, found = outputs["references"], files.read_json(evaluated / "results.json")
-    for beam in BEAMS:
-        found[f"recall_{beam}"] = metrics.recall(outputs[beam], references, tokenize)
-        if workspace.scale.multi_bleu:
-            found[f"multi_bleu_{beam}"] = metrics.multi_bleu(outputs[beam], references)
-    return found
-
-
-def significance(workspace: Workspace, evaluated: Mapping[Row, Path], tuned: Mapping[Row, Path]) -> Path:
-    """Every arm against its model's baseline, the teacher and its control, over resampled test sentences.
-
-    tuned: of each row what `length.tuned` made; {}: of none.
-    """
-    given = {row.key: path for row, path in evaluated.items()}
-    given |= {f"lengths {row.key}": path for row, path in tuned.items()}
-
-    def make(directory: Path) -> None:
-        seeds = {
-            arm: [resampled(workspace, evaluated[row], tuned.get(row)) for row in of]
-            for arm, of in by_arm(evaluated).items()
-        }
-        compared: dict[str, dict] = {}
-        for row in seeds:
-            for reference in [other for other in seeds if other != row and _compared(row, other)]:
-                found = comparisons.compare(seeds[row], seeds[reference])
-                compared.setdefault(row.label, {})[reference.arm.name] = found
-        files.write_json(directory / "significance.json", compared)
-
-    return workspace.stage("significance", comparisons.COMPARISONS, given, make, version=2)
-
-
-def _compared(row: Row, reference: Row) -> bool:
-    """Whether a reference's arm is one that every arm is compared with, or the control of this one.
-
-    A student of a further teacher is compared with its baseline, and with the same arm under the first teacher.
-    """
-    if reference.teacher:
-        return False
-    if row.teacher:
-        return row.model == reference.model and reference.arm.name in (BASELINE, row.arm.name)
-    of_model = row.model == reference.model
-    every = {against(arm) for arm in ARMS}
-    return reference.arm.name == TEACHER or of_model and reference.arm.name in {*every, control_of(row.arm)}
-
-
-def resampled(workspace: Workspace, path: Path, tuned: Path | None) -> comparisons.Resampled:
-    """An evaluation on resamples of its test sentences. tuned: what `length.tuned` made; None: nothing."""
-    found, outputs = numbers(workspace, path), files.read_json(path / "outputs.json")
-    if tuned:
-        found |= files.read_json(tuned / "results.json")
-        outputs |= {f"tuned_{beam}": lines for beam, lines in files.read_json(tuned / "outputs.json").items()}
-    probabilities = files.read_json(path / "probabilities.json")
-    return comparisons.resampled(found, outputs, probabilities, tokenizer(workspace))
-
-
-def outputs(workspace: Workspace, evaluated: Mapping[Row, Path]) -> Path:
-    """The outputs of every row, as text, with their sentence chrF; of the toy language also whether each is right."""
-    inputs = {"data": data(workspace), **{row.key: path for row, path in evaluated.items()}}
-
-    def make(directory: Path) -> None:
-        sources = read(workspace, inputs["data"], "test").sources
-        found = {row.key: files.read_json(path / "outputs.json") for row, path in evaluated.items()}
-        references = next((of_row["references"] for of_row in found.values()), [])
-        texts = {
-            output_name(row, beam): lines
-            for row in evaluated
-            for beam, lines in found[row.key].items()
-            if beam != "references"
-        }
-        pairs = {pair for lines in texts.values() for pair in zip(lines, references, strict=True)}
-        chrf = {pair: round(metrics.sentence_chrf([pair[0]], pair[1], "")[0], 1) for pair in sorted(pairs)}
-        measures: dict[str, dict] = {
-            name: {"chrf": [chrf[pair] for pair in zip(lines, references, strict=True)]}
-            for name, lines in texts.items()
-        }
-        for name, lines in texts.items() if workspace.scale.toy else ():
-            measures[name]["right"] = [int(toy.is_right(*pair)) for pair in zip(sources, lines, strict=True)]
-        write_outputs(directory, Outputs(sources, references, texts, measures))
-
-    return workspace.stage("outputs", workspace.scale.toy is not None, inputs, make)
-
-
-def output_name(row: Row, beam: str) -> str:
-    """Of a row's outputs, as files and as results.json names them."""
-    return f"{row.key}.{beam}"

@@ -16,6 +16,7 @@ from experiments.kim_rush_2016 import (
     charts,
     claims,
     comparisons,
+    evaluations,
     explanation,
     explanation_tables,
     length,
@@ -128,7 +129,7 @@ def collect(workspace: Workspace, evaluated: Mapping[Row, Path], out: Path) -> d
     whole = {row: path for row, path in evaluated.items() if row not in pruned}
     lines = by_arm(whole)
     tuned = {row: length.tuned(workspace, row) for row in whole} if workspace.scale.end_bonuses else {}
-    compared = files.read_json(pipeline.significance(workspace, whole, tuned) / "significance.json")
+    compared = files.read_json(evaluations.significance(workspace, whole, tuned) / "significance.json")
     counts, speed = files.read_json(pipeline.data(workspace) / "counts.json"), workspace.scale.speed
     explained = explanation.entries(workspace, whole) if workspace.scale.explanation else []
     arms = [entry(workspace, of, whole, tuned, compared) for row, of in lines.items() if not row.teacher]
@@ -140,7 +141,7 @@ def collect(workspace: Workspace, evaluated: Mapping[Row, Path], out: Path) -> d
         **({"pruned": table_3.entries(workspace, whole, pruned)} if pruned else {}),
         **({"beside": workspace.scale.beside} if workspace.scale.beside else {}),
         **({"states": states.entries(explained), "explanation": explained} if explained else {}),
-        "outputs": outputs.copy(pipeline.outputs(workspace, evaluated), out),
+        "outputs": outputs.copy(evaluations.outputs(workspace, evaluated), out),
         "distilled": {name: _card(workspace, name) for name in ("seq_kd", "seq_inter")},
     }
 
@@ -148,7 +149,7 @@ def collect(workspace: Workspace, evaluated: Mapping[Row, Path], out: Path) -> d
 def evaluate(workspace: Workspace, row: Row) -> Path:
     """The row's evaluation; of an arm of table 1 also that with tuned lengths and the explanation, where the scale has
     them."""
-    found = pipeline.measured(workspace, row)
+    found = evaluations.measured(workspace, row)
     if workspace.scale.end_bonuses and not row.arm.pruning:
         length.tuned(workspace, row)
     if workspace.scale.explanation and workspace.make and explanation.concerns(row):
@@ -171,7 +172,7 @@ def entry(
     runs, config = [pipeline.training(workspace, row) for row in rows], pipeline.of_row(workspace.scale, first)
     manifests, found = (
         [stages.read_manifest(run) for run in runs],
-        [pipeline.numbers(workspace, evaluated[row]) for row in rows],
+        [evaluations.numbers(workspace, evaluated[row]) for row in rows],
     )
     for row, numbers in zip(rows, found, strict=True):
         of_lengths = files.read_json(tuned[row] / "results.json") if row in tuned else {}
@@ -186,7 +187,7 @@ def entry(
             if first.teacher
             else {}
         ),
-        "outputs": {beam: pipeline.output_name(first, beam) for beam in BEAMS},
+        "outputs": {beam: evaluations.output_name(first, beam) for beam in BEAMS},
         **found[0],
         **{name: math.fsum(values) / len(values) for name, values in by_seed.items()},
         "seed": config.seed,

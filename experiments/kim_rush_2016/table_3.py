@@ -14,7 +14,7 @@ from experiments.core.intervals import estimate, mean, of_seeds
 from experiments.core.plots import COLOURS, MARKERS, pyplot
 from experiments.core.study import Workspace
 from experiments.core.tables import Section, Table, mean_and_deviation
-from experiments.kim_rush_2016 import pipeline
+from experiments.kim_rush_2016 import evaluations, pipeline
 from experiments.kim_rush_2016.arms import BEAMS, BEST, NAMED
 from experiments.kim_rush_2016.published import TABLE_3, Pruned
 from experiments.kim_rush_2016.rows import Row, label
@@ -63,7 +63,7 @@ def entries(workspace: Workspace, whole: Mapping[Row, Path], pruned: Mapping[Row
                 "bytes": pruning.size(weights),
                 **{name: results[name] for name in ("bleu_beam1", "bleu_beam5", "signature")},
                 "seed": loaded.metadata["config"]["seed"],
-                "outputs": {beam: pipeline.output_name(row, beam) for beam in BEAMS},
+                "outputs": {beam: evaluations.output_name(row, beam) for beam in BEAMS},
                 "compared": compared.get(row.key),
             }
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.core import dry_run
 from experiments.core.study import Options, Study, Workspace
-from experiments.kim_rush_2016 import comparisons, pipeline
+from experiments.kim_rush_2016 import comparisons, evaluations, pipeline
 from experiments.kim_rush_2016 import study as main_study
 from experiments.kim_rush_2016.ablations import tables, top_k
 from experiments.kim_rush_2016.ablations.lines import LINES, Ablation, Line, first_of, repeats
@@ -64,7 +64,7 @@ def varied(workspace: Workspace, ablation: Ablation) -> Workspace:
 def evaluate(workspace: Workspace, line: Line) -> Path:
     """The evaluation's stage."""
     under = varied(workspace, line.ablation)
-    return pipeline.measured(under, line.row(under.scale))
+    return evaluations.measured(under, line.row(under.scale))
 
 
 def collect(workspace: Workspace, evaluated: Mapping[Line, Path], out: Path) -> dict:
@@ -104,7 +104,7 @@ def _significance(workspace: Workspace, evaluated: Mapping[Line, Path]) -> Path:
 
     def make(directory: Path) -> None:
         seeds = {
-            ablation: [pipeline.resampled(workspace, evaluated[line], None) for line in of]
+            ablation: [evaluations.resampled(workspace, evaluated[line], None) for line in of]
             for ablation, of in _by_ablation(evaluated).items()
         }
         compared: dict[str, dict] = {}
