@@ -525,7 +525,7 @@ def test_students_of_another_teacher_have_a_table(committed):
     assert f"{teacher:.1f}" in table.notes[1]
 
 
-@pytest.mark.parametrize("scale, teachers", [("smoke", "2"), ("multi30k", "0")])
+@pytest.mark.parametrize("scale, teachers", [("tatoeba", "2"), ("multi30k", "0")])
 def test_a_number_of_teachers_that_cannot_be(scale, teachers):
     with pytest.raises(UserError, match=f"--teachers {teachers}: give 1"):
         study.scales(study.Command(scale=scale, teachers=int(teachers)))
