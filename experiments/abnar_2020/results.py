@@ -94,6 +94,7 @@ def _mistakes(workspace: Workspace, kept: Mapping[Arm, Arrays]) -> dict:
         arm.label: taught(students[0], found["places"])
         for arm, found in shown.items()
         if not arm.teacher and (students := pipeline.students_of(scale, arm))
+        if scale.teachers == "each" or 0 in found["places"]  # the one that teaches, unless it diverged
     }
     taught_by = {
         arm.label: (arm.teacher, taught(arm, found["places"]))

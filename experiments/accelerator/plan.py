@@ -49,6 +49,7 @@ def run(told: Told, launch: Launch | None = None) -> int:
     if toy and not told.toy:
         progress.log("no accelerator here: toy sizes, which measure nothing")
     key = {"devices": machine["devices"], "jax": machine["jax"], "toy": toy, "seed": told.seed}
+    key |= {"data": stages.content_hash(told.data) if told.data else None}
     told, left_out = told._replace(toy=toy), {}
     for place, part in enumerate(PARTS):
         if part.final and _read(told.out, part).get("key") == key:

@@ -44,8 +44,19 @@ def main_comparison(job: Job) -> dict:
         first = scale.seed + len(found)
         directory = workspace.stage(
             f"seeds-{first}-to-{first + count - 1}",
-            [[pipeline.train_config(scale, _arm(name)) for name in COMPARED], _student(scale), first, count],
-            {"corpus": pipeline.seq_kd(workspace), "vocabulary": pipeline.learned_vocabulary(workspace)},
+            [
+                [pipeline.train_config(scale, _arm(name)) for name in COMPARED],
+                _student(scale),
+                first,
+                count,
+                scale.pick,
+                *pipeline.decoded_by(scale),
+            ],
+            {
+                "corpus": pipeline.seq_kd(workspace),
+                "vocabulary": pipeline.learned_vocabulary(workspace),
+                "gold": pipeline.data(workspace),  # baselines learn from it; all are tested on it
+            },
             lambda directory, first=first: _students(workspace, first, count, directory),
             resumable=True,
         )

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import tyro
 
 from experiments.core import report, stages
+from experiments.core.results import reading
 from experiments.core.tables import Section
 from seqkd_jax.cli.main import errors_in_one_line
 from seqkd_jax.config import Positive, Seed
@@ -101,7 +102,8 @@ def _run(benchmark: Benchmark, options: Options) -> int:
         results = files.read_json(options.render / "results.json")
         if not isinstance(results, dict) or results.get("study") != benchmark.name:
             raise UserError(f"{options.render}: no results.json of {benchmark.name}; name one that it has written")
-        return _write(benchmark, results, options.render)
+        with reading(options.render / "results.json"):
+            return _write(benchmark, results, options.render)
     options.validate(lambda name: f"--{name.replace('_', '-')}")
     stages.commit()  # of the code that is loaded now, whatever changes meanwhile
     programs.count()

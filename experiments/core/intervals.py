@@ -47,11 +47,13 @@ def estimate(size: float, seeds: Spread | None, examples: Interval = None, share
     """A difference and its interval. examples: the bootstrap's 95% interval, of the same difference.
 
     shared: the part of the variance that seeds and examples both have. Each side has a reach of its own, since the
-    bootstrap's interval need not be symmetric; p is that at which the interval touches zero.
+    bootstrap's interval need not be symmetric; p is that at which the interval touches zero. No interval, either, where
+    all seeds have one value and nothing is known of examples: that two seeds agree to the digit is chance, as with
+    shares of a few hundred sentences, and no certainty.
     """
-    if seeds is None:
-        return Estimate(size)
     low, high = examples or (size, size)
+    if seeds is None or seeds.variance == 0 and low == high:
+        return Estimate(size)
     errors = [max(0.0, reach) / NORMAL for reach in (size - low, high - size)]
     below, above = (_reach(0.05, seeds, error, shared) for error in errors)
     towards_zero = errors[0] if size > 0 else errors[1]

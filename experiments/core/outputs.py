@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files
+from seqkd_jax.utils import files, untrusted
 
 DIRECTORY = "outputs"  # in the directory of a run
 SENTENCES = "sentences.json"
@@ -52,8 +52,9 @@ def read(run: Path, results: Mapping) -> Outputs | None:
     if not hashes or not directory.is_dir():
         return None
     for name, digest in hashes.items():
-        if not (directory / name).is_file() or files.sha256_file(directory / name) != digest:
-            raise UserError(f"{directory / name}: is not what results.json names; copy it anew, or delete {directory}")
+        path = untrusted.inside(directory, name, run / "results.json")
+        if not path.is_file() or files.sha256_file(path) != digest:
+            raise UserError(f"{path}: is not what results.json names; copy it anew, or delete {directory}")
     lines = {name[: -len(".txt")]: _lines(directory / name) for name in hashes if name.endswith(".txt")}
     measures = files.read_json(directory / SENTENCES)
     return Outputs(lines.pop("sources"), lines.pop("references"), lines, measures)

@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 import tyro
 
 from experiments.core import claims, report
-from experiments.core.study import Study, read, report_sections
+from experiments.core import results as results_of
+from experiments.core.results import reading
+from experiments.core.study import Headline, Study, read, report_sections
 from experiments.core.tables import Section
 from experiments.report import page as report_page
 from experiments.report import parts as report_parts
@@ -54,6 +56,10 @@ class Run(NamedTuple):
     path: Path  # its directory
     results: dict
     claims: Sequence[claims.Claim]
+    headline: Headline
+    findings: Sequence[str]
+    sections: Sequence[Section]
+    how: Sequence[str]  # what ran
 
     @property
     def demonstration(self) -> bool:
@@ -63,7 +69,7 @@ class Run(NamedTuple):
     @property
     def name(self) -> str:
         """Its data and setting."""
-        return ", ".join(filter(None, self.study.headline(self.results)[:2]))
+        return ", ".join(filter(None, self.headline[:2]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,16 +95,14 @@ def update(options: Options, root: Path) -> int:
 def written(root: Path) -> dict[str, str]:
     """Path under root -> text of every file that is generated from results."""
     runs = [run for name in STUDIES for run in committed(study_of(name), root)]
-    texts = {
-        f"{run.path.relative_to(root)}/table.md": report.to_markdown(report_sections(run.study, run.results))
-        for run in runs
-    }
+    texts = {f"{run.path.relative_to(root)}/table.md": report.to_markdown(run.sections) for run in runs}
     for name in dict.fromkeys(run.study.name for run in runs):
         texts[f"{PAGES}/{name}.md"] = page([run for run in runs if run.study.name == name], root)
     for run in runs:
         if run.path == root / REPORTED:
-            told = report_parts.of_study(run.study, run.results, run.path)
-            texts[f"{REPORTED}/report.html"] = report_page.page([told], SENTENCES)
+            with reading(run.path / results_of.NAME):
+                told = report_parts.of_study(run.study, run.results, run.path)
+                texts[f"{REPORTED}/report.html"] = report_page.page([told], SENTENCES)
     measured = speeds(root)
     texts |= {f"{one.path.relative_to(root)}/table.md": one.table for one in measured}
     if measured:
@@ -118,10 +122,13 @@ def study_of(name: str) -> Study:
 
 def committed(study: Study, root: Path) -> list[Run]:
     """The committed results of a study: those on toy data first."""
-    runs = [
-        Run(study, path.parent, results := read(study, path), study.claims(results))
-        for path in sorted((root / RESULTS / study.name).glob("*/results.json"))
-    ]
+    runs = []
+    for path in sorted((root / RESULTS / study.name).glob(f"*/{results_of.NAME}")):
+        results = read(study, path)
+        with reading(path):
+            told = study.claims(results), study.headline(results), study.findings(results)
+            how = _how(results, path.relative_to(root))
+            runs.append(Run(study, path.parent, results, *told, report_sections(study, results), how))
     return sorted(runs, key=lambda run: run.results["scale"] != "smoke")
 
 
@@ -138,12 +145,13 @@ def speeds(root: Path) -> list[Speed]:
 
     found, known = [], benchmarks()
     places = list(known)
-    for path in sorted((root / RESULTS / "benchmarks").rglob("results.json")):
+    for path in sorted((root / RESULTS / "benchmarks").rglob(results_of.NAME)):
         results = files.read_json(path)
-        name = results.get("study")
-        if name not in known:
+        name = results.get("study") if isinstance(results, dict) else None
+        if name not in places:
             raise UserError(f"{path}: is of no benchmark that is here; measure it again, or delete it")
-        found.append((places.index(name), Speed(path.parent, benchmark.table(known[name], results))))
+        with reading(path):
+            found.append((places.index(name), Speed(path.parent, benchmark.table(known[name], results))))
     return [one for _, one in sorted(found, key=lambda pair: pair[0])]
 
 
@@ -174,11 +182,11 @@ def summary(runs: Sequence[Run]) -> str:
         ["---", "---", "---", *["---:"] * len(claims.VERDICTS)],
     ]
     for run in runs:
-        headline, verdicts = run.study.headline(run.results), [claim.verdict for claim in run.claims]
+        verdicts = [claim.verdict for claim in run.claims]
         counts = [str(verdicts.count(verdict)) for verdict in claims.VERDICTS]
         if run.demonstration:
             counts = ["demo", *["–"] * (len(counts) - 1)]
-        rows.append([run.study.title, headline.data, headline.effect, *counts])
+        rows.append([run.study.title, run.headline.data, run.headline.effect, *counts])
     return _compact(rows)
 
 
@@ -189,7 +197,7 @@ def by_study(runs: Sequence[Run]) -> dict[str, str]:
 
 def _verdicts(runs: Sequence[Run]) -> str:
     """Rows by text; where results have a claim of several models, the verdict of each."""
-    heads = [run.study.headline(run.results).data + ", a demonstration" * run.demonstration for run in runs]
+    heads = [run.headline.data + ", a demonstration" * run.demonstration for run in runs]
     texts = dict.fromkeys(claim.text for run in runs for claim in run.claims)
     rows = [["claim", *heads], ["---"] * (len(runs) + 1)]
     for text in texts:
@@ -199,7 +207,7 @@ def _verdicts(runs: Sequence[Run]) -> str:
 
 
 def _compact(rows: Sequence[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return "".join(f"| {' | '.join(map(report.cell, row))} |\n" for row in rows)
 
 
 def index(runs: Sequence[Run], measured: bool) -> str:
@@ -234,7 +242,7 @@ def page(runs: Sequence[Run], root: Path) -> str:
     """What was found, the tables, how, deviations; of all results of a study."""
     study = runs[0].study
 
-    def part(title: str, points: Callable[[Run], list[str]]) -> list[str]:
+    def part(title: str, points: Callable[[Run], Sequence[str]]) -> list[str]:
         sections = [Section(run.name, points=points(run)) for run in runs]
         return [f"## {title}\n", report.to_markdown(sections, level=3)]
 
@@ -244,8 +252,8 @@ def page(runs: Sequence[Run], root: Path) -> str:
         report.to_markdown([Section(text=[study.about, INTERVALS])]),
         *part("What was found", _found),
         *(text for run in runs for text in (f"## {run.name}\n", report.to_markdown(_tables(run, root), level=3))),
-        *part("How", lambda run: _how(run, root)),
-        *part("Deviations from the paper", lambda run: run.results.get("deviations", run.results.get("notes"))),
+        *part("How", lambda run: run.how),
+        *part("Deviations from the paper", lambda run: run.results.get("deviations", run.results.get("notes", []))),
     ]
     return "\n".join(parts)
 
@@ -267,13 +275,13 @@ def _found(run: Run) -> list[str]:
     """The main effects, then how many claims held, and which did not."""
     against = [f"{claim.about}: {claim.text}" for claim in run.claims if claim.verdict == claims.CONTRADICTED]
     told = f"{claims.DEMONSTRATION}: " if run.demonstration else ""
-    points = [*run.study.findings(run.results), f"{told}{claims.summary(run.claims)}."]
+    points = [*run.findings, f"{told}{claims.summary(run.claims)}."]
     return [*points, *([f"Contradicted: {'; '.join(against)}."] if against else [])]
 
 
 def _tables(run: Run, root: Path) -> list[Section]:
     plots = [run.path / "plots" / f"{name}.png" for name in run.study.plots]
-    return [*report_sections(run.study, run.results), *_plots([path for path in plots if path.exists()], root)]
+    return [*run.sections, *_plots([path for path in plots if path.exists()], root)]
 
 
 def _plots(paths: Sequence[Path], root: Path) -> list[Section]:
@@ -282,8 +290,8 @@ def _plots(paths: Sequence[Path], root: Path) -> list[Section]:
     return [Section("Plots", images=shown)] if shown else []
 
 
-def _how(run: Run, root: Path) -> list[str]:
-    results = run.results
+def _how(results: dict, path: Path) -> list[str]:
+    """What ran. path: of the results, as it is told."""
     trained = [arm["training"] for arm in results["arms"] if arm.get("training")]
     commits = dict.fromkeys(commit for training in trained for commit in report.commits_of(training))
     hashes = ", ".join(f"{name} `{digest[:12]}`" for name, digest in results["data"].items())
@@ -291,14 +299,14 @@ def _how(run: Run, root: Path) -> list[str]:
     once = {files.json_line(training): training for training in trained}  # lines of an ablation may be one run
     seconds = sum(training.get("seconds", 0) for training in once.values())
     return [
-        f"command: `{results['command']}`",
+        f"command: {report.code(results['command'])}",
         f"commit: {_commits([results['commit']])}" + (f"; training: {_commits(commits)}" if commits else ""),
         f"machine: {results['host_cpu']}; devices: {', '.join(results['devices'])}",
         f"seeds: {', '.join(map(str, _seeds(results['arms'])))}",
         f"training of all arms: {progress.duration(seconds)}; finished {results['finished'][:10]}",
         f"versions: {versions}",
         f"data (SHA-256): {hashes}",
-        f"all numbers: `{(run.path / 'results.json').relative_to(root)}`",
+        f"all numbers: `{path}`",
     ]
 
 

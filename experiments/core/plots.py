@@ -16,9 +16,9 @@ from seqkd_jax.utils import files  # noqa: E402
 # As many as a study has arms, like the markers.
 COLOURS = (
     "#000000", "#777777", "#1f77b4", "#17becf", "#d62728", "#7fbf3f", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b",
-    "#e377c2",
+    "#e377c2", "#bcbd22", "#393b79",
 )  # fmt: skip
-MARKERS = "sDo^vP<>Xh*"
+MARKERS = "sDo^vP<>Xh*pd"
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -29,21 +29,30 @@ STYLE = {
 
 
 def draw_all(plots: Mapping[str, Callable], results: Any, directory: Path | str, suffix: str = "") -> list[Path]:
-    """NAME + suffix + .png for each of `plots`, a function from results to a figure or to None; returns the files.
+    """All plots as files of a directory; returns their paths."""
+    return write(drawn(plots, results, suffix), directory)
 
-    None: there is nothing to show, and no file of that name from other results stays.
-    """
-    paths = []
+
+def drawn(plots: Mapping[str, Callable], results: Any, suffix: str = "") -> dict[str, bytes | None]:
+    """NAME + suffix + .png -> what the file holds, for each of `plots`, a function from results to a figure or to None:
+    there is nothing to show."""
+    found: dict[str, bytes | None] = {}
     for name, draw in plots.items():
-        path = Path(directory) / f"{name}{suffix}.png"
         with matplotlib.rc_context(STYLE):
             figure = draw(results)
-            if figure is None:
-                path.unlink(missing_ok=True)
-            else:
-                _save(figure, path)
-                paths.append(path)
-    return paths
+            found[f"{name}{suffix}.png"] = None if figure is None else _png(figure)
+    return found
+
+
+def write(plots: Mapping[str, bytes | None], directory: Path | str) -> list[Path]:
+    """What `drawn` gave as files; of what is not shown none from other results stays."""
+    paths = {Path(directory) / name: content for name, content in plots.items()}
+    for path, content in paths.items():
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            files.write_bytes(path, content)
+    return [path for path, content in paths.items() if content is not None]
 
 
 def svg(draw: Callable, results: Any) -> str | None:
@@ -63,9 +72,9 @@ def svg(draw: Callable, results: Any) -> str | None:
     return re.sub(r' id="[a-z_]+\d*(_\d+)?"(?=>)', "", element)  # groups are numbered in every plot alike
 
 
-def _save(figure, path: Path) -> None:
-    """Write a figure and close it; the file names no version of a program, so that equal figures are equal files."""
+def _png(figure) -> bytes:
+    """A figure, which is closed; the file names no version of a program, so that equal figures are equal files."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
     pyplot.close(figure)
-    files.write_bytes(path, drawn.getvalue())
+    return drawn.getvalue()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from experiments.core import measure, stages
 from experiments.core.tables import Section, Table
+from seqkd_jax.utils import files
 
 DAGGER = "†"  # a published number from memory
 
@@ -56,7 +57,7 @@ def to_markdown(sections: Iterable[Section], level: int = 2) -> str:
     """Sections as Markdown whose tables are readable as they are; level: of the headings."""
     parts = []
     for section in sections:
-        parts += [f"{'#' * level} {section.title}"] if section.title else []
+        parts += [f"{'#' * level} {_escaped(section.title)}"] if section.title else []
         parts += map(_escaped, section.text)
         parts += ["\n".join(f"- {_escaped(point)}" for point in section.points)] if section.points else []
         if section.table:
@@ -68,7 +69,7 @@ def to_markdown(sections: Iterable[Section], level: int = 2) -> str:
 
 def _markdown_table(table: Table) -> str:
     """Aligned, so that it is readable as it is."""
-    rows = [table.columns, *([_escaped(cell).replace("|", "\\|") for cell in row] for row in table.rows)]
+    rows = [[cell(one) for one in row] for row in (table.columns, *table.rows)]
     widths = [max(2, *map(len, column)) for column in zip(*rows, strict=True)]  # "-:" takes two
     left = [column < table.left for column in range(len(widths))]
     rule = ["-" * width if words else "-" * (width - 1) + ":" for words, width in zip(left, widths, strict=True)]
@@ -79,9 +80,22 @@ def _markdown_table(table: Table) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in aligned)
 
 
+def cell(text: str) -> str:
+    """Plain text as a cell of a table."""
+    return _escaped(text).replace("|", "\\|")
+
+
+def code(text: str) -> str:
+    """Any text as code within a line, between more backticks than it has in a row."""
+    line = files.one_line(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{fence}{line}{fence}" if len(fence) == 1 else f"{fence} {line} {fence}"
+
+
 def _escaped(text: str) -> str:
-    """Plain text as Markdown: the stars of significance are no emphasis."""
-    return "".join(part if part[:1] == "`" else part.replace("*", "\\*") for part in re.split("(`[^`]*`)", text))
+    """Plain text as Markdown, in one line: the stars of significance are no emphasis, and nothing is HTML."""
+    marked = re.compile(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)|\*|<(?=[A-Za-z/!?])")
+    return marked.sub(lambda found: found[0] if found[0][0] == "`" else f"\\{found[0]}", files.one_line(text))
 
 
 def _amount(value: float) -> str:

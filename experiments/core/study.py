@@ -32,6 +32,7 @@ from typing import Annotated, Any, NamedTuple
 import tyro
 
 from experiments.core import claims, dry_run, report, stages
+from experiments.core import results as results_of
 from experiments.core.charts import Chart
 from experiments.core.tables import Section
 from seqkd_jax import distributed
@@ -128,18 +129,25 @@ def main(study: Study, arguments: Sequence[str] | None = None) -> int:
     def run() -> int:
         if options.render:
             return render(study, options.render)
+        named = study.scales(options)
+        select([arm for scale in named.values() for arm in study.arms(scale)], options.only)  # before hours of work
         same = {name: str(value) for name, value in vars(options).items() if name != "several"}
         with distributed.joined(**vars(options.several), command=same):
-            return max([_run(study, options, *named) for named in study.scales(options).items()])
+            return max([_run(study, options, name, scale, len(named) > 1) for name, scale in named.items()])
 
     status = exit_status(run, interrupted="interrupted; the same command continues from here")
     distributed.leave(status)
     return status
 
 
-def _run(study: Study, options: Options, name: str, scale: Any) -> int:
+def _run(study: Study, options: Options, name: str, scale: Any, several: bool) -> int:
+    """One scale. several: it is one of several of the command, so that it may have none of the arms of --only."""
     arms = study.arms(scale)
-    asked = _needed(study, scale, select(arms, options.only))
+    only = [one for one in options.only if any(one in arm.names for arm in arms)]
+    if options.only and not only:
+        progress.log(f"{name}: has none of the arms of --only")
+        return 0
+    asked = _needed(study, scale, select(arms, only))
     if options.dry_run:
         distributed.by_first(lambda: print(describe(study, scale, asked)))
         return 0
@@ -148,7 +156,7 @@ def _run(study: Study, options: Options, name: str, scale: Any) -> int:
     program_cache.keep()
     started, before = time.monotonic(), len(programs.built())
     base = options.out or Path("runs") / study.name
-    out = base / name if options.out is None or len(study.scales(options)) > 1 else base
+    out = base / name if options.out is None or several else base
     of_stages = Path("runs") / study.shares / name if study.shares and options.out is None else out
     workspace = Workspace(scale, study.load(scale, options.data), options.stages or of_stages / "stages")
     progress.log(f"corpus {options.data or 'toy data'}: {study.size(workspace)}")
@@ -156,23 +164,30 @@ def _run(study: Study, options: Options, name: str, scale: Any) -> int:
     evaluated = evaluate_arms(study, workspace, arms, asked)
 
     def finish() -> int:
-        _report(study, workspace, asked, evaluated, out)
+        command = stages.provenance()["command"]
+        if several:
+            command = naming(command, "--scale", [scale.name])
+        if several or set(evaluated) != set(asked):
+            command = naming(command, "--only", _asking_for(study, scale, evaluated))
+        _report(study, workspace, evaluated, out, command)
         return _count(scale.max_compilations, time.monotonic() - started, programs.built()[before:])
 
     return distributed.by_first(finish)
 
 
-def _report(study: Study, workspace: Workspace, asked: Sequence[Any], evaluated: Mapping[Any, Any], out: Path) -> None:
-    """Write what the study came to, and print it. asked: the arms that this command makes."""
+def _report(study: Study, workspace: Workspace, evaluated: Mapping[Any, Any], out: Path, command: str) -> None:
+    """Write what the study came to, and print it.
+
+    command: what makes these arms of this scale, also those that earlier commands have made.
+    """
     scale, collected = workspace.scale, study.collect(workspace, evaluated, out)
-    ran = report.what_ran(collected.pop("data"))
-    if set(evaluated) != set(asked):
-        ran["command"] = naming(ran["command"], _asking_for(study, scale, evaluated))
+    ran = report.what_ran(collected.pop("data")) | {"command": command}
     results = {"study": study.name, "scale": scale.name, **ran, **collected}
     results["deviations"] = list(scale.deviations)
-    table = _write(study, out, results)
+    told = _told(study, out, results)
+    _write(told, out, results)
     print(study.samples(workspace, evaluated))
-    print(table)
+    print(told.table)
     print("".join(f"- not as in the paper: {deviation}\n" for deviation in scale.deviations), end="")
     against = sum(claim["verdict"] == claims.CONTRADICTED for claim in results["claims"])
     if against and not claims.is_demonstration(results):
@@ -217,20 +232,17 @@ def _asking_for(study: Study, scale: Any, reported: Collection[Any]) -> list[str
     return [arm.key for arm in reported if arm not in implied]
 
 
-def naming(command: str, names: Sequence[str]) -> str:
-    """The command with these names after --only, in the place of those that it has.
-
-    Results may hold arms that earlier commands made; the command that stands beside them makes them all.
-    """
+def naming(command: str, option: str, values: Sequence[str]) -> str:
+    """The command with these values of an option, in the place of those that it has."""
     words, kept = shlex.split(command), []
     while words:
         word = words.pop(0)
-        if word == "--only":
+        if word == option:
             while words and not words[0].startswith("-"):
                 words.pop(0)
-        elif not word.startswith("--only="):
+        elif not word.startswith(f"{option}="):
             kept.append(word)
-    return shlex.join([*kept, *(["--only", *names] if names else [])])
+    return shlex.join([*kept, *([option, *values] if values else [])])
 
 
 def _check_data(scale: Any, data: Path | None) -> None:
@@ -256,19 +268,33 @@ def evaluate_arms(study: Study, workspace: Workspace, arms: Sequence[Any], asked
     return {arm: evaluated[arm] for arm in arms if arm in evaluated}
 
 
-def _write(study: Study, out: Path, results: dict) -> str:
-    """The claims into results, then results.json, table.md, report.html and plots/; returns the table."""
-    from experiments.core.plots import draw_all
+class _Told(NamedTuple):
+    """What is read off results, before anything of it is written."""
+
+    table: str
+    page: str
+    plots: Mapping[str, bytes | None]
+
+
+def _told(study: Study, out: Path, results: dict) -> _Told:
+    """Of results, which get their claims. out: where their outputs are."""
+    from experiments.core.plots import drawn
     from experiments.report import page, parts
 
     results["claims"] = [claim._asdict() for claim in study.claims(results)]
-    check(study, results, out)
+    results_of.check(results, out / results_of.NAME, study.required)
     table = report.to_markdown(report_sections(study, results))
-    files.write_json(out / "results.json", results)
-    files.write_text(out / "table.md", table)
-    draw_all(study.plots, results, out / "plots")
-    page.write(out / PAGE, [parts.of_study(study, results, out)])
-    return table
+    return _Told(table, page.page([parts.of_study(study, results, out)]), drawn(study.plots, results))
+
+
+def _write(told: _Told, out: Path, results: dict) -> None:
+    """results.json, table.md, report.html and plots/."""
+    from experiments.core import plots
+
+    files.write_json(out / results_of.NAME, results)
+    files.write_text(out / "table.md", told.table)
+    plots.write(told.plots, out / "plots")
+    files.write_text(out / PAGE, told.page)
 
 
 def report_sections(study: Study, results: dict) -> list[Section]:
@@ -278,27 +304,19 @@ def report_sections(study: Study, results: dict) -> list[Section]:
 
 def read(study: Study, path: Path) -> dict:
     """A results.json of this study; UserError for what is none."""
-    results = files.read_json(path)
-    if not isinstance(results, dict) or results.get("study") != study.name or not isinstance(results.get("arms"), list):
-        raise UserError(f"{path}: no results.json of {study.name}; name one that this study has written")
-    check(study, results, path)
-    return results
-
-
-def check(study: Study, results: dict, path: Path) -> None:
-    """UserError unless each arm has what it must have."""
-    for arm in results["arms"]:
-        missing = sorted(set(study.required) - arm.keys())
-        if missing:
-            raise UserError(
-                f"{path}: arm {arm.get('arm')!r} lacks {', '.join(missing)}, so it is of an old form; make it anew"
-            )
+    return results_of.read(path, study.name, study.required)
 
 
 def render(study: Study, directory: Path) -> int:
-    """Verdicts, tables and plots anew from results.json: after claims or plots were changed, or of somebody else."""
-    results = read(study, directory / "results.json") | {"rendered": stages.commit()}
-    _write(study, directory, results)
+    """Verdicts, tables and plots anew from results.json: after claims or plots were changed, or of somebody else.
+
+    UserError, and nothing is written, for results that do not give all of them.
+    """
+    path = directory / results_of.NAME
+    results = read(study, path) | {"rendered": stages.commit()}
+    with results_of.reading(path):
+        told = _told(study, directory, results)
+    _write(told, directory, results)
     print(f"{directory}: table.md, report.html, plots and {len(results['claims'])} verdicts written anew")
     return 0
 

@@ -19,7 +19,9 @@ import numpy as np
 import tyro
 
 from experiments.core import report, stages
-from experiments.core.plots import COLOURS, MARKERS, draw_all, pyplot
+from experiments.core.plots import COLOURS, MARKERS, drawn, pyplot
+from experiments.core.plots import write as write_plots
+from experiments.core.results import reading
 from experiments.core.study import Workspace
 from experiments.core.tables import Section, Table, mean_and_deviation
 from experiments.kim_rush_2016 import pipeline
@@ -70,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def run() -> int:
         command.validate(lambda name: f"--{name}")
         if command.render:
-            write(command.render, files.read_json(command.render / RECORD))
+            results = files.read_json(command.render / RECORD)
+            with reading(command.render / RECORD):
+                write(command.render, results)
         else:
             program_cache.keep()
             write(command.out, measure(command))
@@ -195,10 +199,10 @@ def _greedy_right(workspace: Workspace, system: System, sources: Sequence[str]) 
 
 def write(directory: Path, results: dict) -> None:
     """The record, its table and its plot; the table is printed, too."""
-    table = report.to_markdown(sections(results))
+    table, plots = report.to_markdown(sections(results)), drawn({"capacity": plot}, results)
     files.write_json(directory / RECORD, results)
     files.write_text(directory / "table.md", table)
-    draw_all({"capacity": plot}, results, directory / "plots")
+    write_plots(plots, directory / "plots")
     print(f"{table}\nrecord, table and plot: {directory}")
 
 

@@ -83,8 +83,9 @@ def resampled(found: Mapping, outputs: Mapping, probabilities: Mapping, tokenize
         samples |= {f"{name}_{beam}": scores[name] for name in ("bleu", "chrf", "recall")}
         if tuned := outputs.get(f"tuned_{beam}"):
             samples[f"tuned_bleu_{beam}"] = metrics.resampled(tuned, references, tokenize)["bleu"]
-    known = np.array(probabilities["beam1"])
-    means = metrics.resamples(len(known)) @ known / len(known)
+    known = np.array([found is not None for found in probabilities["beam1"]], float)  # sources that are not empty
+    drawn = metrics.resamples(len(known)) * known
+    means = drawn @ np.array([found or 0.0 for found in probabilities["beam1"]]) / np.maximum(drawn.sum(axis=1), 1)
     samples["ln p(t=ŷ)"] = np.log(np.maximum(means, LEAST))
     return Resampled({name: one for name, (one,) in measures(found).items()}, samples)
 

@@ -60,7 +60,7 @@ def measured(workspace: Workspace, row: Row) -> Path:
         scale.timed_sentences,
         scale.timed_repetitions,
         scale.toy is not None,
-        "probabilities",  # of each output, which an older stage has not kept
+        "probabilities of sources that are not empty",  # which an older stage has not kept
     ]
     inputs = {"data": given, "checkpoint": weights, "vocabulary": learned_vocabulary(workspace)}
     return workspace.stage(f"evaluate-{row.key}", settings, inputs, make)

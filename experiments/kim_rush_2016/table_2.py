@@ -19,9 +19,15 @@ from experiments.core.tables import Section, Table
 from experiments.kim_rush_2016.published import SMALLER, TABLE_2, Speed
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
+from seqkd_jax.utils.untrusted import require_form
 
 BENCHMARK = "decoding_speed"
 TIMES = 10.0  # that the student is faster (the paper's abstract)
+WORDS = {"median": float, "low": (float, type(None)), "high": (float, type(None))}
+CASE = {"rows": int, "systems": {...: {"source_words_per_second": WORDS}}}
+MODEL = {"parameters": int, "base": str, "beams": [{"beam": int, "cases": [CASE]}]}
+# Of the record, what is read of it.
+FORM = {"command": str, "commit": str, "host_cpu": str, "devices": [str], "settings": dict, "models": [MODEL]}
 
 
 def read(directory: Path) -> dict:
@@ -30,7 +36,7 @@ def read(directory: Path) -> dict:
     record = files.read_json(path)
     if not isinstance(record, dict) or record.get("study") != BENCHMARK:
         raise UserError(f"--speed {path}: is no record of the decoding benchmark; name one that it has written")
-    return record
+    return require_form(record, FORM, path, "measure it anew")
 
 
 def entries(directory: Path, arms: Sequence[Mapping]) -> dict:
@@ -119,9 +125,12 @@ def _times(of_student: Mapping, of_teacher: Mapping) -> Part:
 
 
 def _rate(line: Mapping, parts: float = 1.0) -> Parts:
-    """The logarithm of a part of its words a second, which rounds alone make uncertain."""
-    middle, low, high = (math.log(line["words"][name] / parts) for name in ("median", "low", "high"))
-    return Parts(middle, Spread(0.0, math.inf), (low, high))
+    """The logarithm of a part of its words a second, which rounds alone make uncertain; too few tell nothing."""
+    words = line["words"]
+    middle = math.log(words["median"] / parts)
+    if words["low"] is None:
+        return Parts(middle, None)
+    return Parts(middle, Spread(0.0, math.inf), (math.log(words["low"] / parts), math.log(words["high"] / parts)))
 
 
 def _printed(model: str, beam: int) -> Speed:

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from experiments.core import pages
+from experiments.core.results import NAME, reading
 from experiments.report import page, parts
 from seqkd_jax.cli.main import errors_in_one_line
 from seqkd_jax.config import Count
@@ -45,23 +46,29 @@ def run(options: Options) -> int:
     if options.out is None and len(options.runs) > 1:
         raise UserError(f"--out: name a file for the page of {len(options.runs)} runs")
     out = options.out or options.runs[0] / "report.html"
-    page.write(out, [part(directory) for directory in options.runs], options.sentences)
+    parts_of = [part(directory) for directory in options.runs]
+    with reading(", ".join(str(directory / NAME) for directory in options.runs)):
+        text = page.page(parts_of, options.sentences)
+    files.write_text(out, text)
     print(out)
     return 0
 
 
 def part(directory: Path) -> parts.Part:
     """What the run in this directory says. UserError for results that no study or benchmark here has written."""
-    path = directory / "results.json"
+    path = directory / NAME
     results = files.read_json(path)
     name = results.get("study") if isinstance(results, dict) else None
     if name in pages.STUDIES:
         study = pages.study_of(name)
-        return parts.of_study(study, pages.read(study, path), directory)
-    benchmark = pages.benchmarks().get(name)
+        found = pages.read(study, path)
+        with reading(path):
+            return parts.of_study(study, found, directory)
+    benchmark = next((one for known, one in pages.benchmarks().items() if known == name), None)
     if benchmark is None:
         raise UserError(f"{path}: is of no study or benchmark that is here; name a directory that one has written")
-    return parts.of_benchmark(benchmark, results, directory)
+    with reading(path):
+        return parts.of_benchmark(benchmark, results, directory)
 
 
 if __name__ == "__main__":

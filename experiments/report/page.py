@@ -14,17 +14,11 @@ from experiments.core.tables import Section, Table
 from experiments.report import browser, claims, drawing, ran
 from experiments.report.markup import escape, inline, paragraphs, points, slug, table
 from experiments.report.parts import Part
-from seqkd_jax.utils import files
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("tables.js", "claims.js", "charts.js", "browser.js", "print.js")
 INSIDE = ("format", "sha256sums")  # of a card: how it is written
 SENTENCES = 1000  # of a test set, in the page
-
-
-def write(path: Path, parts: Sequence[Part], sentences: int = SENTENCES) -> None:
-    """The page as a file."""
-    files.write_text(path, page(parts, sentences))
 
 
 def page(parts: Sequence[Part], sentences: int = SENTENCES) -> str:

@@ -37,7 +37,8 @@ class Evaluation(NamedTuple):
     results: dict  # JSON values
     outputs: dict[str, list[str]]  # "beam1", "beam5" -> one line for each source
     references: list[str]  # as the metric reads them
-    probabilities: dict[str, list[float]] = {}  # as outputs: that of each, 0 for one that was cut
+    # As outputs: that of each, 0 for one that was cut, None of an empty source
+    probabilities: dict[str, list[float | None]] = {}
 
 
 def evaluate(
@@ -120,21 +121,26 @@ def _of_outputs(outputs: Sequence[str], references: Sequence[str], tokenize: str
     }
 
 
-def _probabilities(translations: Sequence[Translation]) -> list[float]:
-    """That of each output under its model; an output that was cut is no translation, its probability counts as 0."""
-    best = [translation.hypotheses[0] for translation in translations]
-    return [math.exp(hypothesis.log_prob) if hypothesis.finished else 0.0 for hypothesis in best]
+def _probabilities(translations: Sequence[Translation]) -> list[float | None]:
+    """That of each output under its model; an output that was cut is no translation, its probability counts as 0. None:
+    the source is empty, and no model was asked.
+    """
+    best = [(translation.source, translation.hypotheses[0]) for translation in translations]
+    return [(math.exp(one.log_prob) if one.finished else 0.0) if source.strip() else None for source, one in best]
 
 
-def _of_search(translations: Sequence[Translation], probabilities: Sequence[float]) -> dict:
+def _of_search(translations: Sequence[Translation], probabilities: Sequence[float | None]) -> dict:
     """p(t=y^), Kim & Rush 2016, table 1: the mean over sentences of the probability that a model gives its own output.
 
     Empty sources are left out.
     """
-    kept = [place for place, translation in enumerate(translations) if translation.source.strip()]
-    unfinished = sum(not translations[place].hypotheses[0].finished for place in kept)
-    mean = statistics.fmean([probabilities[place] for place in kept] or [0.0])
-    return {"mode_probability": mean, "unfinished": unfinished}
+    known = [found for found in probabilities if found is not None]
+    unfinished = sum(
+        not translation.hypotheses[0].finished
+        for translation, found in zip(translations, probabilities, strict=True)
+        if found is not None
+    )
+    return {"mode_probability": statistics.fmean(known or [0.0]), "unfinished": unfinished}
 
 
 def words_per_second(

@@ -90,7 +90,7 @@ def recall(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> 
     """
     _same_length(outputs, references)
     found = BLEU(tokenize=tokenize, force=True).corpus_score(references, [outputs])
-    return found.score / found.bp if found.bp else 0.0
+    return BLEU.compute_bleu(found.counts, found.totals, found.sys_len, found.sys_len, "exp").score
 
 
 def signatures(tokenize: str) -> tuple[str, str]:

@@ -101,6 +101,7 @@ def test_the_probability_of_the_mode_is_that_of_the_greedy_output(measured):
     probabilities = [probability if finished else 0.0 for _, probability, finished in expected]
     assert results["mode_probability"] == pytest.approx(np.mean(probabilities), rel=1e-4)
     assert measured.found.probabilities["beam1"][:-1] == pytest.approx(probabilities, rel=1e-4)
+    assert measured.found.probabilities["beam1"][-1] is None, "the source is empty"
     assert results["unfinished_beam1"] == sum(not finished for _, _, finished in expected)
     assert 0 < results["unfinished_beam1"] < len(sources), "the example must have cut and finished outputs"
     pairs = [
@@ -220,6 +221,8 @@ def test_recall_is_the_share_of_the_references_n_grams():
     assert metrics.recall(longer, references, "none") == pytest.approx(recall)
     assert metrics.score(longer, references, "none").bleu < metrics.score(outputs, references, "none").bleu - 5
     assert metrics.recall([""] * 30, references, "none") == 0.0
+    endless = metrics.recall(["a b c d " * 3000], ["a b c d"], "none")
+    assert endless == pytest.approx(100.0), "the brevity penalty that is not wanted underflows there"
 
 
 def test_sentence_metrics_are_sacrebleus():

@@ -1,6 +1,7 @@
 """The controls of the second study: arms that differ from the plain one in one thing, and in no other."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -176,3 +177,22 @@ def test_the_original_s_loss_and_norm_are_ways_of_digits():
     assert scale.model(normed).norm == scale.model(scale.teacher(normed)).norm == "batch"
     assert scale.model(taught).norm == "layer" and scale.model(scale.teacher(taught)).norm == "group"
     assert (scale.config(Arm("CNN")).epochs, scale.config(taught).epochs) == (30, 100)
+
+
+def test_a_diverged_seed_is_compared_with_nobody(monkeypatch):
+    """Not even where the first seed of a teacher teaches all, and is the one that diverged."""
+    teacher, alone, truth = Arm("LSTM"), Arm("Transformer"), np.array([0, 1, 0, 1])
+    decided = np.stack([1 - truth, truth, truth])  # of the teacher's three seeds
+    monkeypatch.setattr(pipeline, "lesson_of", lambda workspace, arm: {"decisions_test": decided})
+    arms = teacher, alone, Arm("Transformer", "LSTM")
+    scale = SimpleNamespace(arms=arms, teacher=lambda arm: teacher if arm.teacher else None)
+    task = SimpleNamespace(tests={"test": SimpleNamespace(truth=truth)})
+    kept = {
+        teacher: {"places": np.array([1, 2]), "decisions_test": decided[1:]},
+        alone: {"places": np.arange(3), "decisions_test": np.stack([np.array([0, 1, 0, 0])] * 3)},
+    }
+    scale.teachers = "one"
+    assert results._mistakes(SimpleNamespace(scale=scale, data=task), kept) == {}
+    scale.teachers = "each"
+    (shared,) = results._mistakes(SimpleNamespace(scale=scale, data=task), kept)["Transformer"].values()
+    assert shared["shared"] == [0.0, 0.0, 0.0]

@@ -1,12 +1,14 @@
 """The measurements of an accelerator: what is measured in which time, what is left out and why; parts at toy size."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import pytest
 
 from experiments.accelerator import __main__ as command
-from experiments.accelerator import parts, plan, speed, tables
+from experiments.accelerator import parts, plan, seeds, speed, tables
+from experiments.kim_rush_2016 import pipeline
 from seqkd_jax.utils import files
 
 MACHINE = {
@@ -149,3 +151,28 @@ def test_the_command_at_toy_size(tmp_path, monkeypatch, capsys):
     assert set(results["left_out"]) <= missing and all("installed" in told for told in results["left_out"].values())
     assert results["parts"]["decode-engine"]["beams"]["beam5"]["identical_tokens"] == 1
     assert "Toy sizes: the numbers mean nothing." in capsys.readouterr().out
+
+
+def test_seeds_are_measured_anew_on_other_data(tmp_path, monkeypatch):
+    """Also where the distilled corpus is the same, and only what they are tested on has changed."""
+    gold, corpus = tmp_path / "gold", tmp_path / "corpus"
+    for directory in (gold, corpus):
+        files.write_text(directory / "text", "a")
+    monkeypatch.setattr(pipeline, "data", lambda workspace: gold)
+    monkeypatch.setattr(pipeline, "learned_vocabulary", lambda workspace: corpus)
+    monkeypatch.setattr(pipeline, "seq_kd", lambda workspace: corpus)
+    monkeypatch.setattr(pipeline, "CORPORA", dict.fromkeys(("gold", "seq_kd"), lambda workspace: corpus))
+    monkeypatch.setattr(pipeline, "read", lambda *_: SimpleNamespace(sources=["a"]))
+    monkeypatch.setattr(seeds, "Clock", lambda job: SimpleNamespace(left=lambda: 0.0))
+    tested = []
+
+    def students(workspace, first, count, directory):
+        tested.append((gold / "text").read_text())
+        files.write_json(directory / "results.json", [{"Baseline": 1.0, "Seq-KD": 2.0}] * count)
+
+    monkeypatch.setattr(seeds, "_students", students)
+    job = SimpleNamespace(data=None, toy=True, root=tmp_path / "stages")
+    for text in ("a", "a", "b"):
+        files.write_text(gold / "text", text)
+        seeds.main_comparison(job)
+    assert tested == ["a", "b"]

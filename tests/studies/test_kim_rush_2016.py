@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.core import dry_run
+from experiments.core import plots as core_plots
 from experiments.core.claims import CONTRADICTED, INCONCLUSIVE, NOT_RUN, REPRODUCED
 from experiments.core.intervals import estimate, of_seeds
 from experiments.core.pages import RESULTS, ROOT
@@ -30,6 +31,7 @@ from experiments.kim_rush_2016 import (
 from experiments.kim_rush_2016.rows import by_arm, label, start_of
 from experiments.kim_rush_2016.scale import rows, with_seeds
 from experiments.kim_rush_2016.scales import SCALES
+from experiments.report import drawing
 from seqkd_jax import distillation, losses, models
 from seqkd_jax.config import LSTMConfig, SearchConfig
 from seqkd_jax.evaluation import metrics
@@ -122,6 +124,10 @@ def test_an_arm_is_trained_with_the_loss_that_it_names(monkeypatch):
     monkeypatch.setitem(losses.LOSSES, "own", losses.LOSSES["word_kd"])
     own = pipeline.train_config(scale, arms.Arm("Own", "student", None, "gold", "own")).loss
     assert own.name == "own" and own.alpha == scale.word_kd.alpha
+
+
+def test_every_arm_of_the_table_has_a_colour_of_its_own():
+    assert len(set(core_plots.COLOURS)) == len(set(core_plots.MARKERS)) == drawing.COLOURS >= len(arms.ARMS)
 
 
 def test_arms_are_named_as_in_the_table_or_by_their_slug_or_key():
@@ -431,6 +437,19 @@ def test_the_bootstrap_draws_sentences_for_all_seeds_of_both_arms():
         )
         assert of["shared"] == pytest.approx(shared)
     assert comparisons.compare(sides[0][:1], sides[1][:1])["beam1"]["shared"] == 0.0
+
+
+def test_resamples_of_the_mode_s_probability_are_of_its_own_mean():
+    """Empty sources are in neither."""
+    lines = ["a b c d"] * 40
+    outputs = {"beam1": lines, "beam5": lines, "references": lines}
+    sides = []
+    for probability in (0.1, 0.01):
+        values = dict.fromkeys(SCORES, 100.0) | {"perplexity": 3.0, "mode_probability": probability}
+        known = [probability] * 30 + [None] * 10
+        sides.append([comparisons.resampled(values, outputs, {"beam1": known}, "none")])
+    found = comparisons.compare(*sides)["ln p(t=ŷ)"]
+    assert [found[name] for name in ("delta", "delta_low", "delta_high")] == pytest.approx([math.log(10)] * 3)
 
 
 SCORES = ("bleu_beam1", "bleu_beam5", "chrf_beam1", "chrf_beam5", "recall_beam1", "recall_beam5")

@@ -246,7 +246,9 @@ def test_in_a_browser_the_page_sorts_filters_and_fits(run, tab, tmp_path):
     picture = ("Static", '<svg viewBox="0 0 9 9" width="900"></svg>')
     path = tmp_path / "report.html"
     found = part(run)._replace(figures=[picture])
-    page.write(path, [found._replace(claims=[found.claims[0] | {"verdict": "reproduced"}, *found.claims[1:]])])
+    files.write_text(
+        path, page.page([found._replace(claims=[found.claims[0] | {"verdict": "reproduced"}, *found.claims[1:]])])
+    )
     for theme in ("light", "dark"):
         tab.prefer(theme)
         for width in (360, 1280):

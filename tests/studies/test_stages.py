@@ -342,6 +342,18 @@ def test_arms_that_are_asked_for_are_made_first(tmp_path):
     assert list(evaluated.items()) == [(first, first.key), (third, third.key)]
 
 
+TELLING_NOTHING = {
+    "required": (),
+    "claims": lambda results: [],
+    "sections": lambda results: [],
+    "plots": {},
+    "charts": {},
+    "headline": lambda results: Headline("", "", ""),
+    "findings": lambda results: (),
+    "samples": lambda workspace, evaluated: "",
+}
+
+
 def test_the_recorded_command_makes_every_arm_that_is_reported(tmp_path, monkeypatch):
     """Arms that earlier commands made are reported, too; the last command alone would not make them."""
     first, second, third, *_ = every = rows(named("smoke"))
@@ -358,7 +370,6 @@ def test_the_recorded_command_makes_every_arm_that_is_reported(tmp_path, monkeyp
         command = files.read_json(tmp_path / "results.json")["command"]
         return command[command.index("--") :] if "--" in command else ""
 
-    nothing = {"sections": lambda results: [], "plots": {}, "charts": {}, "required": (), "claims": lambda results: []}
     stubbed = STUDY._replace(
         load=lambda scale, data: None,
         size=lambda workspace: "",
@@ -366,13 +377,46 @@ def test_the_recorded_command_makes_every_arm_that_is_reported(tmp_path, monkeyp
         needs=lambda scale, row: {first: (), second: [first]}.get(row, ()),
         evaluate=evaluate,
         collect=lambda workspace, evaluated, out: {"data": {}, "arms": []},
-        samples=lambda workspace, evaluated: "",
-        headline=lambda results: Headline("", "", ""),
-        findings=lambda results: (),
-        **nothing,
+        **TELLING_NOTHING,
     )
     assert recorded("--only", second.arm.name) == f"--only '{second.arm.name}'", "one command made all: as it was given"
     assert recorded("--only", third.key, "--pruning") == f"--pruning --only {second.key} {third.key}"
     assert recorded(f"--only={first.key}") == f"--only {second.key} {third.key}"
     recorded("--only", *(row.key for row in every))
     assert "--only" not in recorded("--pruning", "--only", second.key), "all of them: none has to be named"
+
+
+def test_a_command_of_several_scales_knows_the_arms_of_all(tmp_path, monkeypatch, capsys):
+    """A scale without an arm that is asked for is left out; a name that none has is an error before any work. What is
+    recorded beside the results of a scale is the command for that scale."""
+    first, second, *_ = rows(named("smoke"))
+    scales = {name: dataclasses.replace(named("smoke"), name=name) for name in ("a", "b")}
+    made = []
+
+    def evaluate(workspace, row):
+        if not workspace.make:
+            raise stages.NotMade
+
+    stubbed = STUDY._replace(
+        scales=lambda options: scales,
+        load=lambda scale, data: made.append(scale.name),
+        size=lambda workspace: "",
+        arms=lambda scale: [first] if scale.name == "a" else [first, second],
+        needs=lambda scale, row: (),
+        evaluate=evaluate,
+        collect=lambda workspace, evaluated, out: {"data": {}, "arms": []},
+        **TELLING_NOTHING,
+    )
+
+    def run(*arguments):
+        made.clear()
+        monkeypatch.setattr(sys, "argv", ["study", *arguments])
+        return main(stubbed, [*arguments, "--out", str(tmp_path)]), list(made)
+
+    assert run("--only", "gru") == (2, []) and "--only gru: no arm" in capsys.readouterr().err
+    assert run("--scale", "both", "--only", second.key) == (0, ["b"])
+    found = files.read_json(tmp_path / "b" / "results.json")["command"]
+    assert found.endswith(f"--scale b --only {second.key}") and "both" not in found
+    assert run() == (0, ["a", "b"])
+    found = files.read_json(tmp_path / "a" / "results.json")["command"]
+    assert found.endswith("--scale a")

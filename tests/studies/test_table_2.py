@@ -66,6 +66,16 @@ def test_ten_times_as_fast_is_a_threshold_with_an_interval(tmp_path, rate, verdi
     assert claim.measured.endswith("with 9.0 times fewer parameters")
 
 
+def test_too_few_rounds_decide_nothing(tmp_path):
+    """Their rates have no interval; tables show the medians."""
+    found = table_2.entries(record(tmp_path, (900, {(5, 32): 50.0}), (100, {(1, 32): 800.0})), ARMS)
+    for line in found["lines"]:
+        line["words"] |= {"low": None, "high": None}
+    (claim,) = table_2.claims({"speed": found})
+    assert (claim.verdict, claim.interval, claim.effect) == ("inconclusive", None, pytest.approx(math.log(1.6)))
+    assert "800" in str(table_2.sections({"speed": found})[0].table.rows)
+
+
 def test_without_the_teacher_s_beam_nothing_is_claimed(tmp_path):
     found = table_2.entries(record(tmp_path, (900, {(1, 32): 200.0}), (100, {(1, 32): 800.0})), ARMS)
     assert table_2.claims({"speed": found}) == table_2.claims({}) == []
@@ -76,5 +86,7 @@ def test_another_record_and_other_models_are_refused(tmp_path):
         table_2.read(record(tmp_path, study="training"))
     with pytest.raises(UserError, match="its models have 7 parameters, which no arm"):
         table_2.entries(record(tmp_path, (7, {(1, 1): 5.0})), ARMS)
+    with pytest.raises(UserError, match=r"results\.json: damaged, models is 7: it must be a list; measure it anew"):
+        table_2.read(record(tmp_path, models=7))
     with pytest.raises(UserError, match="nothing"):
         table_2.read(tmp_path / "nothing")
