@@ -6,6 +6,7 @@ The page may run its own two scripts, whose hashes it names, and load nothing: s
 import base64
 import functools
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from string import Template
@@ -52,7 +53,7 @@ def _blocks(part: Part, anchor: str, sentences: int) -> Iterator[tuple[str, str]
         yield "Tables", "".join(_tables(part.sections, part))
     if part.charts or part.figures:
         drawn = [drawing.figure(chart, drawing.anchor(anchor, chart)) for chart in part.charts]
-        yield "Plots", "".join([*drawn, *(_figure(name, picture) for name, picture in part.figures)])
+        yield "Plots", "".join([*drawn, *(_figure(anchor, name, picture) for name, picture in part.figures)])
     if part.claims:
         yield "Claims", claims.section(part.claims, anchor)
     if part.outputs is not None:
@@ -80,8 +81,9 @@ def _tables(sections: Sequence[Section], part: Part) -> Iterator[str]:
             yield table(section.table, section.title or part.caption or f"{last}: {section.table.columns[0]}")
 
 
-def _figure(name: str, picture: str) -> str:
-    """A picture that was drawn before; on narrow pages it scrolls."""
+def _figure(anchor: str, name: str, picture: str) -> str:
+    """A picture that was drawn before; on narrow pages it scrolls. Its ids, and what leads to them, become its own."""
+    picture = re.sub(r'( id="|="#|url\(#)', rf"\g<1>{anchor}-{slug(name)}-", picture)
     return (
         f'<figure class="static"><figcaption><h4>{escape(name)}</h4></figcaption>\n'
         f'<div class="scroll" role="group" tabindex="0" aria-label="{escape(name)}">{picture}</div></figure>\n'

@@ -92,7 +92,7 @@ def test_a_report_is_written_anew_from_its_results_alone(root, capsys):
     for wrong, told in (
         ({"study": "another", "arms": []}, "no results.json of kim_rush_2016"),
         (["no", "results"], "no results.json of kim_rush_2016"),
-        (before | {"arms": [{"arm": "Seq-KD"}]}, "'Seq-KD' lacks against.*old form; make it anew"),
+        (before | {"arms": [{"arm": "Seq-KD"}]}, "'Seq-KD' lacks against.*old form; make the results anew"),
         (before | {"scale": "nano"}, "no scale has results called 'nano'"),
     ):
         files.write_json(directory / "results.json", wrong)
