@@ -110,7 +110,7 @@ def headline(results: dict) -> Headline:
     """The data, how many settings, and what the paper's other way of Seq-KD is worth."""
     arms = {(arm["group"], arm["value"]): arm for arm in results["arms"]}
     mode, whole = (arms.get(("targets", value)) for value in (MODE, WHOLE))
-    effect = "–" if mode is None or whole is None else f"K-best list for the mode {tables.gain(whole, mode)} BLEU"
+    effect = "–" if mode is None or whole is None else f"K-best for the mode {tables.gain(whole, mode)} BLEU"
     data = tables.DATA.get(results["scale"], results["scale"])
     return Headline(f"{data}: ablations", f"LSTM {results['model']}", effect)
 
