@@ -16,9 +16,9 @@ from seqkd_jax.utils import files  # noqa: E402
 # As many as a study has arms, like the markers.
 COLOURS = (
     "#000000", "#777777", "#1f77b4", "#17becf", "#d62728", "#7fbf3f", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b",
-    "#e377c2", "#bcbd22", "#393b79",
+    "#e377c2", "#bcbd22", "#393b79", "#e7969c",
 )  # fmt: skip
-MARKERS = "sDo^vP<>Xh*pd"
+MARKERS = "sDo^vP<>Xh*pd8"
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,

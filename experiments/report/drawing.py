@@ -11,7 +11,7 @@ from experiments.core.tables import Table
 from experiments.report import axes
 from experiments.report.markup import escape, slug, table
 
-COLOURS = 13  # as many as the style has
+COLOURS = 14  # as many as the style has
 SHAPES = (
     "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0z",  # a disc
     "M-4.4-4.4h8.8v8.8h-8.8z",  # a square

@@ -58,7 +58,7 @@ def metrics_of(setup, arm, right):
 
 
 def representations_of(setup, arms, right):
-    """Each model a point: those of one arm on a triangle, small and near the strong teacher if it taught them."""
+    """Each model a point: those of an arm on an uneven triangle, small and near the strong teacher if that taught."""
     models, points, strong = [], [], next(iter(LEVELS[setup]))
     for number, arm in enumerate(arms):
         near = (arm.teacher == strong) == (right > 0)
@@ -70,7 +70,7 @@ def representations_of(setup, arms, right):
         for seed in (1, 2, 3):
             turn = 2 * np.pi * seed / 3
             models.append({"arm": arm.label, "seed": seed})
-            points.append(centre + size * np.array([np.cos(turn), np.sin(turn)]))
+            points.append(centre + (0.95 + 0.05 * seed) * size * np.array([np.cos(turn), np.sin(turn)]))
     points = np.array(points)
     far = np.linalg.norm(points[:, None] - points[None], axis=-1)
     towards = {arm.label: to_teachers(arm, models, far) for arm in arms}

@@ -283,7 +283,7 @@ def _claims_filter(tab):
     assert 0 < tab.run(shown) < every
     assert tab.run("document.querySelector('.claims output').textContent") == f"{tab.run(shown)} of {every} claims"
     tab.run("document.querySelector('.claims [data-verdict]').click()")
-    _type(tab, ".claims [name=text]", "perplexity")
+    _type(tab, ".claims [name=text]", "helps the teacher itself")
     assert tab.run(shown) == 1
     _type(tab, ".claims [name=text]", "")
     assert tab.run(shown) == every
