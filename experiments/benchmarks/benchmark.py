@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import tyro
 
 from experiments.core import report, stages
-from experiments.core.results import reading
+from experiments.core.results import NAME, named, reading
 from experiments.core.tables import Section
 from seqkd_jax.cli.main import errors_in_one_line
 from seqkd_jax.config import Positive, Seed
@@ -84,7 +84,7 @@ class Benchmark(NamedTuple):
     options: type[Options]
     measure: Callable[[Any], dict]  # options -> what results.json holds beside what `_noted` gives; "data": hashes
     sections: Callable[[dict], list[Section]]
-    plot: Callable[[dict, Path], object] = lambda results, directory: None  # writes PNG files
+    plots: Callable[[dict], Mapping[str, bytes | None]] = lambda results: {}  # as `core.plots.drawn` gives them
 
 
 def main(benchmark: Benchmark, command: str, arguments: Sequence[str] | None = None) -> int:
@@ -99,10 +99,10 @@ def main(benchmark: Benchmark, command: str, arguments: Sequence[str] | None = N
 
 def _run(benchmark: Benchmark, options: Options) -> int:
     if options.render:
-        results = files.read_json(options.render / "results.json")
-        if not isinstance(results, dict) or results.get("study") != benchmark.name:
+        name, results = named(options.render / NAME)
+        if name != benchmark.name:
             raise UserError(f"{options.render}: no results.json of {benchmark.name}; name one that it has written")
-        with reading(options.render / "results.json"):
+        with reading(options.render / NAME):
             return _write(benchmark, results, options.render)
     options.validate(lambda name: f"--{name.replace('_', '-')}")
     stages.commit()  # of the code that is loaded now, whatever changes meanwhile
@@ -145,11 +145,14 @@ def table(benchmark: Benchmark, results: dict) -> str:
 
 
 def _write(benchmark: Benchmark, results: dict, out: Path) -> int:
-    told = table(benchmark, results)
-    files.write_json(out / "results.json", results)
+    told, drawn = table(benchmark, results), benchmark.plots(results)  # both before anything is written
+    files.write_json(out / NAME, results)
     files.remove(out / PARTS)
     files.write_text(out / "table.md", told)
-    benchmark.plot(results, out / "plots")
+    if drawn:
+        from experiments.core import plots
+
+        plots.write(drawn, out / "plots")
     print(f"{told}\nresults, table and plots: {out}")
     return 0
 

@@ -146,9 +146,8 @@ def speeds(root: Path) -> list[Speed]:
     found, known = [], benchmarks()
     places = list(known)
     for path in sorted((root / RESULTS / "benchmarks").rglob(results_of.NAME)):
-        results = files.read_json(path)
-        name = results.get("study") if isinstance(results, dict) else None
-        if name not in places:
+        name, results = results_of.named(path)
+        if name not in known:
             raise UserError(f"{path}: is of no benchmark that is here; measure it again, or delete it")
         with reading(path):
             found.append((places.index(name), Speed(path.parent, benchmark.table(known[name], results))))

@@ -28,11 +28,6 @@ STYLE = {
 }
 
 
-def draw_all(plots: Mapping[str, Callable], results: Any, directory: Path | str, suffix: str = "") -> list[Path]:
-    """All plots as files of a directory; returns their paths."""
-    return write(drawn(plots, results, suffix), directory)
-
-
 def drawn(plots: Mapping[str, Callable], results: Any, suffix: str = "") -> dict[str, bytes | None]:
     """NAME + suffix + .png -> what the file holds, for each of `plots`, a function from results to a figure or to None:
     there is nothing to show."""
@@ -45,7 +40,7 @@ def drawn(plots: Mapping[str, Callable], results: Any, suffix: str = "") -> dict
 
 
 def write(plots: Mapping[str, bytes | None], directory: Path | str) -> list[Path]:
-    """What `drawn` gave as files; of what is not shown none from other results stays."""
+    """What `drawn` gave as files, whose paths are returned; of what is not shown none from other results stays."""
     paths = {Path(directory) / name: content for name, content in plots.items()}
     for path, content in paths.items():
         if content is None:

@@ -8,7 +8,6 @@ import contextlib
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from seqkd_jax.types import UserError
 from seqkd_jax.utils import files
@@ -35,20 +34,28 @@ FORM = {
 }
 
 
+def named(path: Path) -> tuple[str, dict]:
+    """The name of the study or benchmark that wrote the results at a path, and these; "" and {} for other content."""
+    results = files.read_json(path)
+    name = results.get("study") if isinstance(results, dict) else None
+    return (name, results) if isinstance(name, str) else ("", {})
+
+
 def read(path: Path, study: str, required: Sequence[str]) -> dict:
     """The results of a study at a path. UserError for what is none. required: what each of its arms has."""
-    results = files.read_json(path)
-    if not isinstance(results, dict) or results.get("study") != study:
+    name, results = named(path)
+    if name != study:
         raise UserError(f"{path}: no results.json of {study}; name one that this study has written")
     check(results, path, required)
-    if not results["arms"]:
-        raise UserError(f"{path}: damaged, it has no arms; {REMEDY}")
     return results
 
 
-def check(results: Any, path: Path, required: Sequence[str]) -> None:
-    """UserError unless they have the form of every study's, and each arm what it must have."""
-    for arm in require_form(results, FORM, path, REMEDY)["arms"]:
+def check(results: dict, path: Path, required: Sequence[str]) -> None:
+    """UserError unless they have the form of every study's, and arms, each with what it must have."""
+    arms = require_form(results, FORM, path, REMEDY)["arms"]
+    if not arms:
+        raise UserError(f"{path}: damaged, it has no arms; {REMEDY}")
+    for arm in arms:
         missing = sorted(set(required) - arm.keys())
         if missing:
             raise UserError(

@@ -15,10 +15,10 @@ from pathlib import Path
 from experiments.core.claims import Claim, Part, judged
 from experiments.core.intervals import Parts, Spread, between
 from experiments.core.report import interval
+from experiments.core.results import named
 from experiments.core.tables import Section, Table
 from experiments.kim_rush_2016.published import SMALLER, TABLE_2, Speed
 from seqkd_jax.types import UserError
-from seqkd_jax.utils import files
 from seqkd_jax.utils.untrusted import require_form
 
 BENCHMARK = "decoding_speed"
@@ -33,8 +33,8 @@ FORM = {"command": str, "commit": str, "host_cpu": str, "devices": [str], "setti
 def read(directory: Path) -> dict:
     """The record of the benchmark; UserError for what is none."""
     path = directory / "results.json" if directory.is_dir() else directory
-    record = files.read_json(path)
-    if not isinstance(record, dict) or record.get("study") != BENCHMARK:
+    name, record = named(path)
+    if name != BENCHMARK:
         raise UserError(f"--speed {path}: is no record of the decoding benchmark; name one that it has written")
     return require_form(record, FORM, path, "measure it anew")
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from experiments.core import pages
-from experiments.core.results import NAME, reading
+from experiments.core.results import NAME, check, named, reading
 from experiments.report import page, parts
 from seqkd_jax.cli.main import errors_in_one_line
 from seqkd_jax.config import Count
@@ -57,14 +57,13 @@ def run(options: Options) -> int:
 def part(directory: Path) -> parts.Part:
     """What the run in this directory says. UserError for results that no study or benchmark here has written."""
     path = directory / NAME
-    results = files.read_json(path)
-    name = results.get("study") if isinstance(results, dict) else None
+    name, results = named(path)
     if name in pages.STUDIES:
         study = pages.study_of(name)
-        found = pages.read(study, path)
+        check(results, path, study.required)
         with reading(path):
-            return parts.of_study(study, found, directory)
-    benchmark = next((one for known, one in pages.benchmarks().items() if known == name), None)
+            return parts.of_study(study, results, directory)
+    benchmark = pages.benchmarks().get(name)
     if benchmark is None:
         raise UserError(f"{path}: is of no study or benchmark that is here; name a directory that one has written")
     with reading(path):

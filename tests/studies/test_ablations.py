@@ -8,8 +8,8 @@ import pytest
 from test_kim_rush_2016 import micro
 
 from experiments.core import dry_run, stages
+from experiments.core import plots as core_plots
 from experiments.core.claims import CONTRADICTED, INCONCLUSIVE, NOT_RUN, REPRODUCED
-from experiments.core.plots import draw_all
 from experiments.core.study import Workspace, main
 from experiments.kim_rush_2016 import pipeline
 from experiments.kim_rush_2016 import study as main_study
@@ -140,8 +140,10 @@ def test_a_table_for_each_group_and_a_plot(tmp_path):
     assert (alpha.title, k.title) == (GROUPS["alpha"], GROUPS["k"]) and alpha.table.rows[0][2] == "–"
     assert not tables.sections(made(alpha={"0.5": 1.0})), "nothing to compare"
     assert alpha.table.rows[1][2].startswith("-1.0 [") and kept.table.rows[0][:2] == ["4", "28"]
-    assert [path.name for path in draw_all(study.STUDY.plots, results, tmp_path)] == ["ablations.png"]
-    assert not draw_all(study.STUDY.plots, made(alpha={"0.5": 1.0}), tmp_path / "nothing")
+    assert [path.name for path in core_plots.write(core_plots.drawn(study.STUDY.plots, results), tmp_path)] == [
+        "ablations.png"
+    ]
+    assert not core_plots.write(core_plots.drawn(study.STUDY.plots, made(alpha={"0.5": 1.0})), tmp_path / "nothing")
     beams = made(beam={"as in table 1": 0.0, TWICE: 1.0})
     assert tables.findings(beams)[-1].endswith(f"as in table 1 +1.0 ± 0.0; {TWICE} +1.0 ± 0.0.")
     assert "0.9 -1.0" in tables.findings(results)[0] and tables.headline(results).effect == "–"

@@ -11,10 +11,10 @@ from experiments.abnar_2020 import claims, effects, findings, mistakes, plots, p
 from experiments.abnar_2020.arms import grid
 from experiments.abnar_2020.effects import Comparison
 from experiments.abnar_2020.study import STUDY
+from experiments.core import plots as core_plots
 from experiments.core.claims import CONTRADICTED, INCONCLUSIVE, NOT_RUN, REPRODUCED
 from experiments.core.intervals import detectable, estimate, of_seeds, welch
 from experiments.core.pages import RESULTS, ROOT
-from experiments.core.plots import draw_all
 from experiments.core.study import read
 
 LEVELS = {  # how strong each model's bias is: 0 to 1, in the paper's order
@@ -468,9 +468,9 @@ def test_plots_are_what_the_results_allow(setup):
 
 def test_a_plot_with_nothing_to_show_does_not_stay(tmp_path):
     """In a directory that had other results."""
-    draw_all({"accuracy": plots.accuracy}, committed("images"), tmp_path)
+    core_plots.write(core_plots.drawn({"accuracy": plots.accuracy}, committed("images")), tmp_path)
     assert (tmp_path / "accuracy.png").is_file()
-    assert draw_all({"accuracy": plots.accuracy}, committed("lm"), tmp_path) == []
+    assert core_plots.write(core_plots.drawn({"accuracy": plots.accuracy}, committed("lm")), tmp_path) == []
     assert not list(tmp_path.iterdir())
 
 

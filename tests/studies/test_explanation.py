@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from test_kim_rush_2016 import micro
 
+from experiments.core import plots as core_plots
 from experiments.core.claims import INCONCLUSIVE, NOT_RUN, REPRODUCED
-from experiments.core.plots import draw_all
 from experiments.core.study import main
 from experiments.kim_rush_2016 import arms, capacity, explanation, explanation_tables, states, study
 from experiments.kim_rush_2016.scale import Explanation
@@ -79,8 +79,13 @@ def test_tables_and_plots_have_a_line_for_each_arm(tmp_path):
     panel = {"arm": "Teacher", "model": "2×500", "points": points, "log_probs": [-1.0 - i for i in range(7)]}
     nothing = {"arm": "Seq-KD", "model": "2×100", "points": points[:1], "log_probs": [], "nearest": None}
     drawn = {"explanation": explanation_tables.plot, "decoder_states": states.plot}
-    assert len(draw_all(drawn, told | {"states": [{**panel, "nearest": 2}, nothing]}, tmp_path)) == 2
-    assert explanation_tables.sections({"arms": []}) == [] and not draw_all(drawn, {"arms": []}, tmp_path)
+    assert (
+        len(core_plots.write(core_plots.drawn(drawn, told | {"states": [{**panel, "nearest": 2}, nothing]}), tmp_path))
+        == 2
+    )
+    assert explanation_tables.sections({"arms": []}) == [] and not core_plots.write(
+        core_plots.drawn(drawn, {"arms": []}), tmp_path
+    )
 
 
 def test_claims_are_of_students_with_both_arms_and_take_seeds():
@@ -132,7 +137,7 @@ def test_the_record_of_sizes_is_a_table_and_a_plot(tmp_path):
     (section,) = capacity.sections(record)
     assert [row[:2] for row in section.table.rows[:2]] == [["Teacher", "2×128"], [arms.BASELINE, "2×8"]]
     assert section.table.rows[1][3] == "6.00 ± 2.83" and section.table.rows[-1][0] == "the truth"
-    assert draw_all({"capacity": capacity.plot}, record, tmp_path)
+    assert core_plots.write(core_plots.drawn({"capacity": capacity.plot}, record), tmp_path)
 
 
 @pytest.mark.slow

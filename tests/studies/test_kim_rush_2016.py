@@ -15,7 +15,7 @@ from experiments.core import plots as core_plots
 from experiments.core.claims import CONTRADICTED, INCONCLUSIVE, NOT_RUN, REPRODUCED
 from experiments.core.intervals import estimate, of_seeds
 from experiments.core.pages import RESULTS, ROOT
-from experiments.core.plots import draw_all, pyplot
+from experiments.core.plots import pyplot
 from experiments.core.study import Workspace, main, read, select
 from experiments.kim_rush_2016 import (
     arms,
@@ -686,7 +686,7 @@ def test_plots_are_drawn_and_the_same_twice_also_without_curves_and_times(commit
     for arm in bare["arms"]:
         arm["training"]["history"], arm["source_words_per_second_beam1"], arm["mode_probability"] = [], None, 0.0
     first, again, without = (
-        draw_all(plots.PLOTS, results, tmp_path / name)
+        core_plots.write(core_plots.drawn(plots.PLOTS, results), tmp_path / name)
         for name, results in (("one", committed), ("two", committed), ("bare", bare))
     )
     assert [path.stem for path in first] == [path.stem for path in without] == list(plots.PLOTS)

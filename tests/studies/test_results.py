@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from experiments.abnar_2020 import study as abnar
+from experiments.benchmarks import benchmark
+from experiments.benchmarks.replicas import BENCHMARK
 from experiments.core import outputs, pages, report
 from experiments.core.study import main
 from experiments.core.tables import Section, Table
@@ -121,6 +123,16 @@ def test_pages_of_damaged_results_are_one_line(name, change, tmp_path):
     copied(name, change, tmp_path / pages.RESULTS / name)
     with pytest.raises(UserError, match=str(tmp_path / pages.RESULTS / name / "results.json")):
         pages.written(tmp_path)
+
+
+def test_a_benchmark_that_cannot_be_drawn_is_one_line_and_nothing_is_written(tmp_path, capsys):
+    copied("benchmarks/replicas", with_(True, "rendered"), tmp_path)
+    before = files.sha256_tree(tmp_path)
+    undrawable = BENCHMARK._replace(plots=lambda results: results["curves"])
+    assert benchmark.main(undrawable, "experiments.benchmarks.replicas", ["--render", str(tmp_path)]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith(f"error: {tmp_path / 'results.json'}: ") and "\n" not in said, said
+    assert files.sha256_tree(tmp_path) == before
 
 
 def test_a_damaged_record_of_capacity_is_one_line(tmp_path, capsys):

@@ -376,7 +376,7 @@ def test_the_recorded_command_makes_every_arm_that_is_reported(tmp_path, monkeyp
         arms=lambda scale: every,
         needs=lambda scale, row: {first: (), second: [first]}.get(row, ()),
         evaluate=evaluate,
-        collect=lambda workspace, evaluated, out: {"data": {}, "arms": []},
+        collect=lambda workspace, evaluated, out: {"data": {}, "arms": [{"arm": "an arm"}]},
         **TELLING_NOTHING,
     )
     assert recorded("--only", second.arm.name) == f"--only '{second.arm.name}'", "one command made all: as it was given"
@@ -404,7 +404,7 @@ def test_a_command_of_several_scales_knows_the_arms_of_all(tmp_path, monkeypatch
         arms=lambda scale: [first] if scale.name == "a" else [first, second],
         needs=lambda scale, row: (),
         evaluate=evaluate,
-        collect=lambda workspace, evaluated, out: {"data": {}, "arms": []},
+        collect=lambda workspace, evaluated, out: {"data": {}, "arms": [{"arm": "an arm"}]},
         **TELLING_NOTHING,
     )
 

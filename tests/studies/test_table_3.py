@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from test_kim_rush_2016 import micro
 
-from experiments.core.plots import draw_all
+from experiments.core import plots as core_plots
 from experiments.core.study import main
 from experiments.kim_rush_2016 import arms, pipeline, study, table_3
 from experiments.kim_rush_2016.rows import start_of
@@ -77,7 +77,7 @@ def test_the_table_stands_beside_the_paper_s():
 
 
 def test_the_plot_is_drawn(tmp_path):
-    assert draw_all({"pruning": table_3.plot}, made(WHOLE, TUNED, UNIFORM), tmp_path)
+    assert core_plots.write(core_plots.drawn({"pruning": table_3.plot}, made(WHOLE, TUNED, UNIFORM)), tmp_path)
 
 
 def test_a_small_cost_is_claimed_of_the_paper_s_way_alone():

@@ -75,7 +75,7 @@ def measure_all(options: Options) -> dict:
     return {"data": data, "settings": {"peers": list(options.peers), "rules": rules}, "models": found}
 
 
-BENCHMARK = benchmark.Benchmark("decoding_speed", Options, measure_all, tables.sections, plots.draw_models)
+BENCHMARK = benchmark.Benchmark("decoding_speed", Options, measure_all, tables.sections, plots.of_models)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,17 +4,18 @@ Each takes a model of results.json and gives a figure, or None if it has nothing
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from experiments.benchmarks.decoding.systems import SYSTEMS
 from experiments.benchmarks.decoding.tables import rows
-from experiments.core.plots import COLOURS, MARKERS, draw_all, pyplot
+from experiments.core.plots import COLOURS, MARKERS, drawn, pyplot
 
 
-def draw_models(results: Mapping, directory: Path) -> None:
+def of_models(results: Mapping) -> dict[str, bytes | None]:
     """The plots of every model that has something to show; numbered where there are several."""
+    found: dict[str, bytes | None] = {}
     for number, model in enumerate(results["models"], start=1):
-        draw_all(PLOTS, model, directory, f"_{number}" if len(results["models"]) > 1 else "")
+        found |= drawn(PLOTS, model, f"_{number}" if len(results["models"]) > 1 else "")
+    return found
 
 
 def throughput(model: Mapping):
